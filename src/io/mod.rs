@@ -1,0 +1,1 @@
+//! The kernel side: sockets, the raw ring, clocks. (contract)

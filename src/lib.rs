@@ -1,0 +1,12 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+// In the order of the produce path.
+pub mod config;
+pub mod io;
+pub mod log;
+pub mod protocol;
+pub mod raft;
+pub mod record;
+pub mod replica;
+pub mod server;
+pub mod types;

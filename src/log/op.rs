@@ -1,0 +1,92 @@
+//! What the log wants of a disk, and what comes back. The log never touches a file itself.
+//!
+//! `io::log_device` carries operations out on the raw ring and on a file thread, the simulator on simulated sectors.
+//! Operations have no order among themselves but the one that the log makes by waiting for completions.
+
+use bytes::Bytes;
+
+use super::buffer::WriteBuffer;
+use crate::types::*;
+
+/// Names one submitted operation; never used twice in the life of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// A segment file is named by its first offset (`%020d.log`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub Offset);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileId {
+    Segment(SegmentId),
+    /// The file of two slots that holds the commit mark.
+    CommitMark,
+}
+
+/// Small files that are replaced as a whole: write a temporary file, flush it, rename it, flush the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SmallFile {
+    /// `quorum-state`
+    QuorumState,
+    /// `leader-epoch-checkpoint`
+    LeaderEpochCheckpoint,
+}
+
+#[derive(Debug)]
+pub struct DiskOp {
+    pub id: OpId,
+    pub kind: OpKind,
+}
+
+#[derive(Debug)]
+pub enum OpKind {
+    // --- the ring: the hot path
+    /// Write `buffer[..length]` at `position`. Both are multiples of 4 KiB, and the write lies inside the file's
+    /// allocated and zeroed range. `durable`: it completes when it is durable (RWF_DSYNC), else when it is written.
+    /// The buffer comes back in the completion.
+    Write { file: FileId, position: u64, buffer: WriteBuffer, length: usize, durable: bool },
+    /// Read up to `length` bytes; fewer come back only at the end of the file. Any position and length.
+    Read { segment: SegmentId, position: u64, length: usize },
+    // --- the file thread: everything slow
+    /// Create the segment, set its size to `zeroed`, write zeros over it, make it and its name durable.
+    CreateSegment { segment: SegmentId, zeroed: u64 },
+    /// Grow the file from `from` to `to` with zeros, durably (data and size).
+    ExtendSegment { segment: SegmentId, from: u64, to: u64 },
+    /// Overwrite `from..to` with zeros, durably. `to` is at most the file's size. Any byte position.
+    ZeroSegment { segment: SegmentId, from: u64, to: u64 },
+    /// Cut the file to this length, durably.
+    CutSegment { segment: SegmentId, length: u64 },
+    /// Remove the segment and make its absence durable.
+    DeleteSegment { segment: SegmentId },
+    /// Replace a small file, durably.
+    ReplaceFile { file: SmallFile, contents: Vec<u8> },
+    /// Flush the device's cache: what recovery read back may sit only there.
+    FlushSegment { segment: SegmentId },
+}
+
+#[derive(Debug)]
+pub struct Completion {
+    pub id: OpId,
+    pub result: Result<Done, DiskError>,
+    /// A write's buffer comes back with its failure too.
+    pub buffer: Option<WriteBuffer>,
+}
+
+#[derive(Debug)]
+pub enum Done {
+    /// Any operation but Read.
+    Complete,
+    Read(Bytes),
+}
+
+/// The disk said no. Never retried: the process stops (see design: a failed flush).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} failed: {reason}")]
+pub struct DiskError {
+    /// "write 8192 bytes at 4096 of 00000000000000000000.log"
+    pub operation: String,
+    /// The system's words, with what to do where that is known.
+    pub reason: String,
+    /// errno, 0 where there is none.
+    pub errno: i32,
+}

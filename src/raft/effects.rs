@@ -1,0 +1,72 @@
+//! What Raft wants done, in three classes by what must be durable first.
+//!
+//! `Raft::step` fills an `Effects`; `replica` (or a script, or the simulator) carries it out. The class of an effect
+//! is the field that it stands in, so that nobody can send a promise before it is kept by forgetting a comment.
+
+use super::event::{Request, RequestId, Response};
+use crate::types::*;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Make this durable, then step `Event::QuorumStateDurable`. No other event may be stepped before that.
+    pub quorum_state: Option<QuorumState>,
+    /// May be done now.
+    pub at_once: Vec<Effect>,
+    /// May be done once `quorum_state` of this same step is durable.
+    pub after_quorum_state: Vec<Effect>,
+    /// May be done once this node's log is durable up to the offset. Forgotten when the epoch or the role changes
+    /// or the log is truncated (`Effect::RoleChanged`, `Effect::Truncate`) before that.
+    pub after_flush: Vec<(FlushedOffset, Effect)>,
+    /// Answer to `Event::Append`.
+    pub assigned: Option<Assigned>,
+    /// The story, in sentences: "rejected vote for 2: its log ends at 12 in epoch 3, mine at 15".
+    pub notes: Vec<String>,
+}
+
+impl Effects {
+    pub fn clear(&mut self) {
+        *self = Effects::default();
+    }
+}
+
+/// Place of a client batch: stamp these into it and append it to the log now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    pub base_offset: Offset,
+    pub epoch: Epoch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a request to a voter (or, as an observer, to the leader).
+    Send { to: NodeId, request: Request },
+    /// Answer Vote, BeginQuorumEpoch or EndQuorumEpoch.
+    Reply { request_id: RequestId, response: Response },
+    /// Answer a replica's Fetch as the verdict says, at once or, for `Read` with nothing to read, when it is woken.
+    Fetched { request_id: RequestId, verdict: FetchVerdict },
+    /// First append of this leader's epoch: a LeaderChange control batch (one record) at `base_offset`.
+    AppendLeaderChange { base_offset: Offset, epoch: Epoch, voters: Vec<NodeId>, granting: Vec<NodeId> },
+    /// Append these batches of the Fetch response just stepped: `batches[first..first + count]`.
+    AppendFetched { first: usize, count: usize },
+    /// Cut the log to this end, durably, then step `Event::Truncated`. Appends asked for afterwards come after it.
+    Truncate { to: LogEndOffset },
+    /// The high watermark of this node is now here; it never falls.
+    HighWatermark(HighWatermark),
+    /// Role, epoch or leader changed: look at the accessors. Parked requests of the old state must be settled.
+    RoleChanged,
+    /// A peer said something impossible: drop its connections.
+    DropPeer { node: NodeId, why: String },
+    /// Shutdown is complete (handed over or timed out): the process may end.
+    ShutdownComplete,
+}
+
+/// The leader's decision about a replica's Fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchVerdict {
+    /// Answer with this error and the leader and epoch that Raft's accessors give.
+    Refused(ErrorCode),
+    /// The replica's log parts from ours: it must cut to this end.
+    Diverging(OffsetAndEpoch),
+    /// Valid: serve records from here up to the log end (not only to the high watermark).
+    Read { from: Offset },
+}

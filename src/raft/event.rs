@@ -1,0 +1,138 @@
+//! Everything that can happen to Raft: messages, clock, and the completions of what it asked for.
+//!
+//! Built by `replica` from decoded frames and disk completions, and by scenario scripts. Holds no bytes:
+//! a batch is known here only by its offsets and its epoch.
+
+use crate::types::*;
+
+/// Ties an answer to the request that it answers. Chosen by the caller of `step`, opaque here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `Raft::deadline` has passed. Harmless when it comes early.
+    Tick,
+    /// The quorum state handed out in `Effects::quorum_state` is durable. Until it comes, no other event may be
+    /// stepped: the caller queues them (Java's `durableTransitionTo` blocks its thread for the same reason).
+    QuorumStateDurable,
+    /// This node's log is durable up to here.
+    Flushed(FlushedOffset),
+    /// The truncation asked for by `Effect::Truncate` is durable.
+    Truncated(LogEndOffset),
+    /// Leader: a client batch of this many offsets wants a place. Answered in `Effects::assigned`
+    /// (`None` there: not the leader, or its epoch has not begun).
+    Append { offsets: i64 },
+    /// A voter or observer asks. Cluster id, topic and partition have been checked by the caller.
+    Request { request_id: RequestId, request: Request },
+    /// A voter answers our last request of that kind. Stale answers (older epoch, other correlation) may come.
+    Response { from: NodeId, response: Response },
+    /// Our request got no answer: connection refused or lost, request timeout, or an undecodable answer.
+    RequestFailed { to: NodeId, kind: RequestKind },
+    /// The oldest flush has been under way for longer than `flush_stall_ms_max`: a leader resigns.
+    FlushStalled,
+    /// SIGTERM: a leader hands over (EndQuorumEpoch), nobody campaigns any more.
+    Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RequestKind {
+    Vote,
+    BeginQuorumEpoch,
+    EndQuorumEpoch,
+    Fetch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Vote(VoteRequest),
+    BeginQuorumEpoch(BeginQuorumEpochRequest),
+    EndQuorumEpoch(EndQuorumEpochRequest),
+    Fetch(FetchRequest),
+}
+
+/// KIP-595 Vote, with KIP-996's pre-vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoteRequest {
+    /// Whom the sender means; `None` in version 0 and where it sent -1.
+    pub voter: Option<ReplicaKey>,
+    pub epoch: Epoch,
+    pub candidate: ReplicaKey,
+    /// End of the candidate's log, and the epoch of its last record (0 for an empty log).
+    pub last: OffsetAndEpoch,
+    pub pre_vote: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeginQuorumEpochRequest {
+    pub voter: Option<ReplicaKey>,
+    pub leader: NodeId,
+    pub epoch: Epoch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndQuorumEpochRequest {
+    pub leader: NodeId,
+    pub epoch: Epoch,
+    /// In the order in which they should stand for election.
+    pub preferred_candidates: Vec<ReplicaKey>,
+}
+
+/// Fetch by a voter or an observer. A fetch offset says: everything below it is durable with me.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchRequest {
+    pub replica: ReplicaKey,
+    pub epoch: Epoch,
+    pub fetch_offset: Offset,
+    /// Epoch of the record before `fetch_offset`, 0 for an empty log.
+    pub last_fetched_epoch: Epoch,
+    pub max_wait_ms: i32,
+    /// KIP-1166: high watermark known to the replica; `None`: unknown to it (-1). `Some(i64::MAX)`: do not wake me.
+    pub high_watermark: Option<HighWatermark>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    Vote(VoteResponse),
+    BeginQuorumEpoch(LeaderResponse),
+    EndQuorumEpoch(LeaderResponse),
+    Fetch(FetchResponse),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoteResponse {
+    pub error: ErrorCode,
+    pub leader: Option<NodeId>,
+    pub epoch: Epoch,
+    pub granted: bool,
+}
+
+/// Body of BeginQuorumEpoch's and EndQuorumEpoch's answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderResponse {
+    pub error: ErrorCode,
+    pub leader: Option<NodeId>,
+    pub epoch: Epoch,
+}
+
+/// A leader's answer to our Fetch, as Raft sees it. The batches themselves stay with the caller, which has checked
+/// them (CRC, lengths, contiguous offsets, epochs not falling).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchResponse {
+    pub error: ErrorCode,
+    pub leader: Option<NodeId>,
+    pub epoch: Epoch,
+    pub high_watermark: Option<HighWatermark>,
+    pub diverging: Option<OffsetAndEpoch>,
+    /// The leader no longer has our offset and names a snapshot instead.
+    pub snapshot: Option<OffsetAndEpoch>,
+    pub batches: Vec<BatchSpan>,
+}
+
+/// Where a batch lies: offsets `base..=last`, written in `epoch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSpan {
+    pub base: Offset,
+    pub last: Offset,
+    pub epoch: Epoch,
+}

@@ -1,0 +1,2 @@
+//! Wiring. (contract)
+pub mod control;

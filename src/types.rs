@@ -1,0 +1,250 @@
+//! The words of the project as types: ids, offsets, epochs, error codes and time.
+//!
+//! Every module may import this one and it imports none. A log end offset, a flushed offset and a high
+//! watermark are all positions in the log, and mixing them up is how data is lost: so each has a type of its own.
+
+use std::fmt;
+
+/// Id of a node (Kafka's `node.id`, once `broker.id`), >= 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub i32);
+
+/// Leader epoch: one leader at most in each. Starts at 0 with no leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub i32);
+
+/// Position of a record in the log, counted in records from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub i64);
+
+/// Offset that the next appended record gets, durable or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogEndOffset(pub Offset);
+
+/// All records below it are durable on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushedOffset(pub Offset);
+
+/// All records below it are durable on a majority of the voters, and never change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HighWatermark(pub Offset);
+
+/// An offset together with the epoch of the record before it (a log's end) or at it (a snapshot id).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OffsetAndEpoch {
+    // The epoch is compared first: that is the order in which Raft compares logs.
+    pub epoch: Epoch,
+    pub offset: Offset,
+}
+
+/// First offset of an epoch in the log (a line of Kafka's `leader-epoch-checkpoint`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStart {
+    pub epoch: Epoch,
+    pub start_offset: Offset,
+}
+
+/// A replica: its node id and the id of its directory (KIP-853). The directory id is zero where it is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaKey {
+    pub id: NodeId,
+    pub directory_id: Uuid,
+}
+
+/// Host and port of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+/// What a node keeps of elections, durable before anything that rests on it is said (Kafka's `quorum-state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuorumState {
+    pub epoch: Epoch,
+    pub leader: Option<NodeId>,
+    pub voted: Option<ReplicaKey>,
+    /// False from the first start on an empty directory until the log has caught up with a leader: such a voter
+    /// may be one whose disk was wiped, and must not help a short log to win (`design: empty voter`).
+    pub caught_up: bool,
+}
+
+impl QuorumState {
+    pub const EMPTY: QuorumState =
+        QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false };
+}
+
+/// The two clocks of a step. Timeouts use only `monotonic_ns`; `wall_ms` goes only into timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    pub monotonic_ns: u64,
+    /// Milliseconds since the Unix epoch.
+    pub wall_ms: i64,
+}
+
+pub const NS_PER_MS: u64 = 1_000_000;
+
+impl Now {
+    pub fn plus_ms(self, ms: u64) -> u64 {
+        self.monotonic_ns + ms * NS_PER_MS
+    }
+}
+
+/// Kafka's uuid: 16 bytes, printed as 22 characters of URL-safe base64 without padding.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(pub u128);
+
+impl Uuid {
+    pub const ZERO: Uuid = Uuid(0);
+    /// Topic id of `__cluster_metadata` (Kafka: `Uuid.METADATA_TOPIC_ID`).
+    pub const METADATA_TOPIC_ID: Uuid = Uuid(1);
+
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// `None` where the text is not the 22 characters that stand for 16 bytes.
+    pub fn parse(text: &str) -> Option<Uuid> {
+        if text.len() != 22 {
+            return None;
+        }
+        let mut value: u128 = 0;
+        for (i, c) in text.bytes().enumerate() {
+            let digit = BASE64_URL.iter().position(|b| *b == c)? as u128;
+            if i < 21 {
+                value = value << 6 | digit;
+            } else if digit & 0x0f != 0 {
+                return None;
+            } else {
+                value = value << 2 | digit >> 4;
+            }
+        }
+        Some(Uuid(value))
+    }
+}
+
+const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for i in 0..22 {
+            // 21 digits of 6 bits from the top, then the last 2 bits, padded with zeros on the right.
+            let digit = if i < 21 { self.0 >> (122 - 6 * i) } else { self.0 << 4 } & 0x3f;
+            write!(f, "{}", BASE64_URL[digit as usize] as char)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+macro_rules! display_as_number {
+    ($($t:ident),*) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(&self.0, f) }
+        }
+    )*};
+}
+display_as_number!(NodeId, Epoch, Offset, LogEndOffset, FlushedOffset, HighWatermark);
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Kafka's error code as it stands on the wire (`org.apache.kafka.common.protocol.Errors`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorCode(pub i16);
+
+macro_rules! error_codes {
+    ($($name:ident = $code:literal),* $(,)?) => {
+        impl ErrorCode {
+            $(pub const $name: ErrorCode = ErrorCode($code);)*
+            /// Kafka's name of the code, for log lines.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($code => stringify!($name),)* _ => "an error code without a name here" }
+            }
+        }
+    };
+}
+error_codes! {
+    UNKNOWN_SERVER_ERROR = -1,
+    NONE = 0,
+    OFFSET_OUT_OF_RANGE = 1,
+    CORRUPT_MESSAGE = 2,
+    UNKNOWN_TOPIC_OR_PARTITION = 3,
+    LEADER_NOT_AVAILABLE = 5,
+    NOT_LEADER_OR_FOLLOWER = 6,
+    REQUEST_TIMED_OUT = 7,
+    BROKER_NOT_AVAILABLE = 8,
+    MESSAGE_TOO_LARGE = 10,
+    COORDINATOR_NOT_AVAILABLE = 15,
+    INVALID_TOPIC_EXCEPTION = 17,
+    RECORD_LIST_TOO_LARGE = 18,
+    INVALID_REQUIRED_ACKS = 21,
+    INVALID_GROUP_ID = 24,
+    INVALID_TIMESTAMP = 32,
+    UNSUPPORTED_VERSION = 35,
+    TOPIC_ALREADY_EXISTS = 36,
+    INVALID_CONFIG = 40,
+    INVALID_REQUEST = 42,
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43,
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45,
+    DUPLICATE_SEQUENCE_NUMBER = 46,
+    INVALID_PRODUCER_EPOCH = 47,
+    INVALID_TXN_STATE = 48,
+    KAFKA_STORAGE_ERROR = 56,
+    UNKNOWN_PRODUCER_ID = 59,
+    FETCH_SESSION_ID_NOT_FOUND = 70,
+    INVALID_FETCH_SESSION_EPOCH = 71,
+    FENCED_LEADER_EPOCH = 74,
+    UNKNOWN_LEADER_EPOCH = 75,
+    UNSUPPORTED_COMPRESSION_TYPE = 76,
+    OFFSET_NOT_AVAILABLE = 78,
+    INVALID_RECORD = 87,
+    SNAPSHOT_NOT_FOUND = 98,
+    POSITION_OUT_OF_RANGE = 99,
+    UNKNOWN_TOPIC_ID = 100,
+    INCONSISTENT_TOPIC_ID = 103,
+    INCONSISTENT_CLUSTER_ID = 104,
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53,
+    INVALID_VOTER_KEY = 125,
+    DUPLICATE_VOTER = 126,
+    VOTER_NOT_FOUND = 127,
+}
+
+impl ErrorCode {
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuid_prints_and_parses_as_kafka_does() {
+        assert_eq!(Uuid(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(Uuid(2).to_string(), "AAAAAAAAAAAAAAAAAAAAAg");
+        assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
+        for value in [0, 1, 2, u128::MAX, 0x1234_5678_9abc_def0_0fed_cba9_8765_4321] {
+            assert_eq!(Uuid::parse(&Uuid(value).to_string()), Some(Uuid(value)));
+        }
+        for bad in ["", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAAA+", "AAAAAAAAAAAAAAAAAAAAAQQ"] {
+            assert_eq!(Uuid::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn logs_compare_by_epoch_before_offset() {
+        let longer = OffsetAndEpoch { epoch: Epoch(1), offset: Offset(100) };
+        let newer = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(3) };
+        assert!(newer > longer);
+    }
+}
