@@ -120,3 +120,10 @@ pub fn encode_response(_header: &RequestHeader, _response: &Response) -> Encoded
 pub fn advertised() -> &'static [(i16, i16, i16)] {
     unimplemented!()
 }
+
+pub fn wire_uuid(_id: Uuid) -> uuid::Uuid {
+    unimplemented!()
+}
+pub fn own_uuid(_id: uuid::Uuid) -> Uuid {
+    unimplemented!()
+}

@@ -22,5 +22,6 @@ pub struct AdmittedPartition {
     pub topic_id: Uuid,
     pub index: i32,
     pub batch: Result<StampedBatch, BatchError>,
+    pub ours: bool,
 }
 pub type _Unused = m::ProduceRequest;

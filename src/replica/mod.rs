@@ -1,213 +1,448 @@
-//! One whole node without sockets or files: turns requests, peers' bytes, disk completions and time into answers, bytes
-//! and disk operations. (contract; being written by the owner of src/replica/mod.rs)
+//! One whole node without sockets or files: turns requests, peers' bytes, disk completions and time into answers,
+//! bytes and disk operations.
+//!
+//! Called by `server::replica_core` (and by the simulator): any number of `handle`, then one `end_turn`, then
+//! `poll_action` until it is empty. That is a turn. `handle` only changes state and queues; `end_turn` forms the
+//! device group, wakes parked requests and answers them, so that sixteen produces that arrive together make one
+//! group and wake each follower once. Never touches a socket, a file or a clock.
+//!
+//! While something that promises rest on is not yet durable (recovery's opening flush, a vote, a new epoch), inputs
+//! wait in `deferred` behind the [`Gate`], in order; disk completions pass.
+
 pub mod admit;
+mod fetch;
+mod input;
+mod list_offsets;
 pub mod peers;
+mod produce;
 pub mod producers;
+mod purgatory;
+mod quorum;
 pub mod requests;
 pub mod session;
 pub mod stages;
-use crate::config::Config;
-use crate::log::{Completion, DiskOp, RecoveredLog};
-use crate::protocol::Response;
+mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::config::{Config, Limits};
+use crate::log::{Log, LogConfig, LogEvent, RecoveredLog};
+use crate::protocol::quorum::QuorumContext;
+use crate::protocol::{self, Response};
+use crate::raft::random::Random;
+use crate::raft::{Effect, Effects, Event, Raft, RequestId};
+use crate::record::StampedBatch;
 use crate::types::*;
-use bytes::Bytes;
+use admit::Admitted;
+use fetch::Fetches;
+pub use input::*;
+use list_offsets::TimestampScan;
+use peers::{PeerAction, Peers};
+use producers::Producers;
+use purgatory::Purgatory;
+use quorum::VoterRequest;
+use stages::Stages;
+pub use status::*;
 
-/// A client connection, named by the server; never reused in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-/// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    Fetch,
-    Control,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerLink {
-    pub node: NodeId,
-    pub lane: Lane,
-}
-
-#[derive(Debug)]
-pub enum Input {
-    /// From a session: the `seq`-th request of the connection (counted from 0), decoded and admitted.
-    Request {
-        connection: ConnectionId,
-        seq: u64,
-        api_version: i16,
-        client_id: Option<String>,
-        request: admit::Admitted,
-        received_ns: u64,
-        decoded_ns: u64,
-    },
-    ConnectionClosed {
-        connection: ConnectionId,
-    },
-    PeerConnected {
-        link: PeerLink,
-    },
-    PeerData {
-        link: PeerLink,
-        bytes: Bytes,
-    },
-    /// Refused, lost, or closed by us. Comes once for each PeerConnect.
-    PeerClosed {
-        link: PeerLink,
-        why: String,
-    },
-    Disk(Completion),
-    /// A deadline has passed, or nothing happened for a while.
-    Tick,
-    /// The file system has this much room left (the server looks every second).
-    DiskFree {
-        bytes: u64,
-    },
-    Shutdown,
+/// Why inputs wait.
+enum Gate {
+    Open,
+    /// Recovery's repairs and its opening flush are under way: this node has not spoken yet.
+    Recovering,
+    /// The quorum state is being written; these effects may be done when it is durable.
+    QuorumState(Vec<Effect>),
 }
 
-#[derive(Debug)]
-pub enum Action {
-    /// Answer to request `seq`. `None`: it has none (acks=0).
-    Answer {
-        connection: ConnectionId,
-        seq: u64,
-        response: Option<Response>,
-    },
-    Close {
-        connection: ConnectionId,
-        why: String,
-    },
-    PeerConnect {
-        link: PeerLink,
-        endpoint: Endpoint,
-    },
-    PeerSend {
-        link: PeerLink,
-        chunks: Vec<Bytes>,
-    },
-    PeerClose {
-        link: PeerLink,
-    },
-    Disk(DiskOp),
-    Note {
-        level: Level,
-        text: String,
-    },
-    /// The replica is done (handed over, flushed, cut) or must not go on: end the process with this code.
-    Stop {
-        exit_code: i32,
-        why: String,
-    },
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
+enum Deferred {
+    Event(Event),
+    Input(Input),
 }
 
-/// Exit codes of the process (documented in README).
-pub const EXIT_OK: i32 = 0;
-pub const EXIT_CONFIG: i32 = 1;
-pub const EXIT_CORRUPT: i32 = 65;
-pub const EXIT_DISK: i32 = 74;
-pub const EXIT_KERNEL: i32 = 78;
+pub struct Replica {
+    limits: Limits,
+    context: QuorumContext,
+    fetch_timeout_ms: u64,
+    raft: Raft,
+    log: Log,
+    peers: Peers,
+    producers: Producers,
+    purgatory: Purgatory,
+    fetches: Fetches,
+    scans: BTreeMap<u64, TimestampScan>,
+    voter_requests: BTreeMap<RequestId, VoterRequest>,
+    gate: Gate,
+    deferred: VecDeque<Deferred>,
+    after_flush: VecDeque<(FlushedOffset, Effect)>,
+    /// Batches of the Fetch answer that is being stepped.
+    fetched: Vec<StampedBatch>,
+    /// (next offset, bytes) of each batch above the high watermark, in order.
+    uncommitted: VecDeque<(Offset, usize)>,
+    uncommitted_bytes: u64,
+    actions: VecDeque<Action>,
+    stages: Stages,
+    counters: Counters,
+    random: Random,
+    next_id: u64,
+    disk_free_bytes: u64,
+    role_changed: bool,
+    stall_reported: bool,
+    stopped: bool,
+}
 
-pub struct Replica {}
 impl Replica {
+    /// `recovered` and `producers` come from one scan of the log (`log::recover`); `seed` feeds jitter and producer ids.
     pub fn new(
-        _config: &Config,
-        _directory_id: Uuid,
-        _recovered: RecoveredLog,
-        _producers: producers::Producers,
-        _seed: u64,
-        _now: Now,
+        config: &Config,
+        directory_id: Uuid,
+        recovered: RecoveredLog,
+        producers: Producers,
+        seed: u64,
+        now: Now,
     ) -> Replica {
-        unimplemented!()
+        let limits = config.limits.clone();
+        let raft = Raft::new(quorum::raft_config(config, directory_id, seed), quorum::state(&recovered), now);
+        let context = quorum::context(config, directory_id);
+        let peers = Peers::new(
+            context.clone(),
+            config.request_timeout_ms,
+            config.retry_backoff_ms,
+            limits.request_bytes_max,
+        );
+        let log = Log::new(log_config(&limits), recovered);
+        Replica {
+            context,
+            fetch_timeout_ms: config.fetch_timeout_ms,
+            raft,
+            log,
+            peers,
+            producers,
+            purgatory: Purgatory::default(),
+            fetches: Fetches::default(),
+            scans: BTreeMap::new(),
+            voter_requests: BTreeMap::new(),
+            gate: Gate::Recovering,
+            deferred: VecDeque::new(),
+            after_flush: VecDeque::new(),
+            fetched: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+            actions: VecDeque::new(),
+            stages: Stages::new(),
+            counters: Counters::default(),
+            // Another stream than Raft's jitter, from the same seed.
+            random: Random::new(seed ^ 0x9e37_79b9_7f4a_7c15),
+            next_id: 0,
+            disk_free_bytes: u64::MAX,
+            role_changed: false,
+            stall_reported: false,
+            stopped: false,
+            limits,
+        }
     }
+
     /// Take one input: only changes state and queues.
-    pub fn handle(&mut self, _now: Now, _input: Input) {
-        unimplemented!()
+    pub fn handle(&mut self, now: Now, input: Input) {
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Disk(completion) => {
+                self.log.complete(completion);
+                self.take_log_events(now);
+            }
+            // Deadlines are looked at again when the gate opens.
+            Input::Tick if self.is_gated() => {}
+            input if self.is_gated() => self.deferred.push_back(Deferred::Input(input)),
+            input => self.on_input(now, input),
+        }
+        self.pump_peers(now);
     }
-    /// End of a turn: forms the device group, completes parked fetches, queues actions.
-    pub fn end_turn(&mut self, _now: Now) {
-        unimplemented!()
+
+    /// End of a turn: forms the device group, wakes parked requests, queues actions.
+    pub fn end_turn(&mut self, now: Now) {
+        if self.stopped {
+            return;
+        }
+        self.log.end_turn(now);
+        while let Some(op) = self.log.poll_op() {
+            self.actions.push_back(Action::Disk(op));
+        }
+        self.take_log_events(now);
+        if !self.is_gated() && !self.stopped {
+            self.maybe_report_stalled_flush(now);
+            self.settle_produces(now);
+            self.wake_fetches(now);
+            self.role_changed = false;
+        }
+        self.pump_peers(now);
     }
+
+    /// What to carry out now, in this order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        unimplemented!()
+        self.actions.pop_front()
     }
-    /// Monotonic ns at which Input::Tick is due.
+
+    /// Monotonic ns at which `Input::Tick` is due.
     pub fn deadline(&self) -> Option<u64> {
-        unimplemented!()
+        if self.stopped {
+            return None;
+        }
+        let open = !self.is_gated();
+        let stall = self.log.flush_pending_since().filter(|_| open && !self.stall_reported);
+        [
+            self.raft.deadline().filter(|_| open),
+            self.peers.deadline().filter(|_| open),
+            self.purgatory.deadline().filter(|_| open),
+            self.fetches.deadline().filter(|_| open),
+            stall.map(|since| since + self.limits.flush_stall_ms_max * NS_PER_MS),
+            self.log.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
-    /// Registered-buffer regions of the log, for the ring.
+
+    /// (address, length) of the log's write buffers, to register with the ring.
     pub fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
-        unimplemented!()
+        self.log.buffer_regions()
     }
-    /// No more Produce should be read from clients until it turns false.
+
+    /// No more Produce should be read from clients until it turns false; voters' requests still should.
     pub fn is_full(&self) -> bool {
-        unimplemented!()
+        self.log.is_full() || self.uncommitted_bytes >= self.limits.uncommitted_bytes_max
     }
-    pub fn status(&self, _now: Now) -> Status {
-        unimplemented!()
+
+    /// Histograms and totals since the last take.
+    pub fn take_stages(&mut self) -> Stages {
+        std::mem::replace(&mut self.stages, Stages::new())
     }
-    /// Histograms since the last take.
-    pub fn take_stages(&mut self) -> stages::Stages {
-        unimplemented!()
+
+    fn is_gated(&self) -> bool {
+        !matches!(self.gate, Gate::Open)
+    }
+
+    fn on_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Request {
+                connection,
+                seq,
+                api_version,
+                client_id: _,
+                request,
+                received_ns,
+                decoded_ns,
+            } => {
+                let ticket = Ticket { connection, seq, api_version, received_ns, decoded_ns };
+                self.on_request(now, ticket, request);
+            }
+            Input::ConnectionClosed { connection } => self.fetches.forget(connection),
+            Input::PeerConnected { link } => self.peers.on_connected(now, link),
+            Input::PeerData { link, bytes } => self.peers.on_data(now, link, bytes),
+            Input::PeerClosed { link, why } => self.peers.on_closed(now, link, &why),
+            Input::Tick => {
+                self.step(now, Event::Tick);
+                self.peers.on_tick(now);
+            }
+            Input::DiskFree { bytes } => self.on_disk_free(bytes),
+            Input::Shutdown => self.step(now, Event::Shutdown),
+            // Completions pass the gate in `handle`.
+            Input::Disk(completion) => self.log.complete(completion),
+        }
+    }
+
+    fn on_request(&mut self, now: Now, ticket: Ticket, request: Admitted) {
+        use protocol::Request as R;
+        match request {
+            Admitted::Produce(produce) => self.on_produce(now, ticket, produce),
+            Admitted::Other(R::Fetch(m)) => self.on_fetch(now, ticket, &m),
+            Admitted::Other(R::ListOffsets(m)) => self.on_list_offsets(ticket, &m),
+            Admitted::Other(R::Vote(m)) => self.on_vote(now, ticket, &m),
+            Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
+            Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
+            Admitted::Other(other) => {
+                let response = self.describe(now, &ticket, &other);
+                self.answer(&ticket, response);
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: &Ticket, response: Response) {
+        let (connection, seq) = (ticket.connection, ticket.seq);
+        self.actions.push_back(Action::Answer { connection, seq, response: Some(response) });
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.actions.push_back(Action::Note { level, text });
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn take_log_events(&mut self, now: Now) {
+        while let Some(event) = self.log.poll_event() {
+            match event {
+                LogEvent::Ready => {
+                    self.gate = Gate::Open;
+                    self.step(now, Event::Tick);
+                    self.run_deferred(now);
+                }
+                LogEvent::Flushed(flushed) => {
+                    self.counters.flushes += 1;
+                    self.stall_reported = false;
+                    self.purgatory.on_flushed(flushed, now);
+                    self.step_or_defer(now, Event::Flushed(flushed));
+                }
+                LogEvent::Truncated(end) => self.step_or_defer(now, Event::Truncated(end)),
+                LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
+                LogEvent::ReadDone { token, result } => self.on_read_done(now, token, result),
+                LogEvent::ShutDown => self.stop(EXIT_OK, "shut down".to_string()),
+                LogEvent::Failed(error) => {
+                    // A failed write may have reached the disk or not: nobody may ever be told either.
+                    self.stop(EXIT_DISK, format!("stopping, nothing more is acknowledged: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn step_or_defer(&mut self, now: Now, event: Event) {
+        if self.is_gated() {
+            self.deferred.push_back(Deferred::Event(event));
+        } else {
+            self.step(now, event);
+        }
+    }
+
+    fn run_deferred(&mut self, now: Now) {
+        while !self.is_gated() && !self.stopped {
+            match self.deferred.pop_front() {
+                Some(Deferred::Event(event)) => self.step(now, event),
+                Some(Deferred::Input(input)) => self.on_input(now, input),
+                None => return,
+            }
+        }
+    }
+
+    fn on_quorum_state_durable(&mut self, now: Now) {
+        let Gate::QuorumState(effects) = std::mem::replace(&mut self.gate, Gate::Open) else {
+            panic!("a quorum state became durable that nobody waits for");
+        };
+        for effect in effects {
+            self.carry_out(now, effect);
+        }
+        self.step(now, Event::QuorumStateDurable);
+        self.run_deferred(now);
+    }
+
+    /// The one place where Raft is stepped.
+    fn step(&mut self, now: Now, event: Event) {
+        let flushed = match &event {
+            Event::Flushed(flushed) => Some(*flushed),
+            _ => None,
+        };
+        let mut effects = Effects::default();
+        self.raft.step(now, event, &mut effects);
+        self.take_effects(now, effects);
+        if let Some(flushed) = flushed {
+            self.release_after_flush(now, flushed);
+        }
+    }
+
+    fn take_effects(&mut self, now: Now, effects: Effects) {
+        for text in effects.notes {
+            self.note(Level::Info, text);
+        }
+        for effect in effects.at_once {
+            self.carry_out(now, effect);
+        }
+        self.after_flush.extend(effects.after_flush);
+        match effects.quorum_state {
+            Some(state) => {
+                assert!(!self.is_gated(), "Raft was stepped while its quorum state was not durable");
+                self.log.write_quorum_state(state);
+                self.gate = Gate::QuorumState(effects.after_quorum_state);
+            }
+            None => assert!(
+                effects.after_quorum_state.is_empty(),
+                "effects wait for a quorum state that is not written"
+            ),
+        }
+    }
+
+    fn release_after_flush(&mut self, now: Now, flushed: FlushedOffset) {
+        while self.after_flush.front().is_some_and(|(needs, _)| *needs <= flushed) && !self.is_gated() {
+            if let Some((_, effect)) = self.after_flush.pop_front() {
+                self.carry_out(now, effect);
+            }
+        }
+    }
+
+    fn maybe_report_stalled_flush(&mut self, now: Now) {
+        let Some(since) = self.log.flush_pending_since() else {
+            self.stall_reported = false;
+            return;
+        };
+        let stalled_ms = now.monotonic_ns.saturating_sub(since) / NS_PER_MS;
+        if !self.stall_reported && stalled_ms >= self.limits.flush_stall_ms_max {
+            self.stall_reported = true;
+            self.note(
+                Level::Warn,
+                format!("a flush has been under way for {stalled_ms} ms: the disk is stalled"),
+            );
+            self.step(now, Event::FlushStalled);
+        }
+    }
+
+    fn on_disk_free(&mut self, bytes: u64) {
+        let min = self.limits.disk_free_bytes_min;
+        if (bytes < min) != (self.disk_free_bytes < min) {
+            let text = match bytes < min {
+                true => format!(
+                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.bytes.min = {min}: Produce is refused until there is room"
+                ),
+                false => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
+            };
+            self.note(Level::Warn, text);
+        }
+        self.disk_free_bytes = bytes;
+    }
+
+    fn pump_peers(&mut self, now: Now) {
+        loop {
+            while let Some(action) = self.peers.poll_action() {
+                self.actions.push_back(match action {
+                    PeerAction::Connect { link, endpoint } => Action::PeerConnect { link, endpoint },
+                    PeerAction::Send { link, chunks } => Action::PeerSend { link, chunks },
+                    PeerAction::Close { link } => Action::PeerClose { link },
+                });
+            }
+            if self.is_gated() || self.stopped {
+                return;
+            }
+            match self.peers.poll_event() {
+                Some(event) => self.on_peer_event(now, event),
+                None => return,
+            }
+        }
+    }
+
+    fn stop(&mut self, exit_code: i32, why: String) {
+        self.stopped = true;
+        self.actions.push_back(Action::Stop { exit_code, why });
     }
 }
 
-/// What /status, /ready and the metrics show.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Status {
-    pub node_id: i32,
-    pub directory_id: String,
-    pub cluster_id: String,
-    pub topic: String,
-    /// "leader", "follower", "candidate", "prospective", "unattached", "resigned", "observer"
-    pub role: &'static str,
-    pub epoch: i32,
-    pub leader_id: Option<i32>,
-    pub high_watermark: Option<i64>,
-    pub log_start_offset: i64,
-    pub log_end_offset: i64,
-    pub flushed_offset: i64,
-    pub log_size_bytes: u64,
-    pub unflushed_bytes: u64,
-    /// A leader is known, and this node is it or has caught up with it.
-    pub ready: bool,
-    pub voters: Vec<VoterStatus>,
-    pub observers: Vec<VoterStatus>,
-    pub producer_ids: usize,
-    pub parked_requests: usize,
-    pub connections_of_requests: usize,
-    pub counters: Counters,
-}
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct VoterStatus {
-    pub node_id: i32,
-    pub directory_id: String,
-    pub log_end_offset: i64,
-    pub lag: i64,
-    pub last_fetch_ms_ago: Option<u64>,
-    pub last_caught_up_ms_ago: Option<u64>,
-}
-/// Totals since the start.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Counters {
-    pub produce_requests: u64,
-    pub produced_batches: u64,
-    pub produced_bytes: u64,
-    pub produced_records: u64,
-    pub duplicate_batches: u64,
-    pub fetch_requests: u64,
-    pub fetched_bytes: u64,
-    pub replica_fetches: u64,
-    pub elections: u64,
-    pub leader_changes: u64,
-    pub flushes: u64,
-    pub flushed_bytes: u64,
-    pub committed_bytes: u64,
-    pub refused_requests: u64,
+fn log_config(limits: &Limits) -> LogConfig {
+    LogConfig {
+        segment_bytes_max: limits.segment_bytes_max,
+        zero_ahead_bytes: limits.zero_ahead_bytes,
+        write_buffer_bytes: limits.write_buffer_bytes,
+        write_buffers: limits.write_buffers,
+        group_bytes_max: limits.group_bytes_max,
+        tail_cache_bytes_max: limits.tail_cache_bytes_max,
+        unflushed_bytes_max: limits.unflushed_bytes_max,
+        commit_mark_idle_ms: limits.commit_mark_idle_ms,
+    }
 }

@@ -1,0 +1,419 @@
+//! Fetch: consumers up to the high watermark, replicas up to the log end; both parked until there is something.
+//!
+//! Called by `Replica`. A consumer never sees a record at or above the high watermark (Java's raft server shows
+//! uncommitted records to anyone: not ours to copy). Sessions are refused as Kafka refuses them (KIP-227): each
+//! answer says session 0, and clients go on with full fetches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::quorum::VoterRequest;
+use super::{ConnectionId, Level, Replica, Ticket};
+use crate::log::{ReadError, ReadOutcome};
+use crate::protocol::quorum::is_replica_fetch;
+use crate::protocol::{self, Response, messages as m, own_uuid};
+use crate::raft::{FetchVerdict, RequestId};
+use crate::record::StampedBatch;
+use crate::types::*;
+
+/// First Fetch version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// A Fetch whose records are still to come: parked, or being read from the disk.
+struct FetchJob {
+    ticket: Ticket,
+    /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
+    topics: Vec<protocol::FetchTopic>,
+    place: (usize, usize),
+    from: Offset,
+    max_bytes: usize,
+    min_bytes: usize,
+    deadline_ns: u64,
+    epoch: Epoch,
+    reader: Reader,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Consumer,
+    /// With the high watermark that it knows (KIP-1166).
+    Replica {
+        id: NodeId,
+        high_watermark: Option<HighWatermark>,
+    },
+}
+
+/// Fetches under way, by id.
+#[derive(Default)]
+pub(super) struct Fetches {
+    parked: BTreeMap<u64, FetchJob>,
+    reading: BTreeMap<u64, FetchJob>,
+    deadlines: BTreeSet<(u64, u64)>,
+    by_connection: BTreeSet<(ConnectionId, u64)>,
+    by_replica: BTreeMap<NodeId, u64>,
+    consumers: BTreeSet<u64>,
+    /// High watermark at the last wake-up of the consumers.
+    woken_at: Option<HighWatermark>,
+}
+
+impl Fetches {
+    pub fn len(&self) -> usize {
+        self.parked.len() + self.reading.len()
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The connection is gone: nobody waits any more.
+    pub fn forget(&mut self, connection: ConnectionId) {
+        for id in self.of_connection(connection) {
+            self.unpark(id);
+        }
+    }
+
+    fn of_connection(&self, connection: ConnectionId) -> Vec<u64> {
+        self.by_connection.range((connection, 0)..=(connection, u64::MAX)).map(|(_, id)| *id).collect()
+    }
+
+    fn park(&mut self, id: u64, job: FetchJob) {
+        self.deadlines.insert((job.deadline_ns, id));
+        self.by_connection.insert((job.ticket.connection, id));
+        match job.reader {
+            Reader::Consumer => {
+                self.consumers.insert(id);
+            }
+            Reader::Replica { id: replica, .. } => {
+                self.by_replica.insert(replica, id);
+            }
+        }
+        self.parked.insert(id, job);
+    }
+
+    fn unpark(&mut self, id: u64) -> Option<FetchJob> {
+        let job = self.parked.remove(&id)?;
+        self.deadlines.remove(&(job.deadline_ns, id));
+        self.by_connection.remove(&(job.ticket.connection, id));
+        self.consumers.remove(&id);
+        if let Reader::Replica { id: replica, .. } = job.reader
+            && self.by_replica.get(&replica) == Some(&id)
+        {
+            self.by_replica.remove(&replica);
+        }
+        Some(job)
+    }
+}
+
+impl Replica {
+    pub(super) fn on_fetch(&mut self, now: Now, ticket: Ticket, request: &m::FetchRequest) {
+        if is_replica_fetch(request) {
+            return self.on_replica_fetch(now, ticket, request);
+        }
+        self.counters.fetch_requests += 1;
+        if let Some(error) = session_error(request) {
+            let response = protocol::FetchResponse { error: error.0, ..Default::default() };
+            return self.answer(&ticket, Response::Fetch(response));
+        }
+        let (topics, ours) = self.consumer_skeleton(request, ticket.api_version);
+        let Some((place, from, partition_max_bytes)) = ours else {
+            return self.answer_fetch(&ticket, topics);
+        };
+        let max_bytes = request.max_bytes.min(partition_max_bytes).max(0) as usize;
+        let job = FetchJob {
+            topics,
+            place,
+            from,
+            max_bytes: max_bytes.min(self.limits.fetch_response_bytes_max),
+            min_bytes: request.min_bytes.max(0) as usize,
+            deadline_ns: now.plus_ms(request.max_wait_ms.max(0) as u64),
+            epoch: self.raft.epoch(),
+            reader: Reader::Consumer,
+            ticket,
+        };
+        self.try_fetch(now, job);
+    }
+
+    /// Everything of a consumer's answer but the records: errors per partition, and where the records will stand.
+    fn consumer_skeleton(
+        &self,
+        request: &m::FetchRequest,
+        version: i16,
+    ) -> (Vec<protocol::FetchTopic>, Option<((usize, usize), Offset, i32)>) {
+        let mut ours = None;
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for (t, topic) in request.topics.iter().enumerate() {
+            let topic_id = own_uuid(topic.topic_id);
+            let known = match version >= TOPIC_ID_VERSION {
+                true => topic_id == self.context.topic_id,
+                false => topic.topic.0.as_str() == self.context.topic,
+            };
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for (p, partition) in topic.partitions.iter().enumerate() {
+                let error = match () {
+                    _ if !known && version >= TOPIC_ID_VERSION => ErrorCode::UNKNOWN_TOPIC_ID,
+                    _ if !known || partition.partition != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
+                    _ => self.check_consumer_fetch(partition.current_leader_epoch, partition.fetch_offset),
+                };
+                if error.is_none() {
+                    ours = Some(((t, p), Offset(partition.fetch_offset), partition.partition_max_bytes));
+                }
+                partitions.push(self.empty_partition(partition.partition, error));
+            }
+            topics.push(protocol::FetchTopic {
+                name: topic.topic.0.as_str().to_string(),
+                topic_id,
+                partitions,
+            });
+        }
+        (topics, ours)
+    }
+
+    fn check_consumer_fetch(&self, current_leader_epoch: i32, offset: i64) -> ErrorCode {
+        let error = self.check_leader(current_leader_epoch);
+        if !error.is_none() {
+            return error;
+        }
+        // Between the high watermark and the log end a consumer waits: it read there under an older leader.
+        if offset < self.log.log_start().0 || offset > self.log.log_end().0.0 {
+            return ErrorCode::OFFSET_OUT_OF_RANGE;
+        }
+        ErrorCode::NONE
+    }
+
+    /// Kafka's `Partition.checkCurrentLeaderEpoch`, then leadership. -1: the client does not know an epoch.
+    pub(super) fn check_leader(&self, current_leader_epoch: i32) -> ErrorCode {
+        match current_leader_epoch {
+            e if e >= 0 && e < self.raft.epoch().0 => ErrorCode::FENCED_LEADER_EPOCH,
+            e if e > self.raft.epoch().0 => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            _ if !self.raft.is_leader() => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            _ => ErrorCode::NONE,
+        }
+    }
+
+    fn empty_partition(&self, index: i32, error: ErrorCode) -> protocol::FetchPartition {
+        let leader = self.raft.leader();
+        protocol::FetchPartition {
+            index,
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: self.log.log_start().0,
+            diverging: None,
+            // KIP-951: tell where to go, if anywhere.
+            current_leader: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER && leader.is_some())
+                .then(|| (leader, self.raft.epoch())),
+            snapshot: None,
+            records: Vec::new(),
+        }
+    }
+
+    /// Raft's decision about a replica's Fetch.
+    pub(super) fn on_fetch_verdict(&mut self, now: Now, request_id: RequestId, verdict: FetchVerdict) {
+        let Some(VoterRequest { ticket, fetch: Some(request) }) = self.voter_requests.remove(&request_id)
+        else {
+            panic!("Raft judges a Fetch that nobody made");
+        };
+        let error = match verdict {
+            FetchVerdict::Refused(error) => error,
+            _ => ErrorCode::NONE,
+        };
+        let mut partition = self.empty_partition(0, error);
+        // A voter always hears who leads in which epoch, also that nobody does.
+        partition.current_leader = Some((self.raft.leader(), self.raft.epoch()));
+        if let FetchVerdict::Diverging(end) = verdict {
+            partition.diverging = Some(end);
+            partition.high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
+        }
+        let name = self.context.topic.clone();
+        let topics =
+            vec![protocol::FetchTopic { name, topic_id: self.context.topic_id, partitions: vec![partition] }];
+        let FetchVerdict::Read { from } = verdict else {
+            return self.answer_fetch(&ticket, topics);
+        };
+        // A newer Fetch of the same replica takes the place of its older parked one.
+        if let Some(older) = self.fetches.by_replica.get(&request.replica.id).copied()
+            && let Some(job) = self.fetches.unpark(older)
+        {
+            self.finish_fetch(job, Vec::new());
+        }
+        let reader = Reader::Replica { id: request.replica.id, high_watermark: request.high_watermark };
+        let job = FetchJob {
+            ticket,
+            topics,
+            place: (0, 0),
+            from,
+            max_bytes: self.limits.replica_fetch_bytes_max,
+            min_bytes: 1,
+            deadline_ns: now.plus_ms(request.max_wait_ms.max(0) as u64),
+            epoch: self.raft.epoch(),
+            reader,
+        };
+        self.try_fetch(now, job);
+    }
+
+    /// Answer parked voter Fetches of this connection, empty.
+    pub(super) fn release_parked_of(&mut self, connection: ConnectionId) {
+        for id in self.fetches.of_connection(connection) {
+            if let Some(job) = self.fetches.unpark(id) {
+                self.finish_fetch(job, Vec::new());
+            }
+        }
+    }
+
+    fn try_fetch(&mut self, now: Now, job: FetchJob) {
+        let bound = match job.reader {
+            Reader::Consumer => self.raft.high_watermark().map_or(job.from, |hw| hw.0),
+            Reader::Replica { .. } => self.log.log_end().0,
+        };
+        let id = self.fresh_id();
+        match self.log.read(job.from, bound, job.max_bytes, id) {
+            ReadOutcome::Pending => {
+                self.fetches.reading.insert(id, job);
+            }
+            ReadOutcome::Batches(batches) => {
+                let bytes: usize = batches.iter().map(StampedBatch::size_bytes).sum();
+                // A full answer is as good as the least that was asked for.
+                if bytes >= job.min_bytes.min(job.max_bytes) || job.deadline_ns <= now.monotonic_ns {
+                    self.finish_fetch(job, batches);
+                } else {
+                    self.park_fetch(id, job);
+                }
+            }
+            ReadOutcome::Empty if self.is_due(now, &job) => self.finish_fetch(job, Vec::new()),
+            ReadOutcome::Empty => self.park_fetch(id, job),
+            ReadOutcome::OutOfRange => self.fail_fetch(job, ErrorCode::OFFSET_OUT_OF_RANGE),
+        }
+    }
+
+    fn park_fetch(&mut self, id: u64, job: FetchJob) {
+        match self.fetches.len() >= self.limits.parked_requests_max {
+            true => self.finish_fetch(job, Vec::new()),
+            false => self.fetches.park(id, job),
+        }
+    }
+
+    /// An empty answer is due: the wait is over, or the replica does not know our high watermark yet.
+    fn is_due(&self, now: Now, job: &FetchJob) -> bool {
+        let news = match job.reader {
+            Reader::Consumer => false,
+            Reader::Replica { high_watermark, .. } => self.raft.high_watermark() > high_watermark,
+        };
+        news || job.deadline_ns <= now.monotonic_ns
+    }
+
+    /// At the end of a turn: hand new batches to parked followers, new commits to parked consumers.
+    pub(super) fn wake_fetches(&mut self, now: Now) {
+        if self.role_changed {
+            let leading = self.raft.is_leader().then(|| self.raft.epoch());
+            let outdated = self.fetches.parked.iter().filter(|(_, job)| Some(job.epoch) != leading);
+            for id in outdated.map(|(id, _)| *id).collect::<Vec<_>>() {
+                if let Some(job) = self.fetches.unpark(id) {
+                    self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+                }
+            }
+        }
+        let mut awake: Vec<u64> = self
+            .fetches
+            .by_replica
+            .values()
+            .filter(|id| {
+                self.fetches
+                    .parked
+                    .get(id)
+                    .is_some_and(|job| self.log.log_end().0 > job.from || self.is_due(now, job))
+            })
+            .copied()
+            .collect();
+        let high_watermark = self.raft.high_watermark();
+        if high_watermark > self.fetches.woken_at {
+            self.fetches.woken_at = high_watermark;
+            awake.extend(&self.fetches.consumers);
+        }
+        let due = self.fetches.deadlines.range(..=(now.monotonic_ns, u64::MAX)).map(|(_, id)| *id);
+        awake.extend(due);
+        for id in awake {
+            if let Some(job) = self.fetches.unpark(id) {
+                self.try_fetch(now, job);
+            }
+        }
+    }
+
+    pub(super) fn on_read_done(
+        &mut self,
+        now: Now,
+        token: u64,
+        result: Result<Vec<StampedBatch>, ReadError>,
+    ) {
+        if self.scans.contains_key(&token) {
+            return self.on_scan_read(token, result);
+        }
+        let Some(job) = self.fetches.reading.remove(&token) else { return };
+        if self.is_gated() || !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+            return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        match result {
+            Ok(batches) => self.finish_fetch(job, batches),
+            // Cut or rolled under the read: look again.
+            Err(ReadError::Gone) => self.try_fetch(now, job),
+            Err(error) => {
+                self.note(Level::Error, format!("cannot serve offset {}: {error}", job.from));
+                self.fail_fetch(job, ErrorCode::KAFKA_STORAGE_ERROR);
+            }
+        }
+    }
+
+    fn fail_fetch(&mut self, mut job: FetchJob, error: ErrorCode) {
+        let index = job.partition_mut().index;
+        let mut partition = self.empty_partition(index, error);
+        if matches!(job.reader, Reader::Replica { .. }) {
+            partition.current_leader = Some((self.raft.leader(), self.raft.epoch()));
+        }
+        *job.partition_mut() = partition;
+        self.answer_fetch(&job.ticket, job.topics);
+    }
+
+    fn finish_fetch(&mut self, mut job: FetchJob, batches: Vec<StampedBatch>) {
+        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+            return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
+        self.counters.fetched_bytes += batches.iter().map(|b| b.size_bytes() as u64).sum::<u64>();
+        let reader = job.reader;
+        let partition = job.partition_mut();
+        partition.high_watermark = high_watermark;
+        if reader == Reader::Consumer {
+            partition.last_stable_offset = high_watermark;
+        }
+        partition.records = batches;
+        self.answer_fetch(&job.ticket, job.topics);
+    }
+
+    fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {
+        let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
+        let node_endpoints = self.leader_endpoint().filter(|_| names_leader).into_iter().collect();
+        let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };
+        self.answer(ticket, Response::Fetch(response));
+    }
+
+    pub(super) fn parked_requests(&self) -> usize {
+        self.purgatory.len() + self.fetches.len()
+    }
+}
+
+impl FetchJob {
+    fn partition_mut(&mut self) -> &mut protocol::FetchPartition {
+        &mut self.topics[self.place.0].partitions[self.place.1]
+    }
+}
+
+/// KIP-227 as a broker whose session cache is full sees it: a full fetch is answered without a session, an
+/// incremental one names a session that we never gave.
+fn session_error(request: &m::FetchRequest) -> Option<ErrorCode> {
+    const FINAL_EPOCH: i32 = -1;
+    const INITIAL_EPOCH: i32 = 0;
+    match (request.session_id, request.session_epoch) {
+        (_, FINAL_EPOCH | INITIAL_EPOCH) => None,
+        (0, _) => Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH),
+        _ => Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
+    }
+}

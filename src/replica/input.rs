@@ -1,0 +1,123 @@
+//! What goes into a replica and what comes out: the whole surface between it and sockets, disk and clock.
+
+use bytes::Bytes;
+
+use super::admit::Admitted;
+use crate::log::{Completion, DiskOp};
+use crate::protocol::Response;
+use crate::types::*;
+
+/// A client connection, named by the server; never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    Fetch,
+    Control,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerLink {
+    pub node: NodeId,
+    pub lane: Lane,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// From a session: the `seq`-th request of the connection (counted from 0), decoded and admitted.
+    Request {
+        connection: ConnectionId,
+        seq: u64,
+        api_version: i16,
+        client_id: Option<String>,
+        request: Admitted,
+        /// Monotonic ns: the frame's last byte was there; it was decoded and checked.
+        received_ns: u64,
+        decoded_ns: u64,
+    },
+    ConnectionClosed {
+        connection: ConnectionId,
+    },
+    PeerConnected {
+        link: PeerLink,
+    },
+    PeerData {
+        link: PeerLink,
+        bytes: Bytes,
+    },
+    /// Refused, lost, or closed by us. Comes once for each PeerConnect.
+    PeerClosed {
+        link: PeerLink,
+        why: String,
+    },
+    Disk(Completion),
+    /// A deadline has passed, or nothing happened for a while.
+    Tick,
+    /// The file system has this much room left (the server looks every second).
+    DiskFree {
+        bytes: u64,
+    },
+    Shutdown,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    /// Answer to request `seq`. `None`: it has none (acks=0).
+    Answer {
+        connection: ConnectionId,
+        seq: u64,
+        response: Option<Response>,
+    },
+    Close {
+        connection: ConnectionId,
+        why: String,
+    },
+    PeerConnect {
+        link: PeerLink,
+        endpoint: Endpoint,
+    },
+    PeerSend {
+        link: PeerLink,
+        chunks: Vec<Bytes>,
+    },
+    PeerClose {
+        link: PeerLink,
+    },
+    Disk(DiskOp),
+    Note {
+        level: Level,
+        text: String,
+    },
+    /// The replica is done (handed over, flushed, cut) or must not go on: end the process with this code.
+    Stop {
+        exit_code: i32,
+        why: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Exit codes of the process (documented in README).
+pub const EXIT_OK: i32 = 0;
+pub const EXIT_CONFIG: i32 = 1;
+pub const EXIT_CORRUPT: i32 = 65;
+pub const EXIT_DISK: i32 = 74;
+pub const EXIT_KERNEL: i32 = 78;
+
+/// Where an answer goes, and when its request came.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub connection: ConnectionId,
+    pub seq: u64,
+    pub api_version: i16,
+    pub received_ns: u64,
+    pub decoded_ns: u64,
+}

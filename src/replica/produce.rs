@@ -1,0 +1,286 @@
+//! Produce: from checked batches to offsets, and from durable offsets to answers.
+//!
+//! Called by `Replica::on_request` and `end_turn`. Follows Kafka's `ReplicaManager.appendRecords` and
+//! `UnifiedLog.append`, with one difference: nothing is promised before it is durable (acks=1 waits for this node's
+//! flush, acks=-1 for the high watermark, which counts only flushed offsets).
+
+use super::admit::{AdmittedPartition, AdmittedProduce};
+use super::producers::Verdict;
+use super::purgatory::{ParkedProduce, PartitionAnswer, Promise};
+use super::{Action, Replica, Ticket};
+use crate::protocol::{Response, messages as m, wire_uuid};
+use crate::raft::{Effects, Event};
+use crate::record::StampedBatch;
+use crate::types::*;
+
+/// First Produce version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+
+impl Replica {
+    pub(super) fn on_produce(&mut self, now: Now, ticket: Ticket, request: AdmittedProduce) {
+        self.counters.produce_requests += 1;
+        let promise = match request.acks {
+            0 => None,
+            1 => Some(Promise::Flushed),
+            _ => Some(Promise::Committed),
+        };
+        let acks_valid = (-1..=1).contains(&request.acks);
+        let parked_full = self.purgatory.len() >= self.limits.parked_requests_max;
+        let mut answers = Vec::with_capacity(request.partitions.len());
+        for partition in request.partitions {
+            let refusal = match () {
+                _ if !acks_valid => Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks is none of -1, 0, 1")),
+                _ if request.transactional => Some((
+                    ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                    "transactions are not supported: remove transactional.id",
+                )),
+                _ if parked_full => {
+                    Some((ErrorCode::REQUEST_TIMED_OUT, "too many requests wait for a commit"))
+                }
+                _ => None,
+            };
+            answers.push(match refusal {
+                Some((error, why)) => refuse(partition, error, Some(why.to_string())),
+                None => self.append_partition(now, ticket.api_version, partition),
+            });
+        }
+        self.counters.refused_requests += answers.iter().any(|a| !a.error.is_none()) as u64;
+        match promise {
+            None => self.answer_nothing(&ticket, &answers),
+            Some(promise) => self.park_or_answer(now, ticket, promise, request.timeout_ms, answers),
+        }
+    }
+
+    /// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
+    fn answer_nothing(&mut self, ticket: &Ticket, answers: &[PartitionAnswer]) {
+        let (connection, seq) = (ticket.connection, ticket.seq);
+        self.actions.push_back(Action::Answer { connection, seq, response: None });
+        if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
+            let why = format!("produce with acks=0 failed with {}", refused.error.name());
+            self.actions.push_back(Action::Close { connection, why });
+        }
+    }
+
+    fn park_or_answer(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        promise: Promise,
+        timeout_ms: i32,
+        answers: Vec<PartitionAnswer>,
+    ) {
+        let needs = answers.iter().filter_map(|a| a.needs).max();
+        let parked = ParkedProduce {
+            ticket,
+            answers,
+            epoch: self.raft.epoch(),
+            appended_ns: now.monotonic_ns,
+            flushed_ns: 0,
+            deadline_ns: now.plus_ms(timeout_ms.max(0) as u64),
+        };
+        match needs {
+            None => self.answer_produce(parked),
+            // Kept at once when it is a duplicate of something committed: `settle_produces` ends the turn.
+            Some(needs) => self.purgatory.park(promise, needs, parked),
+        }
+    }
+
+    fn append_partition(&mut self, now: Now, version: i16, partition: AdmittedPartition) -> PartitionAnswer {
+        if !partition.ours {
+            let unknown = match version >= TOPIC_ID_VERSION {
+                true => ErrorCode::UNKNOWN_TOPIC_ID,
+                false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            };
+            return refuse(partition, unknown, None);
+        }
+        if !self.raft.can_append() {
+            return refuse(partition, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
+        }
+        if self.disk_free_bytes < self.limits.disk_free_bytes_min {
+            let why = "the disk is full: fewer bytes are free than kraft.disk.free.bytes.min".to_string();
+            return refuse(partition, ErrorCode::KAFKA_STORAGE_ERROR, Some(why));
+        }
+        let AdmittedPartition { topic_name, topic_id, index, batch, ours } = partition;
+        let nothing =
+            |batch| AdmittedPartition { topic_name: topic_name.clone(), topic_id, index, batch, ours };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                let (code, why) = (error.error(), error.to_string());
+                return refuse(nothing(Err(error)), code, Some(why));
+            }
+        };
+        let answer = |base: Offset, next: Offset, time_ms| PartitionAnswer {
+            topic_name: topic_name.clone(),
+            topic_id,
+            index,
+            error: ErrorCode::NONE,
+            message: None,
+            base_offset: base.0,
+            log_append_time_ms: time_ms,
+            needs: Some(next),
+        };
+        match self.producers.check(batch.header()) {
+            Verdict::Refused(error) => refuse(nothing(Ok(batch)), error, None),
+            Verdict::Duplicate { base_offset, last_offset, timestamp: _ } => {
+                self.counters.duplicate_batches += 1;
+                answer(base_offset, Offset(last_offset.0 + 1), -1)
+            }
+            Verdict::New => match self.append_batch(now, batch) {
+                Some((base, next)) => answer(base, next, -1),
+                None => PartitionAnswer {
+                    needs: None,
+                    base_offset: -1,
+                    error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                    ..answer(Offset(-1), Offset(-1), -1)
+                },
+            },
+        }
+    }
+
+    /// Raft gives the place, the log takes the bytes. `None`: no longer the leader.
+    fn append_batch(&mut self, now: Now, mut batch: StampedBatch) -> Option<(Offset, Offset)> {
+        let offsets = batch.header().last_offset_delta as i64 + 1;
+        let mut effects = Effects::default();
+        self.raft.step(now, Event::Append { offsets }, &mut effects);
+        let assigned = effects.assigned;
+        self.take_effects(now, effects);
+        let assigned = assigned?;
+        batch.stamp(assigned.base_offset, assigned.epoch);
+        let place = (batch.base_offset(), batch.next_offset());
+        self.counters.produced_batches += 1;
+        self.counters.produced_records += batch.header().record_count as u64;
+        self.counters.produced_bytes += batch.size_bytes() as u64;
+        self.append_to_log(batch);
+        Some(place)
+    }
+
+    /// Every batch of this node's log comes through here, whoever wrote it.
+    pub(super) fn append_to_log(&mut self, batch: StampedBatch) {
+        self.producers.on_append(batch.header());
+        self.uncommitted.push_back((batch.next_offset(), batch.size_bytes()));
+        self.uncommitted_bytes += batch.size_bytes() as u64;
+        self.log.append(batch);
+    }
+
+    pub(super) fn on_high_watermark(&mut self, high_watermark: HighWatermark) {
+        self.producers.on_committed(high_watermark);
+        while self.uncommitted.front().is_some_and(|(next, _)| *next <= high_watermark.0) {
+            if let Some((_, bytes)) = self.uncommitted.pop_front() {
+                self.uncommitted_bytes -= bytes as u64;
+                self.counters.committed_bytes += bytes as u64;
+                self.stages.committed_bytes += bytes as u64;
+            }
+        }
+    }
+
+    pub(super) fn on_truncate(&mut self, to: LogEndOffset) {
+        self.producers.on_truncate(to.0);
+        while self.uncommitted.back().is_some_and(|(next, _)| *next > to.0) {
+            if let Some((_, bytes)) = self.uncommitted.pop_back() {
+                self.uncommitted_bytes -= bytes as u64;
+            }
+        }
+    }
+
+    /// Answer what is kept, what can no longer be kept, and what waited too long.
+    pub(super) fn settle_produces(&mut self, now: Now) {
+        if self.role_changed {
+            let leading = self.raft.is_leader().then(|| self.raft.epoch());
+            while let Some(mut parked) = self.purgatory.pop_outdated(leading) {
+                fail(&mut parked.answers, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
+                self.answer_produce(parked);
+            }
+        }
+        if let Some(high_watermark) = self.raft.high_watermark() {
+            while let Some(parked) = self.purgatory.pop_kept(Promise::Committed, high_watermark.0) {
+                self.record_stages(now, &parked);
+                self.answer_produce(parked);
+            }
+        }
+        while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, self.log.flushed().0) {
+            self.record_stages(now, &parked);
+            self.answer_produce(parked);
+        }
+        while let Some(mut parked) = self.purgatory.pop_expired(now) {
+            // The record may still commit, as in Kafka (DelayedProduce.onExpiration).
+            let why = "the record was appended but not committed within timeout.ms".to_string();
+            fail(&mut parked.answers, ErrorCode::REQUEST_TIMED_OUT, Some(why));
+            self.answer_produce(parked);
+        }
+    }
+
+    fn record_stages(&mut self, now: Now, parked: &ParkedProduce) {
+        let ticket = &parked.ticket;
+        self.stages.record_received_to_decoded(ticket.decoded_ns.saturating_sub(ticket.received_ns));
+        self.stages.record_decoded_to_appended(parked.appended_ns.saturating_sub(ticket.decoded_ns));
+        if parked.flushed_ns > 0 {
+            self.stages.record_appended_to_flushed(parked.flushed_ns.saturating_sub(parked.appended_ns));
+        }
+        self.stages.record_appended_to_replicated(now.monotonic_ns.saturating_sub(parked.appended_ns));
+        self.stages.record_end_to_end(now.monotonic_ns.saturating_sub(ticket.received_ns));
+    }
+
+    fn answer_produce(&mut self, parked: ParkedProduce) {
+        let not_leader = parked.answers.iter().any(|a| a.error == ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        let mut response = m::ProduceResponse::default();
+        for answer in parked.answers {
+            let mut partition = m::produce_response::PartitionProduceResponse::default();
+            partition.index = answer.index;
+            partition.error_code = answer.error.0;
+            partition.base_offset = answer.base_offset;
+            partition.log_append_time_ms = answer.log_append_time_ms;
+            partition.log_start_offset = if answer.error.is_none() { self.log.log_start().0 } else { -1 };
+            partition.error_message = answer.message.map(m::StrBytes::from_string);
+            if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(leader)) = (answer.error, self.raft.leader()) {
+                // KIP-951: the client goes on at the leader without asking for Metadata.
+                partition.current_leader.leader_id = leader.0.into();
+                partition.current_leader.leader_epoch = self.raft.epoch().0;
+            }
+            let topic_id = wire_uuid(answer.topic_id);
+            let name = m::TopicName(m::StrBytes::from_string(answer.topic_name));
+            match response.responses.last_mut() {
+                Some(topic) if topic.name == name && topic.topic_id == topic_id => {
+                    topic.partition_responses.push(partition)
+                }
+                _ => {
+                    let mut topic = m::produce_response::TopicProduceResponse::default();
+                    topic.name = name;
+                    topic.topic_id = topic_id;
+                    topic.partition_responses.push(partition);
+                    response.responses.push(topic);
+                }
+            }
+        }
+        if let Some((leader, endpoint)) = self.leader_endpoint().filter(|_| not_leader) {
+            let mut node = m::produce_response::NodeEndpoint::default();
+            node.node_id = leader.0.into();
+            node.host = m::StrBytes::from_string(endpoint.host);
+            node.port = endpoint.port as i32;
+            response.node_endpoints.push(node);
+        }
+        self.answer(&parked.ticket, Response::Produce(response));
+    }
+}
+
+fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String>) -> PartitionAnswer {
+    PartitionAnswer {
+        topic_name: partition.topic_name,
+        topic_id: partition.topic_id,
+        index: partition.index,
+        error,
+        message,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        needs: None,
+    }
+}
+
+/// What was waiting fails; what had been refused before keeps its own error.
+fn fail(answers: &mut [PartitionAnswer], error: ErrorCode, message: Option<String>) {
+    for answer in answers.iter_mut().filter(|a| a.error.is_none()) {
+        answer.error = error;
+        answer.message = message.clone();
+        answer.base_offset = -1;
+    }
+}

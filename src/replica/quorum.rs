@@ -1,0 +1,202 @@
+//! Between Raft and the wire: voters' requests in, Raft's effects out.
+//!
+//! Called by `Replica`. Checks what Raft does not know (cluster id, topic, batches' bytes); decides nothing about roles.
+
+use super::{Level, Replica, Ticket};
+use crate::config::Config;
+use crate::log::RecoveredLog;
+use crate::protocol::quorum::{self as wire, QuorumContext};
+use crate::protocol::{Response, messages as m};
+use crate::raft::{
+    self, BatchSpan, Effect, Event, FetchRequest, RaftConfig, RecoveredState, Request, RequestId, RequestKind,
+};
+use crate::record::{check_fetched, leader_change_batch};
+use crate::replica::peers::PeerEvent;
+use crate::types::*;
+
+/// A request of a voter or observer that Raft has not answered yet.
+pub(super) struct VoterRequest {
+    pub ticket: Ticket,
+    /// A Fetch's own words, needed again when it is answered.
+    pub fetch: Option<FetchRequest>,
+}
+
+pub(super) fn raft_config(config: &Config, directory_id: Uuid, seed: u64) -> RaftConfig {
+    RaftConfig {
+        local: ReplicaKey { id: config.node_id, directory_id },
+        // Static voters have no directory ids (kraft.version 0).
+        voters: config.voters.iter().map(|v| ReplicaKey { id: v.id, directory_id: Uuid::ZERO }).collect(),
+        election_timeout_ms: config.election_timeout_ms,
+        fetch_timeout_ms: config.fetch_timeout_ms,
+        election_backoff_max_ms: config.election_backoff_max_ms,
+        request_timeout_ms: config.request_timeout_ms,
+        retry_backoff_ms: config.retry_backoff_ms,
+        fetch_wait_ms_max: FETCH_WAIT_MS_MAX,
+        seed,
+    }
+}
+
+/// How long a leader may park our Fetch (Kafka: `KafkaRaftClient.MAX_FETCH_WAIT_MS`).
+const FETCH_WAIT_MS_MAX: u64 = 500;
+
+pub(super) fn state(recovered: &RecoveredLog) -> RecoveredState {
+    RecoveredState {
+        quorum_state: recovered.quorum_state,
+        log_start: recovered.log_start,
+        log_end: recovered.log_end,
+        epochs: recovered.epochs.clone(),
+    }
+}
+
+pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
+    QuorumContext {
+        cluster_id: config.cluster_id.clone(),
+        topic: config.topic_name.clone(),
+        topic_id: config.topic_id,
+        local: ReplicaKey { id: config.node_id, directory_id },
+        listener_name: config.listener_name.clone(),
+        endpoint: config.advertised.clone(),
+        voters: config.voters.iter().map(|v| (v.id, v.endpoint.clone())).collect(),
+    }
+}
+
+impl Replica {
+    pub(super) fn on_vote(&mut self, now: Now, ticket: Ticket, m: &m::VoteRequest) {
+        let request = wire::vote_request(&self.context, m).map(Request::Vote);
+        self.on_voter_request(now, ticket, request, None);
+    }
+
+    pub(super) fn on_begin_quorum_epoch(&mut self, now: Now, ticket: Ticket, m: &m::BeginQuorumEpochRequest) {
+        let request = wire::begin_quorum_epoch_request(&self.context, m).map(Request::BeginQuorumEpoch);
+        self.on_voter_request(now, ticket, request, None);
+    }
+
+    pub(super) fn on_end_quorum_epoch(&mut self, now: Now, ticket: Ticket, m: &m::EndQuorumEpochRequest) {
+        let request = wire::end_quorum_epoch_request(&self.context, m).map(Request::EndQuorumEpoch);
+        self.on_voter_request(now, ticket, request, None);
+    }
+
+    pub(super) fn on_replica_fetch(&mut self, now: Now, ticket: Ticket, m: &m::FetchRequest) {
+        self.counters.replica_fetches += 1;
+        let request = wire::fetch_request(&self.context, m, ticket.api_version);
+        let fetch = request.as_ref().ok().cloned();
+        self.on_voter_request(now, ticket, request.map(Request::Fetch), fetch);
+    }
+
+    fn on_voter_request(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        request: Result<Request, Response>,
+        fetch: Option<FetchRequest>,
+    ) {
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.counters.refused_requests += 1;
+                return self.answer(&ticket, refusal);
+            }
+        };
+        // Answers leave in request order: what is parked on this connection must not stand before this one.
+        self.release_parked_of(ticket.connection);
+        let request_id = RequestId(self.fresh_id());
+        self.voter_requests.insert(request_id, VoterRequest { ticket, fetch });
+        self.step(now, Event::Request { request_id, request });
+    }
+
+    /// Do what Raft wants done; what must be durable first is so when this is called.
+    pub(super) fn carry_out(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Send { to, request } => {
+                if matches!(request, Request::Vote(_)) {
+                    self.counters.elections += 1;
+                }
+                self.peers.send(now, to, request);
+            }
+            Effect::Reply { request_id, response } => self.reply(request_id, &response),
+            Effect::Fetched { request_id, verdict } => self.on_fetch_verdict(now, request_id, verdict),
+            Effect::AppendLeaderChange { base_offset, epoch, voters, granting } => {
+                let leader = self.context.local.id;
+                self.counters.leader_changes += 1;
+                let batch = leader_change_batch(base_offset, epoch, now.wall_ms, leader, &voters, &granting);
+                self.append_to_log(batch);
+            }
+            Effect::AppendFetched { first, count } => {
+                let batches: Vec<_> = self.fetched.drain(..).skip(first).take(count).collect();
+                assert_eq!(batches.len(), count, "Raft asks for batches that the answer did not hold");
+                for batch in batches {
+                    self.append_to_log(batch);
+                }
+            }
+            Effect::Truncate { to } => {
+                self.after_flush.clear();
+                self.on_truncate(to);
+                self.log.truncate(to.0);
+            }
+            Effect::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark),
+            Effect::RoleChanged => {
+                // Promises of the old epoch must not be made in the new one.
+                self.after_flush.clear();
+                self.role_changed = true;
+            }
+            Effect::DropPeer { node, why } => {
+                self.note(Level::Warn, format!("closing the connections to node {node}: {why}"));
+                self.peers.drop_peer(node);
+            }
+            Effect::ShutdownComplete => self.log.shutdown(),
+        }
+    }
+
+    fn reply(&mut self, request_id: RequestId, response: &raft::Response) {
+        let Some(VoterRequest { ticket, .. }) = self.voter_requests.remove(&request_id) else {
+            panic!("Raft answers a request that nobody made");
+        };
+        let response = match response {
+            raft::Response::Vote(r) => wire::vote_response(&self.context, r),
+            raft::Response::BeginQuorumEpoch(r) => wire::begin_quorum_epoch_response(&self.context, r),
+            raft::Response::EndQuorumEpoch(r) => wire::end_quorum_epoch_response(&self.context, r),
+            raft::Response::Fetch(_) => panic!("Raft answers a Fetch with a verdict, never itself"),
+        };
+        self.answer(&ticket, response);
+    }
+
+    pub(super) fn on_peer_event(&mut self, now: Now, event: PeerEvent) {
+        match event {
+            PeerEvent::Failed { to, kind, why } => {
+                self.note(Level::Debug, format!("{kind:?} to node {to} failed: {why}"));
+                self.step(now, Event::RequestFailed { to, kind });
+            }
+            PeerEvent::Response { from, response: raft::Response::Fetch(mut answer), records } => {
+                let (batches, bad) = check_fetched(records);
+                answer.batches = batches
+                    .iter()
+                    .map(|b| BatchSpan { base: b.base_offset(), last: b.last_offset(), epoch: b.epoch() })
+                    .collect();
+                let nothing_good = batches.is_empty();
+                self.fetched = batches;
+                if let Some(why) = bad {
+                    // KAFKA-18723: a bad batch is never stored and never ends the process; the good ones before it count.
+                    self.note(
+                        Level::Warn,
+                        format!("node {from} sent a bad batch ({why}): closing its connection"),
+                    );
+                    self.peers.drop_peer(from);
+                    if nothing_good {
+                        return self.step(now, Event::RequestFailed { to: from, kind: RequestKind::Fetch });
+                    }
+                }
+                self.step(now, Event::Response { from, response: raft::Response::Fetch(answer) });
+                self.fetched.clear();
+            }
+            PeerEvent::Response { from, response, records: _ } => {
+                self.step(now, Event::Response { from, response });
+            }
+        }
+    }
+
+    pub(super) fn leader_endpoint(&self) -> Option<(NodeId, Endpoint)> {
+        let leader = self.raft.leader()?;
+        let voter = self.context.voters.iter().find(|(id, _)| *id == leader)?;
+        Some(voter.clone())
+    }
+}

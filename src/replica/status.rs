@@ -1,0 +1,189 @@
+//! What a replica says of itself: to Metadata and its kin, to DescribeQuorum, to /status and the metrics.
+
+use serde::Serialize;
+
+use super::requests::{self, View};
+use super::{Replica, Ticket};
+use crate::protocol::{self, Response};
+use crate::raft::{ReplicaProgress, RoleName};
+use crate::types::*;
+
+/// What /status, /ready and the metrics show.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    pub node_id: i32,
+    pub directory_id: String,
+    pub cluster_id: String,
+    pub topic: String,
+    /// "leader", "follower", "candidate", "prospective", "unattached", "resigned", "observer"
+    pub role: &'static str,
+    pub epoch: i32,
+    pub leader_id: Option<i32>,
+    pub high_watermark: Option<i64>,
+    pub log_start_offset: i64,
+    pub log_end_offset: i64,
+    pub flushed_offset: i64,
+    pub log_size_bytes: u64,
+    pub unflushed_bytes: u64,
+    /// A leader is known, and this node is it or has caught up with it.
+    pub ready: bool,
+    pub voters: Vec<VoterStatus>,
+    pub observers: Vec<VoterStatus>,
+    pub producer_ids: usize,
+    pub parked_requests: usize,
+    pub counters: Counters,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VoterStatus {
+    pub node_id: i32,
+    pub directory_id: String,
+    /// -1: not known here (only the leader knows the others).
+    pub log_end_offset: i64,
+    pub lag: i64,
+    pub last_fetch_ms_ago: Option<u64>,
+    pub last_caught_up_ms_ago: Option<u64>,
+}
+
+/// Totals since the start.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counters {
+    pub produce_requests: u64,
+    pub produced_batches: u64,
+    pub produced_bytes: u64,
+    pub produced_records: u64,
+    pub duplicate_batches: u64,
+    pub fetch_requests: u64,
+    pub fetched_bytes: u64,
+    pub replica_fetches: u64,
+    /// Votes and pre-votes asked of others.
+    pub elections: u64,
+    /// Epochs that this node began as leader.
+    pub leader_changes: u64,
+    pub flushes: u64,
+    pub committed_bytes: u64,
+    pub refused_requests: u64,
+}
+
+impl Replica {
+    pub fn status(&self, now: Now) -> Status {
+        let raft = &self.raft;
+        let (log_end, high_watermark) = (raft.log_end().0, raft.high_watermark());
+        let caught_up = high_watermark.is_some_and(|hw| raft.is_leader() || log_end >= hw.0);
+        let lines = |progress: Vec<ReplicaProgress>| {
+            progress.into_iter().map(|p| voter_status(p, log_end, now)).collect::<Vec<_>>()
+        };
+        Status {
+            node_id: self.context.local.id.0,
+            directory_id: self.context.local.directory_id.to_string(),
+            cluster_id: self.context.cluster_id.clone(),
+            topic: self.context.topic.clone(),
+            role: role_name(raft.role()),
+            epoch: raft.epoch().0,
+            leader_id: raft.leader().map(|l| l.0),
+            high_watermark: high_watermark.map(|hw| hw.0.0),
+            log_start_offset: self.log.log_start().0,
+            log_end_offset: log_end.0,
+            flushed_offset: self.log.flushed().0.0,
+            log_size_bytes: self.log.size_bytes(),
+            unflushed_bytes: self.log.unflushed_bytes(),
+            ready: !self.is_gated() && raft.leader().is_some() && caught_up,
+            voters: lines(raft.voter_progress(now)),
+            observers: lines(raft.observer_progress(now)),
+            producer_ids: self.producers.len(),
+            parked_requests: self.parked_requests(),
+            counters: self.counters.clone(),
+        }
+    }
+
+    /// Requests that only ask: no state changes but a fresh producer id.
+    pub(super) fn describe(&mut self, now: Now, ticket: &Ticket, request: &protocol::Request) -> Response {
+        use protocol::Request as R;
+        let version = ticket.api_version;
+        let producer_id = match request {
+            R::InitProducerId(_) => self.fresh_producer_id(),
+            _ => -1,
+        };
+        let raft = &self.raft;
+        let progress = raft.voter_progress(now);
+        let voters: Vec<_> = self
+            .context
+            .voters
+            .iter()
+            .map(|(id, endpoint)| (*id, endpoint.clone(), self.is_in_sync(now, *id, &progress)))
+            .collect();
+        let view = View {
+            cluster_id: &self.context.cluster_id,
+            topic_name: &self.context.topic,
+            topic_id: self.context.topic_id,
+            local: self.context.local.id,
+            voters: &voters,
+            leader: raft.leader(),
+            epoch: raft.epoch(),
+            is_leader: raft.is_leader(),
+            high_watermark: raft.high_watermark(),
+            log_start: self.log.log_start(),
+            log_end: raft.log_end(),
+            limits: &self.limits,
+            segment_bytes_max: self.limits.segment_bytes_max,
+        };
+        match request {
+            R::ApiVersions(m) => requests::api_versions(&view, Some(m), version),
+            R::ApiVersionsUnsupported => requests::api_versions(&view, None, version),
+            R::Metadata(m) => requests::metadata(&view, m, version),
+            R::DescribeCluster(m) => requests::describe_cluster(&view, m, version),
+            R::DescribeConfigs(m) => requests::describe_configs(&view, m, version),
+            R::DescribeTopicPartitions(m) => requests::describe_topic_partitions(&view, m, version),
+            R::InitProducerId(m) => requests::init_producer_id(&view, m, producer_id),
+            R::OffsetForLeaderEpoch(m) => {
+                requests::offset_for_leader_epoch(&view, m, version, &|epoch| raft.end_of_epoch(epoch))
+            }
+            R::DescribeQuorum(m) => {
+                requests::describe_quorum(&view, m, version, &progress, &raft.observer_progress(now), now)
+            }
+            other => unreachable!("{other:?} changes state and is handled elsewhere"),
+        }
+    }
+
+    /// In sync: the leader, and whoever it heard of within the fetch timeout. Only the leader knows more than itself.
+    fn is_in_sync(&self, now: Now, id: NodeId, progress: &[ReplicaProgress]) -> bool {
+        let lately = |ns: u64| now.monotonic_ns.saturating_sub(ns) <= self.fetch_timeout_ms * NS_PER_MS;
+        self.raft.leader() == Some(id)
+            || progress.iter().any(|p| p.key.id == id && p.last_caught_up_ns.is_some_and(lately))
+    }
+
+    /// Random 63 bits: no coordination between nodes is needed (Java asks any node, not the leader).
+    fn fresh_producer_id(&mut self) -> i64 {
+        loop {
+            let id = (self.random.next_u64() >> 1) as i64;
+            if !self.producers.contains(id) {
+                return id;
+            }
+        }
+    }
+}
+
+fn voter_status(progress: ReplicaProgress, log_end: Offset, now: Now) -> VoterStatus {
+    let ago = |ns: Option<u64>| ns.map(|ns| now.monotonic_ns.saturating_sub(ns) / NS_PER_MS);
+    let known = progress.log_end.0 >= 0;
+    VoterStatus {
+        node_id: progress.key.id.0,
+        directory_id: progress.key.directory_id.to_string(),
+        log_end_offset: progress.log_end.0,
+        lag: if known { log_end.0 - progress.log_end.0 } else { -1 },
+        last_fetch_ms_ago: ago(progress.last_fetch_ns),
+        last_caught_up_ms_ago: ago(progress.last_caught_up_ns),
+    }
+}
+
+fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Unattached => "unattached",
+        RoleName::Prospective => "prospective",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+        RoleName::Follower => "follower",
+        RoleName::Resigned => "resigned",
+        RoleName::Observer => "observer",
+    }
+}
