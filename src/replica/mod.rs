@@ -446,3 +446,6 @@ fn log_config(limits: &Limits) -> LogConfig {
         commit_mark_idle_ms: limits.commit_mark_idle_ms,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Whole nodes in one thread: their disks in memory, their connections byte streams cut into small pieces, their
+//! clock a number. No faults but kills: those belong to the simulator.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use super::disk::Disk;
+use crate::config::Config;
+use crate::log::recover;
+use crate::replica::producers::Producers;
+use crate::replica::session::{Session, SessionLimits};
+use crate::replica::*;
+
+/// Bytes of one read: small, so that every frame arrives in pieces.
+const READ_BYTES: usize = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    /// The test's client.
+    Client,
+    /// An outbound link of this node.
+    Link(NodeId, PeerLink),
+}
+
+struct Connection {
+    session: Session,
+    owner: Owner,
+    /// Answers for the client, frames without length.
+    received: BytesMut,
+}
+
+pub struct Node {
+    pub replica: Replica,
+    connections: BTreeMap<ConnectionId, Connection>,
+    pub stopped: Option<i32>,
+    pub notes: Vec<String>,
+}
+
+pub struct Cluster {
+    configs: BTreeMap<NodeId, Config>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub disks: BTreeMap<NodeId, Disk>,
+    /// Inbound connection of each open link.
+    links: BTreeMap<(NodeId, PeerLink), (NodeId, ConnectionId)>,
+    inbox: VecDeque<(NodeId, Input)>,
+    pub now: Now,
+    next_connection: u64,
+    seed: u64,
+}
+
+impl Cluster {
+    pub fn new(configs: Vec<Config>) -> Cluster {
+        let ids: Vec<NodeId> = configs.iter().map(|c| c.node_id).collect();
+        let mut cluster = Cluster {
+            configs: configs.into_iter().map(|c| (c.node_id, c)).collect(),
+            nodes: BTreeMap::new(),
+            disks: ids.iter().map(|id| (*id, Disk::default())).collect(),
+            links: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            now: Now { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 },
+            next_connection: 0,
+            seed: 7,
+        };
+        for id in ids {
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    pub fn start(&mut self, id: NodeId) {
+        let config = &self.configs[&id];
+        let mut producers = Producers::new(config.limits.producer_ids_max);
+        let disk = self.disks.get_mut(&id).expect("a disk for each node");
+        let limits = log_config(&config.limits);
+        let recovered = recover(disk, &limits, &mut |header| producers.on_append(header)).expect("recovers");
+        self.seed += 1;
+        let replica =
+            Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
+        self.nodes.insert(
+            id,
+            Node { replica, connections: BTreeMap::new(), stopped: None, notes: Vec::new() },
+        );
+    }
+
+    /// Kill: all connections break, what the disk has stays.
+    pub fn kill(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
+        let broken: Vec<_> = self
+            .links
+            .iter()
+            .filter(|((from, _), (to, _))| *from == id || *to == id)
+            .map(|(key, _)| *key)
+            .collect();
+        for (from, link) in broken {
+            self.break_link(from, link, "connection reset");
+        }
+        self.inbox.retain(|(node, _)| *node != id);
+    }
+
+    pub fn shutdown(&mut self, id: NodeId) {
+        self.inbox.push_back((id, Input::Shutdown));
+    }
+
+    fn break_link(&mut self, from: NodeId, link: PeerLink, why: &str) {
+        if let Some((to, connection)) = self.links.remove(&(from, link)) {
+            if let Some(node) = self.nodes.get_mut(&to) {
+                node.connections.remove(&connection);
+                self.inbox.push_back((to, Input::ConnectionClosed { connection }));
+            }
+            self.inbox.push_back((from, Input::PeerClosed { link, why: why.to_string() }));
+        }
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.nodes.iter().filter(|(_, n)| n.replica.status(self.now).role == "leader").map(|(id, _)| *id).next()
+    }
+
+    pub fn status(&self, id: NodeId) -> Status {
+        self.nodes[&id].replica.status(self.now)
+    }
+
+    /// Run turns until nothing moves, then to the next deadline, until the condition holds.
+    pub fn run_until(&mut self, what: &str, ms_max: u64, mut holds: impl FnMut(&mut Cluster) -> bool) {
+        let end = self.now.plus_ms(ms_max);
+        while !holds(self) {
+            assert!(self.now.monotonic_ns < end, "{what}: not within {ms_max} ms\n{}", self.story());
+            if !self.turn() {
+                self.advance(end);
+            }
+        }
+    }
+
+    pub fn run_ms(&mut self, ms: u64) {
+        let end = self.now.plus_ms(ms);
+        while self.now.monotonic_ns < end {
+            if !self.turn() {
+                self.advance(end);
+            }
+        }
+    }
+
+    fn story(&self) -> String {
+        self.nodes.iter().map(|(id, n)| format!("node {id}: {}\n", n.notes.join("\n  "))).collect()
+    }
+
+    fn advance(&mut self, end: u64) {
+        let next = self.nodes.values().filter_map(|n| n.replica.deadline()).min();
+        let next = next.unwrap_or(end).clamp(self.now.monotonic_ns + 1000, end.max(self.now.monotonic_ns + 1000));
+        self.now.wall_ms += ((next - self.now.monotonic_ns) / NS_PER_MS) as i64;
+        self.now.monotonic_ns = next;
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            self.inbox.push_back((id, Input::Tick));
+        }
+    }
+
+    /// One turn of every node. False: nothing moved.
+    fn turn(&mut self) -> bool {
+        let mut moved = !self.inbox.is_empty();
+        self.now.monotonic_ns += 1000;
+        for (id, input) in std::mem::take(&mut self.inbox) {
+            if let Some(node) = self.nodes.get_mut(&id).filter(|n| n.stopped.is_none()) {
+                node.replica.handle(self.now, input);
+            }
+        }
+        let ids: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let Some(node) = self.nodes.get_mut(&id).filter(|n| n.stopped.is_none()) else { continue };
+            node.replica.end_turn(self.now);
+            while let Some(action) = self.nodes.get_mut(&id).and_then(|n| n.replica.poll_action()) {
+                moved |= !matches!(action, Action::Note { .. });
+                self.carry_out(id, action);
+            }
+        }
+        moved
+    }
+
+    fn carry_out(&mut self, id: NodeId, action: Action) {
+        match action {
+            Action::Disk(op) => {
+                let completion = self.disks.get_mut(&id).expect("a disk").carry_out(op);
+                self.inbox.push_back((id, Input::Disk(completion)));
+            }
+            Action::Note { text, .. } => self.nodes.get_mut(&id).expect("a node").notes.push(text),
+            Action::Stop { exit_code, why } => {
+                let node = self.nodes.get_mut(&id).expect("a node");
+                node.notes.push(why);
+                node.stopped = Some(exit_code);
+            }
+            Action::Answer { connection, seq, response } => self.on_answer(id, connection, seq, response),
+            Action::Close { connection, .. } => {
+                self.nodes.get_mut(&id).expect("a node").connections.remove(&connection);
+            }
+            Action::PeerConnect { link, .. } => self.connect_link(id, link),
+            Action::PeerSend { link, chunks } => {
+                let Some((to, connection)) = self.links.get(&(id, link)).copied() else { return };
+                for chunk in chunks {
+                    self.deliver(to, connection, &chunk);
+                }
+            }
+            Action::PeerClose { link } => self.break_link(id, link, "closed by us"),
+        }
+    }
+
+    fn connect_link(&mut self, from: NodeId, link: PeerLink) {
+        if !self.nodes.get(&link.node).is_some_and(|n| n.stopped.is_none()) {
+            let why = "connection refused".to_string();
+            return self.inbox.push_back((from, Input::PeerClosed { link, why }));
+        }
+        let connection = self.open(link.node, Owner::Link(from, link));
+        self.links.insert((from, link), (link.node, connection));
+        self.inbox.push_back((from, Input::PeerConnected { link }));
+    }
+
+    fn open(&mut self, node: NodeId, owner: Owner) -> ConnectionId {
+        self.next_connection += 1;
+        let connection = ConnectionId(self.next_connection);
+        let config = &self.configs[&node];
+        let limits = SessionLimits {
+            request_bytes_max: config.limits.request_bytes_max,
+            output_bytes_max: config.limits.connection_output_bytes_max,
+            requests_max: config.limits.connection_requests_max,
+            message_bytes_max: config.limits.message_bytes_max,
+            timestamp_before_max_ms: config.limits.timestamp_before_max_ms,
+            timestamp_after_max_ms: config.limits.timestamp_after_max_ms,
+            topic_name: config.topic_name.clone(),
+            topic_id: config.topic_id,
+        };
+        let opened = Connection { session: Session::new(limits), owner, received: BytesMut::new() };
+        self.nodes.get_mut(&node).expect("a node").connections.insert(connection, opened);
+        connection
+    }
+
+    fn deliver(&mut self, to: NodeId, connection: ConnectionId, bytes: &[u8]) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&to) else { return };
+        let Some(open) = node.connections.get_mut(&connection) else { return };
+        for piece in bytes.chunks(READ_BYTES) {
+            open.session.receive_buffer().extend_from_slice(piece);
+            while let Some(arrived) = open.session.poll_request(now) {
+                let arrived = arrived.expect("a frame that we sent ourselves");
+                let input = Input::Request {
+                    connection,
+                    seq: arrived.seq,
+                    api_version: arrived.api_version,
+                    client_id: arrived.client_id,
+                    request: arrived.request,
+                    received_ns: now.monotonic_ns,
+                    decoded_ns: now.monotonic_ns,
+                };
+                self.inbox.push_back((to, input));
+            }
+        }
+    }
+
+    fn on_answer(&mut self, id: NodeId, connection: ConnectionId, seq: u64, response: Option<protocol::Response>) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let Some(open) = node.connections.get_mut(&connection) else { return };
+        open.session.answer(seq, response).expect("a reader that keeps up");
+        while let Some(bytes) = open.session.poll_output() {
+            open.session.sent(bytes.len());
+            match open.owner {
+                Owner::Client => open.received.extend_from_slice(&bytes),
+                Owner::Link(from, link) => {
+                    for piece in bytes.chunks(READ_BYTES) {
+                        let bytes = Bytes::copy_from_slice(piece);
+                        self.inbox.push_back((from, Input::PeerData { link, bytes }));
+                    }
+                }
+            }
+        }
+    }
+
+    // --- a client
+
+    pub fn connect(&mut self, node: NodeId) -> (NodeId, ConnectionId) {
+        (node, self.open(node, Owner::Client))
+    }
+
+    /// Send a request; its answer comes with `receive`.
+    pub fn send<R: Encodable>(&mut self, client: (NodeId, ConnectionId), key: i16, version: i16, request: &R) {
+        let api = kafka_protocol::messages::ApiKey::try_from(key).expect("a key");
+        let mut header = RequestHeader::default();
+        header.request_api_key = key;
+        header.request_api_version = version;
+        header.client_id = Some(StrBytes::from_static_str("test"));
+        let mut body = BytesMut::new();
+        header.encode(&mut body, api.request_header_version(version)).expect("encodes");
+        request.encode(&mut body, version).expect("encodes");
+        let mut frame = BytesMut::new();
+        frame.put_i32(body.len() as i32);
+        frame.extend_from_slice(&body);
+        self.deliver(client.0, client.1, &frame);
+    }
+
+    /// The next answer on the connection, if it is there.
+    pub fn receive<R: Decodable>(&mut self, client: (NodeId, ConnectionId), key: i16, version: i16) -> Option<R> {
+        let api = kafka_protocol::messages::ApiKey::try_from(key).expect("a key");
+        let received = &mut self.nodes.get_mut(&client.0)?.connections.get_mut(&client.1)?.received;
+        let length = i32::from_be_bytes(received.get(..4)?.try_into().ok()?) as usize;
+        if received.len() < 4 + length {
+            return None;
+        }
+        let mut frame = received.split_to(4 + length).freeze().slice(4..);
+        ResponseHeader::decode(&mut frame, api.response_header_version(version)).expect("a header");
+        Some(R::decode(&mut frame, version).expect("a body"))
+    }
+
+    /// Send, run, receive.
+    pub fn call<Q: Encodable, A: Decodable>(
+        &mut self,
+        client: (NodeId, ConnectionId),
+        key: i16,
+        version: i16,
+        request: &Q,
+    ) -> A {
+        self.send(client, key, version, request);
+        let mut answer = None;
+        self.run_until("an answer", 60_000, |cluster| {
+            answer = cluster.receive(client, key, version);
+            answer.is_some()
+        });
+        answer.expect("an answer")
+    }
+}

@@ -1,0 +1,94 @@
+//! A disk in memory for tests: carries operations out at once, in order.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::log::{
+    Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile,
+};
+
+#[derive(Clone, Default)]
+pub struct Disk {
+    segments: BTreeMap<SegmentId, Vec<u8>>,
+    small: BTreeMap<SmallFile, Vec<u8>>,
+    mark: Option<Vec<u8>>,
+    /// Writes fail with EIO from now on.
+    pub fail_writes: bool,
+}
+
+fn put(file: &mut Vec<u8>, position: u64, bytes: &[u8]) {
+    let end = position as usize + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[position as usize..end].copy_from_slice(bytes);
+}
+
+impl Disk {
+    pub fn carry_out(&mut self, op: DiskOp) -> Completion {
+        let mut done = Done::Complete;
+        let mut returned = None;
+        match op.kind {
+            OpKind::Write { buffer, .. } if self.fail_writes => {
+                let (operation, reason) = ("write".to_string(), "Input/output error".to_string());
+                let error = DiskError { operation, reason, errno: 5 };
+                return Completion { id: op.id, result: Err(error), buffer: Some(buffer) };
+            }
+            OpKind::Write { file, position, buffer, length, durable: _ } => {
+                let bytes = &buffer.as_slice()[..length];
+                match file {
+                    FileId::Segment(segment) => {
+                        put(self.segments.get_mut(&segment).expect("segment exists"), position, bytes)
+                    }
+                    FileId::CommitMark => put(self.mark.get_or_insert_default(), position, bytes),
+                }
+                returned = Some(buffer);
+            }
+            OpKind::Read { segment, position, length } => {
+                let file = &self.segments[&segment];
+                let start = (position as usize).min(file.len());
+                let end = (start + length).min(file.len());
+                done = Done::Read(Bytes::copy_from_slice(&file[start..end]));
+            }
+            OpKind::CreateSegment { segment, zeroed } => {
+                self.segments.insert(segment, vec![0; zeroed as usize]);
+            }
+            OpKind::ExtendSegment { segment, from: _, to } => {
+                self.segments.get_mut(&segment).expect("segment exists").resize(to as usize, 0)
+            }
+            OpKind::ZeroSegment { segment, from, to } => {
+                self.segments.get_mut(&segment).expect("segment exists")[from as usize..to as usize].fill(0)
+            }
+            OpKind::CutSegment { segment, length } => {
+                self.segments.get_mut(&segment).expect("segment exists").truncate(length as usize)
+            }
+            OpKind::DeleteSegment { segment } => {
+                self.segments.remove(&segment);
+            }
+            OpKind::ReplaceFile { file, contents } => {
+                self.small.insert(file, contents);
+            }
+            OpKind::FlushSegment { .. } => {}
+        }
+        Completion { id: op.id, result: Ok(done), buffer: returned }
+    }
+}
+
+impl LogSource for Disk {
+    fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
+        Ok(self.segments.iter().map(|(id, file)| (*id, file.len() as u64)).collect())
+    }
+    fn read(&mut self, segment: SegmentId, position: u64, length: usize) -> Result<Bytes, DiskError> {
+        let file = &self.segments[&segment];
+        let start = (position as usize).min(file.len());
+        let end = (start + length).min(file.len());
+        Ok(Bytes::copy_from_slice(&file[start..end]))
+    }
+    fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self.small.get(&file).cloned())
+    }
+    fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self.mark.clone())
+    }
+}

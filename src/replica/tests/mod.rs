@@ -1,0 +1,263 @@
+//! Whole nodes against each other, through their sessions, frames and disks in memory.
+
+mod cluster;
+mod disk;
+
+use bytes::Bytes;
+use kafka_protocol::messages as km;
+use kafka_protocol::protocol::StrBytes;
+
+use super::*;
+use crate::config::Voter;
+use crate::record::data_batch;
+use cluster::Cluster;
+
+const TOPIC: &str = "__cluster_metadata";
+const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+const LIST_OFFSETS: i16 = 2;
+
+fn config(id: i32, count: i32) -> Config {
+    let voter = |id: i32| Voter {
+        id: NodeId(id),
+        endpoint: Endpoint { host: "localhost".to_string(), port: 9091 + id as u16 },
+    };
+    let mut config = Config::for_tests(NodeId(id), (1..=count).map(voter).collect());
+    config.limits.segment_bytes_max = 1 << 20;
+    config.limits.zero_ahead_bytes = 64 << 10;
+    config
+}
+
+fn cluster(count: i32) -> Cluster {
+    Cluster::new((1..=count).map(|id| config(id, count)).collect())
+}
+
+fn elect(cluster: &mut Cluster) -> NodeId {
+    cluster.run_until("a leader whose epoch has committed", 30_000, |c| {
+        c.leader().is_some_and(|id| c.status(id).ready)
+    });
+    cluster.leader().expect("a leader")
+}
+
+fn produce_request(acks: i16, records: Bytes) -> km::ProduceRequest {
+    let mut partition = km::produce_request::PartitionProduceData::default();
+    partition.records = Some(records);
+    let mut topic = km::produce_request::TopicProduceData::default();
+    topic.name = km::TopicName(StrBytes::from_static_str(TOPIC));
+    topic.partition_data.push(partition);
+    let mut request = km::ProduceRequest::default();
+    request.acks = acks;
+    request.timeout_ms = 5_000;
+    request.topic_data.push(topic);
+    request
+}
+
+type Client = (NodeId, ConnectionId);
+
+/// (error code, base offset)
+fn produce(cluster: &mut Cluster, client: Client, acks: i16, records: Bytes) -> (i16, i64) {
+    let answer: km::ProduceResponse = cluster.call(client, PRODUCE, 9, &produce_request(acks, records));
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
+fn fetch_request(offset: i64, max_wait_ms: i32) -> km::FetchRequest {
+    let mut partition = km::fetch_request::FetchPartition::default();
+    partition.fetch_offset = offset;
+    partition.current_leader_epoch = -1;
+    partition.partition_max_bytes = 1 << 20;
+    let mut topic = km::fetch_request::FetchTopic::default();
+    topic.topic = km::TopicName(StrBytes::from_static_str(TOPIC));
+    topic.partitions.push(partition);
+    let mut request = km::FetchRequest::default();
+    request.replica_id = (-1).into();
+    request.max_wait_ms = max_wait_ms;
+    request.min_bytes = 1;
+    request.max_bytes = 10 << 20;
+    request.session_epoch = -1;
+    request.topics.push(topic);
+    request
+}
+
+/// (error code, high watermark, offsets of the batches)
+fn fetch(cluster: &mut Cluster, client: Client, offset: i64) -> (i16, i64, Vec<i64>) {
+    let answer: km::FetchResponse = cluster.call(client, FETCH, 12, &fetch_request(offset, 100));
+    let partition = &answer.responses[0].partitions[0];
+    let (batches, bad) = crate::record::check_fetched(partition.records.clone().unwrap_or_default());
+    assert_eq!(bad, None);
+    let offsets = batches.iter().map(|b| b.base_offset().0).collect();
+    (partition.error_code, partition.high_watermark, offsets)
+}
+
+fn batch(values: &[&[u8]]) -> Bytes {
+    data_batch(values, 1_700_000_000_000, None)
+}
+
+#[test]
+fn one_voter_elects_itself_and_answers_with_real_offsets() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    // Offset 0 is the LeaderChange batch.
+    assert_eq!(produce(&mut cluster, client, -1, batch(&[b"a", b"b"])), (0, 1));
+    assert_eq!(produce(&mut cluster, client, 1, batch(&[b"c"])), (0, 3));
+    assert_eq!(fetch(&mut cluster, client, 0), (0, 4, vec![0, 1, 3]));
+    assert_eq!(fetch(&mut cluster, client, 4), (0, 4, vec![]));
+    assert_eq!(fetch(&mut cluster, client, 5).0, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+}
+
+#[test]
+fn three_voters_commit_and_survive_the_loss_of_their_leader() {
+    let mut cluster = cluster(3);
+    let first = elect(&mut cluster);
+    let client = cluster.connect(first);
+    let mut told = Vec::new();
+    for i in 0..20u8 {
+        let (error, base) = produce(&mut cluster, client, -1, batch(&[&[i; 100]]));
+        assert_eq!(error, 0);
+        told.push(base);
+    }
+    cluster.kill(first);
+    let second = elect(&mut cluster);
+    assert_ne!(second, first);
+    let client = cluster.connect(second);
+    let (error, high_watermark, offsets) = fetch(&mut cluster, client, 1);
+    assert_eq!((error, high_watermark), (0, told[19] + 2), "all of the first epoch and the LeaderChange of the second");
+    assert_eq!(offsets[..20], told[..]);
+    // The old leader comes back, follows, and catches up.
+    cluster.start(first);
+    cluster.run_until("the old leader has caught up", 30_000, |c| {
+        c.status(first).high_watermark == Some(high_watermark) && c.status(first).role == "follower"
+    });
+    assert_eq!(cluster.leader(), Some(second), "pre-vote: a returning node does not depose a healthy leader");
+}
+
+#[test]
+fn all_nodes_killed_at_once_come_back_with_every_acknowledged_record() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    // More than one segment.
+    let value = vec![7u8; 100_000];
+    let told: Vec<_> =
+        (0..25).map(|_| produce(&mut cluster, client, -1, batch(&[&value]))).collect();
+    for id in 1..=3 {
+        cluster.kill(NodeId(id));
+    }
+    for id in 1..=3 {
+        cluster.start(NodeId(id));
+    }
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let mut read = Vec::new();
+    let mut next = 0;
+    while read.len() < told.len() {
+        let (error, _, offsets) = fetch(&mut cluster, client, next);
+        assert_eq!(error, 0);
+        next = offsets.last().expect("more records") + 1;
+        read.extend(offsets.into_iter().filter(|o| told.contains(&(0, *o))));
+    }
+    assert_eq!(read, told.iter().map(|(_, base)| *base).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_a_majority_nothing_is_promised_or_shown() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let committed = produce(&mut cluster, client, -1, batch(&[b"committed"]));
+    assert_eq!(committed.0, 0);
+    for id in (1..=3).map(NodeId).filter(|id| *id != leader) {
+        cluster.kill(id);
+    }
+    cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"not committed"])));
+    cluster.run_ms(500);
+    let reader = cluster.connect(leader);
+    assert_eq!(fetch(&mut cluster, reader, committed.1).2, vec![committed.1], "only what is committed is shown");
+    // Check quorum: the leader resigns, and says so to those who wait.
+    let answer: km::ProduceResponse = {
+        let mut answer = None;
+        cluster.run_until("an answer", 30_000, |c| {
+            answer = c.receive(client, PRODUCE, 9);
+            answer.is_some()
+        });
+        answer.expect("an answer")
+    };
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER.0
+    );
+    assert_eq!(cluster.leader(), None);
+}
+
+#[test]
+fn a_retried_batch_is_answered_with_its_first_offset_also_by_the_next_leader() {
+    let mut cluster = cluster(3);
+    let first = elect(&mut cluster);
+    let client = cluster.connect(first);
+    let once = data_batch(&[b"once"], 1_700_000_000_000, Some((77, 0, 0)));
+    let told = produce(&mut cluster, client, -1, once.clone());
+    assert_eq!(told.0, 0);
+    assert_eq!(produce(&mut cluster, client, -1, once.clone()), told);
+    cluster.kill(first);
+    let second = elect(&mut cluster);
+    let client = cluster.connect(second);
+    assert_eq!(produce(&mut cluster, client, -1, once), told);
+    let gap = data_batch(&[b"gap"], 1_700_000_000_000, Some((77, 0, 5)));
+    assert_eq!(produce(&mut cluster, client, -1, gap).0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.0);
+}
+
+#[test]
+fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
+    let mut cluster = cluster(3);
+    let first = elect(&mut cluster);
+    let before = cluster.now.monotonic_ns;
+    cluster.shutdown(first);
+    cluster.run_until("another leader", 30_000, |c| {
+        c.leader().is_some_and(|id| id != first && c.status(id).ready)
+    });
+    let took_ms = (cluster.now.monotonic_ns - before) / NS_PER_MS;
+    assert!(took_ms < 500, "it took {took_ms} ms: the successor waited for its election timeout");
+    cluster.run_until("the old leader has ended", 10_000, |c| c.nodes[&first].stopped == Some(EXIT_OK));
+}
+
+#[test]
+fn list_offsets_finds_ends_and_timestamps() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for i in 0..50i64 {
+        let records = data_batch(&[b"x"], 1_700_000_000_000 + i * 10, None);
+        assert_eq!(produce(&mut cluster, client, -1, records), (0, 1 + i));
+    }
+    let mut ask = |timestamp: i64| {
+        let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
+        partition.timestamp = timestamp;
+        partition.current_leader_epoch = -1;
+        let mut topic = km::list_offsets_request::ListOffsetsTopic::default();
+        topic.name = km::TopicName(StrBytes::from_static_str(TOPIC));
+        topic.partitions.push(partition);
+        let mut request = km::ListOffsetsRequest::default();
+        request.replica_id = (-1).into();
+        request.topics.push(topic);
+        let answer: km::ListOffsetsResponse = cluster.call(client, LIST_OFFSETS, 7, &request);
+        let line = &answer.topics[0].partitions[0];
+        (line.error_code, line.offset, line.timestamp)
+    };
+    assert_eq!(ask(-1), (0, 51, -1), "latest");
+    assert_eq!(ask(-2), (0, 0, -1), "earliest");
+    assert_eq!(ask(-3), (0, 50, 1_700_000_000_490), "largest timestamp");
+    assert_eq!(ask(1_700_000_000_101), (0, 12, 1_700_000_000_110), "the first at or after");
+    assert_eq!(ask(1_800_000_000_000), (0, -1, -1), "none so late");
+}
+
+#[test]
+fn a_failed_write_stops_the_node_and_acknowledges_nothing() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    cluster.disks.get_mut(&leader).expect("a disk").fail_writes = true;
+    cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"lost"])));
+    cluster.run_until("the node has stopped", 1_000, |c| c.nodes[&leader].stopped == Some(EXIT_DISK));
+    assert!(cluster.receive::<km::ProduceResponse>(client, PRODUCE, 9).is_none());
+}
