@@ -1,2 +1,4 @@
 //! Wiring. (contract)
+pub mod cli;
 pub mod control;
+pub mod logging;
