@@ -220,3 +220,32 @@ pub fn load(settings: &Settings) -> Result<Loaded, Refused> {
         _ => Err(Refused { errors: finished.errors, notes: finished.notes }),
     }
 }
+
+#[cfg(test)]
+impl Config {
+    /// The defaults, for a node that no file describes.
+    pub fn for_tests(node_id: NodeId, voters: Vec<Voter>) -> Config {
+        let endpoint = voters.iter().find(|v| v.id == node_id).expect("the node is a voter").endpoint.clone();
+        Config {
+            node_id,
+            directory_id: None,
+            cluster_id: Uuid::ZERO.to_string(),
+            topic_name: "__cluster_metadata".to_string(),
+            topic_id: Uuid::METADATA_TOPIC_ID,
+            voters,
+            listener_name: "PLAINTEXT".to_string(),
+            listener: endpoint.clone(),
+            advertised: endpoint,
+            log_dir: PathBuf::from("/nonexistent"),
+            http_listener: None,
+            cpus: None,
+            wait: Wait::Sleep,
+            election_timeout_ms: 1000,
+            fetch_timeout_ms: 2000,
+            election_backoff_max_ms: 1000,
+            request_timeout_ms: 2000,
+            retry_backoff_ms: 20,
+            limits: Limits::default(),
+        }
+    }
+}

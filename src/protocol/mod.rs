@@ -27,10 +27,13 @@ pub mod messages {
 
 use crate::types::Uuid;
 
-/// A uuid as the structs of `messages` have it. (The way back: `Uuid(theirs.as_u128())`.)
-pub fn wire_uuid<T: TryFrom<Vec<u8>> + Default>(id: Uuid) -> T {
-    // The crate's uuid type can be named only by depending on its own crate; 16 bytes always convert.
-    T::try_from(id.0.to_be_bytes().to_vec()).unwrap_or_default()
+/// A uuid as the structs of `messages` have it, and back.
+pub fn wire_uuid(id: Uuid) -> uuid::Uuid {
+    uuid::Uuid::from_u128(id.0)
+}
+
+pub fn own_uuid(id: uuid::Uuid) -> Uuid {
+    Uuid(id.as_u128())
 }
 
 #[cfg(test)]

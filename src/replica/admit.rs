@@ -37,7 +37,6 @@ pub struct AdmittedPartition {
     /// Our topic and partition 0. Otherwise `batch` says nothing: the records were not looked at.
     pub ours: bool,
     pub batch: Result<StampedBatch, BatchError>,
-    pub ours: bool,
 }
 
 /// Version of Produce from which topics are named by id (KIP-516).

@@ -116,6 +116,7 @@ impl Replica {
             cluster_id: &self.context.cluster_id,
             topic_name: &self.context.topic,
             topic_id: self.context.topic_id,
+            listener_name: &self.context.listener_name,
             local: self.context.local.id,
             voters: &voters,
             leader: raft.leader(),
@@ -155,7 +156,7 @@ impl Replica {
     /// Random 63 bits: no coordination between nodes is needed (Java asks any node, not the leader).
     fn fresh_producer_id(&mut self) -> i64 {
         loop {
-            let id = (self.random.next_u64() >> 1) as i64;
+            let id = (self.random.next() >> 1) as i64;
             if !self.producers.contains(id) {
                 return id;
             }
