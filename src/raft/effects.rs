@@ -24,8 +24,14 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Keeps the allocations: a step of a busy node should not pay for them.
     pub fn clear(&mut self) {
-        *self = Effects::default();
+        self.quorum_state = None;
+        self.at_once.clear();
+        self.after_quorum_state.clear();
+        self.after_flush.clear();
+        self.assigned = None;
+        self.notes.clear();
     }
 }
 

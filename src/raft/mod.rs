@@ -1,20 +1,54 @@
-//! (contract; the owner of src/raft replaces this file)
+//! Consensus: who leads, what is in the log and how much of it is committed, on offsets and epochs alone.
+//!
+//! `replica` (or a script, or the simulator) feeds events into [`Raft::step`] and carries out the [`Effects`] that
+//! come back. This module never sees a byte of a record, a socket, a file or a clock, and draws its jitter from a
+//! seed: the same events give the same effects. It follows Kafka's `raft` module (KafkaRaftClient, QuorumState and
+//! the `*State` classes); where it departs from it on purpose, the place says so.
+//!
+//! - `vote`: elections, from both sides. `leader`: begin, check quorum, resign. `follower`: following and fetching.
+//!   `replication`: a Fetch from the leader's side, its answer from the follower's.
+//! - `epochs`: the log as a list of epochs. `high_watermark`: what is committed. `voters`, `role`, `timer`, `random`.
+//! - `invariants`: what must hold after every step, checked in release builds too.
+//!
+//! # What the caller owes
+//! - While a quorum state is handed out and not yet durable, no event but `QuorumStateDurable` is stepped.
+//! - Every `Effect::Send` is settled by one `Event::Response` or `Event::RequestFailed`.
+//! - `Event::Flushed` comes for every part of the log that becomes durable; a write that a truncation overtook may
+//!   still be reported before `Event::Truncated`, and never after it.
+//! - `Event::Tick` comes when `deadline` has passed, which after a step may be at once.
+
 pub mod effects;
 pub mod event;
-pub mod random {
-    pub struct Random;
-    impl Random {
-        pub fn new(_s: u64) -> Random {
-            Random
-        }
-        pub fn next_u64(&mut self) -> u64 {
-            0
-        }
-    }
-}
+
+mod epochs;
+mod follower;
+mod high_watermark;
+mod invariants;
+mod leader;
+mod random;
+mod replication;
+mod role;
+mod timer;
+mod vote;
+mod voters;
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod random_walk;
+#[cfg(test)]
+mod scripts;
+#[cfg(test)]
+mod tests;
+
 use crate::types::*;
 pub use effects::*;
+use epochs::Epochs;
 pub use event::*;
+use invariants::Standing;
+use random::Random;
+use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
+use voters::Voters;
 
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
@@ -64,71 +98,386 @@ pub struct ReplicaProgress {
     pub last_caught_up_ns: Option<u64>,
 }
 
-pub struct Raft {}
+/// One node's part in the quorum.
+pub struct Raft {
+    config: RaftConfig,
+    voters: Voters,
+    random: Random,
+    /// In force in memory; ahead of `durable` only between a step and its `QuorumStateDurable`.
+    state: QuorumState,
+    durable: QuorumState,
+    /// `state` is handed out and not yet confirmed.
+    is_awaiting_durable: bool,
+    role: Role,
+    epochs: Epochs,
+    flushed: FlushedOffset,
+    /// The truncation asked for and not yet confirmed.
+    truncating: Option<LogEndOffset>,
+    /// The highest that this node has known in any role.
+    high_watermark: Option<HighWatermark>,
+    shutdown: Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    No,
+    /// A leader is handing over, until then at the latest.
+    HandingOver {
+        deadline: u64,
+    },
+    Complete,
+}
+
 impl Raft {
-    pub fn new(_config: RaftConfig, _recovered: RecoveredState, _now: Now) -> Raft {
-        unimplemented!()
+    pub fn new(config: RaftConfig, recovered: RecoveredState, now: Now) -> Raft {
+        let epochs = Epochs::new(recovered.log_start, recovered.log_end, recovered.epochs);
+        let mut raft = Raft {
+            voters: Voters::new(config.local, config.voters.clone()),
+            random: Random::new(config.seed ^ (config.local.id.0 as u64).rotate_left(32)),
+            state: recovered.quorum_state,
+            durable: recovered.quorum_state,
+            is_awaiting_durable: false,
+            role: Role::Unattached(Unattached { election_deadline: None, fetcher: Fetcher::default() }),
+            flushed: FlushedOffset(recovered.log_end.0),
+            truncating: None,
+            high_watermark: None,
+            shutdown: Shutdown::No,
+            epochs,
+            config,
+        };
+        if raft.state.epoch < raft.epochs.last_epoch() {
+            // The log outlived its quorum state: we have not voted in that epoch, or it would stand there.
+            let epoch = raft.epochs.last_epoch();
+            raft.state = QuorumState { epoch, leader: None, voted: None, ..raft.state };
+        }
+        raft.role = raft.role_at_start(now);
+        raft
     }
-    /// The only way to change Raft state.
-    pub fn step(&mut self, _now: Now, _event: Event, _effects: &mut Effects) {
-        unimplemented!()
+
+    /// As Kafka's QuorumState.initialize, but for one case: having voted for ourselves we do not go on with that
+    /// election. Records or promises of that epoch may have been lost with the memory; the next one is clean.
+    fn role_at_start(&mut self, now: Now) -> Role {
+        let is_voter = self.voters.local_is_voter();
+        let election_deadline = self.new_election_deadline(now);
+        let election_deadline =
+            if self.voters.local_is_only_voter() { now.monotonic_ns } else { election_deadline };
+        match self.state.leader {
+            Some(leader) if leader == self.config.local.id => {
+                // KAFKA-10527: never lead the same epoch twice.
+                let unacknowledged =
+                    self.voters.others().map(|voter| (voter, Some(now.monotonic_ns))).collect();
+                Role::Resigned(Resigned { election_deadline, preferred: Vec::new(), unacknowledged })
+            }
+            Some(leader) if self.voters.contains(leader) => Role::Follower(Follower {
+                leader,
+                fetch_deadline: self.config.fetch_deadline(now),
+                has_fetched: false,
+                shared_end: Offset(0),
+                gates: Vec::new(),
+                fetcher: Fetcher::due_at(now.monotonic_ns),
+            }),
+            _ => Role::Unattached(Unattached {
+                election_deadline: is_voter.then_some(election_deadline),
+                fetcher: Fetcher::due_at(now.monotonic_ns),
+            }),
+        }
     }
+
+    /// The only way to change Raft state. `effects` is cleared first.
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        effects.clear();
+        assert!(
+            !self.is_awaiting_durable || event == Event::QuorumStateDurable,
+            "{event:?} before the quorum state was durable"
+        );
+        let before = self.standing();
+        self.on_event(now, event, effects);
+        self.maybe_end_shutdown(now, effects);
+        self.maybe_fetch(now, effects);
+        self.finish(&before, effects);
+        self.check_step(&before, effects);
+    }
+
+    fn on_event(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Tick => self.on_tick(now, effects),
+            Event::QuorumStateDurable => self.on_quorum_state_durable(),
+            Event::Flushed(flushed) => self.on_flushed(now, flushed, effects),
+            Event::Truncated(end) => self.on_truncated(now, end, effects),
+            Event::Append { offsets } => effects.assigned = self.on_append(offsets),
+            Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
+            Event::Response { from, response } => self.on_response(now, from, response, effects),
+            Event::RequestFailed { to, kind } => self.on_request_failed(now, to, kind),
+            Event::FlushStalled => self.on_flush_stalled(now, effects),
+            Event::Shutdown => self.on_shutdown(now, effects),
+        }
+    }
+
+    fn on_request(&mut self, now: Now, request_id: RequestId, request: Request, effects: &mut Effects) {
+        let reply = match request {
+            Request::Vote(request) => Response::Vote(self.on_vote_request(now, request, effects)),
+            Request::BeginQuorumEpoch(request) => {
+                Response::BeginQuorumEpoch(self.on_begin_quorum_epoch_request(now, request, effects))
+            }
+            Request::EndQuorumEpoch(request) => {
+                Response::EndQuorumEpoch(self.on_end_quorum_epoch_request(now, request, effects))
+            }
+            Request::Fetch(request) => {
+                let verdict = self.on_fetch_request(now, &request, effects);
+                effects.at_once.push(Effect::Fetched { request_id, verdict });
+                return;
+            }
+        };
+        effects.at_once.push(Effect::Reply { request_id, response: reply });
+    }
+
+    fn on_response(&mut self, now: Now, from: NodeId, response: Response, effects: &mut Effects) {
+        match response {
+            Response::Vote(response) => self.on_vote_response(now, from, response, effects),
+            Response::BeginQuorumEpoch(response) => {
+                self.on_begin_quorum_epoch_response(now, from, response, effects)
+            }
+            Response::EndQuorumEpoch(response) => {
+                self.on_end_quorum_epoch_response(now, from, response, effects)
+            }
+            Response::Fetch(response) => self.on_fetch_response(now, from, response, effects),
+        }
+    }
+
+    fn on_request_failed(&mut self, now: Now, to: NodeId, kind: RequestKind) {
+        let retry_at = self.config.retry_at(now);
+        match (kind, &mut self.role) {
+            (RequestKind::Vote, Role::Prospective(election) | Role::Candidate(election)) => {
+                if let Some(ballot) = election.ballot_of(to)
+                    && ballot.answer == role::Answer::Asked
+                {
+                    ballot.answer = role::Answer::AskAt(retry_at);
+                }
+            }
+            (RequestKind::EndQuorumEpoch, Role::Resigned(resigned)) => {
+                for (voter, at) in &mut resigned.unacknowledged {
+                    if voter.id == to {
+                        *at = Some(retry_at);
+                    }
+                }
+            }
+            (RequestKind::Fetch, _) => self.on_fetch_settled(now, to),
+            // BeginQuorumEpoch goes out again by its timer; other failures belong to a role that is over.
+            _ => {}
+        }
+    }
+
+    fn on_tick(&mut self, now: Now, effects: &mut Effects) {
+        match &self.role {
+            Role::Unattached(unattached) => {
+                if timer::has_passed(unattached.election_deadline, now) {
+                    self.campaign(now, "no leader was found within the election timeout", effects);
+                }
+            }
+            Role::Prospective(_) | Role::Candidate(_) => self.on_election_tick(now, effects),
+            Role::Leader(_) => self.on_leader_tick(now, effects),
+            Role::Follower(follower) => {
+                if follower.fetch_deadline <= now.monotonic_ns {
+                    self.on_fetch_timeout(now, effects);
+                }
+            }
+            Role::Resigned(resigned) => {
+                if resigned.election_deadline <= now.monotonic_ns && self.may_still_campaign() {
+                    self.campaign(now, "nobody took over within the election timeout", effects);
+                } else {
+                    self.send_end_quorum_epoch(now, effects);
+                }
+            }
+        }
+    }
+
+    fn on_quorum_state_durable(&mut self) {
+        assert!(self.is_awaiting_durable, "no quorum state was handed out");
+        self.is_awaiting_durable = false;
+        self.durable = self.state;
+        if let Role::Leader(leader) = &mut self.role {
+            leader.has_begun = true;
+        }
+    }
+
+    fn on_flushed(&mut self, now: Now, flushed: FlushedOffset, effects: &mut Effects) {
+        // A write that the truncation overtook: what it wrote above the new end is gone.
+        let end = self.truncating.unwrap_or(self.log_end());
+        assert!(
+            self.truncating.is_some() || flushed.0 <= end.0,
+            "flushed up to {flushed}, the log ends at {end}"
+        );
+        self.flushed = self.flushed.max(FlushedOffset(flushed.0.min(end.0)));
+        self.on_gates_flushed(now);
+        self.maybe_advance_high_watermark(effects);
+    }
+
+    fn on_truncated(&mut self, now: Now, end: LogEndOffset, effects: &mut Effects) {
+        if self.truncating != Some(end) {
+            effects.notes.push(format!("ignored the end of a truncation to {end} that is not under way"));
+            return;
+        }
+        self.truncating = None;
+        if let Role::Follower(follower) = &mut self.role {
+            follower.fetcher.due = Some(now.monotonic_ns);
+        }
+    }
+
+    /// Put what this step did into its class: behind the quorum state if that has changed.
+    fn finish(&mut self, before: &Standing, effects: &mut Effects) {
+        let is_changed = !before.is_same_role(&self.standing());
+        if is_changed {
+            effects.at_once.insert(0, Effect::RoleChanged);
+        }
+        if self.state != self.durable {
+            self.is_awaiting_durable = true;
+            effects.quorum_state = Some(self.state);
+            std::mem::swap(&mut effects.at_once, &mut effects.after_quorum_state);
+        } else if !is_changed {
+            // `RoleChanged` makes the caller forget what waits for a flush; then the flush's own step sends it.
+            self.hand_out_gates(effects);
+        }
+    }
+
     /// Monotonic ns at which `Event::Tick` is due.
     pub fn deadline(&self) -> Option<u64> {
-        unimplemented!()
+        use timer::earliest;
+        if self.is_awaiting_durable {
+            return None;
+        }
+        let shutdown = match self.shutdown {
+            Shutdown::HandingOver { deadline } => Some(deadline),
+            _ => None,
+        };
+        let campaigns = self.shutdown == Shutdown::No;
+        let role = match &self.role {
+            Role::Unattached(unattached) => {
+                earliest(unattached.election_deadline.filter(|_| campaigns), self.fetch_due())
+            }
+            Role::Prospective(election) | Role::Candidate(election) => {
+                earliest(Some(election.deadline), self.next_ask_at(election)).filter(|_| campaigns)
+            }
+            Role::Leader(leader) => earliest(
+                Some(leader.begin_at).filter(|_| leader.progress.len() > 1),
+                leader.check_quorum_deadline,
+            ),
+            Role::Follower(follower) => {
+                earliest(Some(follower.fetch_deadline).filter(|_| campaigns), self.fetch_due())
+            }
+            Role::Resigned(resigned) => earliest(
+                Some(resigned.election_deadline).filter(|_| campaigns),
+                resigned.unacknowledged.iter().filter_map(|(_, at)| *at).min(),
+            ),
+        };
+        earliest(shutdown, role)
     }
+
     pub fn role(&self) -> RoleName {
-        unimplemented!()
+        self.role.name(self.voters.local_is_voter())
     }
+
     pub fn epoch(&self) -> Epoch {
-        unimplemented!()
+        self.state.epoch
     }
-    /// The leader of the epoch where known, ourselves included.
+
+    /// The leader of the epoch where known, ourselves included. `None` when we led it and gave up.
     pub fn leader(&self) -> Option<NodeId> {
-        unimplemented!()
+        self.state.leader.filter(|leader| *leader != self.config.local.id || self.is_leader())
     }
+
     /// Leader, and the epoch has begun (LeaderChange appended): `Event::Append` will be given a place.
     pub fn can_append(&self) -> bool {
-        unimplemented!()
+        matches!(&self.role, Role::Leader(leader) if leader.has_begun)
     }
+
     pub fn is_leader(&self) -> bool {
-        unimplemented!()
+        matches!(self.role, Role::Leader(_))
     }
+
     pub fn voters(&self) -> &[ReplicaKey] {
-        unimplemented!()
+        self.voters.keys()
     }
+
     /// `None`: unknown (a leader's epoch has not committed yet, a follower has not heard).
     pub fn high_watermark(&self) -> Option<HighWatermark> {
-        unimplemented!()
+        match &self.role {
+            // Kafka: a new leader cannot know that its own is the newest that was ever shown to anybody.
+            Role::Leader(leader) if !leader.has_committed => None,
+            _ => self.high_watermark,
+        }
     }
+
     pub fn log_end(&self) -> LogEndOffset {
-        unimplemented!()
+        self.epochs.log_end()
     }
+
     pub fn log_start(&self) -> Offset {
-        unimplemented!()
+        self.epochs.log_start()
     }
+
     pub fn flushed(&self) -> FlushedOffset {
-        unimplemented!()
+        self.flushed
     }
+
     /// OffsetForLeaderEpoch: end of the largest epoch <= `epoch`, with that epoch; `None` where the log has none.
-    pub fn end_of_epoch(&self, _epoch: Epoch) -> Option<OffsetAndEpoch> {
-        unimplemented!()
+    pub fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
+        self.epochs.end_of_epoch(epoch)
     }
+
     /// Epoch of the record at the offset.
-    pub fn epoch_at(&self, _offset: Offset) -> Option<Epoch> {
-        unimplemented!()
+    pub fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
+        self.epochs.epoch_at(offset)
     }
+
     pub fn epochs(&self) -> &[EpochStart] {
-        unimplemented!()
+        self.epochs.starts()
     }
-    /// Leader: voters and observers, ourselves among the voters.
-    pub fn voter_progress(&self, _now: Now) -> Vec<ReplicaProgress> {
-        unimplemented!()
+
+    /// Leader: voters in the order of their ids, ourselves among them. Others: empty.
+    pub fn voter_progress(&self, now: Now) -> Vec<ReplicaProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        leader
+            .progress
+            .iter()
+            .map(|progress| {
+                if progress.key.id != self.config.local.id {
+                    return ReplicaProgress::from(progress);
+                }
+                let at = Some(now.monotonic_ns);
+                ReplicaProgress {
+                    key: progress.key,
+                    log_end: self.log_end().0,
+                    last_fetch_ns: at,
+                    last_caught_up_ns: at,
+                }
+            })
+            .collect()
     }
-    pub fn observer_progress(&self, _now: Now) -> Vec<ReplicaProgress> {
-        unimplemented!()
+
+    /// Leader: observers heard of within the last five minutes (Kafka: OBSERVER_SESSION_TIMEOUT_MS).
+    pub fn observer_progress(&self, now: Now) -> Vec<ReplicaProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let since = now.monotonic_ns.saturating_sub(leader::OBSERVER_SESSION_TIMEOUT_MS * NS_PER_MS);
+        leader
+            .observers
+            .iter()
+            .filter(|progress| progress.last_fetch_ns.is_some_and(|at| at >= since))
+            .map(ReplicaProgress::from)
+            .collect()
     }
+
     pub fn quorum_state(&self) -> QuorumState {
-        unimplemented!()
+        self.state
+    }
+}
+
+impl From<&Progress> for ReplicaProgress {
+    fn from(progress: &Progress) -> ReplicaProgress {
+        ReplicaProgress {
+            key: progress.key,
+            log_end: progress.log_end,
+            last_fetch_ns: progress.last_fetch_ns,
+            last_caught_up_ns: progress.last_caught_up_ns,
+        }
     }
 }

@@ -1,0 +1,195 @@
+//! Where each epoch begins in the log, and with it where the log ends (Kafka: LeaderEpochFileCache, ReplicatedLog).
+//!
+//! The core keeps no record, only this list: enough to compare two logs and to find where they part. Called by every
+//! role; never reads or writes the log itself.
+
+use crate::types::*;
+
+/// Offsets and epochs of a log that begins at `start`.
+#[derive(Clone, Debug)]
+pub(super) struct Epochs {
+    starts: Vec<EpochStart>,
+    start: Offset,
+    end: Offset,
+}
+
+impl Epochs {
+    /// `starts`: first offset of each epoch, ascending in both.
+    pub(super) fn new(start: Offset, end: LogEndOffset, starts: Vec<EpochStart>) -> Epochs {
+        assert!(start <= end.0, "the log starts at {start} behind its end {end}");
+        assert!(
+            starts.windows(2).all(|w| w[0].epoch < w[1].epoch && w[0].start_offset < w[1].start_offset),
+            "epoch starts must ascend: {starts:?}"
+        );
+        assert!(
+            starts.last().is_none_or(|s| s.start_offset < end.0),
+            "an epoch without a record: {starts:?}"
+        );
+        assert!(starts.is_empty() == (start == end.0), "a log of {start}..{end} has the epochs {starts:?}");
+        Epochs { starts, start, end: end.0 }
+    }
+
+    pub(super) fn starts(&self) -> &[EpochStart] {
+        &self.starts
+    }
+
+    pub(super) fn log_start(&self) -> Offset {
+        self.start
+    }
+
+    pub(super) fn log_end(&self) -> LogEndOffset {
+        LogEndOffset(self.end)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Epoch of the last record, 0 for an empty log.
+    pub(super) fn last_epoch(&self) -> Epoch {
+        self.starts.last().map_or(Epoch(0), |s| s.epoch)
+    }
+
+    /// What a Vote says of a log, and what decides which of two logs is more up to date.
+    pub(super) fn last(&self) -> OffsetAndEpoch {
+        OffsetAndEpoch { epoch: self.last_epoch(), offset: self.end }
+    }
+
+    /// Records of `epoch` from the log end up to `new_end`.
+    pub(super) fn append(&mut self, epoch: Epoch, new_end: Offset) {
+        assert!(new_end > self.end, "append to {new_end}, the log ends at {}", self.end);
+        assert!(epoch >= self.last_epoch(), "append in epoch {epoch} after {}", self.last_epoch());
+        if self.starts.last().is_none_or(|s| s.epoch < epoch) {
+            self.starts.push(EpochStart { epoch, start_offset: self.end });
+        }
+        self.end = new_end;
+    }
+
+    pub(super) fn truncate(&mut self, to: Offset) {
+        assert!(self.start <= to && to <= self.end, "cut to {to}, the log is {}..{}", self.start, self.end);
+        self.starts.retain(|s| s.start_offset < to);
+        self.end = to;
+    }
+
+    /// End of the largest epoch that is not above `epoch`, with that epoch.
+    pub(super) fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
+        let above = self.starts.partition_point(|s| s.epoch <= epoch);
+        let found = self.starts.get(above.checked_sub(1)?)?;
+        let end = self.starts.get(above).map_or(self.end, |s| s.start_offset);
+        Some(OffsetAndEpoch { epoch: found.epoch, offset: end })
+    }
+
+    /// Epoch of the record at this offset.
+    pub(super) fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
+        if offset < self.start || offset >= self.end {
+            return None;
+        }
+        let behind = self.starts.partition_point(|s| s.start_offset <= offset);
+        self.starts.get(behind.checked_sub(1)?).map(|s| s.epoch)
+    }
+
+    /// Epoch of the record before this offset, 0 at the log's beginning: the `last fetched epoch` of a Fetch.
+    pub(super) fn epoch_before(&self, offset: Offset) -> Epoch {
+        self.epoch_at(Offset(offset.0 - 1)).unwrap_or(Epoch(0))
+    }
+
+    /// Whether a log that holds a record of `epoch` before `offset` agrees with ours up to there; if not, where it
+    /// must cut (Kafka: ReplicatedLog.validateOffsetAndEpoch).
+    pub(super) fn check_position(&self, offset: Offset, epoch: Epoch) -> Result<(), OffsetAndEpoch> {
+        if self.start == Offset(0) && offset == Offset(0) {
+            return Ok(());
+        }
+        // An epoch older than all of ours: nothing of that log is ours. Kafka answers with the asked epoch.
+        let end = self.end_of_epoch(epoch).unwrap_or(OffsetAndEpoch { epoch, offset: self.start });
+        if end.epoch != epoch || end.offset < offset { Err(end) } else { Ok(()) }
+    }
+
+    /// Where to cut when the leader's log has `leader_end` as the end of its largest epoch that is not above ours
+    /// (Kafka: ReplicatedLog.truncateToEndOffset). Never cuts what both logs share.
+    pub(super) fn truncation_for(&self, leader_end: OffsetAndEpoch) -> Offset {
+        let own = self.end_of_epoch(leader_end.epoch).map_or(self.start, |end| end.offset);
+        own.min(leader_end.offset).max(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: i32, offset: i64) -> OffsetAndEpoch {
+        OffsetAndEpoch { epoch: Epoch(epoch), offset: Offset(offset) }
+    }
+
+    /// Epoch 1: 0..10, epoch 3: 10..12, epoch 4: 12..20.
+    fn log() -> Epochs {
+        let mut epochs = Epochs::new(Offset(0), LogEndOffset(Offset(0)), Vec::new());
+        epochs.append(Epoch(1), Offset(4));
+        epochs.append(Epoch(1), Offset(10));
+        epochs.append(Epoch(3), Offset(12));
+        epochs.append(Epoch(4), Offset(20));
+        epochs
+    }
+
+    #[test]
+    fn finds_the_end_of_an_epoch() {
+        let log = log();
+        assert_eq!(log.end_of_epoch(Epoch(0)), None);
+        assert_eq!(log.end_of_epoch(Epoch(1)), Some(at(1, 10)));
+        assert_eq!(log.end_of_epoch(Epoch(2)), Some(at(1, 10)));
+        assert_eq!(log.end_of_epoch(Epoch(3)), Some(at(3, 12)));
+        assert_eq!(log.end_of_epoch(Epoch(4)), Some(at(4, 20)));
+        assert_eq!(log.end_of_epoch(Epoch(9)), Some(at(4, 20)));
+    }
+
+    #[test]
+    fn finds_the_epoch_of_a_record() {
+        let log = log();
+        let epochs: Vec<Option<i32>> =
+            [-1, 0, 9, 10, 11, 12, 19, 20].iter().map(|o| log.epoch_at(Offset(*o)).map(|e| e.0)).collect();
+        assert_eq!(epochs, [None, Some(1), Some(1), Some(3), Some(3), Some(4), Some(4), None]);
+        assert_eq!(log.epoch_before(Offset(0)), Epoch(0));
+        assert_eq!(log.epoch_before(Offset(12)), Epoch(3));
+    }
+
+    #[test]
+    fn truncation_forgets_epochs_without_records() {
+        let mut log = log();
+        log.truncate(Offset(12));
+        assert_eq!(log.last(), at(3, 12));
+        log.truncate(Offset(5));
+        assert_eq!(log.last(), at(1, 5));
+        log.truncate(Offset(0));
+        assert_eq!((log.last(), log.is_empty()), (at(0, 0), true));
+        log.append(Epoch(7), Offset(1));
+        assert_eq!(log.starts(), [EpochStart { epoch: Epoch(7), start_offset: Offset(0) }]);
+    }
+
+    #[test]
+    fn a_position_is_valid_or_names_the_end_to_cut_to() {
+        let log = log();
+        assert_eq!(log.check_position(Offset(0), Epoch(9)), Ok(()));
+        assert_eq!(log.check_position(Offset(10), Epoch(1)), Ok(()));
+        assert_eq!(log.check_position(Offset(5), Epoch(1)), Ok(()));
+        assert_eq!(log.check_position(Offset(20), Epoch(4)), Ok(()));
+        assert_eq!(log.check_position(Offset(21), Epoch(4)), Err(at(4, 20)));
+        assert_eq!(log.check_position(Offset(11), Epoch(1)), Err(at(1, 10)));
+        assert_eq!(log.check_position(Offset(14), Epoch(2)), Err(at(1, 10)));
+        assert_eq!(log.check_position(Offset(5), Epoch(0)), Err(at(0, 0)));
+        assert_eq!(log.check_position(Offset(30), Epoch(8)), Err(at(4, 20)));
+    }
+
+    #[test]
+    fn truncation_keeps_what_both_logs_share() {
+        let log = log();
+        assert_eq!(log.truncation_for(at(4, 15)), Offset(15));
+        assert_eq!(log.truncation_for(at(3, 50)), Offset(12));
+        assert_eq!(log.truncation_for(at(2, 50)), Offset(10));
+        assert_eq!(log.truncation_for(at(0, 0)), Offset(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "append in epoch 3 after 4")]
+    fn epochs_never_fall() {
+        log().append(Epoch(3), Offset(21));
+    }
+}

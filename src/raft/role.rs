@@ -1,0 +1,288 @@
+//! What a node is at the moment, and what it must remember only as long as it is that.
+//!
+//! Epoch, leader, vote and `caught_up` are durable and live in `Raft::state`; everything here is lost at a restart.
+//! Observers are `Unattached` or `Follower` and have no election deadline.
+
+use super::{ReplicaKey, RoleName, Voters};
+use crate::types::*;
+
+/// Observers that a leader remembers for DescribeQuorum; the one unheard of for longest makes room.
+pub(super) const OBSERVERS_MAX: usize = 100;
+/// A follower's Fetches that may wait for its disk at a time: more than one only when heartbeats brought records.
+pub(super) const GATES_MAX: usize = 4;
+
+#[derive(Clone, Debug)]
+pub(super) enum Role {
+    Unattached(Unattached),
+    /// Asks for pre-votes (KIP-996) in the current epoch; nothing of that is durable.
+    Prospective(Election),
+    /// Asks for votes in an epoch in which it voted for itself.
+    Candidate(Election),
+    Leader(Leader),
+    Follower(Follower),
+    /// Led this epoch, and does so no more: gave up, or restarted. Memory only.
+    Resigned(Resigned),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Unattached {
+    /// `None`: an observer.
+    pub(super) election_deadline: Option<u64>,
+    /// Looks for a leader (Kafka 4.0, KAFKA-17030).
+    pub(super) fetcher: Fetcher,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Election {
+    pub(super) deadline: u64,
+    pub(super) ballots: Vec<Ballot>,
+}
+
+/// One voter's part in our election.
+#[derive(Clone, Debug)]
+pub(super) struct Ballot {
+    pub(super) voter: ReplicaKey,
+    pub(super) answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Granted,
+    Rejected,
+    Asked,
+    /// The request failed: ask again then.
+    AskAt(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Leader {
+    /// Offset of the LeaderChange batch: the high watermark of this epoch is above it.
+    pub(super) epoch_start: Offset,
+    /// Our leadership is durable, and the LeaderChange batch is on its way to the log.
+    pub(super) has_begun: bool,
+    pub(super) has_committed: bool,
+    /// In the order of the voters, ourselves among them.
+    pub(super) progress: Vec<Progress>,
+    pub(super) observers: Vec<Progress>,
+    pub(super) check_quorum_deadline: Option<u64>,
+    pub(super) begin_at: u64,
+    /// Kept for its allocation: the median is computed at every Fetch and flush.
+    pub(super) reached: Vec<Offset>,
+}
+
+/// What a leader knows of a replica (Kafka: LeaderState.ReplicaState).
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    pub(super) key: ReplicaKey,
+    /// Its last valid fetch offset; -1: none yet.
+    pub(super) log_end: Offset,
+    pub(super) last_fetch_ns: Option<u64>,
+    pub(super) last_caught_up_ns: Option<u64>,
+    /// Our log end at its last fetch: having reached that, it was caught up then.
+    pub(super) leader_end_at_last_fetch: Offset,
+    /// Fetched since check quorum last counted.
+    pub(super) has_fetched: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Follower {
+    pub(super) leader: NodeId,
+    pub(super) fetch_deadline: u64,
+    /// Has had a good answer: the leader lives, others' pre-votes are denied (KIP-996).
+    pub(super) has_fetched: bool,
+    /// Our log agrees with the leader's at least up to here.
+    pub(super) shared_end: Offset,
+    /// Fetches that wait for the flush of what was appended, by ascending offset.
+    pub(super) gates: Vec<Gate>,
+    pub(super) fetcher: Fetcher,
+}
+
+/// A Fetch at `offset` that goes out when the log is durable up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) offset: Offset,
+    /// Handed out in `Effects::after_flush`: the caller sends it.
+    pub(super) is_handed_out: bool,
+}
+
+/// The state of our Fetches to one node at a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fetcher {
+    pub(super) to: Option<NodeId>,
+    /// Sent and neither answered nor failed. Above 1 only when a heartbeat met a flush.
+    pub(super) outstanding: u32,
+    pub(super) sent_ns: u64,
+    /// When to send the next one; `None`: an answer, a flush or a truncation comes first.
+    pub(super) due: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Resigned {
+    pub(super) election_deadline: u64,
+    pub(super) preferred: Vec<ReplicaKey>,
+    /// Voters that have not acknowledged our EndQuorumEpoch, with the time to send it (again).
+    pub(super) unacknowledged: Vec<(ReplicaKey, Option<u64>)>,
+}
+
+impl Fetcher {
+    pub(super) fn due_at(due: u64) -> Fetcher {
+        Fetcher { due: Some(due), ..Fetcher::default() }
+    }
+
+    pub(super) fn on_sent(&mut self, to: NodeId, now: Now) {
+        if self.to != Some(to) {
+            self.outstanding = 0;
+        }
+        self.to = Some(to);
+        self.outstanding += 1;
+        self.sent_ns = now.monotonic_ns;
+        self.due = None;
+    }
+
+    /// An answer or a failure from this node. False: we have asked it nothing.
+    pub(super) fn on_settled(&mut self, from: NodeId) -> bool {
+        if self.to != Some(from) || self.outstanding == 0 {
+            return false;
+        }
+        self.outstanding -= 1;
+        true
+    }
+}
+
+impl Election {
+    /// An election in which we have voted for ourselves and asked nobody yet.
+    pub(super) fn new(deadline: u64, voters: &Voters, local: ReplicaKey) -> Election {
+        let ballots = voters
+            .keys()
+            .iter()
+            .map(|key| {
+                let answer = if key.id == local.id { Answer::Granted } else { Answer::AskAt(0) };
+                Ballot { voter: *key, answer }
+            })
+            .collect();
+        Election { deadline, ballots }
+    }
+
+    pub(super) fn ballot_of(&mut self, voter: NodeId) -> Option<&mut Ballot> {
+        self.ballots.iter_mut().find(|ballot| ballot.voter.id == voter)
+    }
+
+    pub(super) fn is_won(&self, majority: usize) -> bool {
+        self.granting().count() >= majority
+    }
+
+    /// So many have refused that no majority can be reached any more.
+    pub(super) fn is_lost(&self, majority: usize) -> bool {
+        let rejected = self.ballots.iter().filter(|ballot| ballot.answer == Answer::Rejected).count();
+        self.ballots.len() - rejected < majority
+    }
+
+    pub(super) fn granting(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ballots.iter().filter(|ballot| ballot.answer == Answer::Granted).map(|ballot| ballot.voter.id)
+    }
+
+    pub(super) fn next_ask(&self) -> Option<u64> {
+        self.ballots
+            .iter()
+            .filter_map(|ballot| if let Answer::AskAt(at) = ballot.answer { Some(at) } else { None })
+            .min()
+    }
+}
+
+impl Progress {
+    pub(super) fn unknown(key: ReplicaKey) -> Progress {
+        Progress {
+            key,
+            log_end: Offset(-1),
+            last_fetch_ns: None,
+            last_caught_up_ns: None,
+            leader_end_at_last_fetch: Offset(-1),
+            has_fetched: false,
+        }
+    }
+
+    /// A valid Fetch (Kafka: ReplicaState.updateFollowerState).
+    pub(super) fn on_fetch(&mut self, now: Now, fetch_offset: Offset, leader_end: Offset) {
+        if fetch_offset >= leader_end {
+            self.last_caught_up_ns = Some(now.monotonic_ns);
+        } else if self.leader_end_at_last_fetch >= Offset(0) && fetch_offset >= self.leader_end_at_last_fetch
+        {
+            self.last_caught_up_ns = self.last_caught_up_ns.max(self.last_fetch_ns);
+        }
+        self.log_end = fetch_offset;
+        self.last_fetch_ns = Some(now.monotonic_ns);
+        self.leader_end_at_last_fetch = leader_end;
+        self.has_fetched = true;
+    }
+}
+
+impl Role {
+    pub(super) fn name(&self, is_voter: bool) -> RoleName {
+        match self {
+            _ if !is_voter => RoleName::Observer,
+            Role::Unattached(_) => RoleName::Unattached,
+            Role::Prospective(_) => RoleName::Prospective,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+            Role::Follower(_) => RoleName::Follower,
+            Role::Resigned(_) => RoleName::Resigned,
+        }
+    }
+
+    pub(super) fn fetcher(&mut self) -> Option<&mut Fetcher> {
+        match self {
+            Role::Unattached(unattached) => Some(&mut unattached.fetcher),
+            Role::Follower(follower) => Some(&mut follower.fetcher),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: i32) -> ReplicaKey {
+        ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO }
+    }
+
+    #[test]
+    fn an_election_is_won_or_lost_by_majority() {
+        let voters = Voters::new(key(1), (1..=5).map(key).collect());
+        let mut election = Election::new(0, &voters, key(1));
+        for (voter, answer, won, lost) in [
+            (2, Answer::Rejected, false, false),
+            (3, Answer::Granted, false, false),
+            (4, Answer::Rejected, false, false),
+            (5, Answer::Granted, true, false),
+        ] {
+            election.ballot_of(NodeId(voter)).unwrap().answer = answer;
+            assert_eq!((election.is_won(3), election.is_lost(3)), (won, lost), "after {voter}");
+        }
+        election.ballot_of(NodeId(5)).unwrap().answer = Answer::Rejected;
+        assert!(election.is_lost(3));
+        assert!(election.ballot_of(NodeId(9)).is_none());
+    }
+
+    #[test]
+    fn a_replica_was_caught_up_when_it_reaches_what_the_end_was_at_its_last_fetch() {
+        let at = |ns| Now { monotonic_ns: ns, wall_ms: 0 };
+        let mut progress = Progress::unknown(key(2));
+        progress.on_fetch(at(10), Offset(5), Offset(8));
+        assert_eq!(progress.last_caught_up_ns, None);
+        progress.on_fetch(at(20), Offset(8), Offset(12));
+        assert_eq!(progress.last_caught_up_ns, Some(10));
+        progress.on_fetch(at(30), Offset(12), Offset(12));
+        assert_eq!(progress.last_caught_up_ns, Some(30));
+    }
+
+    #[test]
+    fn only_what_was_asked_is_settled() {
+        let mut fetcher = Fetcher::default();
+        assert!(!fetcher.on_settled(NodeId(1)));
+        fetcher.on_sent(NodeId(1), Now::default());
+        assert!(!fetcher.on_settled(NodeId(2)));
+        assert!(fetcher.on_settled(NodeId(1)));
+        assert!(!fetcher.on_settled(NodeId(1)));
+    }
+}

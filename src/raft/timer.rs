@@ -1,0 +1,95 @@
+//! Deadlines: how long to wait, and which of several comes first. Holds no clock; every step brings its own.
+
+use super::random::Random;
+use super::{Raft, RaftConfig};
+use crate::types::*;
+
+/// Leader: Begin goes again to voters that have not fetched for this share of the fetch timeout (Kafka: LeaderState).
+const BEGIN_QUORUM_EPOCH_DIVISOR: u64 = 2;
+/// A follower that waits for its disk says so this often within a fetch timeout.
+const HEARTBEAT_DIVISOR: u64 = 4;
+
+impl RaftConfig {
+    /// T + random(T), drawn anew for each election (Kafka: QuorumState.randomElectionTimeoutMs).
+    pub(super) fn election_deadline(&self, now: Now, random: &mut Random) -> u64 {
+        now.plus_ms(self.election_timeout_ms + random.below(self.election_timeout_ms))
+    }
+
+    pub(super) fn fetch_deadline(&self, now: Now) -> u64 {
+        now.plus_ms(self.fetch_timeout_ms)
+    }
+
+    /// 1.5 fetch timeouts: a fetch may be late by its own round trip (Kafka: CHECK_QUORUM_TIMEOUT_FACTOR).
+    pub(super) fn check_quorum_deadline(&self, now: Now) -> u64 {
+        now.plus_ms(self.fetch_timeout_ms + self.fetch_timeout_ms / 2)
+    }
+
+    pub(super) fn begin_quorum_epoch_interval_ns(&self) -> u64 {
+        self.fetch_timeout_ms * NS_PER_MS / BEGIN_QUORUM_EPOCH_DIVISOR
+    }
+
+    pub(super) fn heartbeat_ns(&self) -> u64 {
+        self.fetch_timeout_ms * NS_PER_MS / HEARTBEAT_DIVISOR
+    }
+
+    pub(super) fn retry_at(&self, now: Now) -> u64 {
+        now.plus_ms(self.retry_backoff_ms)
+    }
+}
+
+/// How long the candidate in this place of a resigning leader's list waits: the first not at all, each further one
+/// twice as long as the one before it, who is not in the list the longest
+/// (Kafka: KafkaRaftClient.strictExponentialElectionBackoffMs).
+pub(super) fn succession_backoff_ms(place: Option<usize>, candidates: usize, backoff_ms_max: u64) -> u64 {
+    match place {
+        Some(0) => 0,
+        Some(place) if place < candidates => {
+            let first = backoff_ms_max.checked_shr(candidates as u32 - 1).unwrap_or(0);
+            first.saturating_mul(1 << (place - 1).min(40)).min(backoff_ms_max)
+        }
+        _ => backoff_ms_max,
+    }
+}
+
+/// The earlier of two deadlines, of which each may be missing.
+pub(super) fn earliest(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+pub(super) fn has_passed(deadline: Option<u64>, now: Now) -> bool {
+    deadline.is_some_and(|deadline| deadline <= now.monotonic_ns)
+}
+
+impl Raft {
+    pub(super) fn new_election_deadline(&mut self, now: Now) -> u64 {
+        self.config.election_deadline(now, &mut self.random)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn succession_doubles_from_place_to_place() {
+        let waits: Vec<u64> = (0..4).map(|place| succession_backoff_ms(Some(place), 4, 1000)).collect();
+        assert_eq!(waits, [0, 125, 250, 500]);
+        assert_eq!(succession_backoff_ms(None, 4, 1000), 1000);
+        assert_eq!(succession_backoff_ms(Some(7), 4, 1000), 1000);
+    }
+
+    #[test]
+    fn succession_takes_any_list_length() {
+        assert_eq!(succession_backoff_ms(Some(99_999), 100_000, 1000), 0);
+    }
+
+    #[test]
+    fn the_earlier_deadline_wins() {
+        assert_eq!(earliest(Some(3), Some(2)), Some(2));
+        assert_eq!(earliest(None, Some(2)), Some(2));
+        assert_eq!(earliest(None, None), None);
+    }
+}
