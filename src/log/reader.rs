@@ -63,7 +63,8 @@ impl Log {
         let read = PendingRead {
             token,
             from,
-            bound,
+            // Beyond it the device may still hold what a truncation is about to cut.
+            bound: bound.min(self.flushed),
             max_bytes,
             segment: segment.id,
             position: entry.position,

@@ -108,7 +108,7 @@ impl Log {
     }
 
     fn write_on(&mut self) {
-        if self.truncations.is_empty() {
+        if self.truncations.is_empty() && self.shutdown != Shutdown::Begun {
             self.maybe_extend();
             self.maybe_submit_group();
         }
