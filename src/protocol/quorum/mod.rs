@@ -71,6 +71,3 @@ fn wire_node_id<T: From<i32>>(id: Option<NodeId>) -> T {
 fn only<T>(elements: &[T]) -> Option<&T> {
     if let [element] = elements { Some(element) } else { None }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,142 @@
+//! Whatever a frame holds, decoding it allocates at most four times its size and a little more.
+//!
+//! A binary of its own, because it counts what the global allocator hands out.
+
+#[path = "fixtures/frames.rs"]
+mod fixtures;
+
+use bytes::Bytes;
+use fixtures::{Frame, Seeded, frames};
+use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
+use kraft::protocol::{advertised, decode_request};
+use kraft::raft::RequestKind;
+use kraft::types::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+const RATIO: usize = 4;
+const SLACK_BYTES: usize = 64 * 1024;
+
+struct Counting;
+
+thread_local! {
+    /// All that this thread has asked for, freed or not.
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get().saturating_add(layout.size())));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocated_by<T>(action: impl FnOnce() -> T) -> usize {
+    let before = ALLOCATED.get();
+    drop(action());
+    ALLOCATED.get() - before
+}
+
+fn anyone() -> QuorumContext {
+    QuorumContext {
+        cluster_id: String::new(),
+        topic: "__raft_performance_test".to_string(),
+        topic_id: Uuid(2),
+        local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
+        listener_name: "CONTROLLER".to_string(),
+        endpoint: Endpoint { host: "localhost".to_string(), port: 1 },
+        voters: Vec::new(),
+    }
+}
+
+fn decode(context: &QuorumContext, api_key: i16, version: i16, is_request: bool, bytes: Bytes) {
+    let kind = match api_key {
+        _ if is_request => return drop(decode_request(bytes)),
+        1 => RequestKind::Fetch,
+        18 => return drop(decode_api_versions_response(bytes)),
+        52 => RequestKind::Vote,
+        53 => RequestKind::BeginQuorumEpoch,
+        54 => RequestKind::EndQuorumEpoch,
+        _ => return,
+    };
+    drop(decode_response(context, kind, version, bytes));
+}
+
+fn check_bounded(context: &QuorumContext, frame: &Frame, bytes: Vec<u8>) {
+    let limit = RATIO * bytes.len() + SLACK_BYTES;
+    let bytes = Bytes::from(bytes);
+    let shown = bytes.clone();
+    let allocated = allocated_by(|| decode(context, frame.api_key, frame.version, frame.is_request, bytes));
+    assert!(allocated <= limit, "{}: {allocated} bytes for {shown:?}", frame.name);
+}
+
+#[test]
+fn truncated_and_corrupted_frames_allocate_boundedly() {
+    let mut seeded = Seeded(9);
+    let context = anyone();
+    for frame in frames() {
+        check_bounded(&context, &frame, frame.bytes.to_vec());
+        for cut in 0..frame.bytes.len() {
+            check_bounded(&context, &frame, frame.bytes[..cut].to_vec());
+        }
+        for at in 0..frame.bytes.len() {
+            let mut bytes = frame.bytes.to_vec();
+            bytes[at] = [0xff, 0x7f, 0x80, seeded.next() as u8][seeded.below(4)];
+            check_bounded(&context, &frame, bytes);
+        }
+    }
+}
+
+#[test]
+fn frames_made_to_fill_memory_do_not() {
+    let context = anyone();
+    // Every request, with a body of small counts, of huge counts, and of the pattern that cost the crate 3.6 GiB.
+    let eight = [0x03, 0x00, 0x00, 0x03, 0x3c, 0x0c, 0x00, 0xb6];
+    for (api_key, min, max) in advertised() {
+        for version in *min..=*max {
+            for fill in [&[0x00][..], &[0x01], &[0x02], &[0x7f], &[0xff], &eight] {
+                let mut frame = [api_key.to_be_bytes(), version.to_be_bytes()].concat();
+                frame.extend_from_slice(&[0, 0, 0, 1, 0xff, 0xff, 0]);
+                frame.extend(fill.iter().cycle().take(100_000));
+                for bytes in [frame.clone(), frame[..19].to_vec()] {
+                    let limit = RATIO * bytes.len() + SLACK_BYTES;
+                    let bytes = Bytes::from(bytes);
+                    let allocated = allocated_by(|| decode(&context, *api_key, version, true, bytes));
+                    assert!(allocated <= limit, "api {api_key} version {version} {fill:?}: {allocated}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn well_formed_frames_of_many_small_elements_do_not_either() {
+    let context = anyone();
+    // Metadata 1: so many topics with empty names; DescribeConfigs 4: so many empty keys of one resource.
+    for count in [100_u32, 1_000, 4_000, 100_000] {
+        let mut metadata = vec![0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff];
+        metadata.extend_from_slice(&count.to_be_bytes());
+        metadata.extend(vec![0; 2 * count as usize]);
+        let mut configs = vec![0, 32, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 1, 2, 0, 0];
+        configs.extend_from_slice(&count.to_be_bytes());
+        configs.extend(vec![0; 2 * count as usize + 1]);
+        for frame in [metadata, configs] {
+            let limit = RATIO * frame.len() + SLACK_BYTES;
+            let bytes = Bytes::from(frame);
+            let allocated = allocated_by(|| decode(&context, 3, 1, true, bytes));
+            assert!(allocated <= limit, "{count}: {allocated}, more than {limit}");
+        }
+    }
+    let few = Bytes::from([&[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 100][..], &[0; 200]].concat());
+    decode_request(few).expect("a hundred topics are no attack");
+}
