@@ -150,6 +150,7 @@ fn encoded(entry: Entry, include_synonyms: bool, version: i16) -> DescribeConfig
         .with_value(value)
         .with_read_only(true)
         .with_config_source(source)
+        .with_documentation(None)
         .with_synonyms(if include_synonyms { vec![synonym] } else { vec![] });
     if version >= 3 { result.with_config_type(entry.config_type as i8) } else { result }
 }
