@@ -131,7 +131,16 @@ impl Session {
             return Err(FrameError(format!("request {seq} of the connection was answered twice")));
         };
         // Encoded at once: an answer that waits for an earlier one is charged like any other.
-        let frame = response.map(|r| protocol::encode_response(header, &r)).unwrap_or_default();
+        let frame = match &response {
+            Some(response) => protocol::encode_response(header, response),
+            None => EncodedFrame::default(),
+        };
+        if frame.is_empty() && response.is_some() {
+            return Err(FrameError(format!(
+                "version {} of api {} cannot say the answer to request {seq}",
+                header.api_version, header.api_key
+            )));
+        }
         let frame_bytes = frame.len();
         *slot = Slot::Answered(frame);
         self.output_bytes += frame_bytes;
