@@ -415,3 +415,25 @@ fn random_bytes_never_panic() {
         let _ = load(&settings);
     }
 }
+
+#[test]
+fn shipped_files_load_without_a_warning_and_both_dialects_agree() {
+    let shipped = |name: &str| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let mut settings = Settings::new();
+        settings.read_file(&path).unwrap();
+        let loaded = load_ok(&settings);
+        assert!(loaded.notes.iter().all(|n| !n.warning), "{name}: {:?}", loaded.notes);
+        loaded.config
+    };
+    let one = shipped("raft.properties");
+    assert_eq!((one.node_id, one.voters.len(), one.log_dir), (NodeId(0), 1, PathBuf::from("/tmp/raft-logs")));
+    for n in 1..=3u16 {
+        let seed = shipped(&format!("raft-quorum-{n}.properties"));
+        assert_eq!((seed.node_id, seed.voters.len()), (NodeId(i32::from(n)), 3));
+        assert_eq!(seed.listener, endpoint("localhost", 9091 + n));
+        assert_eq!(seed.http_listener, Some(endpoint("127.0.0.1", 9191 + n)));
+        let today = shipped(&format!("kraft-quorum-{n}.properties"));
+        assert_eq!(format!("{seed:?}"), format!("{today:?}"));
+    }
+}

@@ -302,7 +302,8 @@ impl Visit for Fields {
 fn bounded(text: fmt::Arguments) -> String {
     let mut text = text.to_string();
     if text.len() > MESSAGE_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
         text.push_str("...");
     }
     text
