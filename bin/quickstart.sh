@@ -56,6 +56,7 @@ done
 node_port() { echo $((port_base + $1 - 1)); }
 http_port() { echo $((port_base + 10 + $1 - 1)); }
 bootstrap="localhost:$(node_port 1),localhost:$(node_port 2),localhost:$(node_port 3)"
+default_data_dir="$base_dir/build/quickstart-$port_base"
 began=$(now_ms)
 
 # ---------------------------------------------------------------------------------------------- what it starts it stops
@@ -126,6 +127,17 @@ build() {
   fi
 }
 
+# Nodes that an earlier --keep left: they hold the ports, and the directory that would be emptied.
+check_earlier_run() {
+  local pid running=''
+  [[ -f $default_data_dir/pids ]] || return 0
+  for pid in $(<"$default_data_dir/pids"); do
+    # A pid may have been given to another process since: look at what it is.
+    if [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == */kraft-server* ]]; then running+=" $pid"; fi
+  done
+  [[ -z $running ]] || die "the nodes of an earlier --keep still run in $default_data_dir. Stop them first: kill$running"
+}
+
 check_ports() {
   local n port holder free=$((port_base + 100)) used=()
   step "Checking that ports $(node_port 1)-$(node_port 3) and $(http_port 1)-$(http_port 3) are free"
@@ -144,18 +156,10 @@ check_ports() {
 }
 
 prepare_data_dir() {
-  local pid running=''
   if [[ -n $data_dir ]]; then
     [[ ! -e $data_dir || (-d $data_dir && -z $(ls -A "$data_dir")) ]] || die "--data-dir $data_dir is neither new nor an empty directory"
   else
-    data_dir="$base_dir/build/quickstart-$port_base"
-    if [[ -f $data_dir/pids ]]; then
-      for pid in $(<"$data_dir/pids"); do
-        # A pid may have been given to another process since: look at what it is.
-        if [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == */kraft-server* ]]; then running+="$pid "; fi
-      done
-      [[ -z $running ]] || die "the nodes of an earlier --keep still run in $data_dir. Stop them first: kill $running"
-    fi
+    data_dir=$default_data_dir
     rm -rf "$data_dir"
   fi
   mkdir -p "$data_dir"
@@ -185,9 +189,6 @@ choose_placement() {
   fi
 }
 
-# The key under which a configuration file names the voters: the seed's or today's.
-voters_key() { sed -n 's/^[[:space:]]*\(controller\.quorum\.voters\|quorum\.voters\)[[:space:]]*[=:].*/\1/p' "$1" | tail -n 1; }
-
 listener_name() { sed -n 's/^[[:space:]]*listeners[[:space:]]*[=:][[:space:]]*\([A-Z_]*\):.*/\1/p' "$1" | tail -n 1; }
 
 start_nodes() {
@@ -201,7 +202,7 @@ start_nodes() {
     name=$(listener_name "$config")
     arguments=("$config" --override "log.dirs=$data_dir/node-$n"
       --override "listeners=${name:-PLAINTEXT}://localhost:$(node_port "$n")"
-      --override "$(voters_key "$config")=1@localhost:$(node_port 1),2@localhost:$(node_port 2),3@localhost:$(node_port 3)"
+      --override "controller.quorum.voters=1@localhost:$(node_port 1),2@localhost:$(node_port 2),3@localhost:$(node_port 3)"
       --override "kraft.http.listener=127.0.0.1:$(http_port "$n")")
     [[ -z ${placement[n]} ]] || arguments+=(--cpus "${placement[n]}")
     mkdir -p "$data_dir/node-$n"
@@ -309,6 +310,7 @@ leave_running() {
   note "stop:              kill \$(cat $data_dir/pids)"
 }
 
+check_earlier_run
 check_ports
 prepare_data_dir
 build

@@ -54,6 +54,12 @@ count() {
     grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# The first failing test in the log of cargo test or pytest, after a colon.
+first_failing_test() {
+  [[ -f $1 ]] || return 0
+  sed -n 's/^FAILED \([^ ]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
+}
+
 # follow LOG COMMAND...: runs COMMAND, its output both here and in LOG; waits so that a signal is served at once.
 follow() {
   local log=$1 status=0
@@ -96,7 +102,7 @@ stage_format() {
 stage_lint() {
   ensure_rust
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
-  run_with_progress "cargo clippy" "$logs/clippy.log" \
+  run_with_progress "cargo clippy" "$logs/lint.log" \
     cargo clippy --locked --all-targets --color never -- -D warnings || return 1
   if command -v shellcheck >/dev/null 2>&1; then
     run_with_progress "shellcheck" "$logs/shellcheck.log" shellcheck -x -P bin -e SC1091 bin/*.sh || return 1
@@ -169,7 +175,7 @@ for stage in "${wanted[@]}"; do
     outcome=ok
   else
     outcome=FAILED
-    failures+=("$stage (log: build/test/$stage.log)")
+    failures+=("$stage$(first_failing_test "$logs/$stage.log") (log: build/test/$stage.log)")
     # Stages that count no tests of their own count as one.
     ((failed > before)) || failed=$((failed + 1))
   fi

@@ -23,7 +23,7 @@ class Output:
 
 def run(*command, input=None, timeout_s=TOOL_SECONDS_MAX, env=None):
     command = [str(part) for part in command]
-    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=timeout_s, env=env,
+    done = subprocess.run(command, cwd=REPOSITORY, text=True, errors="replace", capture_output=True, timeout=timeout_s, env=env,
                           **({"input": input} if input is not None else {"stdin": subprocess.DEVNULL}))
     return Output(command, done.returncode, done.stdout, done.stderr)
 
@@ -84,7 +84,7 @@ def console_read(bootstrap, *arguments, timeout_ms=10000):
     output = tool("kafka-console-consumer", "--bootstrap-server", bootstrap, "--topic", TOPIC, "--partition", 0,
                   "--timeout-ms", timeout_ms, "--formatter-property", "print.offset=true", *arguments)
     records = []
-    for line in output.out.splitlines():
+    for line in output.out.split("\n")[:-1]:
         head, _, value = line.partition("\t")
         assert head.startswith("Offset:"), f"unexpected line {line!r}\n{output.err[-2000:]}"
         records.append((int(head.removeprefix("Offset:")), value))
@@ -95,4 +95,4 @@ def kcat_read(bootstrap, *arguments, end=True):
     """[(offset, value)] by kcat, from the beginning to the end of the log unless told otherwise."""
     output = run("kcat", "-b", bootstrap, "-C", "-t", TOPIC, "-p", 0, *(["-e"] if end else []), "-q",
                  "-f", "%o %s\n", *(arguments or ["-o", "beginning"])).check()
-    return [(int(offset), value) for offset, _, value in (line.partition(" ") for line in output.out.splitlines())]
+    return [(int(offset), value) for offset, _, value in (line.partition(" ") for line in output.out.split("\n")[:-1])]
