@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# All tests: format, lints, unit tests and scripts, whole processes with real clients, the quickstart.
+# Installs what it needs. Ports are chosen free and data goes to folders of its own under build/, so it may run beside
+# another quorum, also one on 9092.
+set -euo pipefail
+base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$base_dir/bin/steps.sh"
+cd "$base_dir"
+
+STAGES=(format lint unit build processes quickstart)
+
+usage() {
+  cat <<USAGE
+usage: bin/test.sh [STAGE...]
+Runs all stages, or those named, in this order:
+  format      cargo fmt --check
+  lint        cargo clippy, warnings are errors; shellcheck where it is installed
+  unit        cargo test: unit tests, golden scripts, imports, fixtures
+  build       cargo build --release
+  processes   tests/processes with pytest: real servers, Kafka's own tools, kcat, kafka-python, confluent-kafka
+  quickstart  bin/quickstart.sh, short
+The last line says how many tests passed and failed; the exit code is 0 only if none failed.
+USAGE
+}
+
+declare -a wanted=()
+for stage in "$@"; do
+  case $stage in
+    --help | -h) usage; exit 0 ;;
+    *) [[ " ${STAGES[*]} " == *" $stage "* ]] || { fail "unknown stage $stage"; usage >&2; exit 1; } ; wanted+=("$stage") ;;
+  esac
+done
+((${#wanted[@]})) || wanted=("${STAGES[@]}")
+
+logs="$base_dir/build/test"
+mkdir -p "$logs"
+passed=0 failed=0
+declare -a times=() failures=()
+followed=''
+
+on_exit() {
+  local status=$?
+  trap '' INT TERM
+  for pid in $RUNNING_PID $followed; do kill -TERM "$pid" 2>/dev/null || true; done
+  exit "$status"
+}
+trap on_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# count FILE WORD: the sum of the numbers before WORD in the summary lines of cargo test and pytest.
+count() {
+  sed $'s/\e\\[[0-9;]*m//g' "$1" | grep -E '^test result:|^(=+ )?[0-9]+ (passed|failed|skipped|error).* in [0-9.]+s' |
+    grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+# The first failing test in the log of cargo test or pytest, after a colon.
+first_failing_test() {
+  [[ -f $1 ]] || return 0
+  sed -n 's/^FAILED \([^ ]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
+}
+
+# follow LOG COMMAND...: runs COMMAND, its output both here and in LOG; waits so that a signal is served at once.
+follow() {
+  local log=$1 status=0
+  shift
+  : >"$log"
+  tail -n +1 -f "$log" &
+  local tail_pid=$!
+  "$@" >"$log" 2>&1 </dev/null &
+  followed=$!
+  wait "$followed" || status=$?
+  followed=''
+  sleep 0.3
+  kill "$tail_pid" 2>/dev/null || true
+  wait "$tail_pid" 2>/dev/null || true
+  return "$status"
+}
+
+python_environment() {
+  local packages=(pytest==8.4.2 kafka-python==3.0.12 confluent-kafka==2.16.1) stamp="$base_dir/build/venv/.complete"
+  [[ -f $stamp && $(<"$stamp") == "${packages[*]}" ]] && return 0
+  rm -rf "$base_dir/build/venv"
+  python3 -m venv "$base_dir/build/venv" 2>"$logs/venv.log" || {
+    ensure_packages no-such-command:python3-venv
+    python3 -m venv "$base_dir/build/venv" || return 1
+  }
+  run_with_progress "pip install ${packages[*]}" "$logs/pip.log" \
+    "$base_dir/build/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" || return 1
+  echo "${packages[*]}" >"$stamp"
+}
+
+stage_format() {
+  ensure_rust
+  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+  cargo fmt --check >"$logs/format.log" 2>&1 && return 0
+  fail "the format differs from rustfmt's (cargo fmt puts it right):"
+  head -n 40 "$logs/format.log" | sed 's/^/    | /' >&2
+  return 1
+}
+
+stage_lint() {
+  ensure_rust
+  cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+  run_with_progress "cargo clippy" "$logs/lint.log" \
+    cargo clippy --locked --all-targets --color never -- -D warnings || return 1
+  if command -v shellcheck >/dev/null 2>&1; then
+    run_with_progress "shellcheck" "$logs/shellcheck.log" shellcheck -x -P bin -e SC1091 bin/*.sh || return 1
+  fi
+}
+
+stage_unit() {
+  local status=0
+  ensure_rust
+  run_with_progress "cargo test" "$logs/unit.log" \
+    env RUST_BACKTRACE=1 cargo test --locked --no-fail-fast --color never || status=1
+  passed=$((passed + $(count "$logs/unit.log" passed)))
+  failed=$((failed + $(count "$logs/unit.log" failed)))
+  if ((status)); then
+    # The end of the log is seldom where the reason is.
+    awk '/^failures:$/ { on = 1 } on' "$logs/unit.log" | head -n 60 | sed 's/^/    | /' >&2
+  else
+    done_line "$(count "$logs/unit.log" passed) tests passed"
+  fi
+  return "$status"
+}
+
+stage_build() { build_server; }
+
+stage_processes() {
+  local status=0
+  ensure_packages kcat:kcat python3:python3 ss:iproute2 || return 1
+  python_environment || return 1
+  "$base_dir/bin/fetch-kafka-tools.sh" || return 1
+  if server_is_stale; then build_server || return 1; fi
+  follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" \
+    "$base_dir/build/venv/bin/python" -m pytest tests/processes -p no:cacheprovider || status=1
+  passed=$((passed + $(count "$logs/processes.log" passed)))
+  failed=$((failed + $(count "$logs/processes.log" failed) + $(count "$logs/processes.log" error)))
+  return "$status"
+}
+
+# The first port of a block in which nobody listens on the six ports that the quickstart takes.
+free_port_base() {
+  local base offset
+  for ((base = 21092; base < 31000; base += 100)); do
+    for offset in 0 1 2 10 11 12; do
+      port_is_open $((base + offset)) && continue 2
+    done
+    echo "$base"
+    return 0
+  done
+  return 1
+}
+
+stage_quickstart() {
+  local base data="$base_dir/build/test/quickstart"
+  base=$(free_port_base) || { fail "no free ports found"; return 1; }
+  rm -rf "$data"
+  if follow "$logs/quickstart.log" "$base_dir/bin/quickstart.sh" --records 20000 --port-base "$base" --data-dir "$data"; then
+    passed=$((passed + 1))
+    rm -rf "$data"
+  else
+    failed=$((failed + 1))
+    return 1
+  fi
+}
+
+for stage in "${wanted[@]}"; do
+  printf '\n' >&2
+  step "$stage"
+  began=$(now_ms)
+  before=$failed
+  if "stage_$stage"; then
+    outcome=ok
+  else
+    outcome=FAILED
+    failures+=("$stage$(first_failing_test "$logs/$stage.log") (log: build/test/$stage.log)")
+    # Stages that count no tests of their own count as one.
+    ((failed > before)) || failed=$((failed + 1))
+  fi
+  times+=("$(printf '%-12s %-7s %8s' "$stage" "$outcome" "$(seconds_since "$began")")")
+  if [[ $outcome == FAILED && $stage == build ]]; then
+    note "nothing can be run without the server: stopping here"
+    break
+  fi
+done
+
+printf '\n'
+printf '%s\n' "${times[@]}"
+if ((${#failures[@]})); then
+  printf '%sfirst failure: %s%s\n' "$RED" "${failures[0]}" "$PLAIN"
+fi
+echo "$passed passed, $failed failed"
+((failed == 0 && ${#failures[@]} == 0))

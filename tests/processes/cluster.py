@@ -1,0 +1,296 @@
+"""Real server processes for the tests: free ports, directories of their own, and an end to everything started."""
+
+import contextlib
+import ctypes
+import http.client
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RELEASE_DIR = Path(os.environ.get("KRAFT_RELEASE_DIR")
+                   or Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release")
+SERVER = RELEASE_DIR / "kraft-server"
+TOPIC = "__cluster_metadata"
+CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+# Slow machines under load; none of the tests that bound a time use it.
+PATIENCE_S = 30
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_ports_given = set()
+
+
+def _die_with_parent():
+    """In the child: a test run that is killed leaves no server behind."""
+    PR_SET_PDEATHSIG = 1
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port():
+    """A port on which nobody listens, below the range from which the kernel gives ports to outgoing connections."""
+    for _ in range(1000):
+        port = random.randrange(20000, 32000)
+        if port in _ports_given:
+            continue
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def wait_for(what, condition, timeout_s=PATIENCE_S, every_s=0.02):
+    """The first true value of condition(), or a failure that says what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(every_s)
+
+
+class Node:
+    """One server: its configuration file, its directory, and its process while there is one."""
+
+    def __init__(self, node_id, directory, properties, arguments=()):
+        self.node_id = node_id
+        self.directory = directory
+        self.properties = dict(properties)
+        self.arguments = list(arguments)
+        self.data_dir = Path(self.properties["log.dirs"])
+        self.partition_dir = self.data_dir / f"{TOPIC}-0"
+        self.config_file = directory / "server.properties"
+        self.stderr_file = directory / "stderr.log"
+        self.stdout_file = directory / "stdout.log"
+        self.process = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.write_config()
+
+    @property
+    def port(self):
+        return int(self.properties["listeners"].rsplit(":", 1)[1])
+
+    @property
+    def http_port(self):
+        return int(self.properties["kraft.http.listener"].rsplit(":", 1)[1])
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def write_config(self):
+        self.config_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties.items()))
+
+    def start(self, *more_arguments):
+        assert self.process is None or self.process.poll() is not None, f"node {self.node_id} runs already"
+        assert SERVER.exists(), f"{SERVER} is missing: cargo build --release"
+        with open(self.stderr_file, "ab") as err, open(self.stdout_file, "ab") as out:
+            self.process = subprocess.Popen(
+                [str(SERVER), str(self.config_file), *self.arguments, *more_arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=_die_with_parent)
+        return self
+
+    def signal(self, which):
+        self.process.send_signal(which)
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+        # The signal is asynchronous: wait until the process really stands still.
+        wait_for("the process to stop", lambda: self._state() == "T")
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    def _state(self):
+        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+    def kill(self):
+        """As a power cut would for this process: nothing of it runs afterwards."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def wait_exit(self, timeout_s=PATIENCE_S):
+        return self.process.wait(timeout_s)
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def end(self):
+        if self.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            self.process.wait(PATIENCE_S)
+
+    def stderr(self):
+        return self.stderr_file.read_text(errors="replace") if self.stderr_file.exists() else ""
+
+    def stdout(self):
+        return self.stdout_file.read_text(errors="replace") if self.stdout_file.exists() else ""
+
+    def http(self, path, timeout_s=2):
+        """(status, body), or None where nothing answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout_s)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    def status(self):
+        answer = self.http("/status")
+        return json.loads(answer[1]) if answer and answer[0] == 200 else None
+
+    def is_ready(self):
+        answer = self.http("/ready")
+        return bool(answer) and answer[0] == 200
+
+    def wait_ready(self, timeout_s=PATIENCE_S):
+        def ready_or_dead():
+            assert self.is_running(), f"node {self.node_id} stopped by itself, exit code {self.process.poll()}:\n{self.stderr()[-3000:]}"
+            return self.is_ready()
+        wait_for(f"node {self.node_id} to be ready", ready_or_dead, timeout_s)
+        return self
+
+    def segments(self):
+        return sorted(self.partition_dir.glob("*.log"))
+
+    def rss_bytes(self):
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+
+class Cluster:
+    """Nodes that are voters of one quorum. Ids start at 1."""
+
+    def __init__(self, root, size, overrides=None, arguments=(), dialect="seed"):
+        self.root = Path(root)
+        ids = range(1, size + 1)
+        ports = {n: free_port() for n in ids}
+        voters = ",".join(f"{n}@localhost:{ports[n]}" for n in ids)
+        self.nodes = {}
+        for n in ids:
+            directory = self.root / f"node-{n}"
+            self.nodes[n] = Node(n, directory, {
+                **self._identity(n, ports[n], voters, dialect),
+                "log.dirs": str(directory / "data"),
+                "kraft.http.listener": f"127.0.0.1:{free_port()}",
+                "metadata.log.segment.bytes": str(64 << 20),
+                **(overrides or {}),
+            }, arguments)
+
+    @staticmethod
+    def _identity(node_id, port, voters, dialect):
+        if dialect == "seed":
+            return {"broker.id": node_id, "listeners": f"PLAINTEXT://localhost:{port}", "quorum.voters": voters}
+        return {"process.roles": "controller", "node.id": node_id, "listeners": f"CONTROLLER://localhost:{port}",
+                "controller.listener.names": "CONTROLLER", "controller.quorum.voters": voters}
+
+    def __iter__(self):
+        return iter(self.nodes.values())
+
+    def __getitem__(self, node_id):
+        return self.nodes[node_id]
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"localhost:{node.port}" for node in self)
+
+    def start(self):
+        for node in self:
+            node.start()
+        return self.wait_ready()
+
+    def wait_ready(self):
+        for node in self:
+            if node.is_running():
+                node.wait_ready()
+        return self
+
+    def statuses(self):
+        return {node.node_id: status for node in self if node.is_running() and (status := node.status())}
+
+    def leader_now(self):
+        """The node that says it leads, in the highest epoch that any node knows; None while there is none."""
+        statuses = self.statuses()
+        leaders = [(s["epoch"], n) for n, s in statuses.items() if s["role"].lower() == "leader"]
+        if not leaders:
+            return None
+        epoch, node_id = max(leaders)
+        return self.nodes[node_id] if epoch == max(s["epoch"] for s in statuses.values()) else None
+
+    def leader(self, timeout_s=PATIENCE_S):
+        return wait_for("a leader", self.leader_now, timeout_s)
+
+    def followers(self):
+        leader = self.leader()
+        return [node for node in self if node is not leader and node.is_running()]
+
+    def epoch(self):
+        return max(s["epoch"] for s in self.statuses().values())
+
+    def wait_caught_up(self, timeout_s=PATIENCE_S):
+        """Every running node has flushed what the leader holds, and knows that all of it is committed."""
+        def same_everywhere():
+            running = [node for node in self if node.is_running()]
+            statuses = [node.status() for node in running]
+            if not all(statuses):
+                return False
+            ends = {s[key] for s in statuses for key in ("high_watermark", "log_end_offset", "flushed_offset")}
+            return len(ends) == 1 and len({s["epoch"] for s in statuses}) == 1
+        wait_for("all nodes to hold the same log", same_everywhere, timeout_s)
+
+    def end(self):
+        for node in self:
+            node.end()
+
+    def logs(self):
+        parts = []
+        for node in self:
+            for kind, text in (("stderr", node.stderr()), ("stdout", node.stdout())):
+                if text:
+                    parts.append((f"node {node.node_id} {kind}", text[-6000:]))
+        return parts
+
+
+class Clusters:
+    """Makes clusters below one directory, and ends them all."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+        self.made = []
+        self._number = itertools.count()
+
+    def __call__(self, size=3, start=True, **options):
+        cluster = Cluster(self.root / f"cluster-{next(self._number)}", size, **options)
+        self.made.append(cluster)
+        return cluster.start() if start else cluster
+
+    def end(self):
+        for cluster in self.made:
+            cluster.end()
+
+    def remove(self):
+        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,241 @@
+"""The files of a node: Kafka reads them, torn ends are cut, rot is refused, and what was acknowledged is there."""
+
+import json
+import os
+import re
+import struct
+import subprocess
+
+import pytest
+
+import kafka_tools
+import raw
+from cluster import CLUSTER_ID, PATIENCE_S, REPOSITORY, wait_for
+
+EXIT_CORRUPT, EXIT_DISK = 65, 74
+
+
+def batches_of(segment):
+    """(position, base offset, size) of each batch in a segment file, up to the zeros that follow the last."""
+    data, position, found = segment.read_bytes(), 0, []
+    while position + 61 <= len(data):
+        offset, length = struct.unpack_from(">qi", data, position)
+        if length == 0:
+            break
+        found.append((position, offset, length + 12))
+        position += length + 12
+    return found
+
+
+def stopped_node_with_records(clusters, count=200, **options):
+    """A quorum of one, so that every record is below the commit mark once it was acknowledged and some time passed."""
+    cluster = clusters(1, **options)
+    with raw.Connection(cluster[1].port) as connection:
+        for n in range(count):
+            assert connection.produce(raw.batch(f"record-{n}".encode())).error == raw.NONE
+    return cluster
+
+
+def flip_byte(path, position):
+    with open(path, "r+b") as file:
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([byte ^ 0x40]))
+        os.fsync(file.fileno())
+
+
+def test_kafka_dump_log_reads_the_segment(clusters):
+    cluster = clusters(3)
+    verified = kafka_tools.produce_verified(cluster.bootstrap, 300)
+    cluster.wait_caught_up()
+    for node in cluster:
+        assert node.stop() == 0
+        out = kafka_tools.tool("kafka-dump-log", "--files", node.segments()[0], "--print-data-log", "--deep-iteration").check().out
+        assert "LEADER_CHANGE" in out or "LeaderChange" in out, out[:2000]
+        dumped = {m[2]: int(m[1]) for m in re.finditer(r"offset: (\d+) .*?payload: (\S+)$", out, re.M)}
+        for value, offset in verified.acked.items():
+            assert dumped.get(value) == offset
+        assert not re.search(r"(?i)isvalid: false|corrupt|exception", out)
+
+
+def test_segments_of_all_nodes_are_byte_for_byte_the_same(clusters):
+    cluster = clusters(3)
+    kafka_tools.produce_verified(cluster.bootstrap, 500)
+    cluster.wait_caught_up()
+    leader = cluster.leader()
+    # Followers first: a leader that goes first would be succeeded by one with a longer log.
+    for node in sorted(cluster, key=lambda node: node is leader):
+        node.signal(9)
+        node.process.wait(PATIENCE_S)
+    contents = []
+    for node in cluster:
+        position, _, size = batches_of(node.segments()[0])[-1]
+        contents.append(node.segments()[0].read_bytes()[:position + size])
+    assert min(map(len, contents)) > 500 * 60
+    shortest = min(map(len, contents))
+    assert len({content[:shortest] for content in contents}) == 1
+
+
+def test_files_have_kafkas_names_and_formats(clusters):
+    cluster = clusters(1)
+    kafka_tools.produce_verified(cluster.bootstrap, 10)
+    node = cluster[1]
+    assert node.stop() == 0
+    assert [s.name for s in node.segments()] == ["00000000000000000000.log"]
+    state = json.loads((node.partition_dir / "quorum-state").read_text())
+    assert state["leaderEpoch"] >= 1 and state["data_version"] == 0
+    assert state["currentVoters"] == [{"voterId": 1}]
+    checkpoint = (node.partition_dir / "leader-epoch-checkpoint").read_text().split("\n")
+    assert checkpoint[0] == "0" and int(checkpoint[1]) == len([line for line in checkpoint[2:] if line])
+    metadata = (node.partition_dir / "partition.metadata").read_text()
+    assert metadata.splitlines() == ["version: 0", "topic_id: AAAAAAAAAAAAAAAAAAAAAQ"]
+    meta = (node.data_dir / "meta.properties").read_text()
+    assert f"cluster.id={CLUSTER_ID}" in meta and re.search(r"^directory\.id=\S{22}$", meta, re.M)
+
+
+def test_clean_stop_cuts_the_file_to_its_length(clusters):
+    cluster = stopped_node_with_records(clusters, 50)
+    assert cluster[1].stop() == 0
+    segment = cluster[1].segments()[0]
+    position, _, size = batches_of(segment)[-1]
+    assert segment.stat().st_size == position + size
+
+
+def test_restart_keeps_identity_and_log(clusters):
+    cluster = clusters(3)
+    verified = kafka_tools.produce_verified(cluster.bootstrap, 100)
+    identities = [(node.data_dir / "meta.properties").read_text() for node in cluster]
+    for node in cluster:
+        node.kill()
+    cluster.start()
+    assert [(node.data_dir / "meta.properties").read_text() for node in cluster] == identities
+    read = dict(kafka_tools.kcat_read(cluster.bootstrap))
+    assert all(read[offset] == value for value, offset in verified.acked.items())
+
+
+@pytest.mark.parametrize("where", ["value", "length", "crc", "offset"])
+def test_rot_below_the_commit_mark_is_refused(clusters, where):
+    cluster = stopped_node_with_records(clusters)
+    node = cluster[1]
+    assert node.stop() == 0
+    segment = node.segments()[0]
+    before = segment.stat().st_size
+    position, _, size = batches_of(segment)[100]
+    flip_byte(segment, position + {"offset": 3, "length": 9, "crc": 18, "value": size - 3}[where])
+    node.start()
+    assert node.wait_exit() == EXIT_CORRUPT, node.stderr()[-2000:]
+    line = next((line for line in node.stderr().splitlines() if segment.name in line and re.search(rf"\b{position}\b", line)), None)
+    assert line, f"no line names {segment.name} and position {position}:\n{node.stderr()[-2000:]}"
+    assert segment.stat().st_size >= before, "rotten data was cut off"
+
+
+def test_a_torn_tail_is_cut_and_the_start_goes_on(clusters):
+    """Bytes after the last flushed batch, as a write that was under way at a power cut leaves them."""
+    cluster = stopped_node_with_records(clusters)
+    node = cluster[1]
+    end = node.status()["log_end_offset"]
+    assert node.stop() == 0
+    segment = node.segments()[0]
+    whole = raw.batch(b"torn" * 50)
+    torn = struct.pack(">q", end) + whole[8:len(whole) - 30]
+    with open(segment, "ab") as file:
+        file.write(torn)
+    node.start().wait_ready()
+    assert re.search(r"(?i)\b(cut|torn|truncat)", node.stderr().rsplit("\n\n", 1)[-1]), node.stderr()[-2000:]
+    read = kafka_tools.kcat_read(cluster.bootstrap)
+    assert [value for _, value in read] == [f"record-{n}" for n in range(200)]
+    kafka_tools.produce_verified(cluster.bootstrap, 10)
+
+
+def test_bit_rot_in_the_quorum_state_is_not_believed(clusters):
+    cluster = stopped_node_with_records(clusters, 5)
+    node = cluster[1]
+    assert node.stop() == 0
+    state_file = node.partition_dir / "quorum-state"
+    text = state_file.read_text()
+    epoch = json.loads(text)["leaderEpoch"]
+    state_file.write_text(re.sub(r'("leaderEpoch"\s*:\s*)\d+', rf"\g<1>{epoch + 8}", text))
+    node.start()
+    assert node.wait_exit() == EXIT_CORRUPT, node.stderr()[-2000:]
+    assert "quorum-state" in node.stderr()
+
+
+def test_segments_roll_by_size(clusters):
+    cluster = clusters(3, overrides={"metadata.log.segment.bytes": 8 << 20})
+    kafka_tools.tool("kafka-producer-perf-test", "--topic", "__cluster_metadata", "--num-records", 30000, "--throughput", -1,
+                     "--record-size", 1000, "--bootstrap-server", cluster.bootstrap).check()
+    cluster.wait_caught_up()
+    names = [s.name for s in cluster.leader().segments()]
+    assert len(names) >= 4, names
+    for node in cluster:
+        node.kill()
+    cluster.start()
+    assert len(kafka_tools.kcat_read(cluster.bootstrap)) == 30000
+    node = cluster[1]
+    node.stop()
+    for segment in node.segments():
+        found = batches_of(segment)
+        assert not found or found[0][1] == int(segment.stem), "a segment is named after its first offset"
+
+
+@pytest.fixture
+def small_disk(scratch):
+    """An ext4 of 192 MiB in a file, for this test alone."""
+    image, mount = scratch / "disk.img", scratch / "mount"
+    if os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    mount.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(192 << 20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no loop mounts here: {error}")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
+
+
+def test_a_full_disk_refuses_produce_and_keeps_what_it_has(clusters, small_disk):
+    cluster = clusters(1, start=False, overrides={"log.dirs": str(small_disk / "data"), "metadata.log.segment.bytes": 16 << 20})
+    node = cluster[1]
+    node.start().wait_ready()
+    told = []
+    with raw.Connection(node.port) as connection:
+        error = raw.NONE
+        for n in range(400):
+            value = f"{n}:".encode() + bytes(256 << 10)
+            answer = connection.produce(raw.batch(value))
+            error = answer.error
+            if error != raw.NONE:
+                break
+            told.append(answer.offset)
+        assert error == raw.KAFKA_STORAGE_ERROR, f"after {len(told)} records of 256 KiB on a disk of 192 MiB: error {error}"
+        assert told, "not even one record was taken"
+        assert node.is_running() and node.status()["role"].lower() == "leader", "voting and leading go on"
+        for offset in (told[0], told[-1]):
+            assert connection.fetch(offset).records
+    assert node.stop() == 0
+
+
+def test_an_error_of_the_device_stops_the_node(clusters):
+    """Files may not grow past a limit: the kernel refuses the write of a new segment, as a broken device would."""
+    cluster = clusters(1, start=False, overrides={"metadata.log.segment.bytes": 8 << 20})
+    node = cluster[1]
+    node.start().wait_ready()
+    subprocess.run(["prlimit", "--pid", str(node.pid), f"--fsize={4096}"], check=True)
+    acknowledged = 0
+    try:
+        with raw.Connection(node.port) as connection:
+            for _ in range(60):
+                if connection.produce(raw.batch(bytes(256 << 10))).error == raw.NONE:
+                    acknowledged += 1
+    except (raw.Closed, OSError):
+        pass
+    assert node.wait_exit() == EXIT_DISK, node.stderr()[-2000:]
+    assert "panicked" not in node.stderr()
+    before = node.stderr()
+    node.start().wait_ready()
+    assert len(kafka_tools.kcat_read(cluster.bootstrap)) >= acknowledged, "an acknowledged record is gone"
+    assert before
