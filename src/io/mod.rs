@@ -14,3 +14,4 @@ pub mod kernel;
 pub mod listener;
 pub mod log_device;
 pub mod peer;
+pub mod rate_limit;
