@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 const INTERVAL_NS: u64 = 1_000_000_000;
-/// Causes remembered; with more of them in one second the memory is emptied, and some lines come early.
+/// Causes remembered. With more of them in one second the rest gets no line at all.
 const CAUSES_MAX: usize = 64;
 
 #[derive(Debug, Default)]
@@ -18,9 +18,11 @@ struct Cause {
 }
 
 impl RateLimit {
-    /// `Some(n)`: log it now; `n` lines of this cause were left out since the last one.
+    /// `Some(n)`: log it now; `n` lines of this cause were left out since the last one. Causes that differ only in
+    /// numbers are one.
     pub fn admit(&mut self, cause: &str, now_ns: u64) -> Option<u64> {
-        if let Some(known) = self.causes.get_mut(cause) {
+        let cause: String = cause.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if let Some(known) = self.causes.get_mut(&cause) {
             if now_ns.saturating_sub(known.last_ns) < INTERVAL_NS {
                 known.suppressed += 1;
                 return None;
@@ -29,9 +31,12 @@ impl RateLimit {
             return Some(std::mem::take(&mut known.suppressed));
         }
         if self.causes.len() >= CAUSES_MAX {
-            self.causes.clear();
+            self.causes.retain(|_, known| now_ns.saturating_sub(known.last_ns) < INTERVAL_NS);
         }
-        self.causes.insert(cause.to_string(), Cause { last_ns: now_ns, suppressed: 0 });
+        if self.causes.len() >= CAUSES_MAX {
+            return None;
+        }
+        self.causes.insert(cause, Cause { last_ns: now_ns, suppressed: 0 });
         Some(0)
     }
 }
@@ -58,11 +63,15 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_causes_is_bounded() {
+    fn causes_are_bounded_and_numbers_make_no_new_one() {
         let mut limit = RateLimit::default();
-        for i in 0..10 * CAUSES_MAX {
-            assert_eq!(limit.admit(&i.to_string(), 5), Some(0));
-        }
+        assert_eq!(limit.admit("frame of 10 bytes", 5), Some(0));
+        assert_eq!(limit.admit("frame of 2000 bytes", 5), None);
+        let causes: Vec<String> = (0..CAUSES_MAX * 2).map(|i| "x".repeat(i)).collect();
+        let lines =
+            |limit: &mut RateLimit, at| causes.iter().filter(|c| limit.admit(c, at).is_some()).count();
+        assert_eq!(lines(&mut limit, 6), CAUSES_MAX - 1);
+        assert_eq!(lines(&mut limit, 6 + INTERVAL_NS), CAUSES_MAX);
         assert!(limit.causes.len() <= CAUSES_MAX);
     }
 }
