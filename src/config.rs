@@ -1,68 +1,222 @@
-//! (contract; the owner of src/config.rs replaces this file, keeping these fields)
+//! What a node is told: `.properties` file, environment, overrides and flags, checked once and made into [`Config`].
+//!
+//! `server::cli` collects the [`Settings`] and calls [`load`]; everybody else reads [`Config`]. Nothing here logs or
+//! binds a socket, and no other module parses a setting. Both dialects are understood: today's (`node.id`,
+//! `controller.quorum.voters`) and that of the first Raft server of 2020 (`broker.id`, `quorum.voters`).
+//!
+//! - `settings.rs`: where a value came from, and which one counts.
+//! - `reader.rs`: one key to one checked value; collects errors, notes and the list for `--print-config`.
+//! - `node.rs`: the keys of the node, its quorum and its listener; `limits.rs`: the bounds.
+//! - `endpoint.rs`: hosts, ports, listeners and voters as text.
+//! - `known.rs`: keys that other Kafka servers use, and the nearest key to a misspelt one.
+//! - `surroundings.rs`: checks that need this machine: local addresses, a writable directory.
+
+mod endpoint;
+mod known;
+mod limits;
+mod node;
+mod reader;
+mod settings;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+
 use crate::types::*;
+use std::fmt;
 use std::path::PathBuf;
 
-#[derive(Clone, Debug)]
+pub use settings::{Origin, Setting, Settings, SettingsError};
+pub use surroundings::check_surroundings;
+
+/// A voter of the static quorum, as `controller.quorum.voters` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
     pub id: NodeId,
     pub endpoint: Endpoint,
 }
+
+/// How an executor waits when it has nothing to do (`kraft.wait`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
+    /// In the kernel, until something arrives.
     Sleep,
+    /// Looking again and again, giving its core away between looks.
     Spin,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Wait::Sleep => "sleep",
+            Wait::Spin => "spin",
+        })
+    }
 }
 
 /// Everything a node is told, checked once.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// `node.id` (`broker.id`).
     pub node_id: NodeId,
-    /// --replica-directory-id; else meta.properties decides.
+    /// `--replica-directory-id`; else meta.properties decides.
     pub directory_id: Option<Uuid>,
-    pub cluster_id: String,    // kraft.cluster.id, default "AAAAAAAAAAAAAAAAAAAAAA"
-    pub topic_name: String,    // kraft.topic.name, default "__cluster_metadata"
-    pub topic_id: Uuid,        // kraft.topic.id, default Uuid::METADATA_TOPIC_ID
-    pub voters: Vec<Voter>, // ascending ids; may lack node_id only if process says observer (later): for now an error
-    pub listener_name: String, // "PLAINTEXT", "CONTROLLER"
-    pub listener: Endpoint, // bind here
+    /// `kraft.cluster.id`. The default is that of Kafka's own test server, the zero uuid.
+    pub cluster_id: String,
+    /// `kraft.topic.name`, the topic whose partition 0 is the log.
+    pub topic_name: String,
+    /// `kraft.topic.id`.
+    pub topic_id: Uuid,
+    /// `controller.quorum.voters` (`quorum.voters`), ascending ids; this node is one of them.
+    pub voters: Vec<Voter>,
+    /// Name part of `listeners`, such as PLAINTEXT or CONTROLLER.
+    pub listener_name: String,
+    /// Where to bind; an empty host in `listeners` is 0.0.0.0.
+    pub listener: Endpoint,
+    /// What clients and voters are told: `advertised.listeners`, else this node's entry among the voters.
     pub advertised: Endpoint,
-    pub log_dir: PathBuf, // log.dirs / metadata.log.dir: the directory that holds meta.properties and <topic>-0/
+    /// `metadata.log.dir`, else `log.dirs`: the directory that holds meta.properties and `<topic>-0/`.
+    pub log_dir: PathBuf,
+    /// `kraft.http.listener`; port 0 takes a free one.
     pub http_listener: Option<Endpoint>,
+    /// `kraft.cpus` (`--cpus`): one executor is pinned to each, the first is the replica core. `None`: one, unpinned.
     pub cpus: Option<Vec<usize>>,
+    /// `kraft.wait`.
     pub wait: Wait,
+    /// `controller.quorum.election.timeout.ms`.
     pub election_timeout_ms: u64,
+    /// `controller.quorum.fetch.timeout.ms`, also the time of check quorum.
     pub fetch_timeout_ms: u64,
+    /// `controller.quorum.election.backoff.max.ms`.
     pub election_backoff_max_ms: u64,
+    /// `controller.quorum.request.timeout.ms`.
     pub request_timeout_ms: u64,
+    /// `controller.quorum.retry.backoff.ms`.
     pub retry_backoff_ms: u64,
     pub limits: Limits,
 }
 
-/// Every bound of the server, each with its name.
-#[derive(Clone, Debug)]
+/// Every bound of the server. The key of each and its own bounds are in `limits.rs`; `Default` has the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    pub message_bytes_max: usize,           // message.max.bytes, 1048588
-    pub request_bytes_max: usize,           // socket.request.max.bytes, 104857600
-    pub connections_max: usize,             // max.connections, 10000
-    pub segment_bytes_max: u64,             // metadata.log.segment.bytes / log.segment.bytes, 1 GiB
-    pub zero_ahead_bytes: u64,              // kraft.zero.ahead.bytes, 16 MiB
-    pub fetch_response_bytes_max: usize,    // fetch.max.bytes, 55 MiB: consumers
-    pub replica_fetch_bytes_max: usize,     // controller.quorum.fetch.max.bytes, 1 MiB... ours 4 MiB
-    pub tail_cache_bytes_max: usize,        // kraft.tail.cache.bytes, 64 MiB
-    pub write_buffer_bytes: usize,          // 1 MiB
-    pub write_buffers: usize,               // 8
-    pub group_bytes_max: usize,             // 4 MiB
-    pub unflushed_bytes_max: u64,           // 64 MiB
-    pub uncommitted_bytes_max: u64,         // 256 MiB
-    pub connection_output_bytes_max: usize, // 64 MiB... must exceed fetch_response_bytes_max
-    pub connection_requests_max: usize,     // requests of one connection under way, 64
-    pub turn_inputs_max: usize,             // 256
-    pub flush_stall_ms_max: u64,            // 10000
-    pub commit_mark_idle_ms: u64,           // 100
-    pub producer_ids_max: usize,            // 10000
-    pub parked_requests_max: usize,         // 100000
-    pub observers_max: usize,               // 1000
-    pub disk_free_bytes_min: u64,           // 64 MiB
-    pub timestamp_before_max_ms: i64,       // message.timestamp.before.max.ms, i64::MAX
-    pub timestamp_after_max_ms: i64,        // message.timestamp.after.max.ms, 3600000
+    /// Largest record batch that a client may produce.
+    pub message_bytes_max: usize,
+    /// Largest request frame.
+    pub request_bytes_max: usize,
+    /// Client connections open at once.
+    pub connections_max: usize,
+    pub segment_bytes_max: u64,
+    /// A segment is zeroed this far ahead of the writer.
+    pub zero_ahead_bytes: u64,
+    /// Records in one answer to a consumer.
+    pub fetch_response_bytes_max: usize,
+    /// Records in one answer to a voter or observer.
+    pub replica_fetch_bytes_max: usize,
+    /// Newest batches kept in memory for tailing readers.
+    pub tail_cache_bytes_max: usize,
+    /// One write buffer of the log device: a multiple of 4 KiB.
+    pub write_buffer_bytes: usize,
+    pub write_buffers: usize,
+    /// Bytes of one durable write.
+    pub group_bytes_max: usize,
+    /// Appended and not flushed: no Produce is taken above it.
+    pub unflushed_bytes_max: u64,
+    /// Appended and not committed: no Produce is taken above it.
+    pub uncommitted_bytes_max: u64,
+    /// Unsent answers of one connection: a reader above it is closed. Exceeds `fetch_response_bytes_max`.
+    pub connection_output_bytes_max: usize,
+    /// Requests of one connection under way.
+    pub connection_requests_max: usize,
+    /// Inputs of one turn of the replica.
+    pub turn_inputs_max: usize,
+    /// A leader whose flush takes longer resigns.
+    pub flush_stall_ms_max: u64,
+    /// An idle log writes its commit mark after this long.
+    pub commit_mark_idle_ms: u64,
+    /// Idempotent producers remembered.
+    pub producer_ids_max: usize,
+    /// Requests parked until data, a commit or a timeout.
+    pub parked_requests_max: usize,
+    pub observers_max: usize,
+    /// Below it Produce gets KAFKA_STORAGE_ERROR.
+    pub disk_free_bytes_min: u64,
+    /// How far a record's timestamp may lie before the broker's clock.
+    pub timestamp_before_max_ms: i64,
+    /// How far a record's timestamp may lie after the broker's clock.
+    pub timestamp_after_max_ms: i64,
+}
+
+/// A configuration with all that is worth telling about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// In the order of reading, for `--print-config`.
+    pub effective: Vec<Effective>,
+    /// To be logged once logging has started.
+    pub notes: Vec<Note>,
+}
+
+/// One value in force, and who set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    pub key: &'static str,
+    pub value: String,
+    pub origin: Origin,
+    /// The key as it was written, where that is the other dialect's.
+    pub written_as: Option<String>,
+}
+
+/// A sentence about the configuration that does not stop the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub warning: bool,
+    pub text: String,
+}
+
+/// One line: where, key and value, what is wrong and what to do. The process ends with exit code 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// File and line, variable or flag; `None` where the key is missing everywhere.
+    pub place: Option<String>,
+    pub key: String,
+    pub value: Option<String>,
+    pub why: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        match &self.value {
+            // One line whatever the value holds.
+            Some(value) => write!(f, "{}={}: {}", self.key, value.escape_debug(), self.why),
+            None => write!(f, "{}: {}", self.key, self.why),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why there is no configuration. The notes may hold the reason, such as a misspelt key.
+#[derive(Debug)]
+pub struct Refused {
+    /// In the order of reading, at least one.
+    pub errors: Vec<ConfigError>,
+    pub notes: Vec<Note>,
+}
+
+/// Check all settings and make them a configuration. All errors are told at once.
+pub fn load(settings: &Settings) -> Result<Loaded, Refused> {
+    let mut reader = reader::Reader::new(settings);
+    let node = node::read_node(&mut reader);
+    let limits = limits::read_limits(&mut reader);
+    let finished = reader.finish();
+    match node {
+        Some(node) if finished.errors.is_empty() => Ok(Loaded {
+            config: node.into_config(limits),
+            effective: finished.effective,
+            notes: finished.notes,
+        }),
+        _ => Err(Refused { errors: finished.errors, notes: finished.notes }),
+    }
 }

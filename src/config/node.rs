@@ -1,0 +1,446 @@
+//! The keys of the node, its quorum, its listener and its placement.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use super::endpoint::{self, ANY_HOST, Listener, PortZero, VOTERS_EXAMPLE};
+use super::reader::Reader;
+use super::settings::Setting;
+use super::{Config, Limits, Voter, Wait};
+use crate::types::*;
+
+/// Kafka's `QuorumConfig` of 4.3.
+const ELECTION_TIMEOUT_MS: u64 = 1000;
+const FETCH_TIMEOUT_MS: u64 = 2000;
+const ELECTION_BACKOFF_MAX_MS: u64 = 1000;
+const REQUEST_TIMEOUT_MS: u64 = 2000;
+const RETRY_BACKOFF_MS: u64 = 20;
+/// Longest of all times of the quorum: an hour.
+const QUORUM_MS_MAX: u64 = 3_600_000;
+/// Kafka's `SocketServerConfigs.LISTENERS_DEFAULT`.
+const LISTENERS: &str = "PLAINTEXT://:9092";
+/// What Kafka's test server uses: `Uuid.ZERO_UUID`.
+const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+const TOPIC_NAME: &str = "__cluster_metadata";
+/// Kafka's `Topic.MAX_NAME_LENGTH`.
+const TOPIC_NAME_BYTES_MAX: usize = 249;
+const CLUSTER_ID_BYTES_MAX: usize = 255;
+/// More than any machine that this server was seen on; the server checks which of them exist.
+const CPU_MAX: usize = 1023;
+const VOTERS_MAX: usize = 31;
+
+/// All but the limits.
+pub(super) struct Node {
+    identity: Identity,
+    quorum: Quorum,
+    listener: Listener,
+    advertised: Endpoint,
+    log_dir: PathBuf,
+    http_listener: Option<Endpoint>,
+    cpus: Option<Vec<usize>>,
+    wait: Wait,
+    timeouts: Timeouts,
+}
+
+struct Identity {
+    directory_id: Option<Uuid>,
+    cluster_id: String,
+    topic_name: String,
+    topic_id: Uuid,
+}
+
+struct Quorum {
+    node_id: NodeId,
+    voters: Vec<Voter>,
+}
+
+struct Timeouts {
+    election_timeout_ms: u64,
+    fetch_timeout_ms: u64,
+    election_backoff_max_ms: u64,
+    request_timeout_ms: u64,
+    retry_backoff_ms: u64,
+}
+
+impl Node {
+    pub fn into_config(self, limits: Limits) -> Config {
+        Config {
+            node_id: self.quorum.node_id,
+            directory_id: self.identity.directory_id,
+            cluster_id: self.identity.cluster_id,
+            topic_name: self.identity.topic_name,
+            topic_id: self.identity.topic_id,
+            voters: self.quorum.voters,
+            listener_name: self.listener.name,
+            listener: self.listener.endpoint,
+            advertised: self.advertised,
+            log_dir: self.log_dir,
+            http_listener: self.http_listener,
+            cpus: self.cpus,
+            wait: self.wait,
+            election_timeout_ms: self.timeouts.election_timeout_ms,
+            fetch_timeout_ms: self.timeouts.fetch_timeout_ms,
+            election_backoff_max_ms: self.timeouts.election_backoff_max_ms,
+            request_timeout_ms: self.timeouts.request_timeout_ms,
+            retry_backoff_ms: self.timeouts.retry_backoff_ms,
+            limits,
+        }
+    }
+}
+
+/// `None` only where the reader has an error. Everything is read all the same, so that all errors are told at once.
+pub(super) fn read_node(r: &mut Reader) -> Option<Node> {
+    read_ignored(r);
+    let quorum = read_quorum(r);
+    let listener = read_listener(r);
+    let advertised = read_advertised(r, quorum.as_ref(), listener.as_ref());
+    let log_dir = read_log_dir(r);
+    let http_listener = r.optional("kraft.http.listener", parse_http_listener);
+    let cpus = r.optional("kraft.cpus", parse_cpus).map(|cpus: Cpus| cpus.0);
+    let setting = r.find("kraft.wait");
+    let wait = r.value("kraft.wait", setting, Wait::Sleep, parse_wait);
+    let timeouts = read_timeouts(r);
+    let identity = read_identity(r);
+    Some(Node {
+        identity,
+        quorum: quorum?,
+        listener: listener?,
+        advertised: advertised?,
+        log_dir: log_dir?,
+        http_listener,
+        cpus,
+        wait,
+        timeouts,
+    })
+}
+
+/// Keys that are fine in a file and have no effect here, with the reason.
+fn read_ignored(r: &mut Reader) {
+    if let Some(setting) = r.find("zookeeper.connect") {
+        let (value, origin) = (setting.value.escape_debug().to_string(), &setting.origin);
+        r.note(format!("Ignored zookeeper.connect={value} ({origin}): this node needs no ZooKeeper."));
+    }
+    if let Some(setting) = r.find_either("controller.quorum.append.linger.ms", "quorum.append.linger.ms") {
+        let (key, value, origin) = (&setting.key, setting.value.escape_debug().to_string(), &setting.origin);
+        r.note(format!(
+            "Ignored {key}={value} ({origin}): appends do not linger, the flush under way is the timer."
+        ));
+    }
+}
+
+fn read_quorum(r: &mut Reader) -> Option<Quorum> {
+    let node_id = read_node_id(r);
+    read_roles(r);
+    let setting = r.find_either("controller.quorum.voters", "quorum.voters");
+    let bootstrap = r.find("controller.quorum.bootstrap.servers");
+    let voters = match setting {
+        Some(setting) => match endpoint::parse_voters(&setting.value) {
+            Ok(voters) if voters.len() <= VOTERS_MAX => Some(voters),
+            Ok(voters) => {
+                r.refuse(setting, format!("{} voters are more than {VOTERS_MAX}.", voters.len()));
+                None
+            }
+            Err(why) => {
+                r.refuse(setting, why);
+                None
+            }
+        },
+        None => {
+            let why = match bootstrap {
+                Some(_) => {
+                    "this key is missing, and a quorum found by controller.quorum.bootstrap.servers alone is not supported yet"
+                }
+                None => "this key is missing",
+            };
+            r.miss("controller.quorum.voters", format!("{why}. {VOTERS_EXAMPLE}"));
+            None
+        }
+    };
+    if let (Some(_), Some(bootstrap)) = (&voters, bootstrap) {
+        r.note(format!(
+            "Ignored {} ({}): controller.quorum.voters names the quorum.",
+            bootstrap.key, bootstrap.origin
+        ));
+    }
+    let (setting, (id_setting, node_id), voters) = (setting?, node_id?, voters?);
+    r.effective("controller.quorum.voters", shown_voters(&voters), Some(setting));
+    if !voters.iter().any(|v| v.id == node_id) {
+        let why = format!(
+            "this node is not among the voters {} ({}). Add it there or correct its id.",
+            shown_voters(&voters),
+            setting.origin
+        );
+        r.refuse(id_setting, why);
+        return None;
+    }
+    Some(Quorum { node_id, voters })
+}
+
+fn read_node_id<'a>(r: &mut Reader<'a>) -> Option<(&'a Setting, NodeId)> {
+    let Some(setting) = r.find_either("node.id", "broker.id") else {
+        r.miss(
+            "node.id",
+            "this key is missing. Add for example node.id=1, an id among controller.quorum.voters.",
+        );
+        return None;
+    };
+    match setting.value.parse::<i32>() {
+        Ok(id) if id >= 0 => {
+            r.effective("node.id", id, Some(setting));
+            Some((setting, NodeId(id)))
+        }
+        _ => {
+            r.refuse(setting, format!("this must be a whole number from 0 to {}.", i32::MAX));
+            None
+        }
+    }
+}
+
+/// Every voter is a controller in Kafka's words, and this server answers clients as a broker does: the key changes nothing.
+fn read_roles(r: &mut Reader) {
+    let setting = r.find("process.roles");
+    r.value("process.roles", setting, "broker,controller".to_string(), |text| {
+        let known = text.split(',').all(|role| matches!(role.trim(), "broker" | "controller"));
+        let why = "the roles are broker and controller. Write for example process.roles=broker,controller.";
+        if known { Ok(text.to_string()) } else { Err(why.to_string()) }
+    });
+}
+
+fn shown_voters(voters: &[Voter]) -> String {
+    let entries: Vec<String> = voters.iter().map(|v| format!("{}@{}", v.id, v.endpoint)).collect();
+    entries.join(",")
+}
+
+fn read_listener(r: &mut Reader) -> Option<Listener> {
+    let setting = r.find("listeners");
+    let text = setting.map_or(LISTENERS, |s| s.value.as_str());
+    let controller_names = r.find("controller.listener.names");
+    let protocols = r.find("listener.security.protocol.map");
+    let parsed = endpoint::parse_listeners(text).and_then(the_only_listener);
+    let mut listener = match (parsed, setting) {
+        (Ok(listener), _) => listener,
+        (Err(why), Some(setting)) => {
+            r.refuse(setting, why);
+            return None;
+        }
+        (Err(why), None) => {
+            r.miss("listeners", why);
+            return None;
+        }
+    };
+    if let Some(names) = controller_names
+        && !names.value.split(',').any(|name| name.trim().eq_ignore_ascii_case(&listener.name))
+    {
+        let why = format!(
+            "the listener is {}, and voters use it too. Name it here or remove this key.",
+            listener.name
+        );
+        r.refuse(names, why);
+    }
+    let protocol = security_protocol(&listener.name, protocols.map(|s| s.value.as_str()));
+    if protocol != "PLAINTEXT" {
+        let why = format!(
+            "the listener {} asks for {protocol}, and only PLAINTEXT is supported yet.",
+            listener.name
+        );
+        match protocols.or(setting) {
+            Some(setting) => r.refuse(setting, why),
+            None => r.miss("listeners", why),
+        }
+    }
+    if listener.endpoint.host.is_empty() {
+        listener.endpoint.host = ANY_HOST.to_string();
+    }
+    r.effective("listeners", format!("{}://{}", listener.name, listener.endpoint), setting);
+    Some(listener)
+}
+
+fn the_only_listener(mut listeners: Vec<Listener>) -> Result<Listener, String> {
+    match listeners.len() {
+        1 => Ok(listeners.remove(0)),
+        0 => Err(format!("there is no listener. {}", endpoint::LISTENER_EXAMPLE)),
+        n => Err(format!(
+            "one listener is supported, for clients and voters alike, and these are {n}. Keep one of them."
+        )),
+    }
+}
+
+/// As in Kafka: by the map, else by the name itself. A name that is no protocol is PLAINTEXT.
+fn security_protocol(listener_name: &str, map: Option<&str>) -> String {
+    let mapped = map.and_then(|map| {
+        let entries = map.split(',').filter_map(|entry| entry.split_once(':'));
+        entries
+            .into_iter()
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case(listener_name))
+            .map(|(_, p)| p.trim())
+    });
+    match mapped {
+        Some(protocol) => protocol.to_ascii_uppercase(),
+        None if matches!(listener_name, "SSL" | "SASL_PLAINTEXT" | "SASL_SSL") => listener_name.to_string(),
+        None => "PLAINTEXT".to_string(),
+    }
+}
+
+fn read_advertised(r: &mut Reader, quorum: Option<&Quorum>, listener: Option<&Listener>) -> Option<Endpoint> {
+    let key = "advertised.listeners";
+    if let Some(setting) = r.find(key) {
+        let advertised =
+            endpoint::parse_listeners(&setting.value).and_then(the_only_listener).and_then(|a| {
+                let reachable =
+                    !a.endpoint.host.is_empty() && a.endpoint.host != ANY_HOST && a.endpoint.host != "::";
+                if reachable {
+                    Ok(a)
+                } else {
+                    Err("clients cannot reach this address. Write a host name or address.".to_string())
+                }
+            });
+        return match advertised {
+            Ok(advertised) => {
+                let shown = format!("{}://{}", advertised.name, advertised.endpoint);
+                r.effective(key, shown, Some(setting));
+                Some(advertised.endpoint)
+            }
+            Err(why) => {
+                r.refuse(setting, why);
+                None
+            }
+        };
+    }
+    let own = quorum.and_then(|q| q.voters.iter().find(|v| v.id == q.node_id)).map(|v| v.endpoint.clone());
+    let (endpoint, listener) = (own?, listener?);
+    r.effective(key, format!("{}://{endpoint}", listener.name), None);
+    Some(endpoint)
+}
+
+/// `metadata.log.dir`, as in Kafka, stands above `log.dirs`, and that above `log.dir`.
+fn read_log_dir(r: &mut Reader) -> Option<PathBuf> {
+    let (metadata, dirs, dir) = (r.find("metadata.log.dir"), r.find("log.dirs"), r.find("log.dir"));
+    let Some(setting) = metadata.or(dirs).or(dir) else {
+        r.miss(
+            "log.dirs",
+            "this key is missing. Add the directory for the log, for example log.dirs=/var/lib/kraft.",
+        );
+        return None;
+    };
+    let paths: Vec<&str> = setting.value.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
+    match paths.as_slice() {
+        [path] if !path.contains('\0') => {
+            r.effective("log.dirs", path, Some(setting));
+            Some(PathBuf::from(path))
+        }
+        [] | [_] => {
+            r.refuse(setting, "this is not a directory. Write for example log.dirs=/var/lib/kraft.");
+            None
+        }
+        _ => {
+            let why = format!("one directory is supported, and these are {}. Keep one of them.", paths.len());
+            r.refuse(setting, why);
+            None
+        }
+    }
+}
+
+fn read_timeouts(r: &mut Reader) -> Timeouts {
+    let mut time = |key, seed, default| {
+        let setting = r.find_either(key, seed);
+        r.number_of(key, setting, default, 1..=QUORUM_MS_MAX)
+    };
+    let election = ("controller.quorum.election.timeout.ms", "quorum.election.timeout.ms");
+    let fetch = ("controller.quorum.fetch.timeout.ms", "quorum.fetch.timeout.ms");
+    let backoff = ("controller.quorum.election.backoff.max.ms", "quorum.election.backoff.max.ms");
+    let request = ("controller.quorum.request.timeout.ms", "quorum.request.timeout.ms");
+    let retry = ("controller.quorum.retry.backoff.ms", "quorum.retry.backoff.ms");
+    Timeouts {
+        election_timeout_ms: time(election.0, election.1, ELECTION_TIMEOUT_MS),
+        fetch_timeout_ms: time(fetch.0, fetch.1, FETCH_TIMEOUT_MS),
+        election_backoff_max_ms: time(backoff.0, backoff.1, ELECTION_BACKOFF_MAX_MS),
+        request_timeout_ms: time(request.0, request.1, REQUEST_TIMEOUT_MS),
+        retry_backoff_ms: time(retry.0, retry.1, RETRY_BACKOFF_MS),
+    }
+}
+
+fn read_identity(r: &mut Reader) -> Identity {
+    let parse_uuid = |text: &str| {
+        let uuid = Uuid::parse(text).filter(|uuid| !uuid.is_zero());
+        uuid.ok_or_else(|| {
+            "this must be a uuid in Kafka's form, 22 characters such as b8tRS7h4TJ2Vt43Dp85v2A.".to_string()
+        })
+    };
+    let cluster_id = r.find("kraft.cluster.id");
+    let topic_name = r.find("kraft.topic.name");
+    let topic_id = r.find("kraft.topic.id");
+    Identity {
+        directory_id: r.optional("kraft.directory.id", parse_uuid),
+        cluster_id: r.value("kraft.cluster.id", cluster_id, CLUSTER_ID.to_string(), parse_cluster_id),
+        topic_name: r.value("kraft.topic.name", topic_name, TOPIC_NAME.to_string(), parse_topic_name),
+        topic_id: r.value("kraft.topic.id", topic_id, Uuid::METADATA_TOPIC_ID, parse_uuid),
+    }
+}
+
+fn parse_cluster_id(text: &str) -> Result<String, String> {
+    let fine =
+        !text.is_empty() && text.len() <= CLUSTER_ID_BYTES_MAX && text.chars().all(|c| c.is_ascii_graphic());
+    let why = format!(
+        "this must be 1 to {CLUSTER_ID_BYTES_MAX} printable characters without spaces, usually a uuid."
+    );
+    if fine { Ok(text.to_string()) } else { Err(why) }
+}
+
+fn parse_topic_name(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let length = 1..=TOPIC_NAME_BYTES_MAX;
+    let fine = length.contains(&text.len()) && text.chars().all(legal) && text != "." && text != "..";
+    let why = format!(
+        "a topic name has 1 to {TOPIC_NAME_BYTES_MAX} letters, digits, dots, underscores and hyphens."
+    );
+    if fine { Ok(text.to_string()) } else { Err(why) }
+}
+
+fn parse_http_listener(text: &str) -> Result<Endpoint, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let example = "Write for example 127.0.0.1:9192.";
+    let endpoint =
+        endpoint::parse_endpoint(address, PortZero::Allowed).map_err(|why| format!("{why}. {example}"))?;
+    // Whoever reaches it can read it: all interfaces must be asked for by name.
+    let unnamed = endpoint.host.is_empty();
+    if unnamed { Err(format!("this has no host. {example}")) } else { Ok(endpoint) }
+}
+
+/// A list of cores that prints as it is written.
+struct Cpus(Vec<usize>);
+
+impl Display for Cpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        f.write_str(&shown.join(","))
+    }
+}
+
+/// `0,2-3`: each core once, in this order.
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    let wrong =
+        || format!("this must be a list of cores from 0 to {CPU_MAX}, each once, such as 0,1 or 0,2-3.");
+    let core = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n <= CPU_MAX).ok_or_else(wrong);
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (core(first)?, core(last)?),
+            None => (core(part)?, core(part)?),
+        };
+        for cpu in first..=last {
+            if cpus.contains(&cpu) {
+                return Err(wrong());
+            }
+            cpus.push(cpu);
+        }
+    }
+    if cpus.is_empty() { Err(wrong()) } else { Ok(Cpus(cpus)) }
+}
+
+fn parse_wait(text: &str) -> Result<Wait, String> {
+    match text {
+        "sleep" => Ok(Wait::Sleep),
+        "spin" => Ok(Wait::Spin),
+        _ => Err("this must be sleep or spin.".to_string()),
+    }
+}

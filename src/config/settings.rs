@@ -1,0 +1,182 @@
+//! Where settings come from and which one counts: flag, then override, then environment, then file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use java_properties::{LineContent, PropertiesIter};
+
+/// Who set a value. A later one of the list wins over an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { path: String, line: usize },
+    Environment { variable: String },
+    Override,
+    Flag { name: &'static str },
+}
+
+impl Origin {
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Origin::Default => 0,
+            Origin::File { .. } => 1,
+            Origin::Environment { .. } => 2,
+            Origin::Override => 3,
+            Origin::Flag { .. } => 4,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{path}:{line}"),
+            Origin::Environment { variable } => f.write_str(variable),
+            Origin::Override => f.write_str("--override"),
+            Origin::Flag { name } => f.write_str(name),
+        }
+    }
+}
+
+/// One key with its value (trimmed, as Kafka does) and its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    pub origin: Origin,
+}
+
+/// A source that cannot be read at all.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SettingsError(pub String);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A properties file is at most this long.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Variables of Kafka's shell scripts and images that are no settings (`KafkaDockerWrapper`, `kafka-run-class.sh`).
+const NO_SETTINGS: &[&str] = &[
+    "KAFKA_VERSION",
+    "KAFKA_HOME",
+    "KAFKA_DEBUG",
+    "KAFKA_MODE",
+    "KAFKA_OPTS",
+    "KAFKA_HEAP_OPTS",
+    "KAFKA_JVM_PERFORMANCE_OPTS",
+    "KAFKA_GC_LOG_OPTS",
+    "KAFKA_JMX_OPTS",
+    "KAFKA_JMX_PORT",
+    "KAFKA_JMX_HOSTNAME",
+    "KAFKA_LOG4J_OPTS",
+    "KAFKA_LOG4J_CMD_OPTS",
+    "KAFKA_LOG4J_LOGGERS",
+    "KAFKA_LOG4J_ROOT_LOGLEVEL",
+    "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+    "KAFKA_CLASSPATH",
+    "KAFKA_LIBS",
+];
+
+/// For each key the setting that counts.
+#[derive(Debug, Default)]
+pub struct Settings {
+    by_key: BTreeMap<String, Setting>,
+}
+
+impl Settings {
+    pub fn new() -> Settings {
+        Settings::default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Setting> {
+        self.by_key.get(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.by_key.values()
+    }
+
+    /// Of two settings of a key the one from the stronger source counts, of equal ones the last.
+    pub fn set(&mut self, key: &str, value: &str, origin: Origin) {
+        let weaker = self.by_key.get(key).is_some_and(|old| old.origin.rank() > origin.rank());
+        if !weaker {
+            let setting = Setting { key: key.to_string(), value: value.trim().to_string(), origin };
+            self.by_key.insert(key.to_string(), setting);
+        }
+    }
+
+    /// Java's `.properties` syntax. Repeated keys are fine, the last one counts.
+    pub fn read_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let shown = path.display().to_string();
+        let fail = |why: String| SettingsError(format!("{shown}: {why}"));
+        let metadata = std::fs::metadata(path).map_err(|e| {
+            fail(format!("the configuration file cannot be read ({e}). Give the path of a .properties file."))
+        })?;
+        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+            return Err(fail(format!(
+                "the configuration must be a regular file of at most {FILE_BYTES_MAX} bytes. Give the path of a .properties file."
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(|e| {
+            fail(format!("the configuration file cannot be read ({e}). Check its permissions."))
+        })?;
+        self.read_properties(&shown, &bytes)
+    }
+
+    /// `shown` is the path as error messages name it.
+    pub fn read_properties(&mut self, shown: &str, bytes: &[u8]) -> Result<(), SettingsError> {
+        // Java reads Latin-1, people write UTF-8: bytes that are not UTF-8 must be Latin-1.
+        let lines = match std::str::from_utf8(bytes) {
+            Ok(_) => PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8),
+            Err(_) => PropertiesIter::new(bytes),
+        };
+        for line in lines {
+            let line = line.map_err(|e| {
+                let line = e.line_number().unwrap_or(0);
+                SettingsError(format!("{shown}:{line}: not in the syntax of a .properties file: {e}"))
+            })?;
+            let origin = Origin::File { path: shown.to_string(), line: line.line_number() };
+            if let LineContent::KVPair(key, value) = line.consume_content() {
+                self.set(&key, &value, origin);
+            }
+        }
+        Ok(())
+    }
+
+    /// `KAFKA_NODE_ID` sets node.id: `_` stands for `.`, `__` for `_` and `___` for `-`, as in Kafka's container image.
+    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        for (variable, value) in variables {
+            if NO_SETTINGS.contains(&variable.as_str()) {
+                continue;
+            }
+            if let Some(name) = variable.strip_prefix("KAFKA_").filter(|name| !name.is_empty()) {
+                let key = name.to_lowercase().replace('_', ".").replace("...", "-").replace("..", "_");
+                self.set(&key, &value, Origin::Environment { variable });
+            }
+        }
+    }
+
+    /// `key=value`, the argument of `--override`.
+    pub fn read_override(&mut self, argument: &str) -> Result<(), SettingsError> {
+        match argument.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                self.set(key.trim(), value, Origin::Override);
+                Ok(())
+            }
+            _ => Err(SettingsError(format!(
+                "--override {}: this is not key=value. Write for example --override node.id=1.",
+                argument.escape_debug()
+            ))),
+        }
+    }
+}

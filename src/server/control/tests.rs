@@ -1,0 +1,343 @@
+use super::*;
+use crate::config::Settings;
+use crate::replica::{Counters, VoterStatus};
+use serde_json::Value;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+
+fn config(directory: &Path, http: &str) -> Config {
+    let mut settings = Settings::new();
+    let text = format!(
+        "node.id=1\ncontroller.quorum.voters=1@localhost:9092,2@localhost:9093\nlog.dirs={}\nkraft.http.listener={http}",
+        directory.display()
+    );
+    settings.read_properties("test", text.as_bytes()).unwrap();
+    crate::config::load(&settings).unwrap().config
+}
+
+#[derive(Clone, Default)]
+struct Stdout(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stdout {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Running {
+    control: Control,
+    stdout: Stdout,
+    directory: tempfile::TempDir,
+}
+
+fn start(interval: Duration) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let stdout = Stdout::default();
+    let config = config(directory.path(), "127.0.0.1:0");
+    let control = Control::start_with(&config, Box::new(stdout.clone()), interval).unwrap();
+    Running { control, stdout, directory }
+}
+
+impl Running {
+    /// Status code, head and body of the answer to raw bytes.
+    fn ask(&self, request: &[u8]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.control.http_address().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        answer(&mut stream)
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+    }
+
+    fn wait_for(&self, what: impl Fn(&Running) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !what(self) {
+            assert!(Instant::now() < deadline, "waited in vain; stdout: {}", self.stdout.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn hlogs(&self) -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(self.directory.path()).unwrap().map(|e| e.unwrap().path()).collect()
+    }
+}
+
+fn answer(stream: &mut TcpStream) -> (u16, String, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_string(), body.to_string())
+}
+
+fn leader() -> Status {
+    let voter =
+        |node_id, log_end_offset, lag| VoterStatus { node_id, log_end_offset, lag, ..VoterStatus::default() };
+    Status {
+        node_id: 1,
+        role: "leader",
+        epoch: 7,
+        leader_id: Some(1),
+        high_watermark: Some(90),
+        log_end_offset: 100,
+        flushed_offset: 95,
+        ready: true,
+        voters: vec![voter(1, 100, 0), voter(2, 90, 10)],
+        counters: Counters { produce_requests: 12, flushes: 5, ..Counters::default() },
+        ..Status::default()
+    }
+}
+
+/// `count` requests of 1 ms to 2 ms each, with 100 bytes and one record.
+fn stages(count: u64) -> Stages {
+    let mut stages = Stages::new();
+    for i in 0..count {
+        let ns = 1_000_000 + i * 1_000_000 / count;
+        stages.received_to_decoded.record(ns / 1000).unwrap();
+        stages.end_to_end.record(ns).unwrap();
+        stages.committed_bytes += 100;
+        stages.committed_records += 1;
+    }
+    stages
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn pages_before_the_first_status() {
+    let running = start(LONG);
+    assert_eq!(running.get("/live").0, 200);
+    assert_eq!(running.get("/ready"), (503, running.get("/ready").1, "not ready: starting\n".to_string()));
+    let (code, _, body) = running.get("/status");
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&body).unwrap()["role"].as_str()),
+        (503, Some("starting"))
+    );
+    assert!(running.get("/metrics").2.contains("kraft_uptime_seconds "));
+    assert!(running.get("/").2.contains("kraft node: starting"));
+    assert_eq!(serde_json::from_str::<Value>(&running.get("/latency").2).unwrap()["unit"], "us");
+    running.control.finish();
+}
+
+#[test]
+fn status_and_ready_follow_what_is_published() {
+    let running = start(LONG);
+    running.control.publish_status(leader());
+    running.control.connections(3);
+    let (code, head, body) = running.get("/status?pretty");
+    assert_eq!(code, 200);
+    assert!(head.contains("Content-Type: application/json") && head.contains("Connection: close"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())));
+    let status: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (&status["role"], &status["epoch"], &status["leader_id"]),
+        (&"leader".into(), &7.into(), &1.into())
+    );
+    assert_eq!((&status["voters"][1]["lag"], &status["high_watermark"]), (&10.into(), &90.into()));
+    assert_eq!((&status["connections"], &status["counters"]["flushes"]), (&3.into(), &5.into()));
+    assert_eq!(running.get("/ready").0, 200);
+    assert!(running.get("/").2.contains("kraft node 1: leader in epoch 7"));
+    running.control.publish_status(Status { ready: false, ..leader() });
+    assert!(running.get("/ready").2.contains("has not caught up"));
+    running.control.publish_status(Status { ready: false, leader_id: None, ..leader() });
+    assert_eq!(
+        (running.get("/ready").0, running.get("/ready").2.contains("no leader is known")),
+        (503, true)
+    );
+    running.control.finish();
+}
+
+#[test]
+fn metrics_are_prometheus_text() {
+    let running = start(Duration::from_millis(50));
+    running.control.publish_status(leader());
+    running.control.connection_refused();
+    running.control.publish_stages(stages(1000));
+    running.wait_for(|r| r.get("/metrics").2.contains("commit_latency_avg"));
+    let (_, head, text) = running.get("/metrics");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    for line in [
+        "kafka_server_raft_metrics_current_state{state=\"leader\"} 1",
+        "kafka_server_raft_metrics_current_state{state=\"follower\"} 0",
+        "kafka_server_raft_metrics_current_epoch 7",
+        "kafka_server_raft_metrics_high_watermark 90",
+        "kafka_server_raft_metrics_number_of_voters 2",
+        "kraft_voter_lag_records{voter=\"2\"} 10",
+        "kraft_produce_requests_total 12",
+        "kraft_connections_refused_total 1",
+        "kraft_produce_stage_seconds_count{stage=\"end_to_end\"} 1000",
+        "kraft_produce_stage_seconds_bucket{le=\"0.0005\",stage=\"end_to_end\"} 0",
+        "kraft_produce_stage_seconds_bucket{le=\"0.002\",stage=\"end_to_end\"} 1000",
+        "kraft_produce_stage_seconds_bucket{le=\"+Inf\",stage=\"end_to_end\"} 1000",
+        "# TYPE kraft_produce_stage_seconds histogram",
+    ] {
+        assert!(text.lines().any(|l| l == line), "'{line}' is not in:\n{text}");
+    }
+    let sum =
+        text.lines().find_map(|l| l.strip_prefix("kraft_produce_stage_seconds_sum{stage=\"end_to_end\"} "));
+    assert!((sum.unwrap().parse::<f64>().unwrap() - 1.5).abs() < 0.01, "{sum:?}");
+    assert!(text.ends_with("# EOF\n"));
+    running.control.finish();
+}
+
+#[test]
+fn latency_shows_percentiles_of_each_stage() {
+    let running = start(Duration::from_millis(50));
+    running.control.publish_stages(stages(1000));
+    running.wait_for(|r| !r.stdout.text().is_empty());
+    let latency: Value = serde_json::from_str(&running.get("/latency").2).unwrap();
+    let end_to_end = &latency["since_start"]["end_to_end"];
+    assert_eq!(end_to_end["count"], 1000);
+    assert!((end_to_end["p99"].as_f64().unwrap() - 1990.0).abs() < 10.0, "{end_to_end}");
+    assert!((latency["since_start"]["received_to_decoded"]["p50"].as_f64().unwrap() - 1.5).abs() < 0.1);
+    running.control.finish();
+}
+
+#[test]
+fn bad_requests_get_their_codes() {
+    let running = start(LONG);
+    let long_path = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100));
+    let rows: [(&[u8], u16); 7] = [
+        (b"GET /nothing HTTP/1.1\r\n\r\n", 404),
+        (b"POST /status HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        (b"DELETE / HTTP/1.0\r\n\r\n", 405),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET / KAFKA/9\r\n\r\n", 400),
+        (long_path.as_bytes(), 431),
+        (many_headers.as_bytes(), 431),
+    ];
+    for (request, code) in rows {
+        let (answered, head, _) = running.ask(request);
+        assert_eq!(answered, code, "{:?}", String::from_utf8_lossy(&request[..request.len().min(60)]));
+        assert_eq!(head.contains("Allow: GET, HEAD"), code == 405);
+    }
+    let (code, head, body) = running.ask(b"HEAD /live HTTP/1.1\r\n\r\n");
+    assert_eq!((code, body.as_str()), (200, ""));
+    assert!(head.contains("Content-Length: 5"));
+    let mut half = TcpStream::connect(running.control.http_address().unwrap()).unwrap();
+    half.write_all(b"GET / HTT").unwrap();
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(answer(&mut half).0, 400);
+    running.control.finish();
+}
+
+#[test]
+fn silent_and_too_many_connections_are_bounded() {
+    let running = start(LONG);
+    let address = running.control.http_address().unwrap();
+    let mut silent: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // A place is taken when the acceptor comes to it: a sixty-fifth that still got one is not an error.
+    running.wait_for(|_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        // The refusal may reset the connection after its answer.
+        let _ = stream.read_to_string(&mut text);
+        text.starts_with("HTTP/1.1 503 ") && text.contains("Too many connections")
+    });
+    // Each trickles one byte and is closed 5 s after it was opened all the same.
+    let began = Instant::now();
+    silent[0].write_all(b"G").unwrap();
+    assert_eq!(answer(&mut silent[0]).0, 408);
+    assert!(began.elapsed() < Duration::from_secs(9));
+    drop(silent);
+    running.wait_for(|r| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let _ = stream.write_all(b"GET /live HTTP/1.1\r\n\r\n");
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        assert!(r.control.http_address().is_some());
+        text.starts_with("HTTP/1.1 200 ")
+    });
+    running.control.finish();
+}
+
+#[test]
+fn port_in_use_is_an_error_that_names_the_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = Control::start(&config(directory.path(), &format!("127.0.0.1:{port}"))).err().unwrap();
+    assert!(error.starts_with(&format!("kraft.http.listener=127.0.0.1:{port} cannot be bound")), "{error}");
+}
+
+#[test]
+fn line_is_kafkas_and_an_idle_node_is_quiet() {
+    let running = start(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(350));
+    assert_eq!(running.stdout.text(), "", "idle from the start");
+    running.control.publish_stages(stages(1000));
+    running.wait_for(|r| r.stdout.text().lines().count() == 2);
+    std::thread::sleep(Duration::from_millis(350));
+    let text = running.stdout.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "one with the load, one after it, then silence: {text}");
+    assert!(lines[0].ends_with(" p75 2.0 p99 2.0 p999"), "{}", lines[0]);
+    let throughput: f64 = lines[0].split([' ', ',']).nth(2).unwrap().parse().unwrap();
+    assert!(throughput > 10_000.0, "100,000 bytes in about 0.1 s: {throughput}");
+    assert_eq!(lines[1], "Throughput (bytes/second): 0.00, Latency (ms): 0.0 p75 0.0 p99 0.0 p999");
+    running.control.finish();
+}
+
+#[test]
+fn finish_writes_the_last_interval_and_the_table() {
+    let running = start(LONG);
+    let other = running.control.clone();
+    other.publish_stages(stages(10));
+    other.publish_stages(stages(20));
+    assert!(running.hlogs().is_empty());
+    running.control.clone().finish();
+    let text = running.stdout.text();
+    assert!(text.starts_with("Throughput (bytes/second): "), "{text}");
+    let row = text.lines().find(|l| l.starts_with("end_to_end ")).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(row.split_whitespace().nth(1), Some("30"));
+    let hlogs = running.hlogs();
+    assert_eq!(hlogs.len(), 1);
+    assert!(text.contains(&format!("Interval log: {}", hlogs[0].display())));
+    let log = std::fs::read_to_string(&hlogs[0]).unwrap();
+    assert_eq!(log.lines().filter(|l| l.starts_with("Tag=")).count(), 2, "stages with values only: {log}");
+    // Nothing listens any more, and a handle that is still around does no harm.
+    assert!(other.http_address().is_none());
+    other.publish_stages(stages(1));
+    other.publish_status(leader());
+    other.finish();
+}
+
+#[test]
+fn nothing_recorded_prints_and_writes_nothing() {
+    let running = start(LONG);
+    running.control.publish_stages(Stages::new());
+    running.control.clone().finish();
+    assert_eq!((running.stdout.text().as_str(), running.hlogs().len()), ("", 0));
+}
+
+#[test]
+fn publishing_never_waits_for_a_reader() {
+    let running = start(LONG);
+    running.control.publish_status(leader());
+    let status = lock(&running.control.shared.status);
+    let latency = lock(&running.control.shared.latency);
+    let began = Instant::now();
+    running.control.publish_status(Status { epoch: 8, ..leader() });
+    // The reporter is stuck behind the reader of the latencies: what does not fit is counted.
+    for _ in 0..QUEUED_STAGES_MAX + 10 {
+        running.control.publish_stages(Stages::new());
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(status.as_ref().unwrap().status.epoch, 7, "skipped");
+    assert!(running.control.shared.lost_stages.load(Ordering::Relaxed) >= 9);
+    drop((status, latency));
+    running.control.finish();
+}
