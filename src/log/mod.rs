@@ -1,17 +1,57 @@
-//! (contract; the owner of src/log replaces this file)
+//! The log: durable bytes as operations and completions.
+//!
+//! The replica appends stamped batches, cuts the log where it parts from the leader's, and keeps the quorum state here; it is told
+//! when something is durable. Nothing here touches a file, waits, or looks at a clock: [`Log::poll_op`] hands out what
+//! a device (or the simulator) is to do, [`Log::complete`] takes back that it was done.
+//!
+//! ```text
+//! append ─► tail ──► writer: one group = all that came while the last one was flushed ──► Write … Write
+//! read  ◄── tail            segment: where batches lie   flights: no two on one block          │
+//!        ◄─ reader ◄─ Read  tasks: open, roll, truncate, shut down: step after step        Flushed ◄─┘
+//! ```
+//! - [`append`](Log::append) and [`truncate`](Log::truncate) only change memory; [`end_turn`](Log::end_turn) forms the group.
+//! - One group is in flight. It starts on a copy of the last partial block, and rewrites it.
+//! - A truncation, a roll, the opening repairs and the shutdown are *tasks*: steps made durable one after the other while no
+//!   group is in flight.
+//! - The commit mark ([`commit_mark`]) is how [`recover`] tells a torn tail from rot.
+//! - A failed operation ends it all: [`LogEvent::Failed`], and nothing is acknowledged any more.
+
 pub mod buffer;
+mod commit_mark;
+mod epoch_checkpoint;
+mod flights;
 pub mod op;
-use crate::record::{BatchHeader, StampedBatch};
-use crate::types::*;
+mod quorum_state;
+mod reader;
+mod recovery;
+mod segment;
+mod tail;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod truncation;
+mod writer;
+
 pub use buffer::*;
-use bytes::Bytes;
+pub use commit_mark::{COMMIT_MARK_FILE_BYTES, COMMIT_MARK_INTERVAL_BYTES};
 pub use op::*;
+pub use recovery::recover;
+pub use segment::INDEX_INTERVAL_BYTES;
+
+use crate::record::StampedBatch;
+use crate::types::*;
+use bytes::Bytes;
+use flights::{Flights, Purpose};
+use segment::{Place, Segments};
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Clone, Debug)]
 pub struct LogConfig {
+    /// A batch that would make a segment larger than this begins the next one.
     pub segment_bytes_max: u64,
     /// A segment grows by steps of this size, zeroed ahead of the writer.
     pub zero_ahead_bytes: u64,
+    /// A multiple of 4 KiB.
     pub write_buffer_bytes: usize,
     pub write_buffers: usize,
     /// Largest group (bytes) submitted at once.
@@ -27,6 +67,7 @@ pub struct LogConfig {
 pub trait LogSource {
     /// Base offsets of all `%020d.log`, ascending, with their file sizes.
     fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError>;
+    /// Up to `length` bytes from `position` (any byte); fewer only at the end of the file.
     fn read(&mut self, segment: SegmentId, position: u64, length: usize) -> Result<Bytes, DiskError>;
     /// `None` where the file does not exist.
     fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError>;
@@ -38,6 +79,7 @@ pub trait LogSource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{segment} is corrupt at byte {position}: {why}")]
 pub struct Corrupt {
+    /// Name of the file.
     pub segment: String,
     pub position: u64,
     pub why: String,
@@ -51,34 +93,29 @@ pub enum RecoveryError {
     Disk(#[from] DiskError),
 }
 
-/// What recovery found, and what `Log::new` continues from.
+/// What recovery found, and what `Log::new` continues from. The header of every batch was handed to `on_batch` of
+/// [`recover`]; nothing of it is kept here.
 pub struct RecoveredLog {
     pub quorum_state: QuorumState,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
     pub epochs: Vec<EpochStart>,
-    /// Header of every batch of the log in order is handed to `on_batch` of `recover`; nothing of it is kept here.
-    /// Sentences for the log: "cut a torn tail of 812 bytes at ...".
+    /// Sentences for the server's log: "Cut a torn tail of 812 bytes at ...".
     pub notes: Vec<String>,
-    // private: segments with their index, the repair that Log::new must submit first (zero the torn tail, flush)
-}
-
-/// Scan the directory. `on_batch` sees each valid batch header in order (producer state is folded from it).
-pub fn recover(
-    _source: &mut dyn LogSource,
-    _config: &LogConfig,
-    _on_batch: &mut dyn FnMut(&BatchHeader),
-) -> Result<RecoveredLog, RecoveryError> {
-    unimplemented!()
+    repair: recovery::Repair,
 }
 
 /// What the log tells its owner. Polled after `complete`, `end_turn`.
 #[derive(Debug)]
 pub enum LogEvent {
     /// First event of a log's life: repairs and the opening flush of recovery are durable, the node may speak.
+    /// From here on `flushed` is the recovered log end.
     Ready,
     Flushed(FlushedOffset),
+    /// A truncation is durable; one for each `truncate`, in their order. Lower than asked for where that was inside of
+    /// a batch.
     Truncated(LogEndOffset),
+    /// One for each `write_quorum_state`; where a newer one overtook it, once that one is durable.
     QuorumStateDurable,
     /// Answer to a `read` that went to the disk. Whole batches only, CRC verified: rot is an error, never data.
     ReadDone {
@@ -102,6 +139,7 @@ pub enum ReadError {
     Gone,
 }
 
+#[derive(Debug)]
 pub enum ReadOutcome {
     /// From memory: whole batches, the first contains `from`. Shares the received bytes.
     Batches(Vec<StampedBatch>),
@@ -112,84 +150,257 @@ pub enum ReadOutcome {
     OutOfRange,
 }
 
-pub struct Log {}
+/// One replicated log and its quorum state. See the module's text.
+pub struct Log {
+    config: LogConfig,
+    // What is where.
+    segments: Segments,
+    tail: tail::TailCache,
+    epochs: Vec<EpochStart>,
+    log_end: Offset,
+    flushed: Offset,
+    /// Where the last flushed batch ends.
+    flushed_place: Place,
+    // On its way to the device.
+    writer: writer::Cursor,
+    groups: VecDeque<writer::Group>,
+    queued_bytes: u64,
+    mark: commit_mark::MarkWriter,
+    flushed_since_mark_bytes: u64,
+    task: Option<tasks::Task>,
+    truncations: VecDeque<truncation::Truncation>,
+    quorum_state: Option<(QuorumState, usize)>,
+    checkpoint_stale: bool,
+    reads: BTreeMap<OpId, reader::PendingRead>,
+    // Traffic.
+    pool: BufferPool,
+    flights: Flights,
+    ops: VecDeque<DiskOp>,
+    events: VecDeque<LogEvent>,
+    // Life.
+    ready: bool,
+    failed: bool,
+    shutdown: tasks::Shutdown,
+    now_ns: u64,
+    idle_since_ns: Option<u64>,
+}
+
 impl Log {
-    pub fn new(_config: LogConfig, _recovered: RecoveredLog) -> Log {
-        unimplemented!()
+    /// Queues the repairs that recovery found necessary and the opening flush; `LogEvent::Ready` follows them.
+    pub fn new(config: LogConfig, recovered: RecoveredLog) -> Log {
+        let RecoveredLog { log_start, log_end, epochs, mut repair, .. } = recovered;
+        let segments = std::mem::take(&mut repair.segments);
+        let last = segments.last();
+        let flushed_place = Place {
+            segment: last.map_or(SegmentId(log_start), |s| s.id),
+            position: last.map_or(0, |s| s.length),
+        };
+        let mut log = Log {
+            segments,
+            tail: tail::TailCache::new(config.tail_cache_bytes_max),
+            epochs,
+            log_end: log_end.0,
+            flushed: log_start,
+            flushed_place,
+            writer: writer::Cursor::new(flushed_place, log_end.0, &repair),
+            groups: VecDeque::new(),
+            queued_bytes: 0,
+            mark: commit_mark::MarkWriter::new(&repair.slots),
+            flushed_since_mark_bytes: 0,
+            task: None,
+            truncations: VecDeque::new(),
+            quorum_state: None,
+            checkpoint_stale: repair.checkpoint_stale,
+            reads: BTreeMap::new(),
+            pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
+            flights: Flights::default(),
+            ops: VecDeque::new(),
+            events: VecDeque::new(),
+            ready: false,
+            failed: false,
+            shutdown: tasks::Shutdown::No,
+            now_ns: 0,
+            idle_since_ns: None,
+            config,
+        };
+        log.task = Some(log.opening_task(&repair));
+        log
     }
-    /// (address, length) of the write buffers, to register with the ring.
+
+    /// (address, length) of the write buffers by their index, to register with the ring.
     pub fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
-        unimplemented!()
+        self.pool.regions()
     }
+
     /// Append at the log end; `batch.base_offset()` must be the log end. In the tail cache at once, on its way to the
     /// device at `end_turn`.
-    pub fn append(&mut self, _batch: StampedBatch) {
-        unimplemented!()
+    pub fn append(&mut self, batch: StampedBatch) {
+        assert!(self.shutdown == tasks::Shutdown::No, "nothing is appended to a log that shuts down");
+        assert_eq!(batch.base_offset(), self.log_end, "a batch is appended at the log end");
+        let epoch_begins = epoch_checkpoint::note_batch(&mut self.epochs, batch.epoch(), self.log_end);
+        let epoch = self.epochs.last().map(|e| e.epoch);
+        assert!(epoch_begins || epoch == Some(batch.epoch()), "epochs of a log do not fall");
+        self.checkpoint_stale |= epoch_begins;
+        self.log_end = batch.next_offset();
+        self.queued_bytes += batch.size_bytes() as u64;
+        self.tail.push(batch);
+        self.tail.evict(FlushedOffset(self.flushed));
     }
-    /// Cut to `to` (>= log start): waits for writes under way, zeros, makes it durable, then `LogEvent::Truncated`.
-    /// Appends made meanwhile are queued behind it. The log end falls at once.
-    pub fn truncate(&mut self, _to: Offset) {
-        unimplemented!()
+
+    /// Make the quorum state durable; the latest wins over those that still wait.
+    pub fn write_quorum_state(&mut self, state: QuorumState) {
+        let waiting = self.quorum_state.map_or(0, |(_, writes)| writes);
+        self.quorum_state = Some((state, waiting + 1));
+        self.maybe_replace_quorum_state();
     }
-    pub fn write_quorum_state(&mut self, _state: QuorumState) {
-        unimplemented!()
-    }
+
     /// Form the device group of this turn, the commit mark, the next segment, zeros ahead.
-    pub fn end_turn(&mut self, _now: Now) {
-        unimplemented!()
+    pub fn end_turn(&mut self, now: Now) {
+        self.now_ns = now.monotonic_ns;
+        if self.failed {
+            return;
+        }
+        self.maybe_replace_epoch_checkpoint();
+        self.advance();
+        self.maybe_mark();
     }
+
     pub fn poll_op(&mut self) -> Option<DiskOp> {
-        unimplemented!()
+        self.ops.pop_front()
     }
-    pub fn complete(&mut self, _completion: Completion) {
-        unimplemented!()
+
+    /// An operation is done. `end_turn` of the same turn goes on with what waited for it.
+    pub fn complete(&mut self, completion: Completion) {
+        let purpose = self.flights.complete(completion.id);
+        if let Some(buffer) = completion.buffer {
+            self.pool.put_back(buffer);
+        }
+        let result = match (purpose, completion.result) {
+            (Purpose::Read, result) => return self.complete_read(completion.id, result),
+            (_, result) => result,
+        };
+        if self.failed {
+            return;
+        }
+        match result {
+            Ok(done) => self.complete_purpose(purpose, done),
+            Err(error) => self.fail(error),
+        }
     }
+
+    fn complete_purpose(&mut self, purpose: Purpose, done: Done) {
+        match purpose {
+            Purpose::Group { number } => self.complete_chunk(number),
+            Purpose::Mark => self.mark.complete(),
+            Purpose::Extend { to } => self.writer.zeroed = to,
+            Purpose::Task => self.complete_step(done),
+            Purpose::QuorumState { writes } => {
+                self.events.extend((0..writes).map(|_| LogEvent::QuorumStateDurable));
+                self.maybe_replace_quorum_state();
+            }
+            Purpose::EpochCheckpoint => {}
+            Purpose::Read => unreachable!("reads complete on their own way"),
+        }
+    }
+
     pub fn poll_event(&mut self) -> Option<LogEvent> {
-        unimplemented!()
+        self.events.pop_front()
     }
-    /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out),
-    /// at most `max_bytes` but at least one batch.
-    pub fn read(&mut self, _from: Offset, _bound: Offset, _max_bytes: usize, _token: u64) -> ReadOutcome {
-        unimplemented!()
-    }
+
     /// Base offset of the first indexed batch run that may hold a record with a timestamp >= `timestamp_ms`: scan from
     /// there with `read`. `None`: every record is older.
-    pub fn seek_timestamp(&self, _timestamp_ms: i64) -> Option<Offset> {
-        unimplemented!()
+    pub fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
+        let submitted = self.writer.submitted_end;
+        let written = self.segments.seek_timestamp(timestamp_ms).filter(|offset| *offset < submitted);
+        let queued = || self.tail.iter_from(submitted).find(|b| b.header().max_timestamp >= timestamp_ms);
+        written.or_else(|| queued().map(StampedBatch::base_offset))
     }
+
     /// Largest timestamp of the log and the base offset of its batch.
     pub fn max_timestamp(&self) -> Option<(i64, Offset)> {
-        unimplemented!()
+        let queued = self.tail.iter_from(self.writer.submitted_end);
+        let queued = queued.map(|b| (b.header().max_timestamp, b.base_offset()));
+        let all = self.segments.max_timestamp().into_iter().chain(queued);
+        all.reduce(|a, b| if b.0 > a.0 { b } else { a })
     }
+
     pub fn log_start(&self) -> Offset {
-        unimplemented!()
+        self.segments.0.first().map_or(self.writer.segment.0, |s| s.id.0)
     }
+
     pub fn log_end(&self) -> LogEndOffset {
-        unimplemented!()
+        LogEndOffset(self.log_end)
     }
+
+    /// The log start until `LogEvent::Ready`.
     pub fn flushed(&self) -> FlushedOffset {
-        unimplemented!()
+        FlushedOffset(self.flushed)
     }
+
     pub fn unflushed_bytes(&self) -> u64 {
-        unimplemented!()
+        self.queued_bytes + self.groups.iter().map(|g| g.bytes).sum::<u64>()
     }
+
     pub fn is_full(&self) -> bool {
-        unimplemented!()
+        self.unflushed_bytes() >= self.config.unflushed_bytes_max
     }
-    /// Monotonic ns at which the oldest flush under way was submitted.
+
+    /// Monotonic ns at which the oldest flush under way was submitted: of a group, but also of a roll, of zeros ahead
+    /// and of the quorum state, for which other things wait.
     pub fn flush_pending_since(&self) -> Option<u64> {
-        unimplemented!()
+        self.flights.oldest_flush_ns()
     }
+
     /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark).
     pub fn deadline(&self) -> Option<u64> {
-        unimplemented!()
+        let due = self.idle_since_ns? + self.config.commit_mark_idle_ms * NS_PER_MS;
+        self.wants_idle_mark().then_some(due)
     }
+
     /// Total bytes of batches in the log.
     pub fn size_bytes(&self) -> u64 {
-        unimplemented!()
+        self.segments.size_bytes() + self.queued_bytes
     }
+
     /// Flush all, write the mark, cut the last segment to its length; then `LogEvent::ShutDown`.
     pub fn shutdown(&mut self) {
-        unimplemented!()
+        if self.shutdown == tasks::Shutdown::No {
+            self.shutdown = tasks::Shutdown::Wanted;
+        }
+    }
+
+    /// The one way out of here: nothing is flushed or acknowledged any more.
+    fn fail(&mut self, error: DiskError) {
+        if !self.failed {
+            self.failed = true;
+            self.ops.clear();
+            self.events.push_back(LogEvent::Failed(error));
+        }
+    }
+
+    fn submit(&mut self, kind: OpKind, purpose: Purpose) -> OpId {
+        let id = self.flights.submit(&kind, purpose, self.now_ns);
+        self.ops.push_back(DiskOp { id, kind });
+        id
+    }
+
+    fn maybe_replace_quorum_state(&mut self) {
+        if self.failed || self.flights.any(|p| matches!(p, Purpose::QuorumState { .. })) {
+            return;
+        }
+        if let Some((state, writes)) = self.quorum_state.take() {
+            let contents = quorum_state::encode(&state);
+            let replace = OpKind::ReplaceFile { file: SmallFile::QuorumState, contents };
+            self.submit(replace, Purpose::QuorumState { writes });
+        }
+    }
+
+    fn maybe_replace_epoch_checkpoint(&mut self) {
+        if self.checkpoint_stale && !self.flights.any(|p| p == Purpose::EpochCheckpoint) {
+            self.checkpoint_stale = false;
+            let contents = epoch_checkpoint::encode(&self.epochs);
+            let replace = OpKind::ReplaceFile { file: SmallFile::LeaderEpochCheckpoint, contents };
+            self.submit(replace, Purpose::EpochCheckpoint);
+        }
     }
 }

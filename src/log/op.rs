@@ -19,7 +19,8 @@ pub struct SegmentId(pub Offset);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileId {
     Segment(SegmentId),
-    /// The file of two slots that holds the commit mark.
+    /// `commit-mark`: two slots of 4 KiB that hold the commit mark. The device creates it (8 KiB of zeros, its name
+    /// durable) before the first operation where it does not exist.
     CommitMark,
 }
 

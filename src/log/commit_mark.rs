@@ -1,0 +1,253 @@
+//! The commit mark: a small file that says how far the log was durable, at least.
+//!
+//! Recovery needs it to tell a torn tail (cut it) from rotten data (refuse): a bad batch below the mark was once
+//! durable. It is a lower bound, so it may be late, and is written as a plain write beside a later group.
+//!
+//! Two slots of 4 KiB. At least one is durable at any time: plain writes go only to the other one, a durable write
+//! too, and then they swap. So a mark torn by a crash leaves the other. Everything that a slot may hold after a crash was
+//! true: marks rise, and the one that falls (before a truncation) is durable before anything is cut.
+
+use super::buffer::BLOCK_BYTES;
+use super::op::SegmentId;
+use super::segment::Place;
+use crate::types::*;
+
+/// Size of the commit mark's file.
+pub const COMMIT_MARK_FILE_BYTES: usize = 2 * BLOCK_BYTES;
+/// A busy log writes its mark after this many flushed bytes.
+pub const COMMIT_MARK_INTERVAL_BYTES: u64 = 1 << 20;
+
+const MAGIC: &[u8; 8] = b"KRFTMARK";
+const VERSION: u32 = 1;
+/// All of a mark, its checksum included, lies in the first 512-byte sector of its slot.
+const MARK_BYTES: usize = 64;
+const CRC_AT: usize = MARK_BYTES - 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CommitMark {
+    /// The higher one of two valid slots counts.
+    pub sequence: u64,
+    /// All batches below it were durable when the mark was written.
+    pub end: Offset,
+    /// Epoch of the last batch before `end`, 0 where there is none.
+    pub epoch: Epoch,
+    /// Where that batch ends.
+    pub place: Place,
+    pub log_start: Offset,
+    /// Checksum of the epochs that begin below `end`: a batch's own CRC does not cover its epoch.
+    pub epochs_crc: u32,
+}
+
+impl CommitMark {
+    pub(super) fn encode(&self) -> [u8; MARK_BYTES] {
+        let mut bytes = [0; MARK_BYTES];
+        let mut rest = &mut bytes[..];
+        let mut put = |field: &[u8]| {
+            let (head, tail) = std::mem::take(&mut rest).split_at_mut(field.len());
+            head.copy_from_slice(field);
+            rest = tail;
+        };
+        put(MAGIC);
+        put(&VERSION.to_be_bytes());
+        put(&self.sequence.to_be_bytes());
+        put(&self.end.0.to_be_bytes());
+        put(&self.epoch.0.to_be_bytes());
+        put(&self.place.segment.0.0.to_be_bytes());
+        put(&self.place.position.to_be_bytes());
+        put(&self.log_start.0.to_be_bytes());
+        put(&self.epochs_crc.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// `None` where these bytes are not a whole mark of a version that is known here.
+    pub(super) fn decode(slot: &[u8]) -> Option<CommitMark> {
+        let bytes: &[u8; MARK_BYTES] = slot.first_chunk()?;
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if u32::from_be_bytes(*crc) != crc32c::crc32c(body) {
+            return None;
+        }
+        let mut rest = body.strip_prefix(MAGIC)?;
+        if u32::from_be_bytes(take(&mut rest)?) != VERSION {
+            return None;
+        }
+        Some(CommitMark {
+            sequence: u64::from_be_bytes(take(&mut rest)?),
+            end: Offset(i64::from_be_bytes(take(&mut rest)?)),
+            epoch: Epoch(i32::from_be_bytes(take(&mut rest)?)),
+            place: Place {
+                segment: SegmentId(Offset(i64::from_be_bytes(take(&mut rest)?))),
+                position: u64::from_be_bytes(take(&mut rest)?),
+            },
+            log_start: Offset(i64::from_be_bytes(take(&mut rest)?)),
+            epochs_crc: u32::from_be_bytes(take(&mut rest)?),
+        })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+/// Checksum of the epochs that begin below `end`.
+pub(super) fn epochs_crc(epochs: &[EpochStart], end: Offset) -> u32 {
+    epochs.iter().filter(|e| e.start_offset < end).fold(0, |crc, e| {
+        let crc = crc32c::crc32c_append(crc, &e.epoch.0.to_be_bytes());
+        crc32c::crc32c_append(crc, &e.start_offset.0.to_be_bytes())
+    })
+}
+
+/// What the two slots say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// The newest valid mark, and its slot (0 or 1).
+    Valid(CommitMark, usize),
+    /// No mark was ever written whole: no file, or nothing but one torn first mark.
+    Unwritten,
+    /// Both slots have held marks and neither can be read: not what a crash leaves.
+    Rotten,
+}
+
+pub(super) fn read_slots(file: Option<&[u8]>) -> Slots {
+    let file = file.unwrap_or(&[]);
+    let (first, second) = file.split_at(file.len().min(BLOCK_BYTES));
+    match (CommitMark::decode(first), CommitMark::decode(second)) {
+        (Some(a), Some(b)) if b.sequence > a.sequence => Slots::Valid(b, 1),
+        (Some(a), _) => Slots::Valid(a, 0),
+        (None, Some(b)) => Slots::Valid(b, 1),
+        (None, None) if [first, second].iter().any(|slot| slot.iter().all(|b| *b == 0)) => Slots::Unwritten,
+        (None, None) => Slots::Rotten,
+    }
+}
+
+/// Decides which slot is next, and remembers what is written where.
+#[derive(Debug)]
+pub(super) struct MarkWriter {
+    /// Of the last mark submitted.
+    sequence: u64,
+    /// The slot whose content is durable; never written to.
+    durable_slot: usize,
+    durable_end: Offset,
+    /// No slot holds a mark above it.
+    written_end: Offset,
+    under_way: Option<(Offset, bool)>,
+    pub last_submitted_ns: u64,
+}
+
+impl MarkWriter {
+    /// `found` at recovery.
+    pub(super) fn new(found: &Slots) -> MarkWriter {
+        let (sequence, durable_slot, end) = match found {
+            Slots::Valid(mark, slot) => (mark.sequence, *slot, mark.end),
+            Slots::Unwritten | Slots::Rotten => (0, 1, Offset(0)),
+        };
+        MarkWriter {
+            sequence,
+            durable_slot,
+            durable_end: Offset(0),
+            written_end: end,
+            under_way: None,
+            last_submitted_ns: 0,
+        }
+    }
+
+    pub(super) fn written_end(&self) -> Offset {
+        self.written_end
+    }
+
+    /// End of the newest mark that is durable for certain.
+    pub(super) fn durable_end(&self) -> Offset {
+        self.durable_end
+    }
+
+    /// A mark is about to be written: its sequence and the byte of the file where it goes.
+    pub(super) fn submit(&mut self, end: Offset, durable: bool, now_ns: u64) -> (u64, u64) {
+        assert!(self.under_way.is_none(), "one commit mark is under way at most");
+        assert!(durable || end >= self.written_end, "a mark that falls must be durable");
+        self.sequence += 1;
+        self.under_way = Some((end, durable));
+        self.written_end = self.written_end.max(end);
+        self.last_submitted_ns = now_ns;
+        (self.sequence, ((1 - self.durable_slot) * BLOCK_BYTES) as u64)
+    }
+
+    pub(super) fn complete(&mut self) {
+        let (end, durable) = self.under_way.take().expect("the mark that completes was submitted");
+        if durable {
+            self.durable_slot = 1 - self.durable_slot;
+            (self.durable_end, self.written_end) = (end, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(sequence: u64, end: i64) -> CommitMark {
+        let place = Place { segment: SegmentId(Offset(7)), position: 812 };
+        let (end, log_start) = (Offset(end), Offset(0));
+        CommitMark { sequence, end, epoch: Epoch(3), place, log_start, epochs_crc: 0xfeed }
+    }
+
+    fn file(first: Option<CommitMark>, second: Option<CommitMark>) -> Vec<u8> {
+        let mut file = vec![0; COMMIT_MARK_FILE_BYTES];
+        for (slot, mark) in [first, second].into_iter().enumerate() {
+            if let Some(mark) = mark {
+                file[slot * BLOCK_BYTES..][..MARK_BYTES].copy_from_slice(&mark.encode());
+            }
+        }
+        file
+    }
+
+    #[test]
+    fn a_mark_reads_back_and_every_flipped_bit_is_noticed() {
+        let bytes = mark(9, 42).encode();
+        assert_eq!(CommitMark::decode(&bytes), Some(mark(9, 42)));
+        for bit in 0..bytes.len() * 8 {
+            let mut rotten = bytes;
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(CommitMark::decode(&rotten), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_newer_of_two_slots_counts_and_a_torn_one_does_not() {
+        assert_eq!(read_slots(Some(&file(Some(mark(1, 10)), Some(mark(2, 5))))), Slots::Valid(mark(2, 5), 1));
+        let mut torn = file(Some(mark(1, 10)), Some(mark(2, 5)));
+        torn[BLOCK_BYTES + 20] ^= 1;
+        assert_eq!(read_slots(Some(&torn)), Slots::Valid(mark(1, 10), 0));
+        torn[3] ^= 1;
+        assert_eq!(read_slots(Some(&torn)), Slots::Rotten);
+    }
+
+    #[test]
+    fn a_torn_first_mark_is_no_mark() {
+        let mut torn = file(Some(mark(1, 10)), None);
+        torn[20] ^= 1;
+        assert_eq!(read_slots(Some(&torn)), Slots::Unwritten);
+        assert_eq!(read_slots(None), Slots::Unwritten);
+        assert_eq!(read_slots(Some(&[])), Slots::Unwritten);
+    }
+
+    #[test]
+    fn plain_marks_never_touch_the_durable_slot() {
+        let mut writer = MarkWriter::new(&Slots::Valid(mark(4, 10), 0));
+        for end in [11, 12] {
+            assert_eq!(writer.submit(Offset(end), false, 0).1, BLOCK_BYTES as u64);
+            writer.complete();
+        }
+        assert_eq!(writer.submit(Offset(12), true, 0), (7, BLOCK_BYTES as u64));
+        writer.complete();
+        assert_eq!(writer.submit(Offset(13), false, 0), (8, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "a mark that falls must be durable")]
+    fn a_falling_plain_mark_is_a_broken_invariant() {
+        MarkWriter::new(&Slots::Valid(mark(4, 10), 0)).submit(Offset(9), false, 0);
+    }
+}

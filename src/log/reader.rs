@@ -1,0 +1,172 @@
+//! Reads: from the tail cache at once, else from the device by the sparse index.
+//!
+//! Called by the replica for fetches. Gives whole batches whose CRC holds and which lie where the index says; never bytes that
+//! are not flushed, and never rot: that is `ReadError::Corrupt`.
+
+use super::flights::Purpose;
+use super::segment::Segment;
+use super::{Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
+use crate::types::*;
+use bytes::Bytes;
+
+/// A read asks for at least this much at once, as far as the segment goes.
+const READ_BYTES_MIN: usize = 64 * 1024;
+
+pub(super) struct PendingRead {
+    token: u64,
+    from: Offset,
+    /// A truncation lowers it.
+    pub bound: Offset,
+    max_bytes: usize,
+    segment: SegmentId,
+    position: u64,
+    length: usize,
+    /// Base offset of the batch at `position`.
+    expected: Offset,
+}
+
+/// What the bytes of a read gave.
+enum Found {
+    Batches(Vec<StampedBatch>),
+    /// Go on at this position, where this batch is due, with this many bytes.
+    GoOn {
+        position: u64,
+        expected: Offset,
+        length: usize,
+    },
+}
+
+impl Log {
+    /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out),
+    /// at most `max_bytes` but at least one batch. Ends at a segment's end.
+    pub fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+        if from < self.log_start() || from > self.log_end {
+            return ReadOutcome::OutOfRange;
+        }
+        let bound = bound.min(self.log_end);
+        if from >= bound {
+            return ReadOutcome::Empty;
+        }
+        match self.tail.read(from, bound, max_bytes) {
+            Some(batches) if batches.is_empty() => ReadOutcome::Empty,
+            Some(batches) => ReadOutcome::Batches(batches),
+            None => self.read_device(from, bound, max_bytes, token),
+        }
+    }
+
+    fn read_device(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+        let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
+        let (entry, _) = segment.run_of(from).expect("an offset below the flushed end is indexed");
+        let left = self.flushed_bytes(segment).saturating_sub(entry.position);
+        let wanted = max_bytes.saturating_add(READ_BYTES_MIN);
+        let read = PendingRead {
+            token,
+            from,
+            // Beyond it the device may still hold what a truncation is about to cut.
+            bound: bound.min(self.flushed),
+            max_bytes,
+            segment: segment.id,
+            position: entry.position,
+            length: usize::try_from(left).unwrap_or(usize::MAX).min(wanted),
+            expected: entry.offset,
+        };
+        self.submit_read(read);
+        ReadOutcome::Pending
+    }
+
+    /// How far the segment may be read: to the end of its last flushed batch.
+    fn flushed_bytes(&self, segment: &Segment) -> u64 {
+        match segment.id == self.flushed_place.segment {
+            true => self.flushed_place.position.min(segment.length),
+            false => segment.length,
+        }
+    }
+
+    fn submit_read(&mut self, read: PendingRead) {
+        let PendingRead { segment, position, length, .. } = read;
+        let id = self.submit(OpKind::Read { segment, position, length }, Purpose::Read);
+        self.reads.insert(id, read);
+    }
+
+    pub(super) fn complete_read(&mut self, id: OpId, result: Result<Done, DiskError>) {
+        let read = self.reads.remove(&id).expect("a read that completes was submitted");
+        let token = read.token;
+        let result = self.judge_read(&read, result);
+        let result = match result {
+            Ok(Found::GoOn { position, expected, length }) => {
+                return self.submit_read(PendingRead { position, expected, length, ..read });
+            }
+            Ok(Found::Batches(batches)) => Ok(batches),
+            Err(error) => Err(error),
+        };
+        self.events.push_back(LogEvent::ReadDone { token, result });
+    }
+
+    fn judge_read(&self, read: &PendingRead, result: Result<Done, DiskError>) -> Result<Found, ReadError> {
+        let segment = self.segments.0.iter().find(|s| s.id == read.segment);
+        let segment = segment.filter(|_| read.from < read.bound).ok_or(ReadError::Gone)?;
+        match result? {
+            Done::Read(bytes) if bytes.len() >= read.length => {
+                read.find(&bytes.slice(..read.length), self.flushed_bytes(segment))
+            }
+            Done::Read(bytes) => {
+                let position = read.position + bytes.len() as u64;
+                Err(read.corrupt(position, "the file ends before the log does".to_string()))
+            }
+            Done::Complete => Err(read.corrupt(read.position, "the device read nothing".to_string())),
+        }
+    }
+}
+
+impl PendingRead {
+    fn find(&self, bytes: &Bytes, segment_bytes: u64) -> Result<Found, ReadError> {
+        let (batches, error) = check_fetched(bytes.clone());
+        let (mut position, mut expected) = (self.position, self.expected);
+        let (mut taken, mut taken_bytes) = (Vec::new(), 0);
+        for batch in batches {
+            if batch.base_offset() != expected {
+                let why = format!("a batch at offset {} where {expected} was written", batch.base_offset());
+                return Err(self.corrupt(position, why));
+            }
+            position += batch.size_bytes() as u64;
+            expected = batch.next_offset();
+            if expected <= self.from {
+                continue;
+            }
+            taken_bytes += batch.size_bytes();
+            let full = taken_bytes > self.max_bytes && !taken.is_empty();
+            if expected > self.bound || full {
+                return Ok(Found::Batches(taken));
+            }
+            taken.push(batch);
+        }
+        match error {
+            _ if !taken.is_empty() => Ok(Found::Batches(taken)),
+            Some(error) => Err(self.corrupt(position, error.to_string())),
+            None => self.go_on(bytes, position, expected, segment_bytes),
+        }
+    }
+
+    /// The batch wanted is not whole in what was read, or lies behind it.
+    fn go_on(
+        &self,
+        bytes: &Bytes,
+        position: u64,
+        expected: Offset,
+        segment_bytes: u64,
+    ) -> Result<Found, ReadError> {
+        let rest = &bytes[(position - self.position) as usize..];
+        let due = BatchHeader::decode(rest).map_or(BATCH_HEADER_BYTES, |header| header.size_bytes);
+        let left = segment_bytes.saturating_sub(position);
+        if due as u64 > left || due <= rest.len() {
+            return Err(self.corrupt(position, format!("a batch of {due} bytes where the log has {left}")));
+        }
+        let wanted = due.max(self.max_bytes.saturating_add(READ_BYTES_MIN)) as u64;
+        Ok(Found::GoOn { position, expected, length: wanted.min(left) as usize })
+    }
+
+    fn corrupt(&self, position: u64, why: String) -> ReadError {
+        Corrupt { segment: self.segment.file_name(), position, why }.into()
+    }
+}

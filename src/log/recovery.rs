@@ -1,0 +1,427 @@
+//! Recovery: read every batch of the log once, and tell a torn tail from rot.
+//!
+//! Called once at the start, through a [`LogSource`]. It changes nothing: what must be repaired is handed to
+//! `Log::new`, which does it as its first operations. Everything read here is distrusted.
+//!
+//! The rules. A batch is good when its length, magic, CRC and counts hold, it begins where the one before it ended, and its epoch
+//! is not lower. The log ends at the first batch that is not good.
+//! - Below the commit mark that is rot: refuse, cut nothing.
+//! - In a segment that another one follows it is rot too: a segment is whole and durable before the next is created. Only where
+//!   no mark vouches for that (Kafka wrote the directory) may followers without one good batch be deleted.
+//! - Else it is a torn tail: zero it, and say so in one line. Nothing but zeros is no tail at all.
+//! - Without a readable mark a torn tail is still cut (Kafka itself never has a mark), but not when both slots hold
+//!   something unreadable: a crash tears one of them at most.
+
+use super::buffer::{BLOCK_BYTES, block_floor};
+use super::commit_mark::{CommitMark, Slots, epochs_crc, read_slots};
+use super::epoch_checkpoint::{self, epoch_before, note_batch};
+use super::op::{SegmentId, SmallFile};
+use super::quorum_state;
+use super::segment::{Place, Segment, Segments};
+use super::{Corrupt, LogConfig, LogSource, RecoveredLog, RecoveryError};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, check_fetched};
+use crate::types::*;
+use bytes::Bytes;
+
+/// Recovery reads this much at once, or one batch where that is larger.
+const RECOVERY_READ_BYTES: usize = 1 << 20;
+
+/// What `Log::new` must do before the node may speak, and what it goes on with.
+pub(super) struct Repair {
+    pub segments: Segments,
+    /// Newest first.
+    pub delete: Vec<SegmentId>,
+    /// Zero the last segment from its length to here.
+    pub zero_to: Option<u64>,
+    pub flush: Vec<SegmentId>,
+    /// Size of the last segment's file.
+    pub last_file_bytes: u64,
+    /// Copy of the last partial block.
+    pub tail_block: Box<[u8; BLOCK_BYTES]>,
+    pub slots: Slots,
+    pub checkpoint_stale: bool,
+}
+
+/// Scan the directory. `on_batch` sees each valid batch header in order (producer state is folded from it).
+pub fn recover(
+    source: &mut dyn LogSource,
+    _config: &LogConfig,
+    on_batch: &mut dyn FnMut(&BatchHeader),
+) -> Result<RecoveredLog, RecoveryError> {
+    let slots = read_slots(source.commit_mark()?.as_deref());
+    let files = source.segments()?;
+    let log_start = files.first().map_or(Offset(0), |(id, _)| id.0);
+    let mut scan = Scan::new(source, slots, log_start, on_batch);
+    let stop = scan.scan_all(&files)?;
+    let (delete, zero_to) = scan.judge(&files, &stop)?;
+    scan.check_mark(&files)?;
+    let Scan { segments, epochs, expected: log_end, mut notes, .. } = scan;
+    let quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
+    let checkpoint = source.small_file(SmallFile::LeaderEpochCheckpoint)?;
+    let first_flush = match slots {
+        Slots::Valid(mark, _) => mark.place.segment,
+        _ => SegmentId(log_start),
+    };
+    let repair = Repair {
+        last_file_bytes: last_file_bytes(&segments, &files),
+        tail_block: read_tail_block(source, segments.last())?,
+        flush: segments.0.iter().map(|s| s.id).filter(|id| *id >= first_flush).collect(),
+        checkpoint_stale: checkpoint.unwrap_or_default() != epoch_checkpoint::encode(&epochs),
+        segments,
+        delete,
+        zero_to,
+        slots,
+    };
+    let log_end = LogEndOffset(log_end);
+    Ok(RecoveredLog { quorum_state, log_start, log_end, epochs, notes, repair })
+}
+
+/// Where the good batches end.
+struct Stop {
+    /// Index of the last segment that belongs to the log.
+    segment: usize,
+    /// Why it is not a clean end; `None`: the file ends here, or nothing but zeros follows.
+    why: Option<String>,
+    /// End of the last byte behind it that is not zero.
+    dirt_end: u64,
+}
+
+struct Scan<'a> {
+    source: &'a mut dyn LogSource,
+    on_batch: &'a mut dyn FnMut(&BatchHeader),
+    slots: Slots,
+    log_start: Offset,
+    /// Base offset that the next batch must have.
+    expected: Offset,
+    epochs: Vec<EpochStart>,
+    segments: Segments,
+    /// A batch ended exactly where the mark says.
+    mark_met: bool,
+    window: Window,
+    notes: Vec<String>,
+}
+
+/// The bytes read last.
+#[derive(Default)]
+struct Window {
+    segment: Option<SegmentId>,
+    position: u64,
+    bytes: Bytes,
+}
+
+impl<'a> Scan<'a> {
+    fn new(
+        source: &'a mut dyn LogSource,
+        slots: Slots,
+        log_start: Offset,
+        on_batch: &'a mut dyn FnMut(&BatchHeader),
+    ) -> Scan<'a> {
+        let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= log_start);
+        Scan {
+            source,
+            on_batch,
+            slots,
+            log_start,
+            expected: log_start,
+            epochs: Vec::new(),
+            segments: Segments::default(),
+            mark_met,
+            window: Window::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn mark(&self) -> Option<CommitMark> {
+        match self.slots {
+            Slots::Valid(mark, _) => Some(mark),
+            _ => None,
+        }
+    }
+
+    fn scan_all(&mut self, files: &[(SegmentId, u64)]) -> Result<Stop, RecoveryError> {
+        let mut stop = Stop { segment: 0, why: None, dirt_end: 0 };
+        for (i, (id, size)) in files.iter().enumerate() {
+            if id.0 != self.expected {
+                stop.why = Some(format!(
+                    "the batches before it end at offset {}, but the next segment is {}",
+                    self.expected,
+                    id.file_name()
+                ));
+                return Ok(stop);
+            }
+            stop = self.scan_segment(i, *id, *size)?;
+            if stop.why.is_some() {
+                return Ok(stop);
+            }
+        }
+        Ok(stop)
+    }
+
+    fn scan_segment(&mut self, i: usize, id: SegmentId, size: u64) -> Result<Stop, RecoveryError> {
+        let mut segment = Segment::new(id);
+        let mut why = None;
+        while segment.length < size && why.is_none() {
+            match self.next_batch(id, segment.length, size)? {
+                Ok(header) => self.take_batch(&mut segment, &header),
+                Err(bad) => why = Some(bad),
+            }
+        }
+        let end = segment.length;
+        self.segments.0.push(segment);
+        let dirt_end = if why.is_some() { self.dirt_end(id, end, size)? } else { end };
+        // Zeros are the space ahead of the writer.
+        Ok(Stop { segment: i, why: why.filter(|_| dirt_end > end), dirt_end })
+    }
+
+    fn take_batch(&mut self, segment: &mut Segment, header: &BatchHeader) {
+        (self.on_batch)(header);
+        segment.push(header);
+        note_batch(&mut self.epochs, header.leader_epoch, header.base_offset);
+        self.expected = header.next_offset();
+        if let Some(mark) = self.mark()
+            && mark.end == self.expected
+        {
+            let here = Place { segment: segment.id, position: segment.length };
+            let at_next = Place { segment: SegmentId(mark.end), position: 0 };
+            let same_epochs = mark.epochs_crc == epochs_crc(&self.epochs, mark.end);
+            let same_place = mark.place == here || mark.place == at_next;
+            self.mark_met = same_place && same_epochs && mark.epoch == header.leader_epoch;
+        }
+    }
+
+    /// The batch at `position`; the inner error says why there is no good one.
+    fn next_batch(
+        &mut self,
+        id: SegmentId,
+        position: u64,
+        size: u64,
+    ) -> Result<Result<BatchHeader, String>, RecoveryError> {
+        let left = size - position;
+        let head = self.bytes_at(id, position, size, BATCH_HEADER_BYTES)?;
+        let Some(header) = BatchHeader::decode(&head) else {
+            let short = left < BATCH_HEADER_BYTES as u64;
+            let why = if short { "fewer than a batch header has" } else { "which are no batch header" };
+            return Ok(Err(format!("{left} bytes are left, {why}")));
+        };
+        if header.size_bytes < BATCH_HEADER_BYTES || header.size_bytes as u64 > left {
+            return Ok(Err(format!("a batch of {} bytes with {left} left in the file", header.size_bytes)));
+        }
+        let bytes = self.bytes_at(id, position, size, header.size_bytes)?;
+        let (batches, error) = check_fetched(bytes.slice(..header.size_bytes.min(bytes.len())));
+        Ok(match (batches.first(), error) {
+            (Some(batch), _) => self.check_place(batch.header()).map(|()| *batch.header()),
+            (None, Some(error)) => Err(error.to_string()),
+            (None, None) => Err("the file ends inside of the batch".to_string()),
+        })
+    }
+
+    fn check_place(&self, header: &BatchHeader) -> Result<(), String> {
+        let (base, epoch) = (header.base_offset, header.leader_epoch);
+        if base != self.expected {
+            return Err(format!("a batch at offset {base} where {} is due", self.expected));
+        }
+        match self.epochs.last() {
+            Some(last) if epoch < last.epoch => {
+                Err(format!("the batch at {base} is of epoch {epoch}, the one before it of {}", last.epoch))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// At least `length` bytes from `position` on, fewer where the file ends.
+    fn bytes_at(
+        &mut self,
+        id: SegmentId,
+        position: u64,
+        size: u64,
+        length: usize,
+    ) -> Result<Bytes, RecoveryError> {
+        let wanted = (length as u64).min(size - position);
+        let window = &self.window;
+        let inside = window.segment == Some(id)
+            && window.position <= position
+            && position + wanted <= window.position + window.bytes.len() as u64;
+        if !inside {
+            let count = wanted.max(RECOVERY_READ_BYTES as u64).min(size - position) as usize;
+            let bytes = self.source.read(id, position, count)?;
+            self.window = Window { segment: Some(id), position, bytes };
+        }
+        let start = (position - self.window.position) as usize;
+        Ok(self.window.bytes.slice(start.min(self.window.bytes.len())..))
+    }
+
+    /// End of the last byte from `position` on that is not zero.
+    fn dirt_end(&mut self, id: SegmentId, position: u64, size: u64) -> Result<u64, RecoveryError> {
+        let (mut at, mut end) = (position, position);
+        while at < size {
+            let bytes = self.bytes_at(id, at, size, 1)?;
+            if bytes.is_empty() {
+                break;
+            }
+            if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(end)
+    }
+
+    /// Rot or a torn tail? Gives the segments to delete and the end of the bytes to zero.
+    fn judge(
+        &mut self,
+        files: &[(SegmentId, u64)],
+        stop: &Stop,
+    ) -> Result<(Vec<SegmentId>, Option<u64>), RecoveryError> {
+        self.check_start(files)?;
+        let end = self.end_place();
+        let corrupt = |why: String| Corrupt { segment: end.segment.file_name(), position: end.position, why };
+        let why = stop.why.clone().unwrap_or_else(|| "the log ends here".to_string());
+        if let Some(mark) = self.mark()
+            && self.expected < mark.end
+        {
+            let (expected, durable) = (self.expected, mark.end);
+            return Err(corrupt(format!(
+                "{why}; records from offset {expected} to {durable} were durable once, so this is rot and not a torn \
+                 tail, and nothing was cut. Restore the file, or empty this directory so that it is filled \
+                 again from the other voters"
+            ))
+            .into());
+        }
+        let Some(reason) = &stop.why else { return Ok((Vec::new(), None)) };
+        if self.slots == Slots::Rotten {
+            return Err(corrupt(format!(
+                "{reason}; the commit mark that would tell a torn tail from rot cannot be read either"
+            ))
+            .into());
+        }
+        let later = &files[stop.segment + 1..];
+        if !later.is_empty() && (self.mark().is_some() || self.any_good_batch(later)?) {
+            return Err(
+                corrupt(format!("{reason}; a later segment follows, so this one was whole once")).into()
+            );
+        }
+        let cut = stop.dirt_end - end.position;
+        self.notes.push(format!(
+            "Cut a torn tail of {cut} bytes at byte {} of {}, offset {}: {reason}.",
+            end.position,
+            end.segment.file_name(),
+            self.expected
+        ));
+        let delete = later.iter().rev().map(|(id, _)| *id).collect();
+        Ok((delete, (cut > 0).then_some(stop.dirt_end)))
+    }
+
+    /// The oldest segments are where the mark says that the log starts.
+    fn check_start(&self, files: &[(SegmentId, u64)]) -> Result<(), RecoveryError> {
+        let Some(mark) = self.mark() else { return Ok(()) };
+        let missing = files.first().map_or(mark.end > mark.log_start, |(id, _)| id.0 > mark.log_start);
+        if missing {
+            let segment = SegmentId(mark.log_start).file_name();
+            let why = "the file is missing; the log began with it. Restore it".to_string();
+            return Err(Corrupt { segment, position: 0, why }.into());
+        }
+        Ok(())
+    }
+
+    fn end_place(&self) -> Place {
+        let last = self.segments.last();
+        Place {
+            segment: last.map_or(SegmentId(self.log_start), |s| s.id),
+            position: last.map_or(0, |s| s.length),
+        }
+    }
+
+    /// Does any of these segments begin with a whole batch of its own base offset?
+    fn any_good_batch(&mut self, files: &[(SegmentId, u64)]) -> Result<bool, RecoveryError> {
+        let (expected, epochs) = (self.expected, std::mem::take(&mut self.epochs));
+        let mut found = false;
+        for (id, size) in files {
+            self.expected = id.0;
+            found |= self.next_batch(*id, 0, *size)?.is_ok();
+        }
+        (self.expected, self.epochs) = (expected, epochs);
+        Ok(found)
+    }
+
+    /// All is good up to the mark; then the log must be the one that the mark was written for.
+    fn check_mark(&mut self, files: &[(SegmentId, u64)]) -> Result<(), RecoveryError> {
+        let Some(mark) = self.mark() else {
+            if !files.is_empty() && self.expected > self.log_start {
+                self.notes.push(
+                    "Found no commit mark beside the log (another program wrote it, or the file was removed): \
+                     this once, rot at its end cannot be told from a torn tail."
+                        .to_string(),
+                );
+            }
+            return Ok(());
+        };
+        if self.mark_met {
+            return Ok(());
+        }
+        let why = format!(
+            "the batches up to offset {} are not those that the commit mark was written for (no batch of epoch {} ends \
+             there, or their epochs differ): a batch's epoch is rotten, or the files are not of one log",
+            mark.end, mark.epoch
+        );
+        Err(Corrupt { segment: mark.place.segment.file_name(), position: mark.place.position, why }.into())
+    }
+}
+
+fn last_file_bytes(segments: &Segments, files: &[(SegmentId, u64)]) -> u64 {
+    let last = segments.last().map(|s| s.id);
+    files.iter().find(|(id, _)| Some(*id) == last).map_or(0, |(_, size)| *size)
+}
+
+fn read_tail_block(
+    source: &mut dyn LogSource,
+    last: Option<&Segment>,
+) -> Result<Box<[u8; BLOCK_BYTES]>, RecoveryError> {
+    let mut block = Box::new([0; BLOCK_BYTES]);
+    let Some(last) = last else { return Ok(block) };
+    let start = block_floor(last.length);
+    let length = (last.length - start) as usize;
+    if length > 0 {
+        let bytes = source.read(last.id, start, length)?;
+        let Some(bytes) = bytes.get(..length) else {
+            let why = "the file became shorter while it was read".to_string();
+            return Err(Corrupt { segment: last.id.file_name(), position: start, why }.into());
+        };
+        block[..length].copy_from_slice(bytes);
+    }
+    Ok(block)
+}
+
+fn read_quorum_state(
+    source: &mut dyn LogSource,
+    epochs: &[EpochStart],
+    log_end: Offset,
+    notes: &mut Vec<String>,
+) -> Result<QuorumState, RecoveryError> {
+    let log_epoch = epoch_before(epochs, log_end);
+    let Some(file) = source.small_file(SmallFile::QuorumState)? else {
+        if epochs.is_empty() {
+            return Ok(QuorumState::EMPTY);
+        }
+        notes.push(format!(
+            "Found no quorum-state beside a log: going on in epoch {log_epoch} as a voter that has forgotten its votes."
+        ));
+        return Ok(QuorumState { epoch: log_epoch, ..QuorumState::EMPTY });
+    };
+    let state = quorum_state::decode(&file).map_err(|why| Corrupt {
+        segment: "quorum-state".to_string(),
+        position: 0,
+        why: format!(
+            "{why}. It holds this voter's votes, so guessing could elect two leaders. Restore the file, or empty this \
+             directory so that it is filled again from the other voters"
+        ),
+    })?;
+    if state.epoch < log_epoch {
+        // Kafka: QuorumState.initialize.
+        notes.push(format!(
+            "Raised the epoch of quorum-state from {} to {log_epoch}, that of the log's last batch.",
+            state.epoch
+        ));
+        return Ok(QuorumState { epoch: log_epoch, leader: None, voted: None, caught_up: state.caught_up });
+    }
+    Ok(state)
+}

@@ -1,0 +1,78 @@
+//! The newest batches of the log in memory: the writer takes from it what is not on the device yet, fetches near the
+//! end are served from it.
+//!
+//! Bounded by `tail_cache_bytes_max`, but for what is not flushed: that stays (bounded by `unflushed_bytes_max`),
+//! so whatever is not in here can be read back from the device. The batches share the bytes that were received.
+
+use crate::record::StampedBatch;
+use crate::types::*;
+use std::collections::VecDeque;
+
+pub(super) struct TailCache {
+    batches: VecDeque<StampedBatch>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl TailCache {
+    pub(super) fn new(bytes_max: usize) -> TailCache {
+        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    /// Base offset of the oldest batch in memory.
+    pub(super) fn start(&self) -> Option<Offset> {
+        self.batches.front().map(StampedBatch::base_offset)
+    }
+
+    pub(super) fn push(&mut self, batch: StampedBatch) {
+        let follows = self.batches.back().is_none_or(|last| last.next_offset() == batch.base_offset());
+        assert!(follows, "batches of the tail cache are contiguous");
+        self.bytes += batch.size_bytes();
+        self.batches.push_back(batch);
+    }
+
+    /// Forget the oldest batches over the bound, but never an unflushed one.
+    pub(super) fn evict(&mut self, flushed: FlushedOffset) {
+        while self.bytes > self.bytes_max
+            && self.batches.front().is_some_and(|oldest| oldest.next_offset() <= flushed.0)
+        {
+            self.bytes -= self.batches.pop_front().map_or(0, |b| b.size_bytes());
+        }
+    }
+
+    /// The batches from the one that contains `from` on; none where that one is not in memory.
+    pub(super) fn iter_from(&self, from: Offset) -> impl Iterator<Item = &StampedBatch> {
+        let cached = self.start().is_some_and(|start| start <= from);
+        let first = match cached {
+            true => self.batches.partition_point(|b| b.next_offset() <= from),
+            false => self.batches.len(),
+        };
+        self.batches.range(first..)
+    }
+
+    /// Cut to `to`; a batch that reaches over it goes as a whole. Gives the batches cut off, newest first.
+    pub(super) fn truncate(&mut self, to: Offset) -> Vec<StampedBatch> {
+        let mut cut = Vec::new();
+        while self.batches.back().is_some_and(|last| last.next_offset() > to) {
+            cut.extend(self.batches.pop_back());
+        }
+        self.bytes -= cut.iter().map(StampedBatch::size_bytes).sum::<usize>();
+        cut
+    }
+
+    /// Whole batches from the one that contains `from`, below `bound`, at most `max_bytes` but at least one.
+    /// `None` where the one that contains `from` is not in memory.
+    pub(super) fn read(&self, from: Offset, bound: Offset, max_bytes: usize) -> Option<Vec<StampedBatch>> {
+        self.start().filter(|start| *start <= from)?;
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for batch in self.iter_from(from) {
+            bytes += batch.size_bytes();
+            if batch.next_offset() > bound || (bytes > max_bytes && !taken.is_empty()) {
+                break;
+            }
+            taken.push(batch.clone());
+        }
+        Some(taken)
+    }
+}

@@ -1,0 +1,199 @@
+//! Tasks: what must happen step after step, each step durable before the next, while no group is in flight.
+//!
+//! Opening (repairs and the flush after recovery), rolling to the next segment, truncation, and shutdown. One runs at a time;
+//! `Log::end_turn` advances it, and between tasks forms groups.
+
+use super::commit_mark::CommitMark;
+use super::flights::Purpose;
+use super::recovery::Repair;
+use super::segment::Segment;
+use super::truncation::Cut;
+use super::{BLOCK_BYTES, Done, Log, LogEvent, OpKind, SegmentId, block_ceil};
+use crate::types::*;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+pub(super) struct Task {
+    pub kind: TaskKind,
+    pub steps: VecDeque<Step>,
+    /// What the last step read.
+    pub read: Option<Bytes>,
+}
+
+pub(super) enum TaskKind {
+    /// `create`: the directory was empty. The last segment's file is zeroed up to `zeroed` then.
+    Open {
+        create: bool,
+        zeroed: u64,
+    },
+    Roll {
+        to: SegmentId,
+        zeroed: u64,
+    },
+    /// `None` until the place of the cut is known.
+    Truncate {
+        to: Offset,
+        cut: Option<Cut>,
+    },
+    ShutDown,
+}
+
+pub(super) enum Step {
+    Op(OpKind),
+    /// A durable commit mark.
+    Mark(CommitMark),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    No,
+    Wanted,
+    Begun,
+}
+
+impl Task {
+    pub(super) fn new(kind: TaskKind, steps: impl IntoIterator<Item = Step>) -> Task {
+        Task { kind, steps: steps.into_iter().collect(), read: None }
+    }
+}
+
+impl Log {
+    /// What recovery found necessary; then a flush, because what was read back may sit only in the device's cache.
+    pub(super) fn opening_task(&self, repair: &Repair) -> Task {
+        let Some(last) = self.segments.last() else {
+            let (segment, zeroed) = (self.writer.segment, self.first_zeros(0));
+            let create = OpKind::CreateSegment { segment, zeroed };
+            return Task::new(TaskKind::Open { create: true, zeroed }, [Step::Op(create)]);
+        };
+        let delete = repair.delete.iter().map(|s| OpKind::DeleteSegment { segment: *s });
+        let zero = repair.zero_to.map(|to| OpKind::ZeroSegment { segment: last.id, from: last.length, to });
+        let flush = repair.flush.iter().map(|s| OpKind::FlushSegment { segment: *s });
+        let mut steps: VecDeque<_> = delete.chain(zero).chain(flush).map(Step::Op).collect();
+        steps.push_back(Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs)));
+        let extension = self.extension();
+        steps.extend(
+            extension.map(|(from, to)| Step::Op(OpKind::ExtendSegment { segment: last.id, from, to })),
+        );
+        let zeroed = extension.map_or(self.writer.zeroed, |(_, to)| to);
+        Task::new(TaskKind::Open { create: false, zeroed }, steps)
+    }
+
+    /// Zeros that a new segment starts with, where its first batch has this size.
+    fn first_zeros(&self, batch_bytes: u64) -> u64 {
+        let wanted = self.config.zero_ahead_bytes.min(self.config.segment_bytes_max);
+        block_ceil(wanted.max(batch_bytes).max(BLOCK_BYTES as u64))
+    }
+
+    /// Go on with the task; where there is none start the next one, or write.
+    pub(super) fn advance(&mut self) {
+        loop {
+            if self.failed || self.flights.any(|p| p == Purpose::Task) {
+                return;
+            }
+            let Some(task) = self.task.as_mut() else {
+                match self.start_task() {
+                    true => continue,
+                    false => return self.write_on(),
+                }
+            };
+            // A durable mark is a step too.
+            if self.flights.any(|p| p == Purpose::Mark) {
+                return;
+            }
+            match task.steps.pop_front() {
+                Some(step) => return self.submit_step(step),
+                None => self.finish_task(),
+            }
+        }
+    }
+
+    fn write_on(&mut self) {
+        if self.truncations.is_empty() && self.shutdown != Shutdown::Begun {
+            self.maybe_extend();
+            self.maybe_submit_group();
+        }
+    }
+
+    fn submit_step(&mut self, step: Step) {
+        match step {
+            Step::Op(kind) => _ = self.submit(kind, Purpose::Task),
+            Step::Mark(mark) => self.submit_mark(mark, true),
+        }
+    }
+
+    pub(super) fn complete_step(&mut self, done: Done) {
+        let task = self.task.as_mut().expect("the task whose step completes is under way");
+        if let Done::Read(bytes) = done {
+            task.read = Some(bytes);
+        }
+    }
+
+    /// True where something was started or settled.
+    fn start_task(&mut self) -> bool {
+        if !self.truncations.is_empty() {
+            return self.start_truncation();
+        }
+        if self.must_roll() {
+            return self.start_roll();
+        }
+        let done = self.shutdown == Shutdown::Wanted && self.writer.submitted_end == self.log_end;
+        let settled = self.quorum_state.is_none()
+            && !self.checkpoint_stale
+            && !self.flights.any(|p| p != Purpose::Read);
+        done && settled && self.start_shutdown()
+    }
+
+    /// No operation is under way that a task could get in the way of.
+    pub(super) fn is_quiet(&self) -> bool {
+        let disturbs = |p| matches!(p, Purpose::Group { .. } | Purpose::Mark | Purpose::Extend { .. });
+        !self.flights.any(disturbs)
+    }
+
+    fn start_roll(&mut self) -> bool {
+        let Some(first) = self.tail.iter_from(self.writer.submitted_end).next() else { return false };
+        if !self.is_quiet() {
+            return false;
+        }
+        let to = SegmentId(first.base_offset());
+        let zeroed = self.first_zeros(first.size_bytes() as u64);
+        let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
+        let create = OpKind::CreateSegment { segment: to, zeroed };
+        self.task = Some(Task::new(TaskKind::Roll { to, zeroed }, [Step::Op(cut), Step::Op(create)]));
+        true
+    }
+
+    fn start_shutdown(&mut self) -> bool {
+        let mark = (self.mark.durable_end() != self.flushed).then(|| Step::Mark(self.flushed_mark()));
+        let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
+        self.task = Some(Task::new(TaskKind::ShutDown, mark.into_iter().chain([Step::Op(cut)])));
+        self.shutdown = Shutdown::Begun;
+        true
+    }
+
+    fn finish_task(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        match task.kind {
+            TaskKind::Open { create, zeroed } => self.finish_opening(create, zeroed),
+            TaskKind::Roll { to, zeroed } => self.begin_segment(to, zeroed),
+            TaskKind::Truncate { to, cut: None } => self.locate_cut(to, task.read),
+            TaskKind::Truncate { to, cut: Some(cut) } => self.finish_truncation(to, cut),
+            TaskKind::ShutDown => self.events.push_back(LogEvent::ShutDown),
+        }
+    }
+
+    fn finish_opening(&mut self, create: bool, zeroed: u64) {
+        if create {
+            self.begin_segment(self.writer.segment, zeroed);
+        }
+        self.writer.zeroed = zeroed;
+        self.ready = true;
+        // What was appended meanwhile is not flushed.
+        self.flushed = self.writer.submitted_end;
+        self.events.push_back(LogEvent::Ready);
+    }
+
+    fn begin_segment(&mut self, id: SegmentId, zeroed: u64) {
+        self.segments.0.push(Segment::new(id));
+        (self.writer.segment, self.writer.position, self.writer.zeroed) = (id, 0, zeroed);
+    }
+}

@@ -1,0 +1,9 @@
+//! The log against a simulated disk: random cycles with crashes, every torn and every rotten byte of a small log,
+//! scripts, and single behaviours.
+
+mod behaviours;
+mod cycles;
+mod disk;
+mod harness;
+mod positions;
+mod scripts;

@@ -1,0 +1,268 @@
+//! The writer: turns queued batches into groups of durable writes, and grows the segment ahead of itself.
+//!
+//! Called by `Log::end_turn`. A group is a run of bytes at consecutive positions of one segment: whole batches while they
+//! fit, a part of one only where a single batch is larger than a group may be. Its chunks, one buffer each, are written
+//! in parallel; the flushed offset moves when all of them, and all groups before, are durable.
+//!
+//! It never writes outside of the zeroed part of a file, and never while a task runs.
+
+use super::commit_mark::{self, COMMIT_MARK_INTERVAL_BYTES, CommitMark};
+use super::epoch_checkpoint::epoch_before;
+use super::flights::Purpose;
+use super::recovery::Repair;
+use super::segment::Place;
+use super::tasks::Shutdown;
+use super::{
+    BLOCK_BYTES, ChunkFiller, FileId, Log, LogEvent, OpKind, SegmentId, WriteBuffer, block_ceil, block_floor,
+};
+use crate::record::{BATCH_PREFIX_BYTES, StampedBatch};
+use crate::types::*;
+
+/// Groups in flight at once. More need a rule for the head block that two of them share.
+const GROUPS_MAX: usize = 1;
+
+/// Where the next byte goes.
+pub(super) struct Cursor {
+    pub segment: SegmentId,
+    /// Behind the last byte handed to the device, of a whole batch or of a part of one.
+    pub position: u64,
+    /// The file is allocated and zeroed up to here. No multiple of 4 KiB in a file that was cut.
+    pub zeroed: u64,
+    /// Copy of the block that `position` lies in, valid below it: the next group begins with it.
+    pub tail_block: Box<[u8; BLOCK_BYTES]>,
+    /// Offset of the next batch to hand to the device.
+    pub submitted_end: Offset,
+    /// Bytes of that batch already handed over.
+    pub partial: usize,
+}
+
+/// A run of chunks in flight.
+pub(super) struct Group {
+    pub number: u64,
+    pub chunks_left: usize,
+    /// Flushed once this and all groups before are complete. A truncation lowers it.
+    pub end: Offset,
+    pub end_place: Place,
+    pub bytes: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(at: Place, log_end: Offset, repair: &Repair) -> Cursor {
+        Cursor {
+            segment: at.segment,
+            position: at.position,
+            zeroed: repair.last_file_bytes,
+            tail_block: repair.tail_block.clone(),
+            submitted_end: log_end,
+            partial: 0,
+        }
+    }
+
+    /// Bytes of the last block that the next group writes again.
+    fn head(&self) -> usize {
+        (self.position - block_floor(self.position)) as usize
+    }
+}
+
+impl Log {
+    /// The next batch does not fit the segment: it begins a new one.
+    pub(super) fn must_roll(&self) -> bool {
+        let first = self.tail.iter_from(self.writer.submitted_end).next();
+        self.writer.partial == 0 && first.is_some_and(|batch| !self.fits_segment(self.writer.position, batch))
+    }
+
+    fn fits_segment(&self, position: u64, batch: &StampedBatch) -> bool {
+        // Kafka's index files hold offsets relative to the segment's base as i32.
+        let relative = batch.last_offset().0 - self.writer.segment.0.0;
+        let grown = position + batch.size_bytes() as u64;
+        position == 0 || (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
+    }
+
+    /// All that is queued, as far as buffers and zeroed space reach, becomes a group.
+    pub(super) fn maybe_submit_group(&mut self) {
+        if self.groups.len() >= GROUPS_MAX || self.must_roll() {
+            return;
+        }
+        let from = self.writer.submitted_end;
+        let (batches, part_bytes) = self.plan_group();
+        if batches == 0 && part_bytes == 0 {
+            return;
+        }
+        let start = block_floor(self.writer.position);
+        let mut filler = ChunkFiller::new();
+        filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
+        let mut bytes = 0;
+        for batch in self.tail.iter_from(from).take(batches) {
+            bytes += push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, usize::MAX);
+            self.queued_bytes -= batch.size_bytes() as u64;
+            self.writer.partial = 0;
+            self.writer.submitted_end = batch.next_offset();
+            let segment = self.segments.0.last_mut().expect("a ready log has a segment");
+            segment.push(batch.header());
+        }
+        if part_bytes > 0
+            && let Some(batch) = self.tail.iter_from(self.writer.submitted_end).next()
+        {
+            bytes += push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, part_bytes);
+            self.writer.partial += part_bytes;
+        }
+        self.writer.position += bytes as u64;
+        let chunks = filler.finish(&mut self.writer.tail_block);
+        self.submit_chunks(start, chunks, bytes as u64);
+    }
+
+    /// How many whole batches the next group takes; where not one fits, how many bytes of the first.
+    fn plan_group(&self) -> (usize, usize) {
+        let writer = &self.writer;
+        let zeroed = block_floor(writer.zeroed).saturating_sub(block_floor(writer.position));
+        let buffers = self.config.group_bytes_max.max(BLOCK_BYTES).min(self.pool.free_bytes()) as u64;
+        let space = block_floor(buffers).saturating_sub(writer.head() as u64);
+        let room = space.min(zeroed.saturating_sub(writer.head() as u64));
+        let (mut count, mut bytes) = (0, 0);
+        for batch in self.tail.iter_from(writer.submitted_end) {
+            let skip = if count == 0 { writer.partial } else { 0 };
+            let left = (batch.size_bytes() - skip) as u64;
+            let begun = skip > 0;
+            if bytes + left > room || !(begun || self.fits_segment(writer.position + bytes, batch)) {
+                // Larger than all buffers together, and the zeros are there: it goes in parts.
+                let in_parts =
+                    count == 0 && left > space && left <= zeroed.saturating_sub(writer.head() as u64);
+                return (count, if in_parts { space as usize } else { 0 });
+            }
+            (count, bytes) = (count + 1, bytes + left);
+        }
+        (count, 0)
+    }
+
+    fn submit_chunks(&mut self, start: u64, chunks: Vec<(WriteBuffer, usize)>, bytes: u64) {
+        let number = self.groups.back().map_or(0, |g| g.number + 1);
+        let segment = self.writer.segment;
+        let length = self.segments.last().map_or(0, |s| s.length);
+        self.groups.push_back(Group {
+            number,
+            chunks_left: chunks.len(),
+            end: self.writer.submitted_end,
+            end_place: Place { segment, position: length },
+            bytes,
+        });
+        let mut position = start;
+        for (buffer, length) in chunks {
+            let file = FileId::Segment(segment);
+            assert!(position + length as u64 <= self.writer.zeroed, "a group stays within the zeroed space");
+            let write = OpKind::Write { file, position, buffer, length, durable: true };
+            self.submit(write, Purpose::Group { number });
+            position += length as u64;
+        }
+    }
+
+    pub(super) fn complete_chunk(&mut self, number: u64) {
+        let group =
+            self.groups.iter_mut().find(|g| g.number == number).expect("a chunk's group is in flight");
+        group.chunks_left -= 1;
+        let flushed_before = self.flushed;
+        let complete = self.groups.iter().take_while(|g| g.chunks_left == 0).count();
+        for group in self.groups.drain(..complete) {
+            self.flushed_since_mark_bytes += group.bytes;
+            if group.end > self.flushed {
+                (self.flushed, self.flushed_place) = (group.end, group.end_place);
+            }
+        }
+        if self.flushed > flushed_before {
+            self.tail.evict(FlushedOffset(self.flushed));
+            self.events.push_back(LogEvent::Flushed(FlushedOffset(self.flushed)));
+        }
+    }
+
+    /// Grow the file when less than half a step of zeros is left, or the next batch needs more.
+    pub(super) fn maybe_extend(&mut self) {
+        if self.must_roll() || self.flights.any(|p| matches!(p, Purpose::Extend { .. })) {
+            return;
+        }
+        if let Some((from, to)) = self.extension() {
+            let segment = self.writer.segment;
+            self.submit(OpKind::ExtendSegment { segment, from, to }, Purpose::Extend { to });
+        }
+    }
+
+    /// The zeros wanted now: from the end of the file to here.
+    pub(super) fn extension(&self) -> Option<(u64, u64)> {
+        let (position, from) = (self.writer.position, self.writer.zeroed);
+        let next = self.tail.iter_from(self.writer.submitted_end).next();
+        let needed = position + next.map_or(0, |b| (b.size_bytes() - self.writer.partial) as u64);
+        let step = self.config.zero_ahead_bytes;
+        let enough = from.saturating_sub(position) >= step / 2 && block_ceil(needed) <= block_floor(from);
+        // Only a batch that alone is larger than a segment may be makes a segment larger.
+        let largest = block_ceil(needed.max(self.config.segment_bytes_max));
+        let to = block_ceil(needed.max(from + step)).min(largest);
+        (!enough && to > from).then_some((from, to))
+    }
+
+    /// Write the commit mark beside the group just formed, or when nothing has happened for a while.
+    pub(super) fn maybe_mark(&mut self) {
+        let idle = self.groups.is_empty() && self.writer.submitted_end == self.log_end;
+        self.idle_since_ns = idle.then(|| self.idle_since_ns.unwrap_or(self.now_ns));
+        if !self.ready || self.task.is_some() || !self.truncations.is_empty() {
+            return;
+        }
+        if self.flights.any(|p| p == Purpose::Mark) {
+            return;
+        }
+        let interval_ns = self.config.commit_mark_idle_ms * NS_PER_MS;
+        let due = self.now_ns >= self.mark.last_submitted_ns + interval_ns
+            || self.flushed_since_mark_bytes >= COMMIT_MARK_INTERVAL_BYTES;
+        if !idle && due && self.flushed > self.mark.written_end() {
+            self.submit_mark(self.flushed_mark(), false);
+        } else if self.deadline().is_some_and(|deadline| self.now_ns >= deadline) {
+            self.submit_mark(self.flushed_mark(), true);
+        }
+    }
+
+    pub(super) fn wants_idle_mark(&self) -> bool {
+        let busy = self.task.is_some()
+            || !self.truncations.is_empty()
+            || self.shutdown != Shutdown::No
+            || self.failed;
+        let under_way = self.flights.any(|p| p == Purpose::Mark);
+        self.ready && !busy && !under_way && self.mark.durable_end() != self.flushed
+    }
+
+    /// The mark for what is flushed now.
+    pub(super) fn flushed_mark(&self) -> CommitMark {
+        self.mark_at(self.flushed, self.flushed_place, &self.epochs)
+    }
+
+    /// The mark for this end of a log with these epochs; `submit_mark` numbers it.
+    pub(super) fn mark_at(&self, end: Offset, place: Place, epochs: &[EpochStart]) -> CommitMark {
+        let (epoch, epochs_crc) = (epoch_before(epochs, end), commit_mark::epochs_crc(epochs, end));
+        CommitMark { sequence: 0, end, epoch, place, log_start: self.log_start(), epochs_crc }
+    }
+
+    pub(super) fn submit_mark(&mut self, mark: CommitMark, durable: bool) {
+        assert!(durable || mark.end <= self.flushed, "a commit mark is a lower bound of what is flushed");
+        let (sequence, position) = self.mark.submit(mark.end, durable, self.now_ns);
+        self.flushed_since_mark_bytes = 0;
+        let mut buffer =
+            self.pool.take_mark_block().expect("the mark's block is back when no mark is under way");
+        let bytes = CommitMark { sequence, ..mark }.encode();
+        buffer.as_mut_slice()[..bytes.len()].copy_from_slice(&bytes);
+        let write =
+            OpKind::Write { file: FileId::CommitMark, position, buffer, length: BLOCK_BYTES, durable };
+        self.submit(write, Purpose::Mark);
+    }
+}
+
+/// Copy up to `limit` bytes of the batch, from its byte `skip` on. Gives how many.
+fn push_bytes(
+    filler: &mut ChunkFiller,
+    pool: &mut super::BufferPool,
+    batch: &StampedBatch,
+    skip: usize,
+    limit: usize,
+) -> usize {
+    let end = batch.size_bytes().min(skip.saturating_add(limit));
+    let prefix_end = end.min(BATCH_PREFIX_BYTES);
+    filler.push(pool, &batch.prefix()[skip.min(prefix_end)..prefix_end]);
+    let rest_start = skip.saturating_sub(BATCH_PREFIX_BYTES);
+    filler.push(pool, &batch.rest()[rest_start..end.saturating_sub(BATCH_PREFIX_BYTES).max(rest_start)]);
+    end - skip
+}
