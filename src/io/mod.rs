@@ -1,1 +1,17 @@
-//! The kernel side: sockets, the raw ring, clocks. (contract)
+//! The kernel's side: files through a raw ring, sockets, clocks. It moves bytes and decides nothing.
+//!
+//! Only this module and `server` name glommio or io-uring. `server` calls it; it never looks inside a request, a
+//! batch or the replica's state.
+
+pub mod clock;
+pub mod connection;
+pub mod directory;
+pub mod disk_error;
+pub mod doorbell;
+pub mod durable;
+pub mod file_thread;
+pub mod kernel;
+pub mod listener;
+pub mod log_device;
+pub mod peer;
+pub mod rate_limit;

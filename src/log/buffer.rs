@@ -93,7 +93,7 @@ impl BufferPool {
         self.free.len() * self.bytes_each
     }
 
-    pub(super) fn take(&mut self) -> Option<WriteBuffer> {
+    pub fn take(&mut self) -> Option<WriteBuffer> {
         self.free.pop()
     }
 

@@ -1,0 +1,393 @@
+//! The data directory: whose it is, that only one process uses it, and what recovery reads from it.
+//!
+//! `server` opens it before anything else touches the disk. It never changes a segment; that is the log's business.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::disk_error::disk_error;
+use super::durable::sync_directory;
+use super::file_thread::{
+    COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
+};
+use crate::log::{DiskError, LogSource, SegmentId, SmallFile};
+use crate::types::{NodeId, Uuid};
+
+const META_FILE: &str = "meta.properties";
+const PARTITION_FILE: &str = "partition.metadata";
+const LOCK_FILE: &str = ".lock";
+/// Files of this kind are some hundred bytes; a larger one is not ours.
+const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+/// A killed predecessor can have had writes under way in the last two segments: the one before a roll, and after it.
+const SEGMENTS_DRAINED: usize = 2;
+
+/// What the configuration says about the owner of the directory.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub cluster_id: String,
+    pub node_id: NodeId,
+    /// From the command line; without it meta.properties decides, and without that a new one is drawn.
+    pub directory_id: Option<Uuid>,
+    pub topic_name: String,
+    pub topic_id: Uuid,
+}
+
+/// Locked for this process until it is dropped.
+#[derive(Debug)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// `<path>/<topic>-0`
+    pub partition: PathBuf,
+    pub directory_id: Uuid,
+    _lock: File,
+}
+
+impl Directory {
+    /// Create what is missing, lock it, and check that it is this node's. `Err`: one line that names key, value, file
+    /// and remedy.
+    pub fn open(path: &Path, owner: &Owner) -> Result<Directory, String> {
+        fs::create_dir_all(path).map_err(|e| not_usable(path, "cannot be created", &e))?;
+        let lock = lock(path)?;
+        let directory_id = check_meta(path, owner)?;
+        let partition = path.join(format!("{}-0", owner.topic_name));
+        fs::create_dir_all(&partition).map_err(|e| not_usable(&partition, "cannot be created", &e))?;
+        check_partition(&partition, owner)?;
+        sync_directory(path).map_err(|e| not_usable(path, "cannot be flushed", &e))?;
+        Ok(Directory { path: path.to_path_buf(), partition, directory_id, _lock: lock })
+    }
+}
+
+fn not_usable(path: &Path, what: &str, error: &io::Error) -> String {
+    format!(
+        "log.dirs={}: it {what} ({error}). Give the node a directory that its user may write.",
+        path.display()
+    )
+}
+
+/// An open-file lock: it also meets the lock that Kafka's own processes take on this file, and it ends with the
+/// process however that dies. The pid in it is for people.
+fn lock(path: &Path) -> Result<File, String> {
+    let lock_path = path.join(LOCK_FILE);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(|e| not_usable(path, "is not writable", &e))?;
+    match lock_exclusively(&file) {
+        Ok(()) => {}
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            return Err(format!(
+                "log.dirs={}: {} uses it. Stop that process, or give this node a directory of its own.",
+                path.display(),
+                holder(&mut file)
+            ));
+        }
+        Err(e) => return Err(not_usable(path, "cannot be locked", &e)),
+    }
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
+        .map_err(|e| not_usable(path, "is not writable", &e))?;
+    Ok(file)
+}
+
+fn lock_exclusively(file: &File) -> io::Result<()> {
+    // SAFETY: all zeros is a valid flock, for the whole file; l_pid must be 0 for open-file locks.
+    let mut whole_file: libc::flock = unsafe { std::mem::zeroed() };
+    whole_file.l_type = libc::F_WRLCK as i16;
+    whole_file.l_whence = libc::SEEK_SET as i16;
+    // SAFETY: a valid struct to read.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &whole_file) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.take(32).read_to_string(&mut text);
+    match text.trim().parse::<u32>() {
+        Ok(pid) => format!("process {pid}"),
+        // Java's lock file is empty.
+        Err(_) => "another process".into(),
+    }
+}
+
+/// Compare meta.properties with the owner, or write it. Returns the directory id.
+fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
+    let meta_path = path.join(META_FILE);
+    let text = read_small(&meta_path).map_err(|e| not_usable(&meta_path, "cannot be read", &e))?;
+    let Some(text) = text else {
+        let id = match owner.directory_id {
+            Some(id) => id,
+            None => random_uuid().map_err(|e| format!("No random bytes for a directory id: {e}."))?,
+        };
+        write_meta(path, owner, id, &BTreeMap::new())?;
+        return Ok(id);
+    };
+    let text = String::from_utf8_lossy(&text);
+    let mut properties = parse_properties(&text);
+    let meta = Meta { path: &meta_path, properties: &properties };
+    meta.check_version()?;
+    meta.check("cluster.id", "kraft.cluster.id", &owner.cluster_id, "another cluster's")?;
+    // Version 0 names the node by its old key.
+    let node_key = if properties.contains_key("node.id") { "node.id" } else { "broker.id" };
+    meta.check(node_key, "node.id", &owner.node_id.to_string(), "another node's")?;
+    if let Some(id) = meta.directory_id()? {
+        if let Some(wanted) = owner.directory_id.filter(|wanted| *wanted != id) {
+            return Err(format!(
+                "--replica-directory-id={wanted}: {} says directory.id={id}. Leave the flag out, or give the node \
+                 the directory with that id.",
+                meta_path.display()
+            ));
+        }
+        return Ok(id);
+    }
+    let id = match owner.directory_id {
+        Some(id) => id,
+        None => random_uuid().map_err(|e| format!("No random bytes for a directory id: {e}."))?,
+    };
+    properties.remove("broker.id");
+    write_meta(path, owner, id, &properties)?;
+    Ok(id)
+}
+
+struct Meta<'a> {
+    path: &'a Path,
+    properties: &'a BTreeMap<String, String>,
+}
+
+impl Meta<'_> {
+    fn check_version(&self) -> Result<(), String> {
+        match self.properties.get("version").map(String::as_str) {
+            Some("0" | "1") => Ok(()),
+            other => Err(format!(
+                "{}: version={} is not one that this server knows (0, 1). It was written by something newer, or is \
+                 damaged: restore it, or start with an empty directory.",
+                self.path.display(),
+                other.unwrap_or("(absent)")
+            )),
+        }
+    }
+
+    fn check(&self, key: &str, config_key: &str, wanted: &str, whose: &str) -> Result<(), String> {
+        match self.properties.get(key) {
+            Some(found) if found == wanted => Ok(()),
+            // A cluster id is optional in version 0.
+            None if key == "cluster.id" => Ok(()),
+            found => Err(format!(
+                "{config_key}={wanted}: {} says {key}={}, so this directory is {whose}. Correct {config_key}, or \
+                 give this node a log.dirs of its own.",
+                self.path.display(),
+                found.map_or("(absent)", String::as_str)
+            )),
+        }
+    }
+
+    fn directory_id(&self) -> Result<Option<Uuid>, String> {
+        let Some(text) = self.properties.get("directory.id") else { return Ok(None) };
+        match Uuid::parse(text).filter(|id| !id.is_zero()) {
+            Some(id) => Ok(Some(id)),
+            None => Err(format!(
+                "{}: directory.id={text} is no directory id (22 characters of base64). Restore the file, or start \
+                 with an empty directory.",
+                self.path.display()
+            )),
+        }
+    }
+}
+
+fn write_meta(path: &Path, owner: &Owner, id: Uuid, others: &BTreeMap<String, String>) -> Result<(), String> {
+    let mut properties = others.clone();
+    properties.insert("version".into(), "1".into());
+    properties.insert("cluster.id".into(), owner.cluster_id.clone());
+    properties.insert("node.id".into(), owner.node_id.to_string());
+    properties.insert("directory.id".into(), id.to_string());
+    let text: String = properties.iter().map(|(key, value)| format!("{key}={}\n", escape(value))).collect();
+    replace_file(path, META_FILE, text.as_bytes()).map_err(|e| not_usable(path, "is not writable", &e))
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('=', "\\=").replace(':', "\\:")
+}
+
+/// Java's properties, as far as meta files use them: comments, `key=value`, a backslash before a special character.
+fn parse_properties(text: &str) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with(['#', '!']) {
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let mut characters = value.trim().chars();
+        let mut unescaped = String::new();
+        while let Some(c) = characters.next() {
+            unescaped.extend(if c == '\\' { characters.next() } else { Some(c) });
+        }
+        properties.insert(key.trim().to_string(), unescaped);
+    }
+    properties
+}
+
+/// Kafka's `partition.metadata`: the topic id that the files belong to.
+fn check_partition(partition: &Path, owner: &Owner) -> Result<(), String> {
+    let path = partition.join(PARTITION_FILE);
+    let text = read_small(&path).map_err(|e| not_usable(&path, "cannot be read", &e))?;
+    let Some(text) = text else {
+        let text = format!("version: 0\ntopic_id: {}", owner.topic_id);
+        return replace_file(partition, PARTITION_FILE, text.as_bytes())
+            .map_err(|e| not_usable(partition, "is not writable", &e));
+    };
+    let text = String::from_utf8_lossy(&text);
+    let found = text.lines().find_map(|line| line.strip_prefix("topic_id:")).map(str::trim).unwrap_or("");
+    if Uuid::parse(found) != Some(owner.topic_id) {
+        return Err(format!(
+            "kraft.topic.id={}: {} says topic_id: {found}. Correct kraft.topic.id, or give this node a log.dirs of \
+             its own.",
+            owner.topic_id,
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// `None` where there is no such file.
+fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut contents = Vec::new();
+    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut contents)?;
+    Ok(Some(contents))
+}
+
+/// A random id of version 4, as Java draws them. Never one that starts with a dash: tools take that for a flag.
+pub fn random_uuid() -> io::Result<Uuid> {
+    loop {
+        let bits = (random_u64()? as u128) << 64 | random_u64()? as u128;
+        let id = Uuid(bits & !(0xf000 << 64) & !(0xc << 60) | 0x4000 << 64 | 0x8 << 60);
+        if !id.to_string().starts_with('-') {
+            return Ok(id);
+        }
+    }
+}
+
+/// From the kernel: seeds and ids.
+pub fn random_u64() -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What recovery reads. Buffered on purpose: it reads once, forwards, and the kernel's read-ahead helps.
+pub struct DirectorySource {
+    partition: PathBuf,
+    open: Option<(SegmentId, File)>,
+}
+
+impl DirectorySource {
+    /// Waits first for the direct writes of a killed predecessor: the kernel may still carry them out after the
+    /// process is gone, and what is read before them would not be what the disk holds.
+    pub fn open(partition: &Path) -> Result<DirectorySource, DiskError> {
+        let mut source = DirectorySource { partition: partition.to_path_buf(), open: None };
+        let segments = source.segments()?;
+        let last = segments.iter().rev().take(SEGMENTS_DRAINED).map(|(id, _)| segment_file_name(*id));
+        for name in last.chain([COMMIT_MARK_FILE.to_string()]) {
+            let path = source.partition.join(&name);
+            drain(&path).map_err(|e| disk_error(format!("wait for writes under way to {name}"), &e))?;
+        }
+        Ok(source)
+    }
+
+    fn file(&mut self, segment: SegmentId) -> io::Result<&File> {
+        let is_open = matches!(&self.open, Some((open, _)) if *open == segment);
+        if !is_open {
+            let file = File::open(self.partition.join(segment_file_name(segment)))?;
+            self.forget_pages();
+            self.open = Some((segment, file));
+        }
+        match &self.open {
+            Some((_, file)) => Ok(file),
+            None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    }
+
+    /// Pages left in the cache would have to be thrown out by every direct write that follows.
+    fn forget_pages(&self) {
+        if let Some((_, file)) = &self.open {
+            // SAFETY: no pointers; advice only.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        }
+    }
+}
+
+impl Drop for DirectorySource {
+    fn drop(&mut self) {
+        self.forget_pages();
+    }
+}
+
+/// Setting a file's size, even to what it is, waits for direct I/O on it (ext4, xfs); the flush takes in the rest.
+fn drain(path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let length = file.metadata()?.len();
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+impl LogSource for DirectorySource {
+    fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
+        let list = || -> io::Result<Vec<(SegmentId, u64)>> {
+            let mut segments = Vec::new();
+            for entry in fs::read_dir(&self.partition)? {
+                let entry = entry?;
+                if let Some(segment) = entry.file_name().to_str().and_then(parse_segment_file_name) {
+                    segments.push((segment, entry.metadata()?.len()));
+                }
+            }
+            segments.sort();
+            Ok(segments)
+        };
+        list().map_err(|e| disk_error(format!("list {}", self.partition.display()), &e))
+    }
+
+    fn read(&mut self, segment: SegmentId, position: u64, length: usize) -> Result<Bytes, DiskError> {
+        let mut read = || -> io::Result<Bytes> {
+            let file = self.file(segment)?;
+            let left = file.metadata()?.len().saturating_sub(position);
+            let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
+            file.read_exact_at(&mut bytes, position)?;
+            Ok(bytes.into())
+        };
+        let what = || format!("read {length} bytes at {position} of {}", segment_file_name(segment));
+        read().map_err(|e| disk_error(what(), &e))
+    }
+
+    fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
+        let name = small_file_name(file);
+        read_small(&self.partition.join(name)).map_err(|e| disk_error(format!("read {name}"), &e))
+    }
+
+    fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
+        read_small(&self.partition.join(COMMIT_MARK_FILE))
+            .map_err(|e| disk_error(format!("read {COMMIT_MARK_FILE}"), &e))
+    }
+}
+
+#[cfg(test)]
+#[path = "directory/tests.rs"]
+mod tests;

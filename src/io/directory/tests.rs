@@ -1,0 +1,153 @@
+use super::*;
+use crate::types::Offset;
+use std::process::{Command, Stdio};
+
+fn owner() -> Owner {
+    Owner {
+        cluster_id: "Z29sZGVuLWthZmthLTQzMA".into(),
+        node_id: NodeId(1),
+        directory_id: None,
+        topic_name: "__cluster_metadata".into(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+    }
+}
+
+fn meta(directory: &Path) -> String {
+    fs::read_to_string(directory.join(META_FILE)).unwrap()
+}
+
+#[test]
+fn a_new_directory_gets_kafkas_files_and_keeps_its_id() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("a/b");
+    let first = Directory::open(&path, &owner()).unwrap();
+    let id = first.directory_id;
+    assert!(!id.is_zero());
+    assert_eq!(
+        meta(&path),
+        format!("cluster.id=Z29sZGVuLWthZmthLTQzMA\ndirectory.id={id}\nnode.id=1\nversion=1\n")
+    );
+    assert_eq!(
+        fs::read_to_string(path.join("__cluster_metadata-0/partition.metadata")).unwrap(),
+        "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ"
+    );
+    drop(first);
+    assert_eq!(Directory::open(&path, &owner()).unwrap().directory_id, id);
+}
+
+#[test]
+fn kafkas_own_meta_properties_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "#\n#Thu Jan 01 00:00:00 UTC 1970\nnode.id=1\ndirectory.id=JneSgxhrS4KuxcGGRG2_sQ\nversion=1\n\
+                cluster.id=Z29sZGVuLWthZmthLTQzMA\n";
+    fs::write(directory.path().join(META_FILE), text).unwrap();
+    let opened = Directory::open(directory.path(), &owner()).unwrap();
+    assert_eq!(opened.directory_id.to_string(), "JneSgxhrS4KuxcGGRG2_sQ");
+    assert_eq!(meta(directory.path()), text);
+}
+
+#[test]
+fn another_owner_is_refused_with_key_value_and_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let id = Directory::open(directory.path(), &owner()).unwrap().directory_id;
+    let refused = |owner: Owner| Directory::open(directory.path(), &owner).unwrap_err();
+
+    let error = refused(Owner { cluster_id: "other".into(), ..owner() });
+    assert!(error.contains("kraft.cluster.id=other") && error.contains("meta.properties"), "{error}");
+    let error = refused(Owner { node_id: NodeId(2), ..owner() });
+    assert!(error.contains("node.id=2") && error.contains("says node.id=1"), "{error}");
+    let error = refused(Owner { directory_id: Some(Uuid(99)), ..owner() });
+    assert!(error.contains(&format!("says directory.id={id}")), "{error}");
+    let error = refused(Owner { topic_id: Uuid(7), ..owner() });
+    assert!(error.contains("kraft.topic.id=") && error.contains("partition.metadata"), "{error}");
+    // Nothing was changed by the refusals.
+    let same = Owner { directory_id: Some(id), ..owner() };
+    assert_eq!(Directory::open(directory.path(), &same).unwrap().directory_id, id);
+}
+
+#[test]
+fn damaged_meta_files_are_refused_and_old_ones_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |text: &str| fs::write(directory.path().join(META_FILE), text).unwrap();
+    for damaged in ["", "version=9\nnode.id=1", "version=1\nnode.id=1\ndirectory.id=short", "version=1"] {
+        write(damaged);
+        let error = Directory::open(directory.path(), &owner()).unwrap_err();
+        assert!(error.contains("meta.properties"), "{error}");
+    }
+    write("version=0\nbroker.id=1\nkept.key=a\\:b\n");
+    let id = Directory::open(directory.path(), &owner()).unwrap().directory_id;
+    let text = meta(directory.path());
+    assert!(text.contains("kept.key=a\\:b\n") && text.contains(&format!("directory.id={id}\n")), "{text}");
+    assert!(text.contains("version=1\n") && !text.contains("broker.id"), "{text}");
+}
+
+#[test]
+fn a_second_user_is_refused_by_pid() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = Directory::open(directory.path(), &owner()).unwrap();
+    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    assert!(error.contains(&format!("process {} uses it", std::process::id())), "{error}");
+    drop(held);
+    Directory::open(directory.path(), &owner()).unwrap();
+}
+
+/// The lock of Kafka is a record lock of another process, not an open-file lock.
+#[test]
+fn a_record_lock_of_another_process_is_met_and_ends_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('locked', flush=True); \
+                  sys.stdin.read()";
+    let child = Command::new("python3")
+        .args(["-c", script])
+        .arg(directory.path().join(LOCK_FILE))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else { return };
+    let mut line = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    assert!(error.contains("another process uses it"), "{error}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    Directory::open(directory.path(), &owner()).unwrap();
+}
+
+#[test]
+fn a_path_that_is_a_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Directory::open(file.path(), &owner()).unwrap_err();
+    assert!(error.starts_with("log.dirs="), "{error}");
+}
+
+#[test]
+fn recovery_sees_segments_in_order_and_reads_to_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
+    write("00000000000000000100.log", b"second");
+    write("00000000000000000000.log", b"first segment");
+    write("00000000000000000000.index", b"ignored");
+    write("quorum-state", b"{}");
+    let mut source = DirectorySource::open(directory.path()).unwrap();
+    let (first, second) = (SegmentId(Offset(0)), SegmentId(Offset(100)));
+    assert_eq!(source.segments().unwrap(), vec![(first, 13), (second, 6)]);
+    assert_eq!(source.read(first, 6, 7).unwrap(), "segment");
+    assert_eq!(source.read(second, 3, 100).unwrap(), "ond");
+    assert_eq!(source.read(second, 6, 1).unwrap(), "");
+    assert_eq!(source.read(second, 600, 1).unwrap(), "");
+    assert_eq!(source.small_file(SmallFile::QuorumState).unwrap(), Some(b"{}".to_vec()));
+    assert_eq!(source.small_file(SmallFile::LeaderEpochCheckpoint).unwrap(), None);
+    assert_eq!(source.commit_mark().unwrap(), None);
+    let error = source.read(SegmentId(Offset(5)), 0, 1).unwrap_err();
+    assert_eq!(error.errno, libc::ENOENT);
+}
+
+#[test]
+fn random_ids_are_of_version_4() {
+    for _ in 0..1_000 {
+        let id = random_uuid().unwrap();
+        assert_eq!(id.0 >> 76 & 0xf, 4);
+        assert_eq!(id.0 >> 62 & 3, 2);
+        assert!(!id.to_string().starts_with('-'));
+    }
+}

@@ -1,0 +1,280 @@
+//! How this file system makes a write durable: direct or buffered, decided once before the start by trying it.
+//!
+//! `server` probes and prints the answer; the log device and the file threads open their files with it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::disk_error::disk_error;
+use crate::log::{BLOCK_BYTES, DiskError};
+
+/// 128 KiB of probe file: all of it zeroed before the first timed write, as a segment is.
+pub const PROBE_WRITES: usize = 32;
+const PROBE_FILE: &str = "durable-write.probe";
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// Both modes keep one contract: a durable write has completed only when the device has it (RWF_DSYNC).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DurableWrite {
+    Direct,
+    /// The directory that has no O_DIRECT.
+    Buffered(PathBuf),
+    /// Memory, not a disk: fast, and gone with the power.
+    Tmpfs {
+        path: PathBuf,
+        direct: bool,
+    },
+}
+
+impl DurableWrite {
+    pub fn is_direct(&self) -> bool {
+        matches!(self, DurableWrite::Direct | DurableWrite::Tmpfs { direct: true, .. })
+    }
+
+    /// Open for reading and writing, and creating it if asked. Never with O_APPEND: writes name their positions.
+    pub fn open(&self, path: &Path, create: bool) -> io::Result<File> {
+        let flags = if self.is_direct() { libc::O_DIRECT } else { 0 };
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .custom_flags(flags)
+            .open(path)
+    }
+}
+
+impl fmt::Display for DurableWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DurableWrite::Direct => write!(f, "direct I/O, RWF_DSYNC"),
+            DurableWrite::Buffered(path) => {
+                write!(f, "buffered, RWF_DSYNC: {} has no O_DIRECT", path.display())
+            }
+            DurableWrite::Tmpfs { path, direct } => {
+                let how = if *direct { "direct I/O" } else { "buffered" };
+                write!(f, "{how}, RWF_DSYNC: {} is tmpfs, nothing survives a reboot", path.display())
+            }
+        }
+    }
+}
+
+/// What the probe found. Latencies are of single 4 KiB durable writes inside a zeroed file.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub mode: DurableWrite,
+    pub min: Duration,
+    pub p50: Duration,
+    pub p99: Duration,
+    pub max: Duration,
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = |d: Duration| d.as_micros();
+        write!(
+            f,
+            "{PROBE_WRITES} probe writes of 4 KiB: min {} p50 {} p99 {} max {} us",
+            us(self.min),
+            us(self.p50),
+            us(self.p99),
+            us(self.max)
+        )
+    }
+}
+
+/// Try direct writes in this directory, then buffered ones, and time the kind that works. Leaves no file behind.
+pub fn probe(directory: &Path) -> Result<Probe, DiskError> {
+    let path = directory.join(PROBE_FILE);
+    let result = probe_with(directory, &path);
+    let _ = std::fs::remove_file(&path);
+    result.map_err(|e| disk_error(format!("the probe write to {}", path.display()), &e))
+}
+
+fn probe_with(directory: &Path, path: &Path) -> io::Result<Probe> {
+    let tmpfs = is_tmpfs(directory)?;
+    let direct = if tmpfs {
+        DurableWrite::Tmpfs { path: directory.to_path_buf(), direct: true }
+    } else {
+        DurableWrite::Direct
+    };
+    match time_writes(&direct, path) {
+        // Some file systems refuse O_DIRECT when the file is opened, some only when it is written.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+            let buffered = if tmpfs {
+                DurableWrite::Tmpfs { path: directory.to_path_buf(), direct: false }
+            } else {
+                DurableWrite::Buffered(directory.to_path_buf())
+            };
+            time_writes(&buffered, path)
+        }
+        result => result,
+    }
+}
+
+fn time_writes(mode: &DurableWrite, path: &Path) -> io::Result<Probe> {
+    let file = mode.open(path, true)?;
+    let zeros = ZeroedBlocks::new(PROBE_WRITES * BLOCK_BYTES);
+    write_durable(&file, zeros.as_slice(), 0)?;
+    file.sync_all()?;
+    let mut times = Vec::with_capacity(PROBE_WRITES);
+    for i in 0..PROBE_WRITES {
+        let start = Instant::now();
+        write_durable(&file, &zeros.as_slice()[..BLOCK_BYTES], (i * BLOCK_BYTES) as u64)?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    let max = times[PROBE_WRITES - 1];
+    // Of 32 values the 99th percentile is the largest.
+    Ok(Probe { mode: mode.clone(), min: times[0], p50: times[PROBE_WRITES / 2], p99: max, max })
+}
+
+/// The whole slice at `position`, durable when it returns (RWF_DSYNC). Blocks: for file threads and starts only.
+pub fn write_durable(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    write_all_at(file, bytes, position, libc::RWF_DSYNC)
+}
+
+/// The whole slice at `position`; a following `sync_data` makes it durable.
+pub fn write_plain(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    write_all_at(file, bytes, position, 0)
+}
+
+fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64, flags: i32) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: one iovec over a live slice that the kernel only reads.
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &vector, 1, position as i64, flags) };
+        if n < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(error);
+        }
+        if n == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero));
+        }
+        bytes = &bytes[n as usize..];
+        position += n as u64;
+    }
+    Ok(())
+}
+
+/// Memory of whole blocks, aligned for direct I/O, zeroed.
+#[derive(Debug)]
+pub struct ZeroedBlocks {
+    memory: std::ptr::NonNull<u8>,
+    layout: std::alloc::Layout,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for ZeroedBlocks {}
+
+impl ZeroedBlocks {
+    /// `bytes` is rounded up to whole blocks, at least one.
+    pub fn new(bytes: usize) -> ZeroedBlocks {
+        let size = bytes.max(1).next_multiple_of(BLOCK_BYTES);
+        let layout = std::alloc::Layout::from_size_align(size, BLOCK_BYTES).expect("a size in memory");
+        // SAFETY: the layout has a size above zero.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+        match std::ptr::NonNull::new(memory) {
+            Some(memory) => ZeroedBlocks { memory, layout },
+            None => std::alloc::handle_alloc_error(layout),
+        }
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: allocated and initialised for the whole layout, owned by self.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.layout.size()) }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.layout.size()) }
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.memory.as_ptr()
+    }
+}
+
+impl AsRef<[u8]> for ZeroedBlocks {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Drop for ZeroedBlocks {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { std::alloc::dealloc(self.memory.as_ptr(), self.layout) }
+    }
+}
+
+fn is_tmpfs(directory: &Path) -> io::Result<bool> {
+    Ok(file_system(directory)?.f_type as i64 == TMPFS_MAGIC)
+}
+
+/// Bytes that this user may still write to the file system of `directory`.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let stat = file_system(directory)?;
+    Ok(stat.f_bavail as u64 * stat.f_bsize as u64)
+}
+
+fn file_system(directory: &Path) -> io::Result<libc::statfs> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated path and a zeroed struct for the call to fill; all zeros is a valid statfs.
+    unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        if libc::statfs(path.as_ptr(), &mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stat)
+    }
+}
+
+/// Make the names of a directory durable.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_measures_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let probe = probe(directory.path()).unwrap();
+        assert!(probe.min <= probe.p50 && probe.p50 <= probe.p99 && probe.p99 <= probe.max);
+        assert!(probe.max > Duration::ZERO);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn tmpfs_is_named_as_what_forgets() {
+        let Ok(directory) = tempfile::tempdir_in("/dev/shm") else { return };
+        let mode = probe(directory.path()).unwrap().mode;
+        assert!(matches!(mode, DurableWrite::Tmpfs { .. }), "{mode:?}");
+        assert!(mode.to_string().contains("nothing survives a reboot"));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_an_error_with_its_name() {
+        let error = probe(Path::new("/proc/self")).unwrap_err();
+        assert!(error.operation.contains("/proc/self"), "{error}");
+    }
+
+    #[test]
+    fn free_space_is_that_of_the_file_system() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(free_bytes(directory.path()).unwrap() > 0);
+        assert!(free_bytes(&directory.path().join("absent")).is_err());
+    }
+}

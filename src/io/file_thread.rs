@@ -1,0 +1,395 @@
+//! Slow file operations, off the cores: creating, zeroing, cutting and deleting segments, replacing small files.
+//!
+//! The log device hands them over and gets their completions back through a queue and its doorbell. Each thread works
+//! in the order of arrival. Small files have a thread of their own, so that a vote never waits behind the zeroing of
+//! a segment. Nothing here retries: a failure is reported once, with the system's words.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::disk_error::{disk_error, without_errno};
+use super::doorbell::Doorbell;
+use super::durable::{self, DurableWrite, ZeroedBlocks};
+use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
+use crate::types::Offset;
+
+/// Operations waiting for one thread. The log has a handful under way at most.
+pub const FILE_OPERATIONS_MAX: usize = 64;
+/// Zeros are written in pieces of this size.
+const ZERO_WRITE_BYTES: usize = 1 << 20;
+const DISK_FREE_INTERVAL: Duration = Duration::from_secs(1);
+const BLOCK: u64 = BLOCK_BYTES as u64;
+pub const COMMIT_MARK_FILE: &str = "commit-mark";
+/// Two slots, each in a block of its own: writing one cannot tear the other.
+pub const COMMIT_MARK_BYTES: u64 = 2 * BLOCK;
+
+/// Names of the log's files, and how they are opened.
+#[derive(Clone, Debug)]
+pub struct LogFiles {
+    /// `<log dir>/<topic>-0`
+    pub directory: PathBuf,
+    pub mode: DurableWrite,
+}
+
+pub fn segment_file_name(segment: SegmentId) -> String {
+    format!("{:020}.log", segment.0.0)
+}
+
+/// The segment that a file name stands for; `None` for any other file.
+pub fn parse_segment_file_name(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".log")?;
+    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().map(|offset| SegmentId(Offset(offset)))
+}
+
+pub fn small_file_name(file: SmallFile) -> &'static str {
+    match file {
+        SmallFile::QuorumState => "quorum-state",
+        SmallFile::LeaderEpochCheckpoint => "leader-epoch-checkpoint",
+    }
+}
+
+impl LogFiles {
+    pub fn segment(&self, segment: SegmentId) -> PathBuf {
+        self.directory.join(segment_file_name(segment))
+    }
+
+    pub fn path(&self, file: FileId) -> PathBuf {
+        match file {
+            FileId::Segment(segment) => self.segment(segment),
+            FileId::CommitMark => self.directory.join(COMMIT_MARK_FILE),
+        }
+    }
+
+    /// Make the commit mark's file, zeroed and durable, where there is none: the ring writes only inside files.
+    pub fn create_commit_mark(&self) -> Result<(), DiskError> {
+        let path = self.path(FileId::CommitMark);
+        let create = || -> io::Result<()> {
+            if std::fs::metadata(&path).is_ok_and(|m| m.len() >= COMMIT_MARK_BYTES) {
+                return Ok(());
+            }
+            let file = self.mode.open(&path, true)?;
+            let zeros = ZeroedBlocks::new(COMMIT_MARK_BYTES as usize);
+            durable::write_plain(&file, zeros.as_slice(), 0)?;
+            file.sync_all()?;
+            durable::sync_directory(&self.directory)
+        };
+        create().map_err(|e| disk_error(format!("create {}", path.display()), &e))
+    }
+}
+
+/// An operation of `OpKind` that needs a file thread. It can cross threads, because it lends no write buffer.
+#[derive(Debug)]
+pub enum FileOperation {
+    Create { segment: SegmentId, zeroed: u64 },
+    Extend { segment: SegmentId, from: u64, to: u64 },
+    Zero { segment: SegmentId, from: u64, to: u64 },
+    Cut { segment: SegmentId, length: u64 },
+    Delete { segment: SegmentId },
+    Flush { segment: SegmentId },
+    Replace { file: SmallFile, contents: Vec<u8> },
+}
+
+impl FileOperation {
+    /// `Err` gives back what belongs on the ring.
+    pub fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
+        Ok(match kind {
+            OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
+            OpKind::ExtendSegment { segment, from, to } => FileOperation::Extend { segment, from, to },
+            OpKind::ZeroSegment { segment, from, to } => FileOperation::Zero { segment, from, to },
+            OpKind::CutSegment { segment, length } => FileOperation::Cut { segment, length },
+            OpKind::DeleteSegment { segment } => FileOperation::Delete { segment },
+            OpKind::FlushSegment { segment } => FileOperation::Flush { segment },
+            OpKind::ReplaceFile { file, contents } => FileOperation::Replace { file, contents },
+            ring @ (OpKind::Write { .. } | OpKind::Read { .. }) => return Err(ring),
+        })
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            FileOperation::Create { segment, zeroed } => {
+                format!("create {} of {zeroed} zeroed bytes", segment_file_name(*segment))
+            }
+            FileOperation::Extend { segment, from, to } => {
+                format!("extend {} from {from} to {to}", segment_file_name(*segment))
+            }
+            FileOperation::Zero { segment, from, to } => {
+                format!("zero {} from {from} to {to}", segment_file_name(*segment))
+            }
+            FileOperation::Cut { segment, length } => {
+                format!("cut {} to {length} bytes", segment_file_name(*segment))
+            }
+            FileOperation::Delete { segment } => format!("delete {}", segment_file_name(*segment)),
+            FileOperation::Flush { segment } => format!("flush {}", segment_file_name(*segment)),
+            FileOperation::Replace { file, .. } => format!("replace {}", small_file_name(*file)),
+        }
+    }
+}
+
+/// What comes back from the threads.
+#[derive(Debug)]
+pub enum FileEvent {
+    Done {
+        id: OpId,
+        result: Result<(), DiskError>,
+    },
+    /// Room on the file system, about every second.
+    DiskFree(u64),
+}
+
+/// Both threads, as the log device holds them. They end when it is dropped, after what they were given.
+pub struct FileThreads {
+    segments: SyncSender<(OpId, FileOperation)>,
+    small_files: SyncSender<(OpId, FileOperation)>,
+    events: Receiver<FileEvent>,
+    doorbell: Doorbell,
+    files: LogFiles,
+}
+
+impl FileThreads {
+    /// Call it before the calling thread is pinned: a thread inherits the CPUs of the one that starts it.
+    pub fn start(files: LogFiles, doorbell: Doorbell) -> io::Result<FileThreads> {
+        let (event_sender, events) = mpsc::channel();
+        let start = |name: &str, disk_free: bool| -> io::Result<SyncSender<_>> {
+            let (sender, receiver) = mpsc::sync_channel(FILE_OPERATIONS_MAX);
+            let mut worker = Worker {
+                files: files.clone(),
+                events: event_sender.clone(),
+                doorbell: doorbell.clone(),
+                zeros: ZeroedBlocks::new(ZERO_WRITE_BYTES),
+            };
+            thread::Builder::new().name(name.into()).spawn(move || worker.run(receiver, disk_free))?;
+            Ok(sender)
+        };
+        let segments = start("segment-files", true)?;
+        let small_files = start("small-files", false)?;
+        Ok(FileThreads { segments, small_files, events, doorbell, files })
+    }
+
+    pub fn submit(&self, id: OpId, operation: FileOperation) -> Result<(), DiskError> {
+        let sender = match operation {
+            FileOperation::Replace { .. } => &self.small_files,
+            _ => &self.segments,
+        };
+        sender.try_send((id, operation)).map_err(|error| match error {
+            TrySendError::Full((_, operation)) => without_errno(
+                operation.describe(),
+                format!("more than {FILE_OPERATIONS_MAX} file operations are waiting: the device hangs"),
+            ),
+            TrySendError::Disconnected((_, operation)) => {
+                without_errno(operation.describe(), "the file thread has ended")
+            }
+        })
+    }
+
+    pub fn poll(&self) -> Option<FileEvent> {
+        self.events.try_recv().ok()
+    }
+
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    pub fn files(&self) -> &LogFiles {
+        &self.files
+    }
+}
+
+struct Worker {
+    files: LogFiles,
+    events: Sender<FileEvent>,
+    doorbell: Doorbell,
+    zeros: ZeroedBlocks,
+}
+
+impl Worker {
+    fn run(&mut self, operations: Receiver<(OpId, FileOperation)>, disk_free: bool) {
+        let mut disk_free_due = Instant::now();
+        loop {
+            if disk_free && Instant::now() >= disk_free_due {
+                self.report_disk_free();
+                disk_free_due = Instant::now() + DISK_FREE_INTERVAL;
+            }
+            let wait = disk_free_due.saturating_duration_since(Instant::now());
+            let next = match disk_free {
+                true => operations.recv_timeout(wait),
+                false => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok((id, operation)) => {
+                    let result = self.execute(&operation);
+                    self.report(FileEvent::Done { id, result });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn report_disk_free(&self) {
+        // Where statfs fails the writes fail too, and those say it better.
+        if let Ok(bytes) = durable::free_bytes(&self.files.directory) {
+            self.report(FileEvent::DiskFree(bytes));
+        }
+    }
+
+    fn report(&self, event: FileEvent) {
+        // The device is gone only when the process ends.
+        let _ = self.events.send(event);
+        self.doorbell.ring();
+    }
+
+    fn execute(&mut self, operation: &FileOperation) -> Result<(), DiskError> {
+        let result = match operation {
+            FileOperation::Create { segment, zeroed } => self.create(*segment, *zeroed),
+            FileOperation::Extend { segment, from, to } => self.extend(*segment, *from, *to),
+            FileOperation::Zero { segment, from, to } => self.zero(*segment, *from, *to),
+            FileOperation::Cut { segment, length } => self.cut(*segment, *length),
+            FileOperation::Delete { segment } => self.delete(*segment),
+            FileOperation::Flush { segment } => self.open(*segment).and_then(|f| f.sync_all()),
+            FileOperation::Replace { file, contents } => {
+                replace_file(&self.files.directory, small_file_name(*file), contents)
+            }
+        };
+        result.map_err(|e| disk_error(operation.describe(), &e))
+    }
+
+    fn open(&self, segment: SegmentId) -> io::Result<File> {
+        self.files.mode.open(&self.files.segment(segment), false)
+    }
+
+    fn create(&mut self, segment: SegmentId, zeroed: u64) -> io::Result<()> {
+        let path = self.files.segment(segment);
+        let file = self.files.mode.open(&path, true)?;
+        // A crash between creation and first use can have left one behind.
+        file.set_len(0)?;
+        let filled = reserve(&file, 0, zeroed)
+            .and_then(|()| self.write_zeros(&file, 0, zeroed))
+            .and_then(|()| file.sync_all());
+        if let Err(error) = filled {
+            // Room that a full disk needs more than this half-made segment.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        durable::sync_directory(&self.files.directory)
+    }
+
+    /// Blocks wholly behind `from` are written; the rest of the block that `from` cuts reads as zeros already,
+    /// because the kernel zeroes what lies behind the end of a file that grows.
+    fn extend(&mut self, segment: SegmentId, from: u64, to: u64) -> io::Result<()> {
+        let file = self.open(segment)?;
+        reserve(&file, from, to)?;
+        self.write_zeros(&file, from.next_multiple_of(BLOCK), to)?;
+        file.sync_all()
+    }
+
+    fn zero(&mut self, segment: SegmentId, from: u64, to: u64) -> io::Result<()> {
+        let file = self.open(segment)?;
+        let size = file.metadata()?.len();
+        self.write_zeros(&file, from, to)?;
+        if file.metadata()?.len() > size {
+            // The edge block of a file that was cut in its middle is written whole.
+            file.set_len(size)?;
+        }
+        file.sync_data()
+    }
+
+    /// Whole blocks straight from the zero buffer; the blocks at the edges are read, changed and written back. The
+    /// log lets nobody else touch them meanwhile.
+    fn write_zeros(&mut self, file: &File, from: u64, to: u64) -> io::Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let (first_whole, last_whole) = (from.next_multiple_of(BLOCK), to / BLOCK * BLOCK);
+        if first_whole > last_whole {
+            return zero_in_block(file, from, to);
+        }
+        if from < first_whole {
+            zero_in_block(file, from, first_whole)?;
+        }
+        let mut position = first_whole;
+        while position < last_whole {
+            let length = (last_whole - position).min(ZERO_WRITE_BYTES as u64) as usize;
+            durable::write_plain(file, &self.zeros.as_slice()[..length], position)?;
+            position += length as u64;
+        }
+        if last_whole < to {
+            zero_in_block(file, last_whole, to)?;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, segment: SegmentId, length: u64) -> io::Result<()> {
+        let file = self.open(segment)?;
+        file.set_len(length)?;
+        file.sync_all()
+    }
+
+    fn delete(&self, segment: SegmentId) -> io::Result<()> {
+        match std::fs::remove_file(self.files.segment(segment)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        durable::sync_directory(&self.files.directory)
+    }
+}
+
+/// Set the size to `to` and reserve its blocks in one piece, so that a full disk shows here and not in a write.
+fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    // SAFETY: no pointers.
+    let failed = unsafe { libc::fallocate(file.as_raw_fd(), 0, from as i64, (to - from) as i64) } != 0;
+    if failed {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EOPNOTSUPP) {
+            return Err(error);
+        }
+        file.set_len(to)?;
+    }
+    Ok(())
+}
+
+/// `from..to` lies in one block.
+fn zero_in_block(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let start = from / BLOCK * BLOCK;
+    let mut block = ZeroedBlocks::new(BLOCK_BYTES);
+    let mut read = 0;
+    // Short only at the end of the file; what lies behind it is zeros.
+    while read < BLOCK_BYTES {
+        match file.read_at(&mut block.as_mut_slice()[read..], start + read as u64) {
+            Ok(0) => break,
+            Ok(n) if n % BLOCK_BYTES != 0 => break,
+            Ok(n) => read += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    block.as_mut_slice()[(from - start) as usize..(to - start) as usize].fill(0);
+    durable::write_plain(file, block.as_slice(), start)
+}
+
+/// The old contents or the new ones are there after any crash, never a mixture: temporary file, flush, rename, flush
+/// of the directory.
+pub fn replace_file(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    io::Write::write_all(&mut file, contents)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&temporary, directory.join(name))?;
+    durable::sync_directory(directory)
+}
+
+#[cfg(test)]
+#[path = "file_thread/tests.rs"]
+mod tests;

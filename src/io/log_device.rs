@@ -1,0 +1,460 @@
+//! Executes the log's operations: writes and reads on a raw ring of its own, the slow rest on the file threads.
+//!
+//! Owned by the replica core, which submits once per turn and takes completions at the start of the next. glommio's
+//! files are not used: they flush through a worker that inherits the core's pinning, and take twice as long. The
+//! device keeps no order between operations and decides nothing; a failure goes back to the log, which stops the node.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::disk_error::{disk_error, without_errno};
+use super::durable::ZeroedBlocks;
+use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
+use crate::log::{BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, OpId, OpKind, WriteBuffer};
+
+/// Entries of the submission queue; more operations wait their turn in memory (the log bounds them).
+const RING_ENTRIES: u32 = 128;
+/// The kernel gives twice as many.
+const COMPLETION_ENTRIES: u32 = 2 * RING_ENTRIES;
+/// Open segments; the lowest is closed first, and opened again when it is read.
+const FILES_OPEN_MAX: usize = 64;
+/// An operation that the kernel sends back with EINTR or EAGAIN is not failed: it has not been tried yet.
+const RESUBMITS_MAX: u32 = 64;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// What the owner takes with `poll`.
+#[derive(Debug)]
+pub enum DeviceEvent {
+    Completion(Completion),
+    /// Bytes free on the log's file system, about every second.
+    DiskFree(u64),
+}
+
+pub struct LogDevice {
+    ring: IoUring,
+    threads: FileThreads,
+    /// Segments sort before the commit mark, so that it is never the lowest.
+    files: BTreeMap<FileId, Rc<File>>,
+    flights: Vec<Option<Flight>>,
+    free_flights: Vec<usize>,
+    /// Flights that did not fit into the submission queue.
+    unsent: VecDeque<usize>,
+    /// Completions that did not come from the ring.
+    completed: VecDeque<DeviceEvent>,
+    buffers_registered: bool,
+    eventfd_armed: bool,
+    writes_in_flight: usize,
+    /// In the submission queue or with the kernel.
+    sent: u32,
+}
+
+/// One read or write that the kernel has, or gets with the next submission.
+struct Flight {
+    id: OpId,
+    file_id: FileId,
+    /// Keeps the descriptor open for resubmissions, also when the segment is deleted meanwhile.
+    file: Rc<File>,
+    position: u64,
+    length: usize,
+    /// Bytes already done: short transfers go on from here.
+    done: usize,
+    resubmits: u32,
+    transfer: Transfer,
+}
+
+enum Transfer {
+    Write {
+        buffer: WriteBuffer,
+        durable: bool,
+    },
+    /// The aligned span around the bytes asked for, which start `skip` bytes into it.
+    Read {
+        blocks: ZeroedBlocks,
+        skip: usize,
+        wanted: usize,
+    },
+}
+
+impl LogDevice {
+    /// Call it on the thread that will own the device. `regions` are the log's write buffers by index.
+    pub fn new(threads: FileThreads, regions: &[(*const u8, usize)]) -> io::Result<LogDevice> {
+        let ring = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(RING_ENTRIES)?;
+        let mut device = LogDevice {
+            ring,
+            threads,
+            files: BTreeMap::new(),
+            flights: Vec::new(),
+            free_flights: Vec::new(),
+            unsent: VecDeque::new(),
+            completed: VecDeque::new(),
+            buffers_registered: false,
+            eventfd_armed: false,
+            writes_in_flight: 0,
+            sent: 0,
+        };
+        device.register_buffers(regions);
+        device.arm_doorbell()?;
+        Ok(device)
+    }
+
+    fn register_buffers(&mut self, regions: &[(*const u8, usize)]) {
+        if regions.is_empty() {
+            return;
+        }
+        let vectors: Vec<libc::iovec> = regions
+            .iter()
+            .map(|(start, length)| libc::iovec { iov_base: start.cast_mut().cast(), iov_len: *length })
+            .collect();
+        // SAFETY: the log's write buffers live as long as the process (see `WriteBuffer`).
+        match unsafe { self.ring.submitter().register_buffers(&vectors) } {
+            Ok(()) => self.buffers_registered = true,
+            Err(error) => tracing::warn!(
+                "The kernel does not register the write buffers ({error}): each write pins its pages anew, which \
+                 costs a few microseconds. Raising the memlock limit (ulimit -l) helps."
+            ),
+        }
+    }
+
+    /// Let flushes run on these CPUs, also where the calling thread is pinned to one: a worker that shares the core
+    /// of a busy executor waits for it.
+    pub fn set_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
+        self.ring.submitter().register_iowq_aff(cpus)
+    }
+
+    pub fn buffers_registered(&self) -> bool {
+        self.buffers_registered
+    }
+
+    /// Queue an operation; the kernel gets it with `submit`.
+    pub fn push(&mut self, op: DiskOp) {
+        let kind = match FileOperation::from_kind(op.kind) {
+            Ok(operation) => return self.push_file_operation(op.id, operation),
+            Err(ring_kind) => ring_kind,
+        };
+        match kind {
+            OpKind::Write { file, position, buffer, length, durable } => {
+                assert!(
+                    position.is_multiple_of(BLOCK)
+                        && length.is_multiple_of(BLOCK_BYTES)
+                        && 0 < length
+                        && length <= buffer.capacity(),
+                    "{:?} writes {length} bytes at {position}",
+                    op.id
+                );
+                self.push_transfer(op.id, file, position, length, Transfer::Write { buffer, durable });
+            }
+            OpKind::Read { segment, position, length } => {
+                self.push_read(op.id, FileId::Segment(segment), position, length)
+            }
+            _ => unreachable!("from_kind keeps only reads and writes"),
+        }
+    }
+
+    /// The whole aligned span through the same descriptor as the writes, so that both see the same bytes.
+    fn push_read(&mut self, id: OpId, file: FileId, position: u64, length: usize) {
+        if length == 0 {
+            return self.complete_now(id, Ok(Done::Read(Bytes::new())), None);
+        }
+        let start = position / BLOCK * BLOCK;
+        let skip = (position - start) as usize;
+        let span = (skip + length).next_multiple_of(BLOCK_BYTES);
+        let blocks = ZeroedBlocks::new(span);
+        self.push_transfer(id, file, start, span, Transfer::Read { blocks, skip, wanted: length });
+    }
+
+    fn push_transfer(&mut self, id: OpId, file_id: FileId, position: u64, length: usize, transfer: Transfer) {
+        let file = match self.open(file_id) {
+            Ok(file) => file,
+            Err(error) => {
+                let name = self.threads.files().path(file_id);
+                let error = disk_error(format!("open {}", name.display()), &error);
+                return self.complete_now(id, Err(error), transfer.into_buffer());
+            }
+        };
+        if matches!(transfer, Transfer::Write { .. }) {
+            self.writes_in_flight += 1;
+        }
+        let flight = Flight { id, file_id, file, position, length, done: 0, resubmits: 0, transfer };
+        let slot = match self.free_flights.pop() {
+            Some(slot) => slot,
+            None => {
+                self.flights.push(None);
+                self.flights.len() - 1
+            }
+        };
+        self.flights[slot] = Some(flight);
+        self.unsent.push_back(slot);
+    }
+
+    fn open(&mut self, file: FileId) -> io::Result<Rc<File>> {
+        if let Some(open) = self.files.get(&file) {
+            return Ok(open.clone());
+        }
+        let files = self.threads.files();
+        let opened = Rc::new(files.mode.open(&files.path(file), false)?);
+        if self.files.len() >= FILES_OPEN_MAX {
+            self.files.pop_first();
+        }
+        self.files.insert(file, opened.clone());
+        Ok(opened)
+    }
+
+    fn push_file_operation(&mut self, id: OpId, operation: FileOperation) {
+        if let FileOperation::Create { segment, .. } | FileOperation::Delete { segment } = operation {
+            // The name stands for another file from here on.
+            self.files.remove(&FileId::Segment(segment));
+        }
+        if let Err(error) = self.threads.submit(id, operation) {
+            self.complete_now(id, Err(error), None);
+        }
+    }
+
+    fn complete_now(&mut self, id: OpId, result: Result<Done, DiskError>, buffer: Option<WriteBuffer>) {
+        self.completed.push_back(DeviceEvent::Completion(Completion { id, result, buffer }));
+    }
+
+    /// Give the kernel what was pushed: one system call for all. `Err`: the ring itself is broken.
+    pub fn submit(&mut self) -> Result<(), DiskError> {
+        loop {
+            self.fill_submission_queue();
+            if self.ring.submission().is_empty() {
+                return Ok(());
+            }
+            match self.ring.submit() {
+                Ok(_) => {}
+                // Out of memory for the moment: try again in the next turn.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => {
+                    self.threads.doorbell().ring();
+                    return Ok(());
+                }
+                Err(e) => return Err(disk_error("submit to the ring", &e)),
+            }
+        }
+    }
+
+    /// Never more than the completion queue holds: what overflows it is handed out only by further system calls.
+    /// The rest goes with the turn that follows the next completion.
+    fn fill_submission_queue(&mut self) {
+        while self.sent < COMPLETION_ENTRIES
+            && let Some(slot) = self.unsent.front().copied()
+        {
+            let entry = self.entry(slot);
+            // SAFETY: the flight in `slot` owns the memory and the descriptor that the entry names, until its
+            // completion has been taken (and for ever, should the device be dropped before).
+            if unsafe { self.ring.submission().push(&entry) }.is_err() {
+                return;
+            }
+            self.unsent.pop_front();
+            self.sent += 1;
+        }
+    }
+
+    fn entry(&mut self, slot: usize) -> squeue::Entry {
+        let flight = self.flights[slot].as_mut().expect("an unsent flight is in its slot");
+        let fd = types::Fd(flight.file.as_raw_fd());
+        let position = flight.position + flight.done as u64;
+        let length = (flight.length - flight.done) as u32;
+        let entry = match &mut flight.transfer {
+            Transfer::Write { buffer, durable } => {
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                let start = buffer.as_ptr().wrapping_add(flight.done);
+                if self.buffers_registered {
+                    opcode::WriteFixed::new(fd, start, length, buffer.index)
+                        .offset(position)
+                        .rw_flags(flags)
+                        .build()
+                } else {
+                    opcode::Write::new(fd, start, length).offset(position).rw_flags(flags).build()
+                }
+            }
+            Transfer::Read { blocks, .. } => {
+                let start = blocks.as_mut_ptr().wrapping_add(flight.done);
+                opcode::Read::new(fd, start, length).offset(position).build()
+            }
+        };
+        entry.user_data(slot as u64)
+    }
+
+    /// True when `poll` would return something. No system call.
+    pub fn has_events(&mut self) -> bool {
+        !self.completed.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    /// Writes that the kernel has and that are not completed: worth a short spin.
+    pub fn writes_in_flight(&self) -> usize {
+        self.writes_in_flight
+    }
+
+    pub fn poll(&mut self) -> Option<DeviceEvent> {
+        loop {
+            if let Some(event) = self.completed.pop_front() {
+                return Some(event);
+            }
+            let next = self.ring.completion().next();
+            match next {
+                Some(entry) => self.on_ring_completion(&entry),
+                None => return self.threads.poll().map(on_file_event),
+            }
+        }
+    }
+
+    fn on_ring_completion(&mut self, entry: &cqueue::Entry) {
+        let slot = entry.user_data() as usize;
+        let Some(mut flight) = self.flights.get_mut(slot).and_then(Option::take) else {
+            panic!("the ring completed operation {slot}, which is not under way");
+        };
+        self.sent -= 1;
+        let outcome = flight.on_result(entry.result());
+        match outcome {
+            Outcome::Continue => {
+                self.flights[slot] = Some(flight);
+                self.unsent.push_back(slot);
+                // A turn follows, and with it a submission.
+                self.threads.doorbell().ring();
+            }
+            Outcome::Finished(result) => {
+                self.free_flights.push(slot);
+                if matches!(flight.transfer, Transfer::Write { .. }) {
+                    self.writes_in_flight -= 1;
+                }
+                self.complete_flight(flight, result);
+            }
+        }
+    }
+
+    fn complete_flight(&mut self, flight: Flight, result: Result<usize, DiskError>) {
+        let id = flight.id;
+        match (flight.transfer, result) {
+            (Transfer::Write { buffer, .. }, result) => {
+                self.complete_now(id, result.map(|_| Done::Complete), Some(buffer))
+            }
+            (Transfer::Read { blocks, skip, wanted }, Ok(bytes)) => {
+                let end = bytes.min(skip + wanted);
+                let span = Bytes::from_owner(blocks);
+                let data = if end > skip { span.slice(skip..end) } else { Bytes::new() };
+                self.complete_now(id, Ok(Done::Read(data)), None);
+            }
+            (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
+        }
+    }
+
+    /// Completions ring the doorbell from here on. It is so after `new`.
+    pub fn arm_doorbell(&mut self) -> io::Result<()> {
+        if !self.eventfd_armed {
+            self.ring.submitter().register_eventfd(self.threads.doorbell().raw_fd())?;
+            self.eventfd_armed = true;
+        }
+        Ok(())
+    }
+
+    /// Completions are looked for by their owner: ringing would only wake it a second time.
+    pub fn disarm_doorbell(&mut self) -> io::Result<()> {
+        if self.eventfd_armed {
+            self.ring.submitter().unregister_eventfd()?;
+            self.eventfd_armed = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LogDevice {
+    fn drop(&mut self) {
+        // The kernel may still read from or write to the memory of what is under way: it is given up.
+        for flight in self.flights.drain(..).flatten() {
+            std::mem::forget(flight);
+        }
+    }
+}
+
+fn on_file_event(event: FileEvent) -> DeviceEvent {
+    match event {
+        FileEvent::Done { id, result } => {
+            DeviceEvent::Completion(Completion { id, result: result.map(|()| Done::Complete), buffer: None })
+        }
+        FileEvent::DiskFree(bytes) => DeviceEvent::DiskFree(bytes),
+    }
+}
+
+impl Transfer {
+    fn into_buffer(self) -> Option<WriteBuffer> {
+        match self {
+            Transfer::Write { buffer, .. } => Some(buffer),
+            Transfer::Read { .. } => None,
+        }
+    }
+}
+
+enum Outcome {
+    /// Submit what is left.
+    Continue,
+    /// Bytes transferred.
+    Finished(Result<usize, DiskError>),
+}
+
+impl Flight {
+    fn on_result(&mut self, result: i32) -> Outcome {
+        if result < 0 {
+            return self.on_errno(-result);
+        }
+        match self.transfer {
+            Transfer::Write { .. } => self.on_written(result as usize),
+            Transfer::Read { .. } => self.on_read(result as usize),
+        }
+    }
+
+    fn on_errno(&mut self, errno: i32) -> Outcome {
+        if matches!(errno, libc::EINTR | libc::EAGAIN) && self.resubmits < RESUBMITS_MAX {
+            self.resubmits += 1;
+            return Outcome::Continue;
+        }
+        Outcome::Finished(Err(disk_error(self.describe(), &io::Error::from_raw_os_error(errno))))
+    }
+
+    /// A short write goes on at the last whole block that was written; without one it has failed.
+    fn on_written(&mut self, bytes: usize) -> Outcome {
+        if self.done + bytes >= self.length {
+            return Outcome::Finished(Ok(self.length));
+        }
+        let whole_blocks = bytes / BLOCK_BYTES * BLOCK_BYTES;
+        if whole_blocks == 0 {
+            return Outcome::Finished(Err(without_errno(
+                self.describe(),
+                format!("only {bytes} bytes more were written after {}: is the disk full?", self.done),
+            )));
+        }
+        self.done += whole_blocks;
+        Outcome::Continue
+    }
+
+    /// A read that stops inside a block has met the end of the file.
+    fn on_read(&mut self, bytes: usize) -> Outcome {
+        self.done += bytes;
+        let at_end = bytes == 0 || !self.done.is_multiple_of(BLOCK_BYTES);
+        if at_end || self.done >= self.length {
+            return Outcome::Finished(Ok(self.done.min(self.length)));
+        }
+        Outcome::Continue
+    }
+
+    fn describe(&self) -> String {
+        let verb = match self.transfer {
+            Transfer::Write { .. } => "write",
+            Transfer::Read { .. } => "read",
+        };
+        let name = match self.file_id {
+            FileId::Segment(segment) => segment_file_name(segment),
+            FileId::CommitMark => super::file_thread::COMMIT_MARK_FILE.to_string(),
+        };
+        format!("{verb} {} bytes at {} of {name}", self.length, self.position)
+    }
+}
+
+#[cfg(test)]
+#[path = "log_device/tests.rs"]
+mod tests;

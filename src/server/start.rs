@@ -1,0 +1,412 @@
+//! One life of a node: check the kernel, lock the directory, recover, build the cores, wait for the end.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement};
+
+use super::control::Control;
+use super::inputs::Inputs;
+use super::mesh::{CoreSender, ReplicaSender, ToNetwork};
+use super::network_core::{NetworkCore, RequestSink};
+use super::peer_links::PeerLinks;
+use super::placement::{CpuMask, Placement};
+use super::replica_core::{Edge, Ended, ReplicaCore, Schedule};
+use super::signals::{self, ShutdownAsked};
+use crate::config::{Config, Limits, Wait};
+use crate::io::directory::{Directory, DirectorySource, Owner, random_u64};
+use crate::io::doorbell::{Doorbell, DoorbellListener};
+use crate::io::durable::{self, Probe};
+use crate::io::file_thread::{FileThreads, LogFiles};
+use crate::io::listener::{Acceptor, Listener};
+use crate::io::log_device::LogDevice;
+use crate::io::{clock, kernel};
+use crate::log::{self, LogConfig, RecoveredLog, RecoveryError};
+use crate::record::BatchHeader;
+use crate::replica::producers::Producers;
+use crate::replica::session::SessionLimits;
+use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica};
+use crate::types::Uuid;
+
+/// Executors use no files of glommio's own; the least that it takes.
+const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
+const RING_DEPTH: usize = 1024;
+/// How long sockets may wait while tasks keep a core busy.
+const PREEMPT_SLEEPING: Duration = Duration::from_millis(1);
+/// A spinning core is always busy: its sockets are looked at this often.
+const PREEMPT_SPINNING: Duration = Duration::from_micros(50);
+/// Recovery that takes longer says how far it is, this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+const NETWORK_IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why a node does not start or does not go on: one line, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    exit_code: i32,
+    line: String,
+}
+
+fn config_error(line: String) -> Failure {
+    Failure { exit_code: EXIT_CONFIG, line }
+}
+
+fn disk_failure(error: impl ToString) -> Failure {
+    Failure { exit_code: EXIT_DISK, line: error.to_string() }
+}
+
+fn kernel_failure(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure { exit_code: EXIT_KERNEL, line: format!("{what}: {error}") }
+}
+
+/// Run a node until it is told to stop or must not go on. Returns the exit code of the process.
+pub fn run(config: Config) -> i32 {
+    abort_on_panic();
+    match run_node(config) {
+        Ok(ended) if ended.exit_code == EXIT_OK => {
+            tracing::info!("Stopped: {}", ended.why);
+            EXIT_OK
+        }
+        Ok(ended) => {
+            tracing::error!("Stopped with exit code {}: {}", ended.exit_code, ended.why);
+            ended.exit_code
+        }
+        Err(failure) => {
+            tracing::error!("{}", failure.line);
+            failure.exit_code
+        }
+    }
+}
+
+/// A core whose task has panicked would go on without it, and acknowledge nothing for ever.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        tracing::error!("A broken invariant stops this node: {panic}");
+        std::process::abort();
+    }));
+}
+
+fn run_node(config: Config) -> Result<Ended, Failure> {
+    let mask = CpuMask::of_process().map_err(|e| kernel_failure("sched_getaffinity failed", e))?;
+    let placement =
+        Placement::choose(config.cpus.as_deref(), config.wait, &mask.cpus).map_err(config_error)?;
+    kernel::check().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
+    let directory = open_directory(&config)?;
+    let listener = Listener::bind(&config.listener).map_err(config_error)?;
+    let control = Control::start(&config).map_err(config_error)?;
+    let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
+    let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
+    let (recovered, producers) = recover(&directory.partition, &config.limits)?;
+    files.create_commit_mark().map_err(disk_failure)?;
+    print_banner(&config, &directory, &placement, &probe, &recovered);
+    if let Some(doubt) = placement.doubt(&mask.cpus) {
+        tracing::warn!("{doubt}");
+    }
+    let node =
+        Node { config, placement, mask, directory_id: directory.directory_id, recovered, producers, files };
+    let ended = run_cores(node, listener, control.clone())?;
+    control.finish();
+    Ok(ended)
+}
+
+fn open_directory(config: &Config) -> Result<Directory, Failure> {
+    let owner = Owner {
+        cluster_id: config.cluster_id.clone(),
+        node_id: config.node_id,
+        directory_id: config.directory_id,
+        topic_name: config.topic_name.clone(),
+        topic_id: config.topic_id,
+    };
+    Directory::open(&config.log_dir, &owner).map_err(config_error)
+}
+
+fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers), Failure> {
+    let mut producers = Producers::new(limits.producer_ids_max);
+    let mut progress = Progress::start();
+    let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
+    let recovered = log::recover(&mut source, &log_config(limits), &mut |header| {
+        producers.on_append(header);
+        progress.on_batch(header);
+    });
+    let recovered = recovered.map_err(|error| match error {
+        RecoveryError::Corrupt(corrupt) => Failure {
+            exit_code: EXIT_CORRUPT,
+            line: format!(
+                "{corrupt}. It lies below what was committed, so cutting it could lose acknowledged records: this \
+                 node does not start. Restore the file, or move {} away so that the other voters fill it anew.",
+                partition.display()
+            ),
+        },
+        RecoveryError::Disk(error) => disk_failure(error),
+    })?;
+    for note in &recovered.notes {
+        tracing::warn!("{note}");
+    }
+    Ok((recovered, producers))
+}
+
+pub fn log_config(limits: &Limits) -> LogConfig {
+    LogConfig {
+        segment_bytes_max: limits.segment_bytes_max,
+        zero_ahead_bytes: limits.zero_ahead_bytes,
+        write_buffer_bytes: limits.write_buffer_bytes,
+        write_buffers: limits.write_buffers,
+        group_bytes_max: limits.group_bytes_max,
+        tail_cache_bytes_max: limits.tail_cache_bytes_max,
+        unflushed_bytes_max: limits.unflushed_bytes_max,
+        commit_mark_idle_ms: limits.commit_mark_idle_ms,
+    }
+}
+
+/// Says how far a long recovery is.
+struct Progress {
+    start: Instant,
+    last_line: Instant,
+    bytes: u64,
+}
+
+impl Progress {
+    fn start() -> Progress {
+        Progress { start: Instant::now(), last_line: Instant::now(), bytes: 0 }
+    }
+
+    fn on_batch(&mut self, header: &BatchHeader) {
+        self.bytes += header.size_bytes as u64;
+        if self.last_line.elapsed() >= PROGRESS_INTERVAL {
+            self.last_line = Instant::now();
+            tracing::info!(
+                "Recovery has verified {} MiB up to offset {} in {} s.",
+                self.bytes >> 20,
+                header.last_offset(),
+                self.start.elapsed().as_secs()
+            );
+        }
+    }
+}
+
+fn print_banner(
+    config: &Config,
+    directory: &Directory,
+    placement: &Placement,
+    probe: &Probe,
+    recovered: &RecoveredLog,
+) {
+    let voters: Vec<String> = config.voters.iter().map(|v| format!("{}@{}", v.id, v.endpoint)).collect();
+    tracing::info!("kraft {} starts node {}.", env!("CARGO_PKG_VERSION"), config.node_id);
+    tracing::info!("Directory: {} with id {}.", directory.path.display(), directory.directory_id);
+    tracing::info!("Voters: {}.", voters.join(", "));
+    tracing::info!(
+        "Listener: {}://{}, advertised as {}.",
+        config.listener_name,
+        config.listener,
+        config.advertised
+    );
+    tracing::info!("Placement: {placement}.");
+    tracing::info!("Durable writes: {}; {probe}.", probe.mode);
+    tracing::info!(
+        "Log: starts at {}, ends at {}, epoch {}, high watermark not known before a leader is.",
+        recovered.log_start,
+        recovered.log_end,
+        recovered.quorum_state.epoch
+    );
+}
+
+/// All that the cores need, on its way to them.
+struct Node {
+    config: Config,
+    placement: Placement,
+    mask: CpuMask,
+    directory_id: Uuid,
+    recovered: RecoveredLog,
+    producers: Producers,
+    files: LogFiles,
+}
+
+/// The replica core runs on this thread; the others get theirs. Threads that must not be pinned are started first.
+fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, Failure> {
+    let failed = |e: std::io::Error| kernel_failure("The threads of this node cannot be started", e);
+    let doorbell = Doorbell::new().map_err(failed)?;
+    let threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
+    let shutdown_asked = signals::watch(doorbell.clone()).map_err(failed)?;
+    let (own_sender, accepted) = CoreSender::new(doorbell.clone());
+    let limits = session_limits(&node.config);
+    let (mut edges, mut senders) = (Vec::new(), vec![own_sender]);
+    for core in 1..node.placement.cores.len() {
+        let edge = start_network_core(core, &node, limits.clone(), doorbell.clone())?;
+        senders.push(edge.sender.clone());
+        edges.push(edge);
+    }
+    let stop_senders = senders.split_off(1);
+    let deliver_to = [senders, stop_senders.clone()].concat();
+    let ready = format!("ready: listening on {}", node.config.listener);
+    let acceptor = start_acceptor(&node.config, listener, deliver_to).map_err(failed)?;
+    let builder = executor(node.placement.cores[0], node.placement.wait, "replica-core");
+    let executor = builder.make().map_err(|e| kernel_failure("The replica core cannot be started", e))?;
+    let parts = Parts { threads, doorbell, accepted, edges, limits, control, shutdown_asked, ready };
+    let ended = executor.run(replica_core(node, parts, &acceptor));
+    drop(acceptor);
+    stop_senders.iter().for_each(|core| core.send(ToNetwork::Stop));
+    // Its tasks hold sockets and buffers that the kernel may still use; the process is about to end.
+    std::mem::forget(executor);
+    ended
+}
+
+fn executor(cpu: Option<usize>, wait: Wait, name: &str) -> LocalExecutorBuilder {
+    let placement = cpu.map_or(ExecutorPlacement::Unbound, ExecutorPlacement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(EXECUTOR_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(if wait == Wait::Spin { PREEMPT_SPINNING } else { PREEMPT_SLEEPING })
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    let limits = &config.limits;
+    SessionLimits {
+        request_bytes_max: limits.request_bytes_max,
+        output_bytes_max: limits.connection_output_bytes_max,
+        requests_max: limits.connection_requests_max,
+        message_bytes_max: limits.message_bytes_max,
+        timestamp_before_max_ms: limits.timestamp_before_max_ms,
+        timestamp_after_max_ms: limits.timestamp_after_max_ms,
+        topic_name: config.topic_name.clone(),
+        topic_id: config.topic_id,
+    }
+}
+
+/// Hand accepted connections to the cores in turn.
+fn start_acceptor(config: &Config, listener: Listener, cores: Vec<CoreSender>) -> std::io::Result<Acceptor> {
+    let possible = kernel::connections_possible();
+    let connections_max = config.limits.connections_max.min(possible);
+    if connections_max < config.limits.connections_max {
+        tracing::warn!(
+            "max.connections={} is more than the descriptor limit allows: {connections_max} are taken (ulimit -n).",
+            config.limits.connections_max
+        );
+    }
+    let mut next = 0;
+    listener.start(connections_max, move |accepted| {
+        cores[next].send(ToNetwork::Accepted(accepted));
+        next = (next + 1) % cores.len();
+    })
+}
+
+/// What the replica core takes over beside the node.
+struct Parts {
+    threads: FileThreads,
+    doorbell: Doorbell,
+    accepted: Receiver<ToNetwork>,
+    edges: Vec<Edge>,
+    limits: SessionLimits,
+    control: Control,
+    shutdown_asked: ShutdownAsked,
+    ready: String,
+}
+
+async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<Ended, Failure> {
+    let Node { config, placement, mask, directory_id, recovered, producers, .. } = node;
+    let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
+    let replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
+    let device = LogDevice::new(parts.threads, &replica.buffer_regions())
+        .map_err(|e| kernel_failure("The log's ring cannot be built", e))?;
+    if placement.cores[0].is_some()
+        && let Err(error) = device.set_worker_cpus(&mask.set)
+    {
+        tracing::warn!("Flush workers share the replica core's CPU ({error}): flushes may be slower.");
+    }
+    let inputs = Rc::new(Inputs::default());
+    let bell = parts.doorbell.listen().map_err(|e| kernel_failure("The doorbell cannot be heard", e))?;
+    glommio::spawn_local(ring_inputs(bell, inputs.clone())).detach();
+    let mut core = ReplicaCore {
+        replica,
+        device,
+        network: NetworkCore::new(0, parts.limits, RequestSink::Local(inputs.clone())),
+        links: PeerLinks::new(inputs.clone(), Duration::from_millis(config.request_timeout_ms)),
+        inputs,
+        edges: parts.edges,
+        accepted: parts.accepted,
+        control: parts.control,
+        open_connections: acceptor.open_connections(),
+        shutdown_asked: parts.shutdown_asked,
+        wait: placement.wait,
+        turn_inputs_max: config.limits.turn_inputs_max,
+        schedule: Schedule::default(),
+    };
+    // What came before the doorbell was heard.
+    core.inputs.ring();
+    tracing::info!("{}", parts.ready);
+    let ended = core.run().await;
+    // The kernel may still write from its buffers.
+    std::mem::forget(core);
+    Ok(ended)
+}
+
+async fn ring_inputs(bell: DoorbellListener, inputs: Rc<Inputs>) {
+    loop {
+        match bell.heard().await {
+            Ok(()) => inputs.ring(),
+            Err(error) => panic!("the doorbell of the replica core cannot be read: {error}"),
+        }
+    }
+}
+
+/// A core that has only client connections, on a thread of its own.
+fn start_network_core(
+    core: usize,
+    node: &Node,
+    limits: SessionLimits,
+    replica: Doorbell,
+) -> Result<Edge, Failure> {
+    let failed = |e: std::io::Error| kernel_failure("A network core cannot be started", e);
+    let doorbell = Doorbell::new().map_err(failed)?;
+    let (sender, messages) = CoreSender::new(doorbell.clone());
+    let (to_replica, receiver) = ReplicaSender::new(replica);
+    // Only the replica core has flushes to spin for.
+    executor(node.placement.cores[core], Wait::Sleep, "network-core")
+        .spawn(move || network_core(core, limits, doorbell, messages, to_replica))
+        .map_err(|e| kernel_failure("A network core cannot be started", e))?;
+    Ok(Edge { receiver, sender, is_dirty: false })
+}
+
+async fn network_core(
+    core: usize,
+    limits: SessionLimits,
+    doorbell: Doorbell,
+    messages: Receiver<ToNetwork>,
+    replica: ReplicaSender,
+) {
+    let network = NetworkCore::new(core, limits, RequestSink::Mesh(replica));
+    let bell = match doorbell.listen() {
+        Ok(bell) => bell,
+        Err(error) => panic!("the doorbell of network core {core} cannot be heard: {error}"),
+    };
+    glommio::spawn_local(close_idle(network.clone())).detach();
+    doorbell.ring();
+    loop {
+        if let Err(error) = bell.heard().await {
+            panic!("the doorbell of network core {core} cannot be read: {error}");
+        }
+        for message in messages.try_iter() {
+            match message {
+                ToNetwork::Accepted(accepted) => network.accept(accepted),
+                ToNetwork::Answer { connection, seq, response } => network.answer(connection, seq, response),
+                ToNetwork::Close { connection, why } => network.close(connection, why),
+                ToNetwork::ClosedSeen(connection) => network.on_closed_seen(connection),
+                ToNetwork::Full(is_full) => network.set_full(is_full),
+                ToNetwork::Stop => return network.flush(),
+            }
+        }
+        network.flush();
+        network.wake_waiting();
+    }
+}
+
+async fn close_idle(network: Rc<NetworkCore>) {
+    loop {
+        glommio::timer::sleep(NETWORK_IDLE_INTERVAL).await;
+        network.close_idle(clock::monotonic_ns());
+    }
+}
