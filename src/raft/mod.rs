@@ -25,7 +25,7 @@ mod follower;
 mod high_watermark;
 mod invariants;
 mod leader;
-mod random;
+pub mod random;
 mod replication;
 mod role;
 mod timer;

@@ -81,6 +81,9 @@ pub struct Replica {
     actions: VecDeque<Action>,
     stages: Stages,
     counters: Counters,
+    /// Monotonic ns at which the high watermark last moved.
+    committed_ns: u64,
+    committed_end: Offset,
     random: Random,
     next_id: u64,
     disk_free_bytes: u64,
@@ -129,6 +132,8 @@ impl Replica {
             actions: VecDeque::new(),
             stages: Stages::new(),
             counters: Counters::default(),
+            committed_ns: 0,
+            committed_end: Offset(0),
             // Another stream than Raft's jitter, from the same seed.
             random: Random::new(seed ^ 0x9e37_79b9_7f4a_7c15),
             next_id: 0,
@@ -214,7 +219,7 @@ impl Replica {
 
     /// Histograms and totals since the last take.
     pub fn take_stages(&mut self) -> Stages {
-        std::mem::replace(&mut self.stages, Stages::new())
+        self.stages.take()
     }
 
     fn is_gated(&self) -> bool {
@@ -434,7 +439,8 @@ impl Replica {
     }
 }
 
-fn log_config(limits: &Limits) -> LogConfig {
+/// The log's part of the limits, also for recovery.
+pub fn log_config(limits: &Limits) -> LogConfig {
     LogConfig {
         segment_bytes_max: limits.segment_bytes_max,
         zero_ahead_bytes: limits.zero_ahead_bytes,

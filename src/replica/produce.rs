@@ -7,6 +7,7 @@
 use super::admit::{AdmittedPartition, AdmittedProduce};
 use super::producers::Verdict;
 use super::purgatory::{ParkedProduce, PartitionAnswer, Promise};
+use super::stages::Passed;
 use super::{Action, Replica, Ticket};
 use crate::protocol::{Response, messages as m, wire_uuid};
 use crate::raft::{Effects, Event};
@@ -163,13 +164,19 @@ impl Replica {
         self.log.append(batch);
     }
 
-    pub(super) fn on_high_watermark(&mut self, high_watermark: HighWatermark) {
+    pub(super) fn on_high_watermark(&mut self, now: Now, high_watermark: HighWatermark) {
+        self.committed_ns = now.monotonic_ns;
+        let records = (high_watermark.0.0 - self.committed_end.0).max(0) as u64;
+        // The first one after a start only tells how long the log is.
+        let records = if self.committed_end.0 == 0 { 0 } else { records };
+        self.committed_end = high_watermark.0;
+        self.stages.record_committed(0, records);
         self.producers.on_committed(high_watermark);
         while self.uncommitted.front().is_some_and(|(next, _)| *next <= high_watermark.0) {
             if let Some((_, bytes)) = self.uncommitted.pop_front() {
                 self.uncommitted_bytes -= bytes as u64;
                 self.counters.committed_bytes += bytes as u64;
-                self.stages.committed_bytes += bytes as u64;
+                self.stages.record_committed(bytes as u64, 0);
             }
         }
     }
@@ -194,12 +201,12 @@ impl Replica {
         }
         if let Some(high_watermark) = self.raft.high_watermark() {
             while let Some(parked) = self.purgatory.pop_kept(Promise::Committed, high_watermark.0) {
-                self.record_stages(now, &parked);
+                self.record_stages(now, Promise::Committed, &parked);
                 self.answer_produce(parked);
             }
         }
         while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, self.log.flushed().0) {
-            self.record_stages(now, &parked);
+            self.record_stages(now, Promise::Flushed, &parked);
             self.answer_produce(parked);
         }
         while let Some(mut parked) = self.purgatory.pop_expired(now) {
@@ -210,15 +217,16 @@ impl Replica {
         }
     }
 
-    fn record_stages(&mut self, now: Now, parked: &ParkedProduce) {
-        let ticket = &parked.ticket;
-        self.stages.record_received_to_decoded(ticket.decoded_ns.saturating_sub(ticket.received_ns));
-        self.stages.record_decoded_to_appended(parked.appended_ns.saturating_sub(ticket.decoded_ns));
-        if parked.flushed_ns > 0 {
-            self.stages.record_appended_to_flushed(parked.flushed_ns.saturating_sub(parked.appended_ns));
-        }
-        self.stages.record_appended_to_replicated(now.monotonic_ns.saturating_sub(parked.appended_ns));
-        self.stages.record_end_to_end(now.monotonic_ns.saturating_sub(ticket.received_ns));
+    fn record_stages(&mut self, now: Now, promise: Promise, parked: &ParkedProduce) {
+        let committed_ns = self.committed_ns.max(parked.appended_ns);
+        self.stages.record(&Passed {
+            received_ns: parked.ticket.received_ns,
+            decoded_ns: parked.ticket.decoded_ns,
+            appended_ns: Some(parked.appended_ns),
+            flushed_ns: (parked.flushed_ns > 0).then_some(parked.flushed_ns),
+            committed_ns: (promise == Promise::Committed).then_some(committed_ns),
+            answered_ns: now.monotonic_ns,
+        });
     }
 
     fn answer_produce(&mut self, parked: ParkedProduce) {

@@ -133,7 +133,7 @@ impl Replica {
                 self.on_truncate(to);
                 self.log.truncate(to.0);
             }
-            Effect::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark),
+            Effect::HighWatermark(high_watermark) => self.on_high_watermark(now, high_watermark),
             Effect::RoleChanged => {
                 // Promises of the old epoch must not be made in the new one.
                 self.after_flush.clear();

@@ -39,11 +39,6 @@ pub struct Passed {
 }
 
 impl Stages {
-    pub fn record_received_to_decoded(&mut self, _: u64) {}
-    pub fn record_decoded_to_appended(&mut self, _: u64) {}
-    pub fn record_appended_to_flushed(&mut self, _: u64) {}
-    pub fn record_appended_to_replicated(&mut self, _: u64) {}
-    pub fn record_end_to_end(&mut self, _: u64) {}
     pub fn new() -> Stages {
         Stages {
             received_to_decoded: histogram(),

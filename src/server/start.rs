@@ -1,5 +1,6 @@
 //! One life of a node: check the kernel, lock the directory, recover, build the cores, wait for the end.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
@@ -23,12 +24,12 @@ use crate::io::file_thread::{FileThreads, LogFiles};
 use crate::io::listener::{Acceptor, Listener};
 use crate::io::log_device::LogDevice;
 use crate::io::{clock, kernel};
-use crate::log::{self, LogConfig, RecoveredLog, RecoveryError};
+use crate::log::{self, RecoveredLog, RecoveryError};
 use crate::record::BatchHeader;
 use crate::replica::producers::Producers;
 use crate::replica::session::SessionLimits;
-use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica};
-use crate::types::Uuid;
+use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
+use crate::types::{HighWatermark, Offset, Uuid};
 
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
@@ -126,9 +127,11 @@ fn open_directory(config: &Config) -> Result<Directory, Failure> {
 fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers), Failure> {
     let mut producers = Producers::new(limits.producer_ids_max);
     let mut progress = Progress::start();
+    let mut settling = Settling::new(limits);
     let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
     let recovered = log::recover(&mut source, &log_config(limits), &mut |header| {
         producers.on_append(header);
+        settling.on_batch(header, &mut producers);
         progress.on_batch(header);
     });
     let recovered = recovered.map_err(|error| match error {
@@ -148,16 +151,28 @@ fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers
     Ok((recovered, producers))
 }
 
-pub fn log_config(limits: &Limits) -> LogConfig {
-    LogConfig {
-        segment_bytes_max: limits.segment_bytes_max,
-        zero_ahead_bytes: limits.zero_ahead_bytes,
-        write_buffer_bytes: limits.write_buffer_bytes,
-        write_buffers: limits.write_buffers,
-        group_bytes_max: limits.group_bytes_max,
-        tail_cache_bytes_max: limits.tail_cache_bytes_max,
-        unflushed_bytes_max: limits.unflushed_bytes_max,
-        commit_mark_idle_ms: limits.commit_mark_idle_ms,
+/// Settles producer state behind the part of the log that a leader may still truncate, so that recovery's memory does
+/// not grow with the log: no more than `uncommitted_bytes_max` is ever uncommitted, twice that is kept.
+struct Settling {
+    window_bytes_max: u64,
+    window_bytes: u64,
+    batches: VecDeque<(Offset, u64)>,
+}
+
+impl Settling {
+    fn new(limits: &Limits) -> Settling {
+        let window_bytes_max = limits.uncommitted_bytes_max.saturating_mul(2);
+        Settling { window_bytes_max, window_bytes: 0, batches: VecDeque::new() }
+    }
+
+    fn on_batch(&mut self, header: &BatchHeader, producers: &mut Producers) {
+        self.window_bytes += header.size_bytes as u64;
+        self.batches.push_back((header.next_offset(), header.size_bytes as u64));
+        while self.window_bytes > self.window_bytes_max {
+            let Some((next, bytes)) = self.batches.pop_front() else { return };
+            self.window_bytes -= bytes;
+            producers.on_committed(HighWatermark(next));
+        }
     }
 }
 

@@ -79,10 +79,8 @@ impl Cluster {
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
-        self.nodes.insert(
-            id,
-            Node { replica, connections: BTreeMap::new(), stopped: None, notes: Vec::new() },
-        );
+        self.nodes
+            .insert(id, Node { replica, connections: BTreeMap::new(), stopped: None, notes: Vec::new() });
     }
 
     /// Kill: all connections break, what the disk has stays.
@@ -115,7 +113,11 @@ impl Cluster {
     }
 
     pub fn leader(&self) -> Option<NodeId> {
-        self.nodes.iter().filter(|(_, n)| n.replica.status(self.now).role == "leader").map(|(id, _)| *id).next()
+        self.nodes
+            .iter()
+            .filter(|(_, n)| n.replica.status(self.now).role == "leader")
+            .map(|(id, _)| *id)
+            .next()
     }
 
     pub fn status(&self, id: NodeId) -> Status {
@@ -148,7 +150,8 @@ impl Cluster {
 
     fn advance(&mut self, end: u64) {
         let next = self.nodes.values().filter_map(|n| n.replica.deadline()).min();
-        let next = next.unwrap_or(end).clamp(self.now.monotonic_ns + 1000, end.max(self.now.monotonic_ns + 1000));
+        let next =
+            next.unwrap_or(end).clamp(self.now.monotonic_ns + 1000, end.max(self.now.monotonic_ns + 1000));
         self.now.wall_ms += ((next - self.now.monotonic_ns) / NS_PER_MS) as i64;
         self.now.monotonic_ns = next;
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
@@ -256,7 +259,13 @@ impl Cluster {
         }
     }
 
-    fn on_answer(&mut self, id: NodeId, connection: ConnectionId, seq: u64, response: Option<protocol::Response>) {
+    fn on_answer(
+        &mut self,
+        id: NodeId,
+        connection: ConnectionId,
+        seq: u64,
+        response: Option<protocol::Response>,
+    ) {
         let node = self.nodes.get_mut(&id).expect("a node");
         let Some(open) = node.connections.get_mut(&connection) else { return };
         open.session.answer(seq, response).expect("a reader that keeps up");
@@ -281,7 +290,13 @@ impl Cluster {
     }
 
     /// Send a request; its answer comes with `receive`.
-    pub fn send<R: Encodable>(&mut self, client: (NodeId, ConnectionId), key: i16, version: i16, request: &R) {
+    pub fn send<R: Encodable>(
+        &mut self,
+        client: (NodeId, ConnectionId),
+        key: i16,
+        version: i16,
+        request: &R,
+    ) {
         let api = kafka_protocol::messages::ApiKey::try_from(key).expect("a key");
         let mut header = RequestHeader::default();
         header.request_api_key = key;
@@ -297,7 +312,12 @@ impl Cluster {
     }
 
     /// The next answer on the connection, if it is there.
-    pub fn receive<R: Decodable>(&mut self, client: (NodeId, ConnectionId), key: i16, version: i16) -> Option<R> {
+    pub fn receive<R: Decodable>(
+        &mut self,
+        client: (NodeId, ConnectionId),
+        key: i16,
+        version: i16,
+    ) -> Option<R> {
         let api = kafka_protocol::messages::ApiKey::try_from(key).expect("a key");
         let received = &mut self.nodes.get_mut(&client.0)?.connections.get_mut(&client.1)?.received;
         let length = i32::from_be_bytes(received.get(..4)?.try_into().ok()?) as usize;

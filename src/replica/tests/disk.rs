@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::log::{
-    Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile,
-};
+use crate::log::{Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile};
 
 #[derive(Clone, Default)]
 pub struct Disk {

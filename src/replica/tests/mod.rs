@@ -122,7 +122,11 @@ fn three_voters_commit_and_survive_the_loss_of_their_leader() {
     assert_ne!(second, first);
     let client = cluster.connect(second);
     let (error, high_watermark, offsets) = fetch(&mut cluster, client, 1);
-    assert_eq!((error, high_watermark), (0, told[19] + 2), "all of the first epoch and the LeaderChange of the second");
+    assert_eq!(
+        (error, high_watermark),
+        (0, told[19] + 2),
+        "all of the first epoch and the LeaderChange of the second"
+    );
     assert_eq!(offsets[..20], told[..]);
     // The old leader comes back, follows, and catches up.
     cluster.start(first);
@@ -139,8 +143,7 @@ fn all_nodes_killed_at_once_come_back_with_every_acknowledged_record() {
     let client = cluster.connect(leader);
     // More than one segment.
     let value = vec![7u8; 100_000];
-    let told: Vec<_> =
-        (0..25).map(|_| produce(&mut cluster, client, -1, batch(&[&value]))).collect();
+    let told: Vec<_> = (0..25).map(|_| produce(&mut cluster, client, -1, batch(&[&value]))).collect();
     for id in 1..=3 {
         cluster.kill(NodeId(id));
     }
@@ -173,7 +176,11 @@ fn without_a_majority_nothing_is_promised_or_shown() {
     cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"not committed"])));
     cluster.run_ms(500);
     let reader = cluster.connect(leader);
-    assert_eq!(fetch(&mut cluster, reader, committed.1).2, vec![committed.1], "only what is committed is shown");
+    assert_eq!(
+        fetch(&mut cluster, reader, committed.1).2,
+        vec![committed.1],
+        "only what is committed is shown"
+    );
     // Check quorum: the leader resigns, and says so to those who wait.
     let answer: km::ProduceResponse = {
         let mut answer = None;
@@ -183,10 +190,7 @@ fn without_a_majority_nothing_is_promised_or_shown() {
         });
         answer.expect("an answer")
     };
-    assert_eq!(
-        answer.responses[0].partition_responses[0].error_code,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER.0
-    );
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER.0);
     assert_eq!(cluster.leader(), None);
 }
 

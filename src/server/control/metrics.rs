@@ -234,7 +234,6 @@ fn encode_counters(out: &mut Out, c: &Counters) -> fmt::Result {
         ("kraft_elections", "Elections that this node began.", c.elections),
         ("kraft_leader_changes", "Changes of leader that this node saw.", c.leader_changes),
         ("kraft_flushes", "Durable writes of the log.", c.flushes),
-        ("kraft_flushed_bytes", "Bytes in durable writes of the log.", c.flushed_bytes),
         ("kraft_committed_bytes", "Bytes that the high watermark has passed.", c.committed_bytes),
         ("kraft_refused_requests", "Requests answered with an error.", c.refused_requests),
     ];
