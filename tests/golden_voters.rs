@@ -1,5 +1,7 @@
 //! Raft's messages against the frames of Kafka 4.3.0's voters: wire to raft and back gives Java's bytes, in both directions.
 
+#![allow(clippy::result_large_err, reason = "a refusal is a whole answer")]
+
 #[path = "fixtures/frames.rs"]
 mod fixtures;
 

@@ -1,0 +1,263 @@
+//! The import table: which module may name which other, and which crates. The boundaries of the project in one place.
+
+mod source;
+
+use source::{SourceFile, Token, files_under, root};
+use std::collections::BTreeSet;
+
+struct Row {
+    module: &'static str,
+    /// Modules of ours; `log::op` allows that part of `log` only, by its path or by a name that it exports.
+    modules: &'static [&'static str],
+    crates: Crates,
+}
+
+enum Crates {
+    Only(&'static [&'static str]),
+    Any,
+}
+use Crates::{Any, Only};
+
+const TABLE: &[Row] = &[
+    Row { module: "types", modules: &[], crates: Only(&[]) },
+    // A .properties file is read by the crate that knows Java's escapes.
+    Row { module: "config", modules: &["types"], crates: Only(&["java_properties"]) },
+    Row { module: "record", modules: &["types"], crates: Only(&["bytes", "crc32c"]) },
+    Row { module: "raft", modules: &["types"], crates: Only(&[]) },
+    Row {
+        module: "protocol",
+        modules: &["types", "record", "raft"],
+        crates: Only(&["bytes", "kafka_protocol"]),
+    },
+    // serde_json for the quorum-state file, crc32c for its checksum and the commit mark's.
+    Row {
+        module: "log",
+        modules: &["types", "record"],
+        crates: Only(&["bytes", "crc32c", "serde_json", "thiserror"]),
+    },
+    Row {
+        module: "replica",
+        modules: &["types", "config", "record", "protocol", "raft", "log"],
+        crates: Only(&["bytes", "hdrhistogram", "serde"]),
+    },
+    Row {
+        module: "sim",
+        modules: &["types", "config", "record", "protocol", "raft", "log", "replica"],
+        crates: Only(&["bytes"]),
+    },
+    Row {
+        module: "io",
+        // `LogSource` is what recovery reads through; io implements it.
+        modules: &["types", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
+        crates: Only(&["bytes", "futures_lite", "glommio", "io_uring", "libc"]),
+    },
+    Row {
+        module: "server",
+        modules: &["types", "config", "record", "protocol", "raft", "log", "replica", "io"],
+        crates: Any,
+    },
+    Row {
+        module: "bin",
+        modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
+        crates: Only(&["clap", "hdrhistogram", "plotters", "tracing", "tracing_subscriber"]),
+    },
+];
+
+/// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
+const PURE: &[&str] = &["types", "record", "raft", "protocol", "log", "replica"];
+const IMPURE_STD: &[&str] = &["fs", "net", "os", "process", "thread"];
+const CLOCKS: &[&str] = &["Instant", "SystemTime"];
+/// Their order is random, and so would be a run of raft's.
+const RANDOM_ORDER: &[&str] = &["HashMap", "HashSet", "RandomState"];
+
+fn module_of(file: &SourceFile) -> Option<&'static Row> {
+    let name = file.path.strip_prefix("src/")?.split('/').next()?;
+    let name = name.strip_suffix(".rs").unwrap_or(name);
+    TABLE.iter().find(|row| row.module == name)
+}
+
+fn texts(tokens: &[Token], count: usize) -> Vec<&str> {
+    tokens.iter().take(count).map(|token| token.text.as_str()).collect()
+}
+
+/// The module path of what a file's own items see as `self`: `src/log/op.rs` is 2 below the crate, `src/log/mod.rs` 1.
+fn depth_of(path: &str) -> usize {
+    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+    inner.split('/').filter(|part| *part != "mod").count()
+}
+
+/// Each path into the crate as its first two segments, with its line: `crate::log::op`, groups taken apart.
+fn crate_paths(file: &SourceFile) -> Vec<(String, String, usize)> {
+    let is_bin = file.path.starts_with("src/bin/");
+    let mut found = Vec::new();
+    for at in 0..file.tokens.len() {
+        let is_path_start = at == 0 || !matches!(file.tokens[at - 1].text.as_str(), "::" | ".");
+        let after = match file.tokens[at].text.as_str() {
+            "crate" if is_path_start => at + 1,
+            "kraft" if is_path_start && is_bin => at + 1,
+            "super" if is_path_start => match past_supers(file, at) {
+                Some(after) => after,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if file.tokens.get(after).is_some_and(|token| token.text == "::") {
+            let line = file.tokens[at].line;
+            for first in group(&file.tokens, after + 1) {
+                let name = file.tokens[first].text.clone();
+                let seconds = match file.tokens.get(first + 1).map(|token| token.text.as_str()) {
+                    Some("::") => group(&file.tokens, first + 2),
+                    _ => Vec::new(),
+                };
+                let seconds: Vec<String> = seconds.iter().map(|at| file.tokens[*at].text.clone()).collect();
+                let seconds = if seconds.is_empty() { vec![String::new()] } else { seconds };
+                found.extend(seconds.into_iter().map(|second| (name.clone(), second, line)));
+            }
+        }
+    }
+    found
+}
+
+/// Behind `super::super…`, if there are so many that the crate itself is meant.
+fn past_supers(file: &SourceFile, at: usize) -> Option<usize> {
+    let supers = file.tokens[at..].iter().step_by(2).take_while(|token| token.text == "super").count();
+    let depth = depth_of(&file.path) + file.tokens[at].inline_depth;
+    (supers >= depth).then_some(at + 2 * supers - 1)
+}
+
+/// Positions of the names at `at`: one, or each first name of a `{…}` group.
+fn group(tokens: &[Token], at: usize) -> Vec<usize> {
+    if tokens.get(at).is_none_or(|token| token.text != "{") {
+        return vec![at];
+    }
+    let (mut depth, mut names) = (0, Vec::new());
+    for (i, token) in tokens.iter().enumerate().skip(at) {
+        match token.text.as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ if depth == 1 && matches!(tokens[i - 1].text.as_str(), "{" | ",") => names.push(i),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+/// Names that a file of ours exports.
+fn exports(path: &str) -> BTreeSet<String> {
+    let folder = path.rsplit_once('/').map_or(path, |(folder, _)| folder);
+    let file = files_under(folder).into_iter().find(|file| file.path == path);
+    let tokens = file.unwrap_or_else(|| panic!("{path} is missing")).tokens;
+    let items = ["struct", "enum", "trait", "fn", "const", "static", "type"];
+    let public = |w: &[Token]| w[0].text == "pub" && items.contains(&w[1].text.as_str());
+    tokens.windows(3).filter(|w| public(w)).map(|w| w[2].text.clone()).collect()
+}
+
+fn is_allowed(row: &Row, first: &str, second: &str) -> bool {
+    let is_part_allowed = |allowed: &str| match allowed.split_once("::") {
+        None => allowed == first,
+        Some((module, part)) if module == first => {
+            let file = format!("src/{module}/{part}.rs");
+            part == second || (root().join(&file).exists() && exports(&file).contains(second))
+        }
+        Some(_) => false,
+    };
+    first == row.module || row.modules.iter().any(|allowed| is_part_allowed(allowed))
+}
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    let known: BTreeSet<&str> = TABLE.iter().map(|row| row.module).collect();
+    let mut wrong = Vec::new();
+    let mut paths = 0;
+    for file in files_under("src") {
+        let Some(row) = module_of(&file) else {
+            assert_eq!(file.path, "src/lib.rs", "a module that the table does not know");
+            continue;
+        };
+        for (first, second, line) in crate_paths(&file) {
+            paths += 1;
+            if known.contains(first.as_str()) && !is_allowed(row, &first, &second) {
+                wrong.push(format!("{}:{line} imports {first}::{second}", file.path));
+            }
+        }
+    }
+    assert!(paths > 50, "only {paths} paths were found: does the search still work?");
+    assert!(wrong.is_empty(), "against the import table:\n{}", wrong.join("\n"));
+}
+
+/// Names of the crates in Cargo.toml, as Rust writes them.
+fn dependencies() -> BTreeSet<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let mut names = BTreeSet::new();
+    let mut is_inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_inside = line.ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once('=').filter(|_| is_inside && !line.starts_with('#')) {
+            names.insert(name.trim().replace('-', "_"));
+        }
+    }
+    names
+}
+
+#[test]
+fn modules_use_only_the_crates_that_the_table_allows() {
+    let crates = dependencies();
+    assert!(crates.contains("kafka_protocol") && crates.contains("proptest"), "{crates:?}");
+    let mut wrong = Vec::new();
+    for file in files_under("src") {
+        let Some(Row { crates: Only(allowed), .. }) = module_of(&file) else { continue };
+        for at in 0..file.tokens.len() {
+            let token = &file.tokens[at];
+            let before = if at == 0 { "" } else { &file.tokens[at - 1].text };
+            let is_path = texts(&file.tokens[at + 1..], 1) == ["::"] && before != "::";
+            let is_used = is_path || before == "use";
+            if is_used
+                && !token.is_test
+                && crates.contains(&token.text)
+                && !allowed.contains(&token.text.as_str())
+            {
+                wrong.push(format!("{}:{} uses the crate {}", file.path, token.line, token.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the import table:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_modules_have_no_files_threads_or_clocks() {
+    let mut wrong = Vec::new();
+    for file in files_under("src") {
+        let Some(row) = module_of(&file).filter(|row| PURE.contains(&row.module)) else { continue };
+        for (at, token) in file.tokens.iter().enumerate().filter(|(_, token)| !token.is_test) {
+            let word = token.text.as_str();
+            let std_part = texts(&file.tokens[at..], 3);
+            let is_impure = matches!(std_part[..], ["std", "::", part] if IMPURE_STD.contains(&part));
+            let is_random = row.module == "raft" && RANDOM_ORDER.contains(&word);
+            if is_impure || is_random || CLOCKS.contains(&word) {
+                wrong.push(format!("{}:{} has {}", file.path, token.line, std_part.join("")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the pure modules take these from outside:\n{}", wrong.join("\n"));
+}
+
+/// The searches above find what they are for.
+#[test]
+fn paths_are_found_in_every_form() {
+    let text = "use crate::{log::{op, LogOp as L}, types::*};\n// crate::server\nfn f() -> crate::raft::Event { \"crate::io\" }\n\
+                mod inner { use super::super::super::config::Config; }\n#[cfg(test)]\nmod tests { use bytes::Bytes; }";
+    let path = "src/log/op.rs".to_string();
+    let mut tokens = source::tokenize(text);
+    tokens.iter_mut().filter(|token| token.line == 4).for_each(|token| token.inline_depth = 1);
+    let file = SourceFile { path, text: text.to_string(), tokens };
+    let found: Vec<String> = crate_paths(&file)
+        .into_iter()
+        .map(|(first, second, line)| format!("{first}::{second}@{line}"))
+        .collect();
+    let expected = ["log::op@1", "log::LogOp@1", "types::*@1", "raft::Event@3", "config::Config@4"];
+    assert_eq!(found, expected);
+}
