@@ -26,7 +26,7 @@ use logs::Merged;
 
 /// Merge latency logs into a table of percentiles, JSON, .hgrm files or a plot
 #[derive(Debug, Parser)]
-#[command(name = "kraft-latency", version, about)]
+#[command(name = "kraft-latency", version)]
 struct Arguments {
     /// Interval logs: latency-*.hlog of one or more nodes
     #[arg(required = true, value_name = "FILE.hlog")]
