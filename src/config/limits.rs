@@ -11,6 +11,8 @@ const BLOCK_BYTES: usize = 4 * KIB;
 /// Kafka's sizes are Java ints.
 const JAVA_INT_MAX: usize = i32::MAX as usize;
 const HOUR_MS: u64 = 3_600_000;
+/// Small enough for tests that roll often.
+const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -44,79 +46,57 @@ impl Default for Limits {
 }
 
 pub(super) fn read_limits(r: &mut Reader) -> Limits {
-    let d = Limits::default();
-    // Kafka has a size of its own for the metadata log; files for brokers often set only the other.
-    let segment = r.find("metadata.log.segment.bytes").or(r.find("log.segment.bytes"));
-    let before = r.find_either("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms");
-    let after = r.find_either("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms");
-    let int = KIB..=JAVA_INT_MAX;
-    let limits = Limits {
-        message_bytes_max: r.number("message.max.bytes", d.message_bytes_max, int.clone()),
-        request_bytes_max: r.number("socket.request.max.bytes", d.request_bytes_max, int.clone()),
-        connections_max: r.number("max.connections", d.connections_max, 1..=JAVA_INT_MAX),
-        segment_bytes_max: r.number_of(
-            "metadata.log.segment.bytes",
-            segment,
-            d.segment_bytes_max,
-            (64 * KIB as u64)..=JAVA_INT_MAX as u64,
-        ),
-        zero_ahead_bytes: r.number(
-            "kraft.zero.ahead.bytes",
-            d.zero_ahead_bytes,
-            BLOCK_BYTES as u64..=GIB as u64,
-        ),
-        fetch_response_bytes_max: r.number("fetch.max.bytes", d.fetch_response_bytes_max, int.clone()),
-        replica_fetch_bytes_max: r.number(
-            "controller.quorum.fetch.max.bytes",
-            d.replica_fetch_bytes_max,
-            int.clone(),
-        ),
-        tail_cache_bytes_max: r.number("kraft.tail.cache.bytes", d.tail_cache_bytes_max, 0..=64 * GIB),
-        write_buffer_bytes: r.number("kraft.write.buffer.bytes", d.write_buffer_bytes, 64 * KIB..=64 * MIB),
-        write_buffers: r.number("kraft.write.buffers", d.write_buffers, 2..=1024),
-        group_bytes_max: r.number("kraft.group.max.bytes", d.group_bytes_max, 64 * KIB..=GIB),
-        unflushed_bytes_max: r.number(
-            "kraft.unflushed.max.bytes",
-            d.unflushed_bytes_max,
-            MIB as u64..=GIB as u64,
-        ),
-        uncommitted_bytes_max: r.number(
-            "kraft.uncommitted.max.bytes",
-            d.uncommitted_bytes_max,
-            MIB as u64..=64 * GIB as u64,
-        ),
-        connection_output_bytes_max: r.number(
-            "kraft.connection.output.max.bytes",
-            d.connection_output_bytes_max,
-            int,
-        ),
-        connection_requests_max: r.number(
-            "kraft.connection.max.requests",
-            d.connection_requests_max,
-            1..=10_000,
-        ),
-        turn_inputs_max: r.number("kraft.turn.max.inputs", d.turn_inputs_max, 1..=65_536),
-        flush_stall_ms_max: r.number("kraft.flush.stall.max.ms", d.flush_stall_ms_max, 10..=HOUR_MS),
-        commit_mark_idle_ms: r.number("kraft.commit.mark.idle.ms", d.commit_mark_idle_ms, 1..=HOUR_MS),
-        producer_ids_max: r.number("kraft.max.producer.ids", d.producer_ids_max, 1..=10_000_000),
-        parked_requests_max: r.number("kraft.max.parked.requests", d.parked_requests_max, 1..=10_000_000),
-        observers_max: r.number("kraft.max.observers", d.observers_max, 0..=100_000),
-        disk_free_bytes_min: r.number("kraft.disk.free.min.bytes", d.disk_free_bytes_min, 0..=1 << 50),
-        timestamp_before_max_ms: r.number_of(
-            "log.message.timestamp.before.max.ms",
-            before,
-            d.timestamp_before_max_ms,
-            0..=i64::MAX,
-        ),
-        timestamp_after_max_ms: r.number_of(
-            "log.message.timestamp.after.max.ms",
-            after,
-            d.timestamp_after_max_ms,
-            0..=i64::MAX,
-        ),
-    };
+    let mut limits = Limits::default();
+    read_request_limits(r, &mut limits);
+    read_log_limits(r, &mut limits);
     check_together(r, &limits);
     limits
+}
+
+fn read_request_limits(r: &mut Reader, l: &mut Limits) {
+    let size = KIB..=JAVA_INT_MAX;
+    l.message_bytes_max = r.number("message.max.bytes", l.message_bytes_max, size.clone());
+    l.request_bytes_max = r.number("socket.request.max.bytes", l.request_bytes_max, size.clone());
+    l.connections_max = r.number("max.connections", l.connections_max, 1..=JAVA_INT_MAX);
+    l.fetch_response_bytes_max = r.number("fetch.max.bytes", l.fetch_response_bytes_max, size.clone());
+    let key = "controller.quorum.fetch.max.bytes";
+    l.replica_fetch_bytes_max = r.number(key, l.replica_fetch_bytes_max, size.clone());
+    let key = "kraft.connection.output.max.bytes";
+    l.connection_output_bytes_max = r.number(key, l.connection_output_bytes_max, size);
+    let key = "kraft.connection.max.requests";
+    l.connection_requests_max = r.number(key, l.connection_requests_max, 1..=10_000);
+    l.turn_inputs_max = r.number("kraft.turn.max.inputs", l.turn_inputs_max, 1..=65_536);
+    l.producer_ids_max = r.number("kraft.max.producer.ids", l.producer_ids_max, 1..=10_000_000);
+    l.parked_requests_max = r.number("kraft.max.parked.requests", l.parked_requests_max, 1..=10_000_000);
+    l.observers_max = r.number("kraft.max.observers", l.observers_max, 0..=100_000);
+    // Kafka's keys of the broker; those of a topic, which this log is too, have no "log." before them.
+    let (key, of_topic) = ("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms");
+    let setting = r.find_either(key, of_topic);
+    l.timestamp_before_max_ms = r.number_of(key, setting, l.timestamp_before_max_ms, 0..=i64::MAX);
+    let (key, of_topic) = ("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms");
+    let setting = r.find_either(key, of_topic);
+    l.timestamp_after_max_ms = r.number_of(key, setting, l.timestamp_after_max_ms, 0..=i64::MAX);
+}
+
+fn read_log_limits(r: &mut Reader, l: &mut Limits) {
+    // Kafka has a size of its own for the metadata log; files for brokers often set only the other.
+    let key = "metadata.log.segment.bytes";
+    let setting = r.find(key).or(r.find("log.segment.bytes"));
+    let segment = SEGMENT_BYTES_MIN..=JAVA_INT_MAX as u64;
+    l.segment_bytes_max = r.number_of(key, setting, l.segment_bytes_max, segment);
+    let ahead = BLOCK_BYTES as u64..=GIB as u64;
+    l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
+    l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
+    l.write_buffer_bytes = r.number("kraft.write.buffer.bytes", l.write_buffer_bytes, 64 * KIB..=64 * MIB);
+    l.write_buffers = r.number("kraft.write.buffers", l.write_buffers, 2..=1024);
+    l.group_bytes_max = r.number("kraft.group.max.bytes", l.group_bytes_max, 64 * KIB..=GIB);
+    let (least, most) = (MIB as u64, GIB as u64);
+    l.unflushed_bytes_max = r.number("kraft.unflushed.max.bytes", l.unflushed_bytes_max, least..=most);
+    let key = "kraft.uncommitted.max.bytes";
+    l.uncommitted_bytes_max = r.number(key, l.uncommitted_bytes_max, least..=64 * most);
+    l.flush_stall_ms_max = r.number("kraft.flush.stall.max.ms", l.flush_stall_ms_max, 10..=HOUR_MS);
+    l.commit_mark_idle_ms = r.number("kraft.commit.mark.idle.ms", l.commit_mark_idle_ms, 1..=HOUR_MS);
+    l.disk_free_bytes_min = r.number("kraft.disk.free.min.bytes", l.disk_free_bytes_min, 0..=1 << 50);
 }
 
 /// Values that are fine alone and not together.

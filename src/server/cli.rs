@@ -30,7 +30,7 @@ Example:
 
 /// Kafka Raft server: one replicated log, the ordinary Kafka protocol in front.
 #[derive(Debug, Parser)]
-#[command(name = "kraft-server", version, about, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "kraft-server", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 struct Arguments {
     /// Configuration in Java's properties syntax
     #[arg(value_name = "server.properties")]
@@ -276,7 +276,12 @@ mod tests {
     fn help_and_version_go_to_stdout() {
         let (code, stdout, _) = exit(&["--help"]);
         assert_eq!(code, EXIT_OK);
-        assert!(stdout.contains("[server.properties]") && stdout.contains("--override"), "{stdout}");
+        assert!(
+            stdout.starts_with("Kafka Raft server")
+                && stdout.contains("[server.properties]")
+                && stdout.contains("--override"),
+            "{stdout}"
+        );
         let (code, stdout, _) = exit(&["--version"]);
         assert_eq!((code, stdout), (EXIT_OK, format!("kraft-server {}\n", env!("CARGO_PKG_VERSION"))));
     }

@@ -130,7 +130,11 @@ fn latency_label(us: f64) -> String {
     };
     // One decimal below ten, unless it is a zero.
     let tenths = (value * 10.0).round() as u64;
-    if tenths < 100 && tenths % 10 != 0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if tenths < 100 && !tenths.is_multiple_of(10) {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
 }
 
 #[cfg(test)]
