@@ -114,7 +114,7 @@ def test_http_stays_up_under_hostile_requests(quorum):
                 connection.send(data)
             except raw.Closed:
                 pass
-    with raw.Connection(node.http_port) as _slow:
+    with raw.Connection(node.http_port):
         assert node.status()["node_id"] == node.node_id, "one silent client holds up the others"
 
 
