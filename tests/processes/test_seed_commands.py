@@ -23,6 +23,7 @@ APPENDED = """
     zookeeper.connect=localhost:2181
 """
 SEED_PORTS = (9092, 9093, 9094)
+SEED_HTTP_PORTS = (9192, 9193, 9194)
 SEED_DIRS = ("/tmp/raft-logs", "/tmp/raft-logs-1", "/tmp/raft-logs-2", "/tmp/raft-logs-3")
 
 
@@ -79,9 +80,9 @@ def run_seed_clients(port, producer_config, messages):
 
 @pytest.fixture
 def seed_ports_or_skip():
-    taken = [str(port) for port in SEED_PORTS if port_is_taken(port)]
+    taken = [str(port) for port in SEED_PORTS + SEED_HTTP_PORTS if port_is_taken(port)]
     if taken:
-        pytest.skip("!!! NOT RUN VERBATIM: port " + ", ".join(taken) + " is in use, which the README's files name; "
+        pytest.skip("!!! NOT RUN VERBATIM: port " + ", ".join(taken) + " is in use, which the shipped files name; "
                     "the same commands ran on other ports")
     there = [path for path in SEED_DIRS if (REPOSITORY / path).exists()]
     if there:
