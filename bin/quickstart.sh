@@ -19,7 +19,7 @@ them with kafka-producer-perf-test, reads everything back, and prints the latenc
   --record-size B   bytes per record (default $record_size)
   --throughput R    records per second, -1 for as many as possible (default $throughput)
   --keep            leave the nodes running, and say how to reach and stop them
-  --port-base N     nodes on ports N to N+2, HTTP on N+10 to N+12 (default $port_base)
+  --port-base N     nodes on ports N to N+2, HTTP on N+100 to N+102 (default $port_base)
   --data-dir DIR    where the nodes keep their data; new or empty (default build/quickstart-N, emptied first)
   --no-pin          never pin the nodes to cores (default: pin them where there are 4 cores or more)
   --help            this text
@@ -54,7 +54,7 @@ done
 ((port_base <= 65000)) || die "--port-base $port_base leaves no room below port 65536"
 
 node_port() { echo $((port_base + $1 - 1)); }
-http_port() { echo $((port_base + 10 + $1 - 1)); }
+http_port() { echo $((port_base + 100 + $1 - 1)); }
 bootstrap="localhost:$(node_port 1),localhost:$(node_port 2),localhost:$(node_port 3)"
 default_data_dir="$base_dir/build/quickstart-$port_base"
 began=$(now_ms)
@@ -139,7 +139,7 @@ check_earlier_run() {
 }
 
 check_ports() {
-  local n port holder free=$((port_base + 100)) used=()
+  local n port holder free used=()
   step "Checking that ports $(node_port 1)-$(node_port 3) and $(http_port 1)-$(http_port 3) are free"
   for ((n = 1; n <= NODES; n++)); do
     for port in "$(node_port "$n")" "$(http_port "$n")"; do
@@ -151,7 +151,12 @@ check_ports() {
   done
   ((${#used[@]})) || return 0
   for port in "${used[@]}"; do fail "$port"; done
-  while port_is_open "$free" || port_is_open $((free + 1)) || port_is_open $((free + 2)); do free=$((free + 100)); done
+  for ((free = port_base + 10; free < port_base + 1000; free += 10)); do
+    for port in $free $((free + 1)) $((free + 2)) $((free + 100)) $((free + 101)) $((free + 102)); do
+      port_is_open "$port" && continue 2
+    done
+    break
+  done
   die "other ports: bin/quickstart.sh --port-base $free"
 }
 

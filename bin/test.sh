@@ -143,8 +143,8 @@ stage_processes() {
 # The first port of a block in which nobody listens on the six ports that the quickstart takes.
 free_port_base() {
   local base offset
-  for ((base = 21092; base < 31000; base += 100)); do
-    for offset in 0 1 2 10 11 12; do
+  for ((base = 21092; base < 31000; base += 10)); do
+    for offset in 0 1 2 100 101 102; do
       port_is_open $((base + offset)) && continue 2
     done
     echo "$base"

@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _ports_given = set()
 
 
-def _die_with_parent():
+def die_with_parent():
     """In the child: a test run that is killed leaves no server behind."""
     PR_SET_PDEATHSIG = 1
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -100,7 +100,9 @@ class Node:
         with open(self.stderr_file, "ab") as err, open(self.stdout_file, "ab") as out:
             self.process = subprocess.Popen(
                 [str(SERVER), str(self.config_file), *self.arguments, *more_arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=_die_with_parent)
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=die_with_parent,
+                # Python ignores SIGXFSZ, and so shall the server: a file size limit is then an error of the write.
+                restore_signals=False)
         return self
 
     def signal(self, which):

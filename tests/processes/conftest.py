@@ -1,6 +1,7 @@
 """What every test of real processes shares: a place on a real disk, clusters that are always ended, logs of failures."""
 
 import os
+import resource
 import shutil
 import signal
 import time
@@ -18,6 +19,9 @@ def pytest_configure(config):
     def on_terminate(_signal, _frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, on_terminate)
+    # As bin/test-raft-server-start.sh does; the tests hold thousands of connections themselves.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def pytest_collection_modifyitems(items):

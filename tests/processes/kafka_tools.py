@@ -4,7 +4,7 @@ import json
 import subprocess
 from dataclasses import dataclass, field
 
-from cluster import REPOSITORY, TOPIC, _die_with_parent
+from cluster import REPOSITORY, TOPIC, die_with_parent
 
 TOOL_SECONDS_MAX = 120
 
@@ -31,7 +31,7 @@ def run(*command, input=None, timeout_s=TOOL_SECONDS_MAX, env=None):
 def start(*command, out, err):
     """A tool in the background, its output in the open files out and err."""
     return subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stdin=subprocess.DEVNULL,
-                            stdout=out, stderr=err, preexec_fn=_die_with_parent)
+                            stdout=out, stderr=err, preexec_fn=die_with_parent)
 
 
 def tool(name, *arguments, **options):

@@ -235,7 +235,7 @@ class Produced:
 class Fetched:
     def __init__(self, reader):
         reader.number("i")
-        self.top_error, _session, topics = reader.number("h"), reader.number("i"), reader.number("i")
+        self.top_error, self.session_id, topics = reader.number("h"), reader.number("i"), reader.number("i")
         self.error, self.high_watermark, self.records = None, None, b""
         for _ in range(topics):
             reader.string()

@@ -51,6 +51,12 @@ def test_broker_api_versions_shows_only_what_is_answered(quorum):
         assert line == "" or "UNSUPPORTED" in line, line
 
 
+def test_configs_describe(quorum):
+    out = kafka_tools.tool("kafka-configs", "--bootstrap-server", quorum.bootstrap, "--describe", "--entity-type", "topics",
+                           "--entity-name", TOPIC).check().out
+    assert TOPIC in out, out
+
+
 def test_cluster_id(quorum):
     out = kafka_tools.tool("kafka-cluster", "cluster-id", "--bootstrap-server", quorum.bootstrap).check().out
     assert CLUSTER_ID in out

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import raw
-from cluster import TOPIC, wait_for
+from cluster import wait_for
 
 
 @pytest.fixture
@@ -84,12 +84,11 @@ def test_hostile_bytes_close_only_their_own_connection(bystander, data):
 
 @pytest.mark.parametrize("name, word", [("HTTP", "HTTP"), ("TLS hello", "TLS")])
 def test_the_log_says_what_it_looked_like(bystander, name, word):
-    before = bystander.stderr().count(word)
     with raw.Connection(bystander.port) as connection:
         connection.send(HOSTILE[name])
         assert connection.was_closed()
     # The line is rate-limited: one of the same kind may have been printed for an earlier test.
-    wait_for(f"a line about {word}", lambda: bystander.stderr().count(word) > min(before, 0), 3)
+    wait_for(f"a line about {word}", lambda: bystander.stderr().count(word) > 0, 3)
 
 
 def test_the_log_is_not_flooded(bystander):
@@ -227,15 +226,21 @@ def test_wrong_cluster_id(bystander):
         assert answer.top_error == raw.INCONSISTENT_CLUSTER_ID
 
 
-def test_stale_epoch(bystander):
-    epoch = bystander.status()["epoch"]
-    with raw.Connection(bystander.port) as connection:
-        answer = connection.vote(epoch - 1, 2, 0, 0)
+def test_stale_epoch(clusters):
+    cluster = clusters(3)
+    # Into the second epoch: a vote for epoch 0 is refused as impossible before it is refused as stale.
+    cluster.leader().stop()
+    leader = cluster.leader()
+    epoch, candidate = leader.status()["epoch"], cluster.followers()[0].node_id
+    assert epoch >= 2
+    with raw.Connection(leader.port) as connection:
+        answer = connection.vote(epoch - 1, candidate, 0, 0)
         assert (answer.error, answer.granted) == (raw.FENCED_LEADER_EPOCH, False)
-        assert (answer.leader, answer.epoch) == (bystander.node_id, epoch)
+        assert (answer.leader, answer.epoch) == (leader.node_id, epoch)
         for frame_of in (raw.begin_quorum_epoch, raw.end_quorum_epoch):
-            answer = raw.QuorumAnswer(connection.call(frame_of(2, epoch - 1)))
-            assert (answer.error, answer.leader, answer.epoch) == (raw.FENCED_LEADER_EPOCH, bystander.node_id, epoch)
+            answer = raw.QuorumAnswer(connection.call(frame_of(candidate, epoch - 1)))
+            assert (answer.error, answer.leader, answer.epoch) == (raw.FENCED_LEADER_EPOCH, leader.node_id, epoch)
+    assert cluster.leader() is leader and cluster.epoch() == epoch
 
 
 def test_vote_of_impossible_log(bystander):
@@ -256,10 +261,11 @@ def test_vote_addressed_to_another_voter(bystander, quorum):
 
 def test_pre_vote_of_a_healthy_quorum_is_denied(bystander, quorum):
     """Followers that hear from their leader deny it; the epoch stays (the bystander checks that)."""
-    follower = quorum.followers()[0]
+    follower, candidate = quorum.followers()
     epoch = bystander.status()["epoch"]
     with raw.Connection(follower.port) as connection:
-        answer = connection.vote(epoch, bystander.node_id % 3 + 1, 0, 0, pre_vote=True)
+        # Its log is the longest there can be, so that only the healthy leader is a reason.
+        answer = connection.vote(epoch, candidate.node_id, epoch - 1, 10**12, pre_vote=True)
         assert not answer.granted
 
 
@@ -273,20 +279,24 @@ def test_fetch_of_a_replica_with_an_impossible_offset(bystander):
 
 # --------------------------------------------------------------------------------------------------------- connections
 
+IDLE_CONNECTIONS = 9500
+
+
 def test_thousands_of_idle_connections(clusters):
+    """Almost max.connections, which is 10,000 by default."""
     cluster = clusters(3)
     leader, epoch = cluster.leader(), cluster.epoch()
     rss = leader.rss_bytes()
     idle = []
     try:
-        for _ in range(3000):
+        for _ in range(IDLE_CONNECTIONS):
             idle.append(socket.create_connection(("localhost", leader.port), timeout=10))
         time.sleep(3)
         with raw.Connection(leader.port) as connection:
             assert connection.produce(raw.batch(b"x")).error == raw.NONE
         assert cluster.leader() is leader and cluster.epoch() == epoch, "voters' traffic suffered"
         grown = leader.rss_bytes() - rss
-        assert grown < 3000 * 32 * 1024, f"{grown >> 20} MiB for 3000 idle connections"
+        assert grown < IDLE_CONNECTIONS * 16 * 1024, f"{grown >> 20} MiB for {IDLE_CONNECTIONS} idle connections"
         # The oldest still works.
         idle[0].sendall(raw.api_versions(0))
         assert idle[0].recv(4)

@@ -10,7 +10,7 @@ import pytest
 
 import kafka_tools
 import raw
-from cluster import CLUSTER_ID, PATIENCE_S, REPOSITORY, wait_for
+from cluster import CLUSTER_ID, PATIENCE_S
 
 EXIT_CORRUPT, EXIT_DISK = 65, 74
 
@@ -204,14 +204,14 @@ def test_a_full_disk_refuses_produce_and_keeps_what_it_has(clusters, small_disk)
     told = []
     with raw.Connection(node.port) as connection:
         error = raw.NONE
-        for n in range(400):
-            value = f"{n}:".encode() + bytes(256 << 10)
-            answer = connection.produce(raw.batch(value))
+        batch = raw.batch(bytes(512 << 10))
+        for _ in range(400):
+            answer = connection.produce(batch)
             error = answer.error
             if error != raw.NONE:
                 break
             told.append(answer.offset)
-        assert error == raw.KAFKA_STORAGE_ERROR, f"after {len(told)} records of 256 KiB on a disk of 192 MiB: error {error}"
+        assert error == raw.KAFKA_STORAGE_ERROR, f"after {len(told)} records of 512 KiB on a disk of 192 MiB: error {error}"
         assert told, "not even one record was taken"
         assert node.is_running() and node.status()["role"].lower() == "leader", "voting and leading go on"
         for offset in (told[0], told[-1]):
@@ -224,18 +224,19 @@ def test_an_error_of_the_device_stops_the_node(clusters):
     cluster = clusters(1, start=False, overrides={"metadata.log.segment.bytes": 8 << 20})
     node = cluster[1]
     node.start().wait_ready()
-    subprocess.run(["prlimit", "--pid", str(node.pid), f"--fsize={4096}"], check=True)
+    subprocess.run(["prlimit", "--pid", str(node.pid), f"--fsize={1 << 20}"], check=True)
     acknowledged = 0
     try:
         with raw.Connection(node.port) as connection:
+            batch = raw.batch(bytes(256 << 10))
             for _ in range(60):
-                if connection.produce(raw.batch(bytes(256 << 10))).error == raw.NONE:
+                if connection.produce(batch).error == raw.NONE:
                     acknowledged += 1
     except (raw.Closed, OSError):
         pass
     assert node.wait_exit() == EXIT_DISK, node.stderr()[-2000:]
     assert "panicked" not in node.stderr()
-    before = node.stderr()
+    assert re.search(r"(?i)error.*00000000000000000000\.log|(?i:File too large|EFBIG)", node.stderr()), node.stderr()[-2000:]
+    assert acknowledged < 60
     node.start().wait_ready()
     assert len(kafka_tools.kcat_read(cluster.bootstrap)) >= acknowledged, "an acknowledged record is gone"
-    assert before

@@ -1,5 +1,6 @@
 """The commands of the first Raft README, as its users typed them, against the files that are shipped."""
 
+import os
 import re
 import shutil
 import socket
@@ -9,7 +10,7 @@ import time
 import pytest
 
 import kafka_tools
-from cluster import (PATIENCE_S, RELEASE_DIR, REPOSITORY, TOPIC, _die_with_parent, free_port, wait_for)
+from cluster import PATIENCE_S, REPOSITORY, die_with_parent, free_port, wait_for
 
 # As the README's here-documents append them: with the leading spaces of its Markdown, keys repeated.
 APPENDED = """
@@ -22,6 +23,7 @@ APPENDED = """
     zookeeper.connect=localhost:2181
 """
 SEED_PORTS = (9092, 9093, 9094)
+SEED_HTTP_PORTS = (9192, 9193, 9194)
 SEED_DIRS = ("/tmp/raft-logs", "/tmp/raft-logs-1", "/tmp/raft-logs-2", "/tmp/raft-logs-3")
 
 
@@ -35,7 +37,7 @@ def start_script(config, *arguments, log):
     """bin/test-raft-server-start.sh, which becomes the server: its pid is the server's."""
     with open(log, "ab") as out:
         return subprocess.Popen(["bin/test-raft-server-start.sh", str(config), *arguments], cwd=REPOSITORY,
-                                stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=_die_with_parent)
+                                stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=die_with_parent)
 
 
 def wait_listening(process, port, log):
@@ -78,9 +80,9 @@ def run_seed_clients(port, producer_config, messages):
 
 @pytest.fixture
 def seed_ports_or_skip():
-    taken = [str(port) for port in SEED_PORTS if port_is_taken(port)]
+    taken = [str(port) for port in SEED_PORTS + SEED_HTTP_PORTS if port_is_taken(port)]
     if taken:
-        pytest.skip("!!! NOT RUN VERBATIM: port " + ", ".join(taken) + " is in use, which the README's files name; "
+        pytest.skip("!!! NOT RUN VERBATIM: port " + ", ".join(taken) + " is in use, which the shipped files name; "
                     "the same commands ran on other ports")
     there = [path for path in SEED_DIRS if (REPOSITORY / path).exists()]
     if there:
@@ -159,7 +161,6 @@ def test_start_script_in_the_background(scratch):
     config = scratch / "server.properties"
     config.write_text(f"node.id=1\nlisteners=PLAINTEXT://localhost:{port}\n"
                       f"controller.quorum.voters=1@localhost:{port}\nlog.dirs={scratch / 'data'}\n")
-    import os
     done = subprocess.run([str(REPOSITORY / "bin/test-raft-server-start.sh"), "-daemon", str(config)], capture_output=True,
                           text=True, timeout=PATIENCE_S, env={**os.environ, "LOG_DIR": str(scratch / "logs")})
     assert done.returncode == 0, done.stderr
