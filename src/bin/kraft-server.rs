@@ -1,4 +1,4 @@
-//! The server: see `kraft-server --help`.
+//! `kraft-server`: one node of a quorum. All it does itself is to print what the command line asks for.
 
 use std::process::exit;
 
@@ -12,9 +12,9 @@ fn main() {
             exit(code);
         }
         Startup::Run { config, logging } => {
-            let log = logging.start();
+            let lines = logging.start();
             let code = kraft::server::run(*config);
-            log.flush();
+            lines.flush();
             exit(code);
         }
     }

@@ -33,6 +33,14 @@ pub struct Accepted {
     pub place: Place,
 }
 
+/// What the acceptor hands out.
+#[derive(Debug)]
+pub enum Offer {
+    Accepted(Accepted),
+    /// All places are taken; the connection is closed.
+    Refused,
+}
+
 /// One of the `connections_max` places, free again when it is dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -85,11 +93,11 @@ impl Listener {
         self.sockets.iter().filter_map(|s| s.local_addr().ok()).collect()
     }
 
-    /// Accept from now on. `deliver` is called on the acceptor's thread, with each connection that has a place.
+    /// Accept from now on. `deliver` is called on the acceptor's thread for each connection.
     pub fn start(
         self,
         connections_max: usize,
-        deliver: impl FnMut(Accepted) + Send + 'static,
+        deliver: impl FnMut(Offer) + Send + 'static,
     ) -> io::Result<Acceptor> {
         let open = Arc::new(AtomicUsize::new(0));
         let (stop_reader, stop) = io::pipe()?;
@@ -173,7 +181,7 @@ struct Accepting {
     open: Arc<AtomicUsize>,
     connections_max: usize,
     lines: RateLimit,
-    deliver: Box<dyn FnMut(Accepted) + Send>,
+    deliver: Box<dyn FnMut(Offer) + Send>,
 }
 
 impl Accepting {
@@ -226,13 +234,14 @@ impl Accepting {
         let place = Place { open: self.open.clone() };
         if open >= self.connections_max {
             drop(place);
+            (self.deliver)(Offer::Refused);
             let max = self.connections_max;
             self.line("full", || {
                 format!("Refused a connection from {remote}: {open} are open, and max.connections is {max}.")
             });
             return;
         }
-        (self.deliver)(Accepted { socket, remote, place });
+        (self.deliver)(Offer::Accepted(Accepted { socket, remote, place }));
     }
 
     fn line(&mut self, cause: &str, text: impl FnOnce() -> String) {
@@ -256,6 +265,17 @@ mod tests {
 
     fn endpoint(host: &str, port: u16) -> Endpoint {
         Endpoint { host: host.into(), port }
+    }
+
+    fn deliver_to(sender: mpsc::Sender<Offer>) -> impl FnMut(Offer) + Send {
+        move |offer| drop(sender.send(offer))
+    }
+
+    fn accepted(receiver: &mpsc::Receiver<Offer>) -> Accepted {
+        match receiver.recv().unwrap() {
+            Offer::Accepted(accepted) => accepted,
+            Offer::Refused => panic!("refused"),
+        }
     }
 
     #[test]
@@ -283,10 +303,10 @@ mod tests {
         let listener = Listener::bind(&endpoint("localhost", 0)).unwrap();
         let addresses = listener.addresses();
         let (sender, receiver) = mpsc::channel();
-        let acceptor = listener.start(10, move |accepted| sender.send(accepted).unwrap()).unwrap();
+        let acceptor = listener.start(10, deliver_to(sender)).unwrap();
         for address in &addresses {
             let client = TcpStream::connect(address).unwrap();
-            let accepted = receiver.recv().unwrap();
+            let accepted = accepted(&receiver);
             assert_eq!(accepted.remote, client.local_addr().unwrap());
             assert_eq!(acceptor.open_connections().load(Ordering::Relaxed), 1);
             drop(accepted);
@@ -301,13 +321,14 @@ mod tests {
         let listener = Listener::bind(&endpoint("127.0.0.1", 0)).unwrap();
         let address = listener.addresses()[0];
         let (sender, receiver) = mpsc::channel();
-        let _acceptor = listener.start(1, move |accepted| sender.send(accepted).unwrap()).unwrap();
+        let _acceptor = listener.start(1, deliver_to(sender)).unwrap();
         let _first = TcpStream::connect(address).unwrap();
-        let held = receiver.recv().unwrap();
+        let held = accepted(&receiver);
         let mut second = TcpStream::connect(address).unwrap();
         assert!(matches!(second.read(&mut [0]), Ok(0) | Err(_)), "the second must be closed");
+        assert!(matches!(receiver.recv().unwrap(), Offer::Refused));
         drop(held);
         let _third = TcpStream::connect(address).unwrap();
-        receiver.recv().unwrap();
+        accepted(&receiver);
     }
 }

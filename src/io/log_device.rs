@@ -291,6 +291,11 @@ impl LogDevice {
         self.writes_in_flight
     }
 
+    /// The ring has something whose completion will have to be noticed.
+    pub fn has_ring_operations(&self) -> bool {
+        self.sent > 0
+    }
+
     pub fn poll(&mut self) -> Option<DeviceEvent> {
         loop {
             if let Some(event) = self.completed.pop_front() {

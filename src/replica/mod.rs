@@ -168,11 +168,16 @@ impl Replica {
         if self.stopped {
             return;
         }
-        self.log.end_turn(now);
-        while let Some(op) = self.log.poll_op() {
-            self.actions.push_back(Action::Disk(op));
+        // What the log tells may make Raft append, or write its state: that belongs to this turn too.
+        loop {
+            self.log.end_turn(now);
+            while let Some(op) = self.log.poll_op() {
+                self.actions.push_back(Action::Disk(op));
+            }
+            if !self.take_log_events(now) || self.stopped {
+                break;
+            }
         }
-        self.take_log_events(now);
         if !self.is_gated() && !self.stopped {
             self.maybe_report_stalled_flush(now);
             self.settle_produces(now);
@@ -285,8 +290,11 @@ impl Replica {
         self.next_id
     }
 
-    fn take_log_events(&mut self, now: Now) {
+    /// False: it had nothing to tell.
+    fn take_log_events(&mut self, now: Now) -> bool {
+        let mut told = false;
         while let Some(event) = self.log.poll_event() {
+            told = true;
             match event {
                 LogEvent::Ready => {
                     self.gate = Gate::Open;
@@ -306,10 +314,11 @@ impl Replica {
                 LogEvent::Failed(error) => {
                     // A failed write may have reached the disk or not: nobody may ever be told either.
                     self.stop(EXIT_DISK, format!("stopping, nothing more is acknowledged: {error}"));
-                    return;
+                    return true;
                 }
             }
         }
+        told
     }
 
     fn step_or_defer(&mut self, now: Now, event: Event) {

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::control::Control;
 use super::inputs::Inputs;
 use super::mesh::{ClientRequest, MovedSession, ReplicaSender, connection_id};
 use crate::io::clock;
@@ -65,6 +66,7 @@ impl RequestSink {
 pub struct NetworkCore {
     core: usize,
     limits: SessionLimits,
+    control: Control,
     sink: RequestSink,
     clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     connections_seen: Cell<u64>,
@@ -108,10 +110,11 @@ enum End {
 }
 
 impl NetworkCore {
-    pub fn new(core: usize, limits: SessionLimits, sink: RequestSink) -> Rc<NetworkCore> {
+    pub fn new(core: usize, limits: SessionLimits, control: Control, sink: RequestSink) -> Rc<NetworkCore> {
         Rc::new(NetworkCore {
             core,
             limits,
+            control,
             sink,
             clients: RefCell::default(),
             connections_seen: Cell::new(0),
@@ -185,7 +188,8 @@ impl NetworkCore {
         match end {
             End::Closed => self.log_close(&client),
             End::BadInput(why) => {
-                self.line(&why, || format!("Closed the connection of {}: {why}", client.remote))
+                self.control.connection_closed_for_bad_input();
+                self.line(&why, || format!("Closed the connection of {}: {why}", client.remote));
             }
             End::Moved(moved) => {
                 client.drop_waker();

@@ -52,11 +52,12 @@ fn bound_shutdown(seconds: mpsc::Receiver<i32>) {
     let started = thread::Builder::new().name("shutdown-limit".into()).spawn(move || {
         match seconds.recv_timeout(SHUTDOWN_MAX) {
             Ok(signal) => {
-                tracing::warn!("A second {} was received: ending now, without hand-over.", name(signal));
+                // Not through the log's queue, which an exit does not wait for.
+                eprintln!("A second {} was received: ending now, without hand-over.", name(signal));
                 std::process::exit(128 + signal);
             }
             Err(RecvTimeoutError::Timeout) => {
-                tracing::error!(
+                eprintln!(
                     "The shutdown has not ended within {} s: ending now. Nothing acknowledged is lost.",
                     SHUTDOWN_MAX.as_secs()
                 );

@@ -21,7 +21,7 @@ use crate::io::directory::{Directory, DirectorySource, Owner, random_u64};
 use crate::io::doorbell::{Doorbell, DoorbellListener};
 use crate::io::durable::{self, Probe};
 use crate::io::file_thread::{FileThreads, LogFiles};
-use crate::io::listener::{Acceptor, Listener};
+use crate::io::listener::{Acceptor, Listener, Offer};
 use crate::io::log_device::LogDevice;
 use crate::io::{clock, kernel};
 use crate::log::{self, RecoveredLog, RecoveryError};
@@ -145,9 +145,7 @@ fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers
         },
         RecoveryError::Disk(error) => disk_failure(error),
     })?;
-    for note in &recovered.notes {
-        tracing::warn!("{note}");
-    }
+    recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
     Ok((recovered, producers))
 }
 
@@ -250,14 +248,14 @@ fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, 
     let limits = session_limits(&node.config);
     let (mut edges, mut senders) = (Vec::new(), vec![own_sender]);
     for core in 1..node.placement.cores.len() {
-        let edge = start_network_core(core, &node, limits.clone(), doorbell.clone())?;
+        let edge = start_network_core(core, &node, limits.clone(), control.clone(), doorbell.clone())?;
         senders.push(edge.sender.clone());
         edges.push(edge);
     }
     let stop_senders = senders.split_off(1);
     let deliver_to = [senders, stop_senders.clone()].concat();
     let ready = format!("ready: listening on {}", node.config.listener);
-    let acceptor = start_acceptor(&node.config, listener, deliver_to).map_err(failed)?;
+    let acceptor = start_acceptor(&node.config, listener, deliver_to, control.clone()).map_err(failed)?;
     let builder = executor(node.placement.cores[0], node.placement.wait, "replica-core");
     let executor = builder.make().map_err(|e| kernel_failure("The replica core cannot be started", e))?;
     let parts = Parts { threads, doorbell, accepted, edges, limits, control, shutdown_asked, ready };
@@ -293,7 +291,12 @@ fn session_limits(config: &Config) -> SessionLimits {
 }
 
 /// Hand accepted connections to the cores in turn.
-fn start_acceptor(config: &Config, listener: Listener, cores: Vec<CoreSender>) -> std::io::Result<Acceptor> {
+fn start_acceptor(
+    config: &Config,
+    listener: Listener,
+    cores: Vec<CoreSender>,
+    control: Control,
+) -> std::io::Result<Acceptor> {
     let possible = kernel::connections_possible();
     let connections_max = config.limits.connections_max.min(possible);
     if connections_max < config.limits.connections_max {
@@ -303,9 +306,12 @@ fn start_acceptor(config: &Config, listener: Listener, cores: Vec<CoreSender>) -
         );
     }
     let mut next = 0;
-    listener.start(connections_max, move |accepted| {
-        cores[next].send(ToNetwork::Accepted(accepted));
-        next = (next + 1) % cores.len();
+    listener.start(connections_max, move |offer| match offer {
+        Offer::Refused => control.connection_refused(),
+        Offer::Accepted(accepted) => {
+            cores[next].send(ToNetwork::Accepted(accepted));
+            next = (next + 1) % cores.len();
+        }
     })
 }
 
@@ -338,7 +344,7 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
     let mut core = ReplicaCore {
         replica,
         device,
-        network: NetworkCore::new(0, parts.limits, RequestSink::Local(inputs.clone())),
+        network: NetworkCore::new(0, parts.limits, parts.control.clone(), RequestSink::Local(inputs.clone())),
         links: PeerLinks::new(inputs.clone(), Duration::from_millis(config.request_timeout_ms)),
         inputs,
         edges: parts.edges,
@@ -353,10 +359,7 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
     // What came before the doorbell was heard.
     core.inputs.ring();
     tracing::info!("{}", parts.ready);
-    let ended = core.run().await;
-    // The kernel may still write from its buffers.
-    std::mem::forget(core);
-    Ok(ended)
+    Ok(core.run().await)
 }
 
 async fn ring_inputs(bell: DoorbellListener, inputs: Rc<Inputs>) {
@@ -373,6 +376,7 @@ fn start_network_core(
     core: usize,
     node: &Node,
     limits: SessionLimits,
+    control: Control,
     replica: Doorbell,
 ) -> Result<Edge, Failure> {
     let failed = |e: std::io::Error| kernel_failure("A network core cannot be started", e);
@@ -381,28 +385,24 @@ fn start_network_core(
     let (to_replica, receiver) = ReplicaSender::new(replica);
     // Only the replica core has flushes to spin for.
     executor(node.placement.cores[core], Wait::Sleep, "network-core")
-        .spawn(move || network_core(core, limits, doorbell, messages, to_replica))
+        .spawn(move || {
+            let network = NetworkCore::new(core, limits, control, RequestSink::Mesh(to_replica));
+            network_core(network, doorbell, messages)
+        })
         .map_err(|e| kernel_failure("A network core cannot be started", e))?;
     Ok(Edge { receiver, sender, is_dirty: false })
 }
 
-async fn network_core(
-    core: usize,
-    limits: SessionLimits,
-    doorbell: Doorbell,
-    messages: Receiver<ToNetwork>,
-    replica: ReplicaSender,
-) {
-    let network = NetworkCore::new(core, limits, RequestSink::Mesh(replica));
+async fn network_core(network: Rc<NetworkCore>, doorbell: Doorbell, messages: Receiver<ToNetwork>) {
     let bell = match doorbell.listen() {
         Ok(bell) => bell,
-        Err(error) => panic!("the doorbell of network core {core} cannot be heard: {error}"),
+        Err(error) => panic!("the doorbell of a network core cannot be heard: {error}"),
     };
     glommio::spawn_local(close_idle(network.clone())).detach();
     doorbell.ring();
     loop {
         if let Err(error) = bell.heard().await {
-            panic!("the doorbell of network core {core} cannot be read: {error}");
+            panic!("the doorbell of a network core cannot be read: {error}");
         }
         for message in messages.try_iter() {
             match message {
