@@ -185,8 +185,8 @@ impl Replica {
                         return self.step(now, Event::RequestFailed { to: from, kind: RequestKind::Fetch });
                     }
                 }
+                // Raft may want them only when its quorum state is durable: they stay until the next answer.
                 self.step(now, Event::Response { from, response: raft::Response::Fetch(answer) });
-                self.fetched.clear();
             }
             PeerEvent::Response { from, response, records: _ } => {
                 self.step(now, Event::Response { from, response });

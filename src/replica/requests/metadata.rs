@@ -76,7 +76,7 @@ fn our_topic(v: &View) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(v.topic_name)))
         .with_topic_id(wire_uuid(v.topic_id))
-        .with_is_internal(true)
+        .with_is_internal(false)
         .with_partitions(vec![partition])
 }
 
@@ -172,6 +172,6 @@ fn described_topic(v: &View, name: &str, first_partition: i32) -> DescribeTopicP
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic_name(name)))
         .with_topic_id(wire_uuid(v.topic_id))
-        .with_is_internal(true)
+        .with_is_internal(false)
         .with_partitions(if first_partition == 0 { vec![partition] } else { vec![] })
 }

@@ -148,7 +148,7 @@ fn metadata_names_the_cluster_its_voters_and_its_topic() {
         let brokers: Vec<_> = body.brokers.iter().map(|b| (b.node_id.0, b.host.as_str(), b.port)).collect();
         assert_eq!(brokers, [(1, "localhost", 9092), (2, "localhost", 9093), (3, "localhost", 9094)]);
         let [topic] = body.topics.as_slice() else { panic!("{:?}", body.topics) };
-        assert_eq!((topic.error_code, topic.is_internal), (0, true));
+        assert_eq!((topic.error_code, topic.is_internal), (0, false));
         assert_eq!(topic.name.as_ref().map(|n| n.as_str()), Some(OURS));
         assert_eq!(topic.topic_id.as_u128(), 1);
         let [partition] = topic.partitions.as_slice() else { panic!("{:?}", topic.partitions) };
