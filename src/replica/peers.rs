@@ -1,67 +1,480 @@
-//! (contract; the owner replaces this file)
-use super::{Lane, PeerLink};
-use crate::protocol::quorum::QuorumContext;
-use crate::raft;
-use crate::types::*;
-use bytes::Bytes;
+//! Our outbound connections to the other voters: who is connected, what is under way, what has failed.
+//!
+//! The replica calls it with Raft's requests and with what the server's sockets say; it gives back socket actions, and
+//! answers or failures for Raft. A link is connected when there is something to send, begins with ApiVersions (as
+//! Kafka's `NetworkClient` does), and is closed by the first thing that goes wrong on it. It never retries a request:
+//! Raft decides what still makes sense. Every `Connect` is answered by one close from the server, also after our `Close`.
 
-/// Our outbound connections: connect, ApiVersions first, at most one request of a kind under way (a heartbeat Fetch
-/// may follow one that is parked), correlation, timeouts, backoff. Pure.
-pub struct Peers {}
+use super::{Lane, PeerLink};
+use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
+use crate::raft::{self, RequestKind};
+use crate::types::*;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Longest pause before a link is connected again.
+pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
+/// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
+pub const FETCHES_UNDER_WAY_MAX: usize = 2;
+const LENGTH_BYTES: usize = 4;
+
+#[derive(Debug)]
 pub enum PeerAction {
     Connect { link: PeerLink, endpoint: Endpoint },
     Send { link: PeerLink, chunks: Vec<Bytes> },
     Close { link: PeerLink },
 }
+
+#[derive(Debug)]
 pub enum PeerEvent {
     /// A decoded answer; for Fetch the unchecked records beside it.
-    Response {
-        from: NodeId,
-        response: raft::Response,
-        records: Bytes,
-    },
-    Failed {
-        to: NodeId,
-        kind: raft::RequestKind,
-        why: String,
-    },
+    Response { from: NodeId, response: raft::Response, records: Bytes },
+    /// All requests of this kind that were under way, or queued, to the node are gone.
+    Failed { to: NodeId, kind: RequestKind, why: String },
 }
+
+/// Our outbound connections: connect, ApiVersions first, at most one request of a kind under way (a heartbeat Fetch
+/// may follow one that is parked), correlation, timeouts, backoff. Pure.
+#[derive(Debug)]
+pub struct Peers {
+    context: QuorumContext,
+    client_id: String,
+    request_timeout_ms: u64,
+    retry_backoff_ms: u64,
+    frame_bytes_max: usize,
+    /// At most one per voter and lane.
+    links: BTreeMap<PeerLink, Link>,
+    actions: VecDeque<PeerAction>,
+    events: VecDeque<PeerEvent>,
+}
+
 impl Peers {
     pub fn new(
-        _context: QuorumContext,
-        _request_timeout_ms: u64,
-        _retry_backoff_ms: u64,
-        _frame_bytes_max: usize,
+        context: QuorumContext,
+        request_timeout_ms: u64,
+        retry_backoff_ms: u64,
+        frame_bytes_max: usize,
     ) -> Peers {
-        unimplemented!()
+        Peers {
+            // Kafka's voters call themselves so.
+            client_id: format!("raft-client-{}", context.local.id),
+            context,
+            request_timeout_ms,
+            retry_backoff_ms,
+            frame_bytes_max,
+            links: BTreeMap::new(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+        }
     }
+
     /// Send, connecting first where needed. Fetch goes on Lane::Fetch, the rest on Lane::Control. A new Fetch to a
-    /// node while one is out to another node closes that other link.
-    pub fn send(&mut self, _now: Now, _to: NodeId, _request: raft::Request) {
-        unimplemented!()
+    /// node while one is out to another node closes that other link, without an event. A request that cannot go out
+    /// yet waits; a newer one of its kind takes its place, without an event.
+    pub fn send(&mut self, now: Now, to: NodeId, request: raft::Request) {
+        let kind = kind_of(&request);
+        if self.endpoint(to).is_none() {
+            let why = format!("node {to} is not among the voters and has no endpoint");
+            return self.events.push_back(PeerEvent::Failed { to, kind, why });
+        }
+        if kind == RequestKind::Fetch {
+            self.overtake_fetches(to);
+        }
+        let key = PeerLink { node: to, lane: lane_of(kind) };
+        let queued = Queued { request, deadline_ns: now.plus_ms(self.request_timeout_ms) };
+        self.links.entry(key).or_insert_with(Link::new).enqueue(queued);
+        self.advance(now, key);
     }
-    pub fn on_connected(&mut self, _now: Now, _link: PeerLink) {
-        unimplemented!()
+
+    pub fn on_connected(&mut self, now: Now, key: PeerLink) {
+        let deadline_ns = now.plus_ms(self.request_timeout_ms);
+        let Some(link) = self.links.get_mut(&key) else { return };
+        if !matches!(link.state, State::Connecting { .. }) {
+            return; // We have closed it meanwhile.
+        }
+        let correlation_id = link.take_correlation_id();
+        link.state = State::Handshaking { deadline_ns, correlation_id };
+        let frame = quorum::encode_api_versions_request(correlation_id, &self.client_id);
+        self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
     }
-    pub fn on_data(&mut self, _now: Now, _link: PeerLink, _bytes: Bytes) {
-        unimplemented!()
+
+    /// Bytes as they come, cut anywhere.
+    pub fn on_data(&mut self, now: Now, key: PeerLink, bytes: Bytes) {
+        let Some(link) = self.links.get_mut(&key).filter(|link| link.is_talking()) else { return };
+        link.incoming.push(bytes);
+        // The link may fail at any frame: what came behind it is then gone.
+        while let Some(link) = self.links.get_mut(&key).filter(|link| link.is_talking()) {
+            match link.incoming.next_frame(self.frame_bytes_max) {
+                Ok(Some(frame)) => self.on_frame(now, key, frame),
+                Ok(None) => return,
+                Err(why) => return self.fail(key, &why),
+            }
+        }
     }
-    pub fn on_closed(&mut self, _now: Now, _link: PeerLink, _why: &str) {
-        unimplemented!()
+
+    pub fn on_closed(&mut self, now: Now, key: PeerLink, why: &str) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let after_failure = match link.state {
+            State::Idle { .. } => return,
+            State::Closing { after_failure } => after_failure,
+            State::Connecting { .. } | State::Handshaking { .. } | State::Ready(_) => {
+                self.forget(key, why);
+                true
+            }
+        };
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let backoff_ms = if after_failure { link.backoff_ms } else { 0 };
+        link.state = State::Idle { retry_at_ns: now.plus_ms(backoff_ms) };
+        self.advance(now, key);
     }
-    pub fn on_tick(&mut self, _now: Now) {
-        unimplemented!()
+
+    pub fn on_tick(&mut self, now: Now) {
+        if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
+            return;
+        }
+        let keys: Vec<PeerLink> = self.links.keys().copied().collect();
+        for key in keys {
+            self.expire(now, key);
+            self.advance(now, key);
+        }
     }
-    pub fn drop_peer(&mut self, _node: NodeId) {
-        unimplemented!()
+
+    /// Close all links to a node that said something impossible. What was under way fails.
+    pub fn drop_peer(&mut self, node: NodeId) {
+        for lane in [Lane::Fetch, Lane::Control] {
+            self.fail(PeerLink { node, lane }, "it said something impossible");
+        }
     }
+
     pub fn poll_action(&mut self) -> Option<PeerAction> {
-        unimplemented!()
+        self.actions.pop_front()
     }
+
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
-        unimplemented!()
+        self.events.pop_front()
     }
+
+    /// Monotonic ns at which `on_tick` is due.
     pub fn deadline(&self) -> Option<u64> {
-        unimplemented!()
+        self.links.values().filter_map(Link::deadline).min()
+    }
+
+    fn endpoint(&self, node: NodeId) -> Option<&Endpoint> {
+        self.context.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+    }
+
+    /// Do what the state of the link allows now.
+    fn advance(&mut self, now: Now, key: PeerLink) {
+        let Some(link) = self.links.get(&key) else { return };
+        match &link.state {
+            State::Idle { retry_at_ns } if *retry_at_ns <= now.monotonic_ns && !link.queued.is_empty() => {
+                self.connect(now, key)
+            }
+            State::Ready(_) => self.send_queued(key),
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, now: Now, key: PeerLink) {
+        let deadline_ns = now.plus_ms(self.request_timeout_ms);
+        let Some(endpoint) = self.endpoint(key.node).cloned() else { return };
+        let Some(link) = self.links.get_mut(&key) else { return };
+        link.incoming = Incoming::default();
+        link.state = State::Connecting { deadline_ns };
+        self.actions.push_back(PeerAction::Connect { link: key, endpoint });
+    }
+
+    fn send_queued(&mut self, key: PeerLink) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        while let Some(queued) = link.next_to_send() {
+            let kind = kind_of(&queued.request);
+            let correlation_id = link.take_correlation_id();
+            let State::Ready(versions) = &link.state else { return };
+            let encoded = quorum::encode_request(
+                &self.context,
+                versions,
+                correlation_id,
+                &self.client_id,
+                &queued.request,
+            );
+            let (Some(frame), Some(version)) = (encoded, quorum::version_of(versions, kind)) else {
+                // An older Kafka: Vote 1 cannot say that a vote is only a pre-vote (KIP-996).
+                let why = format!("node {} has no version of {kind:?} that can carry the request", key.node);
+                self.events.push_back(PeerEvent::Failed { to: key.node, kind, why });
+                continue;
+            };
+            let deadline_ns = queued.deadline_ns;
+            link.outstanding.push_back(Outstanding { correlation_id, kind, version, deadline_ns });
+            self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
+        }
+    }
+
+    fn on_frame(&mut self, now: Now, key: PeerLink, frame: Bytes) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let result = match &link.state {
+            State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)
+                .and_then(|()| quorum::decode_api_versions_response(frame).map_err(|e| e.to_string()))
+                .map(|versions| link.state = State::Ready(versions)),
+            State::Ready(_) => link.complete(&self.context, frame).map(|(response, records)| {
+                link.backoff_ms = 0;
+                self.events.push_back(PeerEvent::Response { from: key.node, response, records });
+            }),
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => self.advance(now, key),
+            Err(why) => self.fail(key, &why),
+        }
+    }
+
+    /// Close the link if it is open, and tell Raft about each kind of request in it.
+    fn fail(&mut self, key: PeerLink, why: &str) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        if !matches!(link.state, State::Idle { .. } | State::Closing { .. }) {
+            link.state = State::Closing { after_failure: true };
+            self.actions.push_back(PeerAction::Close { link: key });
+        }
+        self.forget(key, why);
+    }
+
+    /// What was under way or queued on the link has failed; the next connection comes after a longer pause.
+    fn forget(&mut self, key: PeerLink, why: &str) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        link.backoff_ms = (link.backoff_ms * 2).max(self.retry_backoff_ms).min(RECONNECT_BACKOFF_MS_MAX);
+        let kinds = link.clear();
+        self.push_failed(key.node, kinds, why);
+    }
+
+    fn push_failed(&mut self, to: NodeId, mut kinds: Vec<RequestKind>, why: &str) {
+        kinds.sort();
+        kinds.dedup();
+        let failed = |kind| PeerEvent::Failed { to, kind, why: why.to_string() };
+        self.events.extend(kinds.into_iter().map(failed));
+    }
+
+    fn expire(&mut self, now: Now, key: PeerLink) {
+        let timeout_ms = self.request_timeout_ms;
+        let Some(link) = self.links.get_mut(&key) else { return };
+        if link.is_overdue(now) {
+            return self.fail(key, &format!("no answer within {timeout_ms} ms"));
+        }
+        let kinds = link.take_expired(now);
+        self.push_failed(key.node, kinds, &format!("it could not be sent within {timeout_ms} ms"));
+    }
+
+    /// A Fetch to `to` overtakes those to others: their answers must not come any more.
+    fn overtake_fetches(&mut self, to: NodeId) {
+        for (key, link) in &mut self.links {
+            if key.lane != Lane::Fetch || key.node == to {
+                continue;
+            }
+            link.queued.clear();
+            if !link.outstanding.is_empty() {
+                link.outstanding.clear();
+                link.state = State::Closing { after_failure: false };
+                self.actions.push_back(PeerAction::Close { link: *key });
+            }
+        }
     }
 }
+
+#[derive(Debug)]
+enum State {
+    /// Not connected, and not to be connected before this time.
+    Idle {
+        retry_at_ns: u64,
+    },
+    Connecting {
+        deadline_ns: u64,
+    },
+    /// ApiVersions is under way.
+    Handshaking {
+        deadline_ns: u64,
+        correlation_id: i32,
+    },
+    Ready(PeerVersions),
+    /// We have closed it, the server has not said so yet.
+    Closing {
+        after_failure: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Queued {
+    request: raft::Request,
+    deadline_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    correlation_id: i32,
+    kind: RequestKind,
+    version: i16,
+    deadline_ns: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    state: State,
+    incoming: Incoming,
+    next_correlation_id: i32,
+    /// At most one of a kind.
+    queued: Vec<Queued>,
+    /// In the order in which they were sent: answers come in that order.
+    outstanding: VecDeque<Outstanding>,
+    /// 0 after an answer.
+    backoff_ms: u64,
+}
+
+impl Link {
+    fn new() -> Link {
+        Link {
+            state: State::Idle { retry_at_ns: 0 },
+            incoming: Incoming::default(),
+            next_correlation_id: 0,
+            queued: Vec::new(),
+            outstanding: VecDeque::new(),
+            backoff_ms: 0,
+        }
+    }
+
+    fn is_talking(&self) -> bool {
+        matches!(self.state, State::Handshaking { .. } | State::Ready(_))
+    }
+
+    fn take_correlation_id(&mut self) -> i32 {
+        let id = self.next_correlation_id;
+        self.next_correlation_id = id.wrapping_add(1) & i32::MAX;
+        id
+    }
+
+    fn enqueue(&mut self, queued: Queued) {
+        let kind = kind_of(&queued.request);
+        self.queued.retain(|q| kind_of(&q.request) != kind);
+        self.queued.push(queued);
+    }
+
+    /// Take the first queued request whose kind has room.
+    fn next_to_send(&mut self) -> Option<Queued> {
+        let outstanding = &self.outstanding;
+        let has_room = |queued: &Queued| {
+            let kind = kind_of(&queued.request);
+            let max = if kind == RequestKind::Fetch { FETCHES_UNDER_WAY_MAX } else { 1 };
+            outstanding.iter().filter(|o| o.kind == kind).count() < max
+        };
+        let index = self.queued.iter().position(has_room)?;
+        Some(self.queued.remove(index))
+    }
+
+    /// Match an answer with its request and decode it. Err: the peer is not to be trusted on this link.
+    fn complete(&mut self, context: &QuorumContext, frame: Bytes) -> Result<(raft::Response, Bytes), String> {
+        let Some(request) = self.outstanding.front().copied() else {
+            return Err("it answered where nothing was asked".to_string());
+        };
+        check_correlation(&frame, request.correlation_id)?;
+        let decoded = quorum::decode_response(context, request.kind, request.version, frame)
+            .map_err(|e| format!("its answer to {:?} is malformed: {e}", request.kind))?;
+        self.outstanding.pop_front();
+        Ok(decoded)
+    }
+
+    /// A connection attempt, the handshake or a request has run out of time.
+    fn is_overdue(&self, now: Now) -> bool {
+        match self.state {
+            State::Connecting { deadline_ns } | State::Handshaking { deadline_ns, .. } => {
+                deadline_ns <= now.monotonic_ns
+            }
+            _ => self.outstanding.iter().any(|o| o.deadline_ns <= now.monotonic_ns),
+        }
+    }
+
+    /// Forget queued requests whose time is over. Returns their kinds.
+    fn take_expired(&mut self, now: Now) -> Vec<RequestKind> {
+        let (expired, queued) =
+            std::mem::take(&mut self.queued).into_iter().partition(|q| q.deadline_ns <= now.monotonic_ns);
+        self.queued = queued;
+        let expired: Vec<Queued> = expired;
+        expired.iter().map(|q| kind_of(&q.request)).collect()
+    }
+
+    /// Forget everything that was asked. Returns the kinds.
+    fn clear(&mut self) -> Vec<RequestKind> {
+        self.incoming = Incoming::default();
+        let queued = self.queued.drain(..).map(|q| kind_of(&q.request));
+        queued.chain(self.outstanding.drain(..).map(|o| o.kind)).collect()
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        let by_state = match self.state {
+            State::Connecting { deadline_ns } | State::Handshaking { deadline_ns, .. } => Some(deadline_ns),
+            State::Idle { retry_at_ns } if !self.queued.is_empty() => Some(retry_at_ns),
+            _ => None,
+        };
+        let queued = self.queued.iter().map(|q| q.deadline_ns);
+        queued.chain(self.outstanding.iter().map(|o| o.deadline_ns)).chain(by_state).min()
+    }
+}
+
+/// Received bytes that are not yet a frame. A chunk that holds whole frames is cut without a copy.
+#[derive(Debug, Default)]
+struct Incoming {
+    partial: BytesMut,
+    /// Comes after `partial`, and only where that is empty.
+    whole: Bytes,
+}
+
+impl Incoming {
+    fn push(&mut self, bytes: Bytes) {
+        if self.partial.is_empty() && self.whole.is_empty() {
+            self.whole = bytes;
+            return;
+        }
+        self.partial.extend_from_slice(&self.whole);
+        self.partial.extend_from_slice(&bytes);
+        self.whole = Bytes::new();
+    }
+
+    /// The next whole frame without its length. Memory grows with what has arrived, not with what is announced.
+    fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, String> {
+        let buffered = if self.partial.is_empty() { &self.whole[..] } else { &self.partial[..] };
+        let Some(length) = buffered.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = i32::from_be_bytes(*length);
+        let frame_bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= frame_bytes_max);
+        let Some(frame_bytes) = frame_bytes else {
+            return Err(format!("it announced a frame of {length} bytes, {frame_bytes_max} are allowed"));
+        };
+        if buffered.len() < LENGTH_BYTES + frame_bytes {
+            return Ok(None);
+        }
+        if self.partial.is_empty() {
+            self.whole.advance(LENGTH_BYTES);
+            return Ok(Some(self.whole.split_to(frame_bytes)));
+        }
+        self.partial.advance(LENGTH_BYTES);
+        Ok(Some(self.partial.split_to(frame_bytes).freeze()))
+    }
+}
+
+fn kind_of(request: &raft::Request) -> RequestKind {
+    match request {
+        raft::Request::Vote(_) => RequestKind::Vote,
+        raft::Request::BeginQuorumEpoch(_) => RequestKind::BeginQuorumEpoch,
+        raft::Request::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
+        raft::Request::Fetch(_) => RequestKind::Fetch,
+    }
+}
+
+fn lane_of(kind: RequestKind) -> Lane {
+    if kind == RequestKind::Fetch { Lane::Fetch } else { Lane::Control }
+}
+
+fn check_correlation(frame: &[u8], expected: i32) -> Result<(), String> {
+    match quorum::response_correlation_id(frame) {
+        Some(id) if id == expected => Ok(()),
+        Some(id) => Err(format!("it answered request {id} where {expected} is due")),
+        None => Err("its answer is shorter than a header".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

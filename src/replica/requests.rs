@@ -1,12 +1,31 @@
-//! (contract; the owner replaces this file)
-use crate::protocol::{Response, messages as m};
+//! Answers that need no log and no waiting: pure functions from what the replica knows to Kafka's response.
+//!
+//! The replica calls them with a `View` of itself. Nothing here changes anything or looks at a clock, and nothing is
+//! answered that was not asked for: what an answer cannot say in the request's version is left out.
+
+mod configs;
+mod describe_quorum;
+mod metadata;
+#[cfg(test)]
+mod tests;
+
+pub use configs::describe_configs;
+pub use describe_quorum::describe_quorum;
+pub use metadata::{describe_cluster, describe_topic_partitions, metadata};
+
+use crate::protocol::{self, Response, messages as m};
 use crate::types::*;
+use m::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use m::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+
 /// What the answers below need to know of the replica, copied out by it.
 pub struct View<'a> {
     pub cluster_id: &'a str,
     pub topic_name: &'a str,
     pub topic_id: Uuid,
     pub local: NodeId,
+    /// Name of the one listener, "PLAINTEXT" or "CONTROLLER".
+    pub listener_name: &'a str,
     /// (id, endpoint, in sync: fetched within the fetch timeout, or is the leader)
     pub voters: &'a [(NodeId, Endpoint, bool)],
     pub leader: Option<NodeId>,
@@ -18,45 +37,126 @@ pub struct View<'a> {
     pub limits: &'a crate::config::Limits,
     pub segment_bytes_max: u64,
 }
-pub fn api_versions(_v: &View, _m: Option<&m::ApiVersionsRequest>, _version: i16) -> Response {
-    unimplemented!()
+
+impl View<'_> {
+    /// The leader's id as the wire has it.
+    fn leader_id(&self) -> m::BrokerId {
+        m::BrokerId(self.leader.map_or(-1, |id| id.0))
+    }
+
+    fn is_ours(&self, topic: &str, partition: i32) -> bool {
+        topic == self.topic_name && partition == 0
+    }
+
+    /// Why a topic of that name is not here: it does not exist, or no topic can have the name.
+    fn unknown_topic(&self, name: &str) -> ErrorCode {
+        if is_topic_name(name) {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        } else {
+            ErrorCode::INVALID_TOPIC_EXCEPTION
+        }
+    }
 }
-pub fn metadata(_v: &View, _m: &m::MetadataRequest, _version: i16) -> Response {
-    unimplemented!()
+
+/// Longest name of a topic (Kafka: `Topic.MAX_NAME_LENGTH`).
+const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// Kafka: `Topic.validate`.
+fn is_topic_name(name: &str) -> bool {
+    let is_legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    !name.is_empty()
+        && name.len() <= TOPIC_NAME_BYTES_MAX
+        && name != "."
+        && name != ".."
+        && name.bytes().all(is_legal)
 }
-pub fn describe_cluster(_v: &View, _m: &m::DescribeClusterRequest, _version: i16) -> Response {
-    unimplemented!()
+
+fn text(text: &str) -> m::StrBytes {
+    m::StrBytes::from_string(text.to_string())
 }
-pub fn describe_configs(_v: &View, _m: &m::DescribeConfigsRequest, _version: i16) -> Response {
-    unimplemented!()
+
+fn topic_name(name: &str) -> m::TopicName {
+    m::TopicName(text(name))
 }
-pub fn describe_topic_partitions(
-    _v: &View,
-    _m: &m::DescribeTopicPartitionsRequest,
-    _version: i16,
-) -> Response {
-    unimplemented!()
+
+/// `None`: an ApiVersions version that we do not have.
+pub fn api_versions(_v: &View, request: Option<&m::ApiVersionsRequest>, version: i16) -> Response {
+    let is_valid = request.is_none_or(|r| protocol::client_software_is_valid(r, version));
+    Response::ApiVersions(if is_valid {
+        protocol::api_versions_response(version)
+    } else {
+        m::ApiVersionsResponse::default().with_error_code(ErrorCode::INVALID_REQUEST.0)
+    })
 }
-/// `progress`: voters and observers as raft gives them; `now` turns monotonic ns into wall ms.
-pub fn describe_quorum(
-    _v: &View,
-    _m: &m::DescribeQuorumRequest,
-    _version: i16,
-    _voters: &[crate::raft::ReplicaProgress],
-    _observers: &[crate::raft::ReplicaProgress],
-    _now: Now,
-) -> Response {
-    unimplemented!()
-}
+
 /// `producer_id`: a fresh random one, drawn by the replica.
-pub fn init_producer_id(_v: &View, _m: &m::InitProducerIdRequest, _producer_id: i64) -> Response {
-    unimplemented!()
+///
+/// A producer without a transactional id always gets a fresh id with epoch 0, also when it names the one it had (Kafka:
+/// `TransactionCoordinator.handleInitProducerId`). There are no transactions: a transactional id gets
+/// TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every client takes for final; the coordinator's own errors make it
+/// ask again for ever.
+pub fn init_producer_id(_v: &View, request: &m::InitProducerIdRequest, producer_id: i64) -> Response {
+    let error = match &request.transactional_id {
+        // One of the two without the other (Kafka: `KafkaApis.handleInitProducerIdRequest`).
+        _ if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => ErrorCode::INVALID_REQUEST,
+        Some(id) if id.is_empty() => ErrorCode::INVALID_REQUEST,
+        Some(_) => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        None => ErrorCode::NONE,
+    };
+    let (producer_id, producer_epoch) = if error.is_none() { (producer_id, 0) } else { (-1, -1) };
+    Response::InitProducerId(
+        m::InitProducerIdResponse::default()
+            .with_error_code(error.0)
+            .with_producer_id(m::ProducerId(producer_id))
+            .with_producer_epoch(producer_epoch),
+    )
 }
+
+/// Where an epoch ends in this log, for consumers that look for truncation (KIP-320). Only the leader says it.
 pub fn offset_for_leader_epoch(
-    _v: &View,
-    _m: &m::OffsetForLeaderEpochRequest,
+    v: &View,
+    request: &m::OffsetForLeaderEpochRequest,
     _version: i16,
-    _end_of_epoch: &dyn Fn(Epoch) -> Option<OffsetAndEpoch>,
+    end_of_epoch: &dyn Fn(Epoch) -> Option<OffsetAndEpoch>,
 ) -> Response {
-    unimplemented!()
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|p| end_offset(v, &topic.topic, p, end_of_epoch));
+        OffsetForLeaderTopicResult::default()
+            .with_topic(topic.topic.clone())
+            .with_partitions(partitions.collect())
+    });
+    Response::OffsetForLeaderEpoch(m::OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
+}
+
+fn end_offset(
+    v: &View,
+    topic: &str,
+    partition: &OffsetForLeaderPartition,
+    end_of_epoch: &dyn Fn(Epoch) -> Option<OffsetAndEpoch>,
+) -> EpochEndOffset {
+    let (error, end) = if !v.is_ours(topic, partition.partition) {
+        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)
+    } else {
+        match check_leader_epoch(v, partition.current_leader_epoch) {
+            Err(error) => (error, None),
+            Ok(()) => (ErrorCode::NONE, end_of_epoch(Epoch(partition.leader_epoch))),
+        }
+    };
+    EpochEndOffset::default()
+        .with_partition(partition.partition)
+        .with_error_code(error.0)
+        .with_leader_epoch(end.map_or(-1, |end| end.epoch.0))
+        .with_end_offset(end.map_or(-1, |end| end.offset.0))
+}
+
+/// The epoch that a client believes current (-1: it has none) must be ours, and we its leader (Kafka:
+/// `Partition.getLocalLog`, in this order).
+pub fn check_leader_epoch(v: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    if current_leader_epoch >= 0 && current_leader_epoch < v.epoch.0 {
+        return Err(ErrorCode::FENCED_LEADER_EPOCH);
+    }
+    if current_leader_epoch > v.epoch.0 {
+        return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
+    }
+    if v.is_leader { Ok(()) } else { Err(ErrorCode::NOT_LEADER_OR_FOLLOWER) }
 }

@@ -1,13 +1,38 @@
-//! (contract; the owner replaces this file)
-use super::admit::Admitted;
-use crate::protocol::{FrameError, Response};
-use crate::types::*;
-use bytes::{Bytes, BytesMut};
+//! One client connection without its socket: a byte stream becomes requests in order, answers become bytes in that order.
+//!
+//! The server's core that owns the socket reads into `receive_buffer`, hands each request of `poll_request` to the
+//! replica, gives the answers back in whatever order they come, and writes what `poll_output` yields. A session is pure:
+//! no socket, no clock, no knowledge of Raft. It never waits for its client and never holds more than its limits say:
+//! a frame is stored only as its bytes arrive, and a client that does not read is closed.
 
+use super::admit::{self, Admitted};
+use crate::protocol::{self, EncodedFrame, FrameError, Request, RequestHeader, Response};
+use crate::types::*;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// Receive buffer of a connection that says little.
+pub const RECEIVE_BYTES_MIN: usize = 16 * 1024;
+/// Most room given to one read of a busy connection, unless a larger frame is announced.
+pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+/// Less room than this and a read is not worth its system call.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
+const FRAME_COPY_RATIO: usize = 4;
+/// Output up to this size is copied together; larger chunks are sent as they are.
+const COALESCE_BYTES_MAX: usize = 2 * 1024;
+/// Size at which what was copied together becomes a chunk of its own.
+const COALESCED_BYTES_MAX: usize = 64 * 1024;
+const LENGTH_BYTES: usize = 4;
+const PRODUCE_KEY: [u8; 2] = [0, 0];
+
+/// What a connection may take, and what it may produce to.
 #[derive(Clone, Debug)]
 pub struct SessionLimits {
     pub request_bytes_max: usize,
+    /// Unsent bytes of answers; over it the connection is closed, over half of it no more requests are taken.
     pub output_bytes_max: usize,
+    /// Requests whose answers have not been handed out.
     pub requests_max: usize,
     pub message_bytes_max: usize,
     pub timestamp_before_max_ms: i64,
@@ -15,51 +40,289 @@ pub struct SessionLimits {
     pub topic_name: String,
     pub topic_id: Uuid,
 }
+
+/// A whole request, decoded and admitted.
 #[derive(Debug)]
 pub struct Arrived {
+    /// Counted from 0 on each connection.
     pub seq: u64,
     pub api_version: i16,
     pub client_id: Option<String>,
     pub request: Admitted,
 }
 
+/// A request whose answer has not been handed out.
+#[derive(Debug)]
+enum Slot {
+    UnderWay(RequestHeader),
+    /// Waits for the answers of earlier requests.
+    Answered(EncodedFrame),
+}
+
 /// One client connection: a byte stream becomes requests in order, answers become bytes in request order. Pure.
-pub struct Session {}
+#[derive(Debug)]
+pub struct Session {
+    limits: SessionLimits,
+    incoming: Incoming,
+    failed: bool,
+    is_peer: bool,
+    /// Sequence number of the first slot.
+    first_seq: u64,
+    slots: VecDeque<Slot>,
+    outgoing: Outgoing,
+    /// Encoded and not reported as sent, those in `slots` among them.
+    output_bytes: usize,
+}
+
 impl Session {
-    pub fn new(_limits: SessionLimits) -> Session {
-        unimplemented!()
+    pub fn new(limits: SessionLimits) -> Session {
+        Session {
+            limits,
+            incoming: Incoming::new(),
+            failed: false,
+            is_peer: false,
+            first_seq: 0,
+            slots: VecDeque::new(),
+            outgoing: Outgoing::default(),
+            output_bytes: 0,
+        }
     }
+
     /// The receive buffer with room reserved for the next read (grows as bytes arrive, up to the frame announced).
     pub fn receive_buffer(&mut self) -> &mut BytesMut {
-        unimplemented!()
+        self.incoming.reserve();
+        &mut self.incoming.buffer
     }
-    /// The next whole request in the buffer. Err: close the connection, one rate-limited line.
-    pub fn poll_request(&mut self, _now: Now) -> Option<Result<Arrived, FrameError>> {
-        unimplemented!()
+
+    /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
+    /// nothing comes after it.
+    pub fn poll_request(&mut self, now: Now) -> Option<Result<Arrived, FrameError>> {
+        if self.failed || self.is_blocked() {
+            return None;
+        }
+        let arrived = self.next_request(now).transpose()?;
+        self.failed = arrived.is_err();
+        Some(arrived)
     }
+
+    fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
+        let Some(frame) = self.incoming.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
+        let (mut header, request) = protocol::decode_request(frame)?;
+        self.is_peer |= is_voter_rpc(&request);
+        let api_version = header.api_version;
+        let client_id = header.client_id.take();
+        let request = admit::admit(request, api_version, &self.limits, now, self.incoming.allocation_bytes);
+        let seq = self.first_seq + self.slots.len() as u64;
+        self.slots.push_back(Slot::UnderWay(header));
+        Ok(Some(Arrived { seq, api_version, client_id, request }))
+    }
+
     /// No more requests should be read: too many under way, or too much output unsent.
     pub fn is_blocked(&self) -> bool {
-        unimplemented!()
+        self.slots.len() >= self.limits.requests_max || self.output_bytes > self.limits.output_bytes_max / 2
     }
+
     /// Answer request `seq` (any order; released in request order). Err: the reader is too slow, close.
-    pub fn answer(&mut self, _seq: u64, _response: Option<Response>) -> Result<(), FrameError> {
-        unimplemented!()
+    pub fn answer(&mut self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
+        let Some(slot) = self.slot(seq) else {
+            return Err(FrameError(format!("request {seq} of the connection is not waiting for an answer")));
+        };
+        let Slot::UnderWay(header) = slot else {
+            return Err(FrameError(format!("request {seq} of the connection was answered twice")));
+        };
+        // Encoded at once: an answer that waits for an earlier one is charged like any other.
+        let frame = match &response {
+            Some(response) => protocol::encode_response(header, response),
+            None => EncodedFrame::default(),
+        };
+        if frame.is_empty() && response.is_some() {
+            return Err(FrameError(format!(
+                "version {} of api {} cannot say the answer to request {seq}",
+                header.api_version, header.api_key
+            )));
+        }
+        let frame_bytes = frame.len();
+        *slot = Slot::Answered(frame);
+        self.output_bytes += frame_bytes;
+        self.release();
+        self.check_output()
     }
+
+    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
+        let index = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
+        self.slots.get_mut(index)
+    }
+
+    fn release(&mut self) {
+        while let Some(Slot::Answered(_)) = self.slots.front() {
+            if let Some(Slot::Answered(frame)) = self.slots.pop_front() {
+                frame.chunks.into_iter().for_each(|chunk| self.outgoing.push(chunk));
+            }
+            self.first_seq += 1;
+        }
+    }
+
+    fn check_output(&self) -> Result<(), FrameError> {
+        if self.output_bytes <= self.limits.output_bytes_max {
+            return Ok(());
+        }
+        Err(FrameError(format!(
+            "the client does not read its answers: {} bytes are unsent, {} are allowed",
+            self.output_bytes, self.limits.output_bytes_max
+        )))
+    }
+
     /// Next bytes to send; they count as unsent until `sent`.
     pub fn poll_output(&mut self) -> Option<Bytes> {
-        unimplemented!()
+        self.outgoing.pop()
     }
-    pub fn sent(&mut self, _bytes: usize) {
-        unimplemented!()
+
+    /// So many bytes of what `poll_output` gave are with the kernel.
+    pub fn sent(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.output_bytes);
+        self.output_bytes = self.output_bytes.saturating_sub(bytes);
     }
+
+    /// Bytes of answers not reported as sent.
     pub fn output_bytes(&self) -> usize {
-        unimplemented!()
+        self.output_bytes
     }
+
+    /// Requests whose answers have not been handed out; an answer may be there and wait for an earlier one.
     pub fn requests_under_way(&self) -> usize {
-        unimplemented!()
+        self.slots.len()
     }
+
     /// A voter RPC (Vote, Begin/EndQuorumEpoch, replica Fetch) has arrived on it.
     pub fn is_peer(&self) -> bool {
-        unimplemented!()
+        self.is_peer
     }
 }
+
+fn is_voter_rpc(request: &Request) -> bool {
+    match request {
+        Request::Vote(_) | Request::BeginQuorumEpoch(_) | Request::EndQuorumEpoch(_) => true,
+        Request::Fetch(fetch) => protocol::quorum::is_replica_fetch(fetch),
+        _ => false,
+    }
+}
+
+/// Received bytes that are not yet a frame.
+#[derive(Debug)]
+struct Incoming {
+    buffer: BytesMut,
+    /// Size of the allocation that `buffer`, and frames cut from it, share.
+    allocation_bytes: usize,
+    /// Room for the next read: doubled by a read that filled it, halved by one that used a quarter of it.
+    room_bytes: usize,
+    /// Free room when `reserve` was last called; what it has shrunk by since was received.
+    spare_bytes: usize,
+}
+
+impl Incoming {
+    fn new() -> Incoming {
+        Incoming {
+            buffer: BytesMut::new(),
+            allocation_bytes: 0,
+            room_bytes: RECEIVE_BYTES_MIN,
+            spare_bytes: 0,
+        }
+    }
+
+    fn spare(&self) -> usize {
+        self.buffer.capacity() - self.buffer.len()
+    }
+
+    /// Make room for a read: at least worth its system call, and doubling while a large frame arrives.
+    fn reserve(&mut self) {
+        self.adapt_room();
+        let missing = self.missing_bytes();
+        let doubled = self.buffer.len().max(RECEIVE_BYTES_MIN);
+        let needed = missing.min(doubled).max(READ_BYTES_MIN);
+        if self.spare() < needed {
+            let before = self.buffer.capacity();
+            self.buffer.reserve(needed.max(self.room_bytes));
+            if self.buffer.capacity() > before {
+                self.allocation_bytes = self.buffer.capacity();
+            }
+        }
+        self.spare_bytes = self.spare();
+    }
+
+    fn adapt_room(&mut self) {
+        let received = self.spare_bytes.saturating_sub(self.spare());
+        if received > 0 && self.spare() == 0 {
+            self.room_bytes = (self.room_bytes * 2).min(RECEIVE_BYTES_MAX);
+        } else if received < self.room_bytes / 4 {
+            self.room_bytes = (self.room_bytes / 2).max(RECEIVE_BYTES_MIN);
+        }
+        if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes {
+            // What a large frame, or a busy time, has left: a connection that is quiet again must not keep it.
+            *self = Incoming { room_bytes: self.room_bytes, ..Incoming::new() };
+        }
+    }
+
+    /// Bytes missing of the frame that the buffer begins with; 0 where its length has not arrived. A length that is
+    /// refused reserves nothing, because `next_frame` has closed the connection.
+    fn missing_bytes(&self) -> usize {
+        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
+        let frame_bytes = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())
+    }
+
+    /// The next whole frame without its length. Frames with records share the receive buffer, small others are copied,
+    /// so that one that waits (a parked Fetch) does not pin it.
+    fn next_frame(&mut self, request_bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
+        let Some(frame_bytes) = protocol::frame_length(&self.buffer, request_bytes_max)? else {
+            return Ok(None);
+        };
+        if self.buffer.len() < LENGTH_BYTES + frame_bytes {
+            return Ok(None);
+        }
+        self.buffer.advance(LENGTH_BYTES);
+        let frame = self.buffer.split_to(frame_bytes);
+        let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
+        if is_small && !frame.starts_with(&PRODUCE_KEY) {
+            return Ok(Some(Bytes::copy_from_slice(&frame)));
+        }
+        Ok(Some(frame.freeze()))
+    }
+}
+
+/// Bytes of answers in the order in which they go out.
+#[derive(Debug, Default)]
+struct Outgoing {
+    chunks: VecDeque<Bytes>,
+    /// Small ones copied together; they come after `chunks`.
+    small: BytesMut,
+}
+
+impl Outgoing {
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() <= COALESCE_BYTES_MAX {
+            self.small.extend_from_slice(&chunk);
+            if self.small.len() >= COALESCED_BYTES_MAX {
+                self.seal();
+            }
+            return;
+        }
+        self.seal();
+        self.chunks.push_back(chunk);
+    }
+
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push_back(self.small.split().freeze());
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.seal();
+        }
+        self.chunks.pop_front()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

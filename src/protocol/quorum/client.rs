@@ -1,0 +1,370 @@
+//! As client: raft's requests to the wire, and a peer's answer to raft's.
+//!
+//! A connection to a peer begins with ApiVersions; what it allows decides the version of each request. Field values
+//! that raft does not know are Java's own (`KafkaRaftClient.build…Request`), so that a peer sees the same bytes.
+
+use super::super::api_versions::{key, served};
+use super::super::check::{Cursor, check_message};
+use super::super::messages as m;
+use super::super::request::decode;
+use super::super::response::encode_frame;
+use super::super::schema::{self, Message};
+use super::super::{EncodedFrame, FrameError, wire_uuid};
+use super::server::high_watermark;
+use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
+use crate::raft::{self, RequestKind};
+use crate::types::*;
+use bytes::Bytes;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+
+/// Client software name we send, so that a kraft node recognises another.
+pub const CLIENT_SOFTWARE_NAME: &str = "kraft";
+/// Version of ApiVersions that we ask with, as Java's voters do.
+const API_VERSIONS_VERSION: i16 = 4;
+/// Lowest Fetch with a topic id, which Java's voters insist on.
+const FETCH_VERSION_MIN: i16 = 13;
+/// The most that a Fetch asks for (Java 4.3: controller.quorum.fetch.max.bytes, KIP-1219).
+const FETCH_BYTES_MAX: i32 = 1 << 20;
+
+/// What the peer's ApiVersions answer allows, by key: the version that we use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerVersions {
+    pub vote: Option<i16>,
+    pub begin_quorum_epoch: Option<i16>,
+    pub end_quorum_epoch: Option<i16>,
+    pub fetch: Option<i16>,
+}
+
+pub fn encode_api_versions_request(correlation_id: i32, client_id: &str) -> EncodedFrame {
+    let request = m::ApiVersionsRequest::default()
+        .with_client_software_name(text(CLIENT_SOFTWARE_NAME))
+        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
+    let sender = Sender { correlation_id, client_id };
+    sender.encode(key::API_VERSIONS, API_VERSIONS_VERSION, &request).unwrap_or_default()
+}
+
+/// A peer that does not have our version of ApiVersions answers error 35 in version 0: an error here, because every
+/// voter of today has it.
+pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameError> {
+    let mut cursor = Cursor(&frame);
+    cursor.i32()?; // The correlation id; the header of this answer has nothing more.
+    if let Ok(error) = { cursor }.i16()
+        && error != 0
+    {
+        return Err(FrameError(format!("the peer answers ApiVersions with the error {error}")));
+    }
+    let response: m::ApiVersionsResponse =
+        decode_checked(&schema::API_VERSIONS_RESPONSE, API_VERSIONS_VERSION, &frame, cursor)?;
+    let version = |api_key| common_version(&response.api_keys, api_key);
+    Ok(PeerVersions {
+        vote: version(key::VOTE),
+        begin_quorum_epoch: version(key::BEGIN_QUORUM_EPOCH),
+        end_quorum_epoch: version(key::END_QUORUM_EPOCH),
+        fetch: version(key::FETCH).filter(|version| *version >= FETCH_VERSION_MIN),
+    })
+}
+
+/// The highest version that both have.
+fn common_version(theirs: &[m::api_versions_response::ApiVersion], api_key: i16) -> Option<i16> {
+    let (our_min, our_max) = served(api_key)?;
+    let their = theirs.iter().find(|their| their.api_key == api_key)?;
+    let version = our_max.min(their.max_version);
+    (version >= our_min.max(their.min_version)).then_some(version)
+}
+
+pub fn version_of(v: &PeerVersions, kind: RequestKind) -> Option<i16> {
+    match kind {
+        RequestKind::Vote => v.vote,
+        RequestKind::BeginQuorumEpoch => v.begin_quorum_epoch,
+        RequestKind::EndQuorumEpoch => v.end_quorum_epoch,
+        RequestKind::Fetch => v.fetch,
+    }
+}
+
+/// `None`: the peer has no version of it that can carry the request (e.g. a pre-vote to a Vote 1 peer).
+pub fn encode_request(
+    c: &QuorumContext,
+    v: &PeerVersions,
+    correlation_id: i32,
+    client_id: &str,
+    request: &raft::Request,
+) -> Option<EncodedFrame> {
+    let sender = Sender { correlation_id, client_id };
+    match request {
+        raft::Request::Vote(r) => sender.encode(key::VOTE, v.vote?, &wire_vote(c, r)),
+        raft::Request::BeginQuorumEpoch(r) => {
+            let version = v.begin_quorum_epoch?;
+            sender.encode(key::BEGIN_QUORUM_EPOCH, version, &wire_begin_quorum_epoch(c, r, version))
+        }
+        raft::Request::EndQuorumEpoch(r) => sender.encode(
+            key::END_QUORUM_EPOCH,
+            v.end_quorum_epoch?,
+            &wire_end_quorum_epoch(c, r, v.end_quorum_epoch?),
+        ),
+        raft::Request::Fetch(r) => sender.encode(key::FETCH, v.fetch?, &wire_fetch(c, r, v.fetch?)),
+    }
+}
+
+/// What a request header says of us.
+struct Sender<'a> {
+    correlation_id: i32,
+    client_id: &'a str,
+}
+
+impl Sender<'_> {
+    fn encode<T: Encodable + HeaderVersion>(
+        &self,
+        api_key: i16,
+        version: i16,
+        body: &T,
+    ) -> Option<EncodedFrame> {
+        let header = m::RequestHeader::default()
+            .with_request_api_key(api_key)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation_id)
+            .with_client_id(Some(text(self.client_id)));
+        let mut head = Vec::with_capacity(16 + self.client_id.len());
+        header.encode(&mut head, T::header_version(version)).ok()?;
+        encode_frame(&head, body, version)
+    }
+}
+
+fn wire_vote(c: &QuorumContext, r: &raft::VoteRequest) -> m::VoteRequest {
+    use m::vote_request::{PartitionData, TopicData};
+    let partition = PartitionData::default()
+        .with_partition_index(PARTITION)
+        .with_replica_epoch(r.epoch.0)
+        .with_replica_id(r.candidate.id.0.into())
+        .with_replica_directory_id(wire_uuid(r.candidate.directory_id))
+        .with_voter_directory_id(wire_uuid(r.voter.map_or(Uuid::ZERO, |voter| voter.directory_id)))
+        .with_last_offset_epoch(r.last.epoch.0)
+        .with_last_offset(r.last.offset.0)
+        .with_pre_vote(r.pre_vote);
+    let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
+    m::VoteRequest::default()
+        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_voter_id(wire_node_id(r.voter.map(|voter| voter.id)))
+        .with_topics(vec![topic])
+}
+
+fn wire_begin_quorum_epoch(
+    c: &QuorumContext,
+    r: &raft::BeginQuorumEpochRequest,
+    version: i16,
+) -> m::BeginQuorumEpochRequest {
+    use m::begin_quorum_epoch_request::{LeaderEndpoint, PartitionData, TopicData};
+    let partition = PartitionData::default()
+        .with_partition_index(PARTITION)
+        .with_voter_directory_id(wire_uuid(r.voter.map_or(Uuid::ZERO, |voter| voter.directory_id)))
+        .with_leader_id(r.leader.0.into())
+        .with_leader_epoch(r.epoch.0);
+    let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
+    let endpoint = LeaderEndpoint::default()
+        .with_name(text(&c.listener_name))
+        .with_host(text(&c.endpoint.host))
+        .with_port(c.endpoint.port);
+    m::BeginQuorumEpochRequest::default()
+        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_voter_id(wire_node_id(r.voter.map(|voter| voter.id)))
+        .with_topics(vec![topic])
+        .with_leader_endpoints(if version >= 1 { vec![endpoint] } else { Vec::new() })
+}
+
+/// The leader's endpoints stay empty, as in every such request that Java 4.3 was seen to send.
+fn wire_end_quorum_epoch(
+    c: &QuorumContext,
+    r: &raft::EndQuorumEpochRequest,
+    version: i16,
+) -> m::EndQuorumEpochRequest {
+    use m::end_quorum_epoch_request::{PartitionData, ReplicaInfo, TopicData};
+    let candidate = |key: &ReplicaKey| {
+        let candidate = ReplicaInfo::default().with_candidate_id(key.id.0.into());
+        candidate.with_candidate_directory_id(wire_uuid(key.directory_id))
+    };
+    let mut partition = PartitionData::default()
+        .with_partition_index(PARTITION)
+        .with_leader_id(r.leader.0.into())
+        .with_leader_epoch(r.epoch.0);
+    if version >= 1 {
+        partition.preferred_candidates = r.preferred_candidates.iter().map(candidate).collect();
+    } else {
+        partition.preferred_successors = r.preferred_candidates.iter().map(|key| key.id.0).collect();
+    }
+    let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
+    m::EndQuorumEpochRequest::default().with_cluster_id(Some(text(&c.cluster_id))).with_topics(vec![topic])
+}
+
+fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest, version: i16) -> m::FetchRequest {
+    use m::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
+    let mut partition = FetchPartition::default()
+        .with_partition(PARTITION)
+        .with_current_leader_epoch(r.epoch.0)
+        .with_fetch_offset(r.fetch_offset.0)
+        .with_last_fetched_epoch(r.last_fetched_epoch.0)
+        .with_log_start_offset(-1)
+        .with_partition_max_bytes(0);
+    if version >= 17 {
+        partition.replica_directory_id = wire_uuid(r.replica.directory_id);
+    }
+    if version >= 18 {
+        partition.high_watermark = r.high_watermark.map_or(-1, |hw| hw.0.0);
+    }
+    let topic = FetchTopic::default().with_topic_id(wire_uuid(c.topic_id)).with_partitions(vec![partition]);
+    let mut request = m::FetchRequest::default()
+        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_max_wait_ms(r.max_wait_ms)
+        .with_min_bytes(0)
+        .with_max_bytes(FETCH_BYTES_MAX)
+        .with_topics(vec![topic]);
+    if version >= 15 {
+        request.replica_state = ReplicaState::default().with_replica_id(r.replica.id.0.into());
+    } else {
+        request.replica_id = r.replica.id.0.into();
+    }
+    request
+}
+
+/// (correlation id of a response frame, which comes without its 4-byte length).
+pub fn response_correlation_id(frame: &[u8]) -> Option<i32> {
+    frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
+}
+
+/// Decode a peer's answer. Fetch: `batches` in the raft response is left empty and the records come beside it, unchecked.
+/// An error at the top level becomes the error of raft's response, with epoch 0 and no leader.
+pub fn decode_response(
+    c: &QuorumContext,
+    kind: RequestKind,
+    version: i16,
+    frame: Bytes,
+) -> Result<(raft::Response, Bytes), FrameError> {
+    let response = match kind {
+        RequestKind::Vote => {
+            raft::Response::Vote(vote_answer(c, &answer(&schema::VOTE_RESPONSE, version, &frame)?)?)
+        }
+        RequestKind::BeginQuorumEpoch => {
+            let m = answer(&schema::LEADER_RESPONSE, version, &frame)?;
+            raft::Response::BeginQuorumEpoch(begin_quorum_epoch_answer(c, &m)?)
+        }
+        RequestKind::EndQuorumEpoch => {
+            let m = answer(&schema::LEADER_RESPONSE, version, &frame)?;
+            raft::Response::EndQuorumEpoch(end_quorum_epoch_answer(c, &m)?)
+        }
+        RequestKind::Fetch => {
+            let (response, records) = fetch_answer(c, answer(&schema::FETCH_RESPONSE, version, &frame)?)?;
+            return Ok((raft::Response::Fetch(response), records));
+        }
+    };
+    Ok((response, Bytes::new()))
+}
+
+/// Header (version 1 if the message is flexible) and body.
+fn answer<T: Decodable>(message: &Message, version: i16, frame: &Bytes) -> Result<T, FrameError> {
+    let mut cursor = Cursor(frame);
+    cursor.i32()?;
+    if message.is_flexible(version) {
+        cursor.skip_tagged_fields()?;
+    }
+    decode_checked(message, version, frame, cursor)
+}
+
+fn decode_checked<T: Decodable>(
+    message: &Message,
+    version: i16,
+    frame: &Bytes,
+    body: Cursor<'_>,
+) -> Result<T, FrameError> {
+    check_message(message, version, body.0, frame.len())?;
+    decode(frame.slice(frame.len() - body.0.len()..), version)
+}
+
+fn other_partition<T>(what: &str) -> Result<T, FrameError> {
+    Err(FrameError(format!("the answer to {what} is not about the one partition that was asked for")))
+}
+
+fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteResponse, FrameError> {
+    if m.error_code != 0 {
+        let (error, epoch) = (ErrorCode(m.error_code), Epoch(0));
+        return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false });
+    }
+    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let partition =
+        topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
+    let Some(p) = partition else { return other_partition("Vote") };
+    Ok(raft::VoteResponse {
+        error: ErrorCode(p.error_code),
+        leader: node_id(p.leader_id.0),
+        epoch: epoch(p.leader_epoch)?,
+        granted: p.vote_granted,
+    })
+}
+
+fn begin_quorum_epoch_answer(
+    c: &QuorumContext,
+    m: &m::BeginQuorumEpochResponse,
+) -> Result<raft::LeaderResponse, FrameError> {
+    if m.error_code != 0 {
+        return Ok(raft::LeaderResponse { error: ErrorCode(m.error_code), leader: None, epoch: Epoch(0) });
+    }
+    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let partition =
+        topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
+    let Some(p) = partition else { return other_partition("BeginQuorumEpoch") };
+    let (error, leader) = (ErrorCode(p.error_code), node_id(p.leader_id.0));
+    Ok(raft::LeaderResponse { error, leader, epoch: epoch(p.leader_epoch)? })
+}
+
+fn end_quorum_epoch_answer(
+    c: &QuorumContext,
+    m: &m::EndQuorumEpochResponse,
+) -> Result<raft::LeaderResponse, FrameError> {
+    if m.error_code != 0 {
+        return Ok(raft::LeaderResponse { error: ErrorCode(m.error_code), leader: None, epoch: Epoch(0) });
+    }
+    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let partition =
+        topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
+    let Some(p) = partition else { return other_partition("EndQuorumEpoch") };
+    let (error, leader) = (ErrorCode(p.error_code), node_id(p.leader_id.0));
+    Ok(raft::LeaderResponse { error, leader, epoch: epoch(p.leader_epoch)? })
+}
+
+fn fetch_answer(c: &QuorumContext, m: m::FetchResponse) -> Result<(raft::FetchResponse, Bytes), FrameError> {
+    let mut response = raft::FetchResponse {
+        error: ErrorCode(m.error_code),
+        leader: None,
+        epoch: Epoch(0),
+        high_watermark: None,
+        diverging: None,
+        snapshot: None,
+        batches: Vec::new(),
+    };
+    if m.error_code != 0 {
+        return Ok((response, Bytes::new()));
+    }
+    let topic = only(&m.responses).filter(|topic| topic.topic_id.as_u128() == c.topic_id.0);
+    let partition =
+        topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
+    let Some(p) = partition else { return other_partition("Fetch") };
+    response.error = ErrorCode(p.error_code);
+    response.leader = node_id(p.current_leader.leader_id.0);
+    // A peer that fails before it knows its epoch sends an error without the leader's tag.
+    let is_untold = p.error_code != 0 && p.current_leader.leader_epoch == -1;
+    response.epoch = if is_untold { Epoch(0) } else { epoch(p.current_leader.leader_epoch)? };
+    response.high_watermark = high_watermark(p.high_watermark);
+    response.diverging = offset_and_epoch(p.diverging_epoch.end_offset, p.diverging_epoch.epoch)?;
+    response.snapshot = offset_and_epoch(p.snapshot_id.end_offset, p.snapshot_id.epoch)?;
+    Ok((response, p.records.clone().unwrap_or_default()))
+}
+
+fn epoch(epoch: i32) -> Result<Epoch, FrameError> {
+    if epoch < 0 { Err(FrameError(format!("an answer names the epoch {epoch}"))) } else { Ok(Epoch(epoch)) }
+}
+
+/// Both -1: the field is not there.
+fn offset_and_epoch(offset: i64, of_epoch: i32) -> Result<Option<OffsetAndEpoch>, FrameError> {
+    match (offset, of_epoch) {
+        (-1, -1) => Ok(None),
+        (0.., 0..) => Ok(Some(OffsetAndEpoch { epoch: Epoch(of_epoch), offset: Offset(offset) })),
+        _ => Err(FrameError(format!("an answer names the offset {offset} of epoch {of_epoch}"))),
+    }
+}

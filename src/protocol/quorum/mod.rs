@@ -1,0 +1,76 @@
+//! Raft's messages on the wire (KIP-595, 853, 996, 1166): both directions, as server and as client.
+//!
+//! `server` turns voters' requests into raft's and raft's answers into theirs; `client` does the same for the requests
+//! that this node sends. Cluster id, topic and partition are settled here: raft never hears of them. Numbers that no
+//! peer can mean (negative epochs and offsets) end here too.
+
+mod client;
+mod server;
+
+pub use client::{
+    CLIENT_SOFTWARE_NAME, PeerVersions, decode_api_versions_response, decode_response,
+    encode_api_versions_request, encode_request, response_correlation_id, version_of,
+};
+pub use server::{
+    begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
+    end_quorum_epoch_response, fetch_request, fetch_response, is_replica_fetch, vote_request, vote_response,
+};
+
+use super::messages::StrBytes;
+use crate::types::*;
+
+/// The one partition of the replicated log.
+const PARTITION: i32 = 0;
+
+/// What every voter request names and what must agree.
+#[derive(Clone, Debug)]
+pub struct QuorumContext {
+    pub cluster_id: String,
+    pub topic: String,
+    pub topic_id: Uuid,
+    pub local: ReplicaKey,
+    /// Name of the listener ("PLAINTEXT", "CONTROLLER") and our advertised endpoint, sent in BeginQuorumEpoch.
+    pub listener_name: String,
+    pub endpoint: Endpoint,
+    /// Endpoints of the static voters, for `nodeEndpoints`.
+    pub voters: Vec<(NodeId, Endpoint)>,
+}
+
+impl QuorumContext {
+    fn endpoint_of(&self, node: NodeId) -> Option<&Endpoint> {
+        if node == self.local.id {
+            return Some(&self.endpoint);
+        }
+        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+    }
+
+    /// A request may leave the cluster id out (Kafka: `KafkaRaftClient.hasValidClusterId`).
+    fn is_our_cluster(&self, cluster_id: Option<&StrBytes>) -> bool {
+        cluster_id.is_none_or(|id| id.as_str() == self.cluster_id)
+    }
+
+    fn wire_topic<T: From<StrBytes>>(&self) -> T {
+        text(&self.topic).into()
+    }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_string())
+}
+
+/// -1 stands for nobody.
+fn node_id(id: i32) -> Option<NodeId> {
+    (id >= 0).then_some(NodeId(id))
+}
+
+fn wire_node_id<T: From<i32>>(id: Option<NodeId>) -> T {
+    T::from(id.map_or(-1, |id| id.0))
+}
+
+/// The only element, where the schema has an array and the quorum has one partition.
+fn only<T>(elements: &[T]) -> Option<&T> {
+    if let [element] = elements { Some(element) } else { None }
+}
+
+#[cfg(test)]
+mod tests;

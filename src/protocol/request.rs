@@ -1,0 +1,84 @@
+//! Requests: from a frame to a struct.
+
+use super::api_versions::{codec_version, key, served};
+use super::check::{Cursor, check_message};
+use super::frame::{FrameError, RequestHeader};
+use super::messages as m;
+use super::schema;
+use bytes::{Buf, Bytes};
+use kafka_protocol::protocol::Decodable;
+
+/// A decoded request. Every count and length in it was checked against the frame before anything was allocated.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Produce(m::ProduceRequest),
+    Fetch(m::FetchRequest),
+    ListOffsets(m::ListOffsetsRequest),
+    Metadata(m::MetadataRequest),
+    InitProducerId(m::InitProducerIdRequest),
+    OffsetForLeaderEpoch(m::OffsetForLeaderEpochRequest),
+    ApiVersions(m::ApiVersionsRequest),
+    /// ApiVersions of a version that we do not have: answered with error 35 and a version 0 body (KIP-511).
+    ApiVersionsUnsupported,
+    DescribeConfigs(m::DescribeConfigsRequest),
+    DescribeCluster(m::DescribeClusterRequest),
+    DescribeQuorum(m::DescribeQuorumRequest),
+    DescribeTopicPartitions(m::DescribeTopicPartitionsRequest),
+    Vote(m::VoteRequest),
+    BeginQuorumEpoch(m::BeginQuorumEpochRequest),
+    EndQuorumEpoch(m::EndQuorumEpochRequest),
+}
+
+/// Decode a request frame (without its 4-byte length). Unknown key or version: FrameError, Kafka closes the connection
+/// too; only ApiVersions gets an answer whatever its version. Records are slices of the frame, not copies.
+pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), FrameError> {
+    let mut cursor = Cursor(&frame);
+    let mut header = RequestHeader::decode_start(&mut cursor)?;
+    let (api_key, version) = (header.api_key, header.api_version);
+    let Some((message, (min, max))) = schema::request(api_key).zip(served(api_key)) else {
+        return Err(FrameError(format!("a request has the api key {api_key}, which is not served here")));
+    };
+    if !(min..=max).contains(&version) {
+        if api_key == key::API_VERSIONS {
+            return Ok((header, Request::ApiVersionsUnsupported));
+        }
+        let name = message.name;
+        return Err(FrameError(format!("{name} of version {version}: only {min} to {max} are served here")));
+    }
+    header.decode_rest(&mut cursor, message.is_flexible(version))?;
+    check_message(message, version, cursor.0, frame.len())?;
+    let body_at = frame.len() - cursor.0.len();
+    let request = decode_body(&header, frame.slice(body_at..))?;
+    Ok((header, request))
+}
+
+fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameError> {
+    let version = codec_version(header.api_key, header.api_version);
+    match header.api_key {
+        key::PRODUCE => decode(body, version).map(Request::Produce),
+        key::FETCH => decode(body, version).map(Request::Fetch),
+        key::LIST_OFFSETS => decode(body, version).map(Request::ListOffsets),
+        key::METADATA => decode(body, version).map(Request::Metadata),
+        key::API_VERSIONS => decode(body, version).map(Request::ApiVersions),
+        key::INIT_PRODUCER_ID => decode(body, version).map(Request::InitProducerId),
+        key::OFFSET_FOR_LEADER_EPOCH => decode(body, version).map(Request::OffsetForLeaderEpoch),
+        key::DESCRIBE_CONFIGS => decode(body, version).map(Request::DescribeConfigs),
+        key::VOTE => decode(body, version).map(Request::Vote),
+        key::BEGIN_QUORUM_EPOCH => decode(body, version).map(Request::BeginQuorumEpoch),
+        key::END_QUORUM_EPOCH => decode(body, version).map(Request::EndQuorumEpoch),
+        key::DESCRIBE_QUORUM => decode(body, version).map(Request::DescribeQuorum),
+        key::DESCRIBE_CLUSTER => decode(body, version).map(Request::DescribeCluster),
+        key::DESCRIBE_TOPIC_PARTITIONS => decode(body, version).map(Request::DescribeTopicPartitions),
+        unknown => Err(FrameError(format!("the api key {unknown} has no decoder"))),
+    }
+}
+
+/// Decode a checked body; what the walk does not see (text that is no UTF-8) still ends here as an error.
+pub(super) fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, FrameError> {
+    let message = T::decode(&mut body, version)
+        .map_err(|error| FrameError(format!("a message does not decode: {error}")))?;
+    if body.has_remaining() {
+        return Err(FrameError(format!("{} bytes are left over at the end of a message", body.remaining())));
+    }
+    Ok(message)
+}

@@ -1,0 +1,107 @@
+//! Answers: from a struct to the bytes for the socket.
+
+use super::api_versions::{codec_version, key, served};
+use super::fetch::{FetchResponse, encode_fetch_response};
+use super::frame::{EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::messages as m;
+use bytes::{BufMut, Bytes};
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use std::borrow::Cow;
+
+#[derive(Clone, Debug)]
+pub enum Response {
+    Produce(m::ProduceResponse),
+    Fetch(FetchResponse),
+    ListOffsets(m::ListOffsetsResponse),
+    Metadata(m::MetadataResponse),
+    InitProducerId(m::InitProducerIdResponse),
+    OffsetForLeaderEpoch(m::OffsetForLeaderEpochResponse),
+    ApiVersions(m::ApiVersionsResponse),
+    DescribeConfigs(m::DescribeConfigsResponse),
+    DescribeCluster(m::DescribeClusterResponse),
+    DescribeQuorum(m::DescribeQuorumResponse),
+    DescribeTopicPartitions(m::DescribeTopicPartitionsResponse),
+    Vote(m::VoteResponse),
+    BeginQuorumEpoch(m::BeginQuorumEpochResponse),
+    EndQuorumEpoch(m::EndQuorumEpochResponse),
+}
+
+/// Encode the answer to a request of this header. An empty frame means that the answer cannot be said in that version
+/// (a field is set that it does not have): a fault of the caller's, who closes the connection, as Kafka does.
+pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFrame {
+    match response {
+        Response::Fetch(response) => encode_fetch_response(header, response),
+        Response::Produce(response) => encode(header, response),
+        Response::ListOffsets(response) => encode(header, &*list_offsets_in(header.api_version, response)),
+        Response::Metadata(response) => encode(header, response),
+        Response::InitProducerId(response) => encode(header, response),
+        Response::OffsetForLeaderEpoch(response) => encode(header, response),
+        Response::ApiVersions(response) => encode(&api_versions_header(header), response),
+        Response::DescribeConfigs(response) => encode(header, response),
+        Response::DescribeCluster(response) => encode(header, response),
+        Response::DescribeQuorum(response) => {
+            encode(header, &*describe_quorum_in(header.api_version, response))
+        }
+        Response::DescribeTopicPartitions(response) => encode(header, response),
+        Response::Vote(response) => encode(header, response),
+        Response::BeginQuorumEpoch(response) => encode(header, response),
+        Response::EndQuorumEpoch(response) => encode(header, response),
+    }
+}
+
+/// An ApiVersions request of a version that we do not have is answered in version 0, which every client can read.
+fn api_versions_header(header: &RequestHeader) -> RequestHeader {
+    let is_served =
+        served(key::API_VERSIONS).is_some_and(|(min, max)| (min..=max).contains(&header.api_version));
+    RequestHeader { api_version: if is_served { header.api_version } else { 0 }, ..header.clone() }
+}
+
+/// Before version 4 a partition has no leader epoch.
+fn list_offsets_in(version: i16, response: &m::ListOffsetsResponse) -> Cow<'_, m::ListOffsetsResponse> {
+    let mut response = Cow::Borrowed(response);
+    if version < 4 {
+        let topics = response.to_mut().topics.iter_mut();
+        topics.flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.leader_epoch = -1);
+    }
+    response
+}
+
+/// Before version 2 a replica has no directory id, and nodes are not told.
+fn describe_quorum_in(
+    version: i16,
+    response: &m::DescribeQuorumResponse,
+) -> Cow<'_, m::DescribeQuorumResponse> {
+    let mut response = Cow::Borrowed(response);
+    if version < 2 {
+        let owned = response.to_mut();
+        owned.nodes.clear();
+        for partition in owned.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let replicas = partition.current_voters.iter_mut().chain(&mut partition.observers);
+            replicas.for_each(|replica| replica.replica_directory_id = Default::default());
+        }
+    }
+    response
+}
+
+fn encode<T: Encodable + HeaderVersion>(header: &RequestHeader, body: &T) -> EncodedFrame {
+    let version = codec_version(header.api_key, header.api_version);
+    let mut head = Vec::with_capacity(LENGTH_BYTES + 5);
+    head.put_i32(header.correlation_id);
+    // Header version 1 has tagged fields; ApiVersions is always answered with version 0 (KIP-511).
+    if T::header_version(version) >= 1 {
+        head.put_u8(0);
+    }
+    let encoded = encode_frame(&head, body, version);
+    debug_assert!(encoded.is_some(), "api {} version {version} cannot say this answer", header.api_key);
+    encoded.unwrap_or_default()
+}
+
+/// Length, header and body in one chunk; `None` where the version cannot say it.
+pub(super) fn encode_frame<T: Encodable>(head: &[u8], body: &T, version: i16) -> Option<EncodedFrame> {
+    let length = head.len() + body.compute_size(version).ok()?;
+    let mut frame = Vec::with_capacity(LENGTH_BYTES + length);
+    frame.put_u32(u32::try_from(length).ok()?);
+    frame.put_slice(head);
+    body.encode(&mut frame, version).ok()?;
+    (frame.len() == LENGTH_BYTES + length).then(|| EncodedFrame { chunks: vec![Bytes::from(frame)] })
+}

@@ -1,0 +1,231 @@
+//! Control records: what the quorum itself writes into the log (Kafka: `ControlRecordType`, `ControlRecordUtils`).
+//!
+//! A leader opens its epoch with a LeaderChange batch from here; dump tools and tests read all kinds. Always version 0
+//! of every value: Java 4.3 neither writes nor parses another (LeaderChangeMessage has a version 1, KIP-853, unused).
+
+use super::batch::{BatchHeader, CONTROL_BIT, StampedBatch};
+use super::builder::{BatchBuilder, RecordSpec, put_unsigned_varint};
+use super::records::{Cursor, Malformed, records};
+use crate::types::*;
+
+/// Key of a control record: version i16 = 0, type i16.
+const LEADER_CHANGE_KEY: [u8; 4] = [0, 0, 0, 2];
+/// Smallest encoding of a voter in a VotersRecord: id, directory id, no endpoints, two versions, two tag counts.
+const VOTER_BYTES_MIN: usize = 4 + 16 + 1 + 4 + 1 + 1;
+/// Name, host, port and tag count, both strings empty.
+const ENDPOINT_BYTES_MIN: usize = 1 + 1 + 2 + 1;
+
+/// A control record, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlRecord {
+    /// End marker of a transaction (types 0 and 1).
+    EndTransaction {
+        committed: bool,
+    },
+    LeaderChange {
+        leader: NodeId,
+        voters: Vec<NodeId>,
+        granting: Vec<NodeId>,
+    },
+    SnapshotHeader {
+        last_contained_log_timestamp: i64,
+    },
+    SnapshotFooter,
+    KRaftVersion(i16),
+    KRaftVoters(Vec<Voter>),
+    /// A type of a later Kafka.
+    Unknown(i16),
+}
+
+/// One voter of a VotersRecord (KIP-853).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voter {
+    pub key: ReplicaKey,
+    pub endpoints: Vec<VoterEndpoint>,
+    /// Lowest and highest kraft.version that it supports.
+    pub kraft_versions: (i16, i16),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoterEndpoint {
+    /// Name of the listener.
+    pub name: String,
+    pub endpoint: Endpoint,
+}
+
+impl ControlRecord {
+    /// Kafka's name of the type.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ControlRecord::EndTransaction { committed: false } => "ABORT",
+            ControlRecord::EndTransaction { committed: true } => "COMMIT",
+            ControlRecord::LeaderChange { .. } => "LEADER_CHANGE",
+            ControlRecord::SnapshotHeader { .. } => "SNAPSHOT_HEADER",
+            ControlRecord::SnapshotFooter => "SNAPSHOT_FOOTER",
+            ControlRecord::KRaftVersion(_) => "KRAFT_VERSION",
+            ControlRecord::KRaftVoters(_) => "KRAFT_VOTERS",
+            ControlRecord::Unknown(_) => "UNKNOWN",
+        }
+    }
+
+    /// From the key and value of a record in a control batch.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<ControlRecord, Malformed> {
+        let mut key = Cursor(key);
+        let _version = key.i16()?;
+        let mut value = Cursor(value);
+        match key.i16()? {
+            0 => Ok(ControlRecord::EndTransaction { committed: false }),
+            1 => Ok(ControlRecord::EndTransaction { committed: true }),
+            2 => value.leader_change(),
+            3 => value.versioned(|value| {
+                Ok(ControlRecord::SnapshotHeader { last_contained_log_timestamp: value.i64()? })
+            }),
+            4 => value.versioned(|_| Ok(ControlRecord::SnapshotFooter)),
+            5 => value.versioned(|value| Ok(ControlRecord::KRaftVersion(value.i16()?))),
+            6 => value.versioned(|value| {
+                Ok(ControlRecord::KRaftVoters(value.array(VOTER_BYTES_MIN, Cursor::voter)?))
+            }),
+            unknown => Ok(ControlRecord::Unknown(unknown)),
+        }
+    }
+}
+
+/// The control records of a batch; empty for a data batch.
+pub fn control_records(batch: &StampedBatch) -> Result<Vec<ControlRecord>, Malformed> {
+    if !batch.header().is_control() {
+        return Ok(Vec::new());
+    }
+    let mut decoded = Vec::new();
+    for record in records(batch) {
+        let record = record?;
+        decoded
+            .push(ControlRecord::decode(record.key.unwrap_or_default(), record.value.unwrap_or_default())?);
+    }
+    Ok(decoded)
+}
+
+/// A LeaderChange control batch of one record, byte for byte as Kafka 4.3 writes it (value version 0), with its
+/// offset and epoch. Kafka names the leader first among the granting voters.
+pub fn leader_change_batch(
+    base_offset: Offset,
+    epoch: Epoch,
+    wall_ms: i64,
+    leader: NodeId,
+    voters: &[NodeId],
+    granting: &[NodeId],
+) -> StampedBatch {
+    let mut value = Vec::with_capacity(16 + 5 * (voters.len() + granting.len()));
+    value.extend_from_slice(&0_i16.to_be_bytes());
+    value.extend_from_slice(&leader.0.to_be_bytes());
+    put_voter_ids(&mut value, voters);
+    put_voter_ids(&mut value, granting);
+    value.push(0);
+    let record = RecordSpec { key: Some(&LEADER_CHANGE_KEY), value: Some(&value), ..RecordSpec::default() };
+    let bytes = BatchBuilder::new(wall_ms).attributes(CONTROL_BIT).record(record).build();
+    let header = BatchHeader::decode(&bytes).expect("a batch just built has a header");
+    let mut batch = StampedBatch::from_checked(header, bytes);
+    batch.stamp(base_offset, epoch);
+    batch
+}
+
+/// A compact array of structs that hold an id and no tagged fields.
+fn put_voter_ids(out: &mut Vec<u8>, ids: &[NodeId]) {
+    put_unsigned_varint(out, ids.len() as u64 + 1);
+    for id in ids {
+        out.extend_from_slice(&id.0.to_be_bytes());
+        out.push(0);
+    }
+}
+
+/// The types of Kafka's flexible message encoding that control records are made of.
+impl Cursor<'_> {
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed::PastTheEnd)?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    fn i16(&mut self) -> Result<i16, Malformed> {
+        self.fixed().map(i16::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, Malformed> {
+        self.fixed().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, Malformed> {
+        self.fixed().map(i64::from_be_bytes)
+    }
+
+    /// Length + 1, then UTF-8.
+    fn compact_string(&mut self) -> Result<String, Malformed> {
+        let size = self.unsigned_varint()?.checked_sub(1).ok_or(Malformed::NegativeLength)?;
+        let bytes = self.take(i32::try_from(size).map_err(|_| Malformed::PastTheEnd)?)?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Count + 1, then the elements, each of at least `bytes_min`: nothing is reserved that cannot follow.
+    fn array<T>(
+        &mut self,
+        bytes_min: usize,
+        element: impl Fn(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        let count = self.unsigned_varint()?.checked_sub(1).ok_or(Malformed::NegativeLength)? as usize;
+        if count > self.0.len() / bytes_min {
+            return Err(Malformed::PastTheEnd);
+        }
+        (0..count).map(|_| element(self)).collect()
+    }
+
+    fn skip_tagged_fields(&mut self) -> Result<(), Malformed> {
+        for _ in 0..self.unsigned_varint()? {
+            self.unsigned_varint()?;
+            let size = self.unsigned_varint()?;
+            self.take(i32::try_from(size).map_err(|_| Malformed::PastTheEnd)?)?;
+        }
+        Ok(())
+    }
+
+    /// A value: its version, its fields, its tagged fields.
+    fn versioned(
+        &mut self,
+        fields: impl Fn(&mut Self) -> Result<ControlRecord, Malformed>,
+    ) -> Result<ControlRecord, Malformed> {
+        let _version = self.i16()?;
+        let record = fields(self)?;
+        self.skip_tagged_fields()?;
+        Ok(record)
+    }
+
+    fn leader_change(&mut self) -> Result<ControlRecord, Malformed> {
+        self.versioned(|value| {
+            let leader = NodeId(value.i32()?);
+            let voters = value.array(5, Cursor::voter_id)?;
+            Ok(ControlRecord::LeaderChange { leader, voters, granting: value.array(5, Cursor::voter_id)? })
+        })
+    }
+
+    fn voter_id(&mut self) -> Result<NodeId, Malformed> {
+        let id = NodeId(self.i32()?);
+        self.skip_tagged_fields()?;
+        Ok(id)
+    }
+
+    fn voter(&mut self) -> Result<Voter, Malformed> {
+        let id = NodeId(self.i32()?);
+        let directory_id = Uuid(u128::from_be_bytes(self.fixed()?));
+        let endpoints = self.array(ENDPOINT_BYTES_MIN, Cursor::voter_endpoint)?;
+        let kraft_versions = (self.i16()?, self.i16()?);
+        self.skip_tagged_fields()?; // of the version range
+        self.skip_tagged_fields()?; // of the voter
+        Ok(Voter { key: ReplicaKey { id, directory_id }, endpoints, kraft_versions })
+    }
+
+    fn voter_endpoint(&mut self) -> Result<VoterEndpoint, Malformed> {
+        let name = self.compact_string()?;
+        let host = self.compact_string()?;
+        let port = u16::from_be_bytes(self.fixed()?);
+        self.skip_tagged_fields()?;
+        Ok(VoterEndpoint { name, endpoint: Endpoint { host, port } })
+    }
+}

@@ -1,0 +1,156 @@
+//! DescribeConfigs: what tools ask about the topic and about this node. Read-only: the file decides, not an admin client.
+
+use super::{View, text};
+use crate::protocol::{Response, messages as m};
+use crate::types::*;
+use m::describe_configs_request::DescribeConfigsResource;
+use m::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+
+/// Kafka: `ConfigResource.Type`.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// Kafka: `DescribeConfigsResponse.ConfigType`.
+#[derive(Clone, Copy)]
+enum ConfigType {
+    Boolean = 1,
+    String = 2,
+    Int = 3,
+    Long = 5,
+    List = 7,
+}
+
+/// Kafka: `DescribeConfigsResponse.ConfigSource`.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A key of the node's file, or its default there.
+    StaticBroker = 4,
+    /// Cannot be anything else here.
+    Default = 5,
+}
+
+struct Entry {
+    name: &'static str,
+    value: String,
+    config_type: ConfigType,
+    source: Source,
+}
+
+pub fn describe_configs(v: &View, request: &m::DescribeConfigsRequest, version: i16) -> Response {
+    let results = request.resources.iter().map(|resource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match entries(v, resource) {
+            Ok(entries) => {
+                let wanted = entries.into_iter().filter(|entry| is_wanted(resource, entry.name));
+                result.with_configs(wanted.map(|e| encoded(e, request.include_synonyms, version)).collect())
+            }
+            Err((error, why)) => result.with_error_code(error.0).with_error_message(Some(text(&why))),
+        }
+    });
+    Response::DescribeConfigs(m::DescribeConfigsResponse::default().with_results(results.collect()))
+}
+
+/// No names, or an empty list of them, ask for all (Kafka: `ConfigHelper.describeConfigs`).
+fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
+    match &resource.configuration_keys {
+        Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == name),
+        _ => true,
+    }
+}
+
+fn entries(v: &View, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, (ErrorCode, String)> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC if name == v.topic_name => Ok(topic_entries(v)),
+        TOPIC => Err((v.unknown_topic(name), format!("there is no topic {name:?} here"))),
+        // The defaults of all brokers: none can be set.
+        BROKER if name.is_empty() => Ok(vec![]),
+        BROKER => match name.parse() {
+            Ok(id) if NodeId(id) == v.local => Ok(broker_entries(v)),
+            Ok(id) => Err((
+                ErrorCode::INVALID_REQUEST,
+                format!("this is node {}, and only node {id} knows its own configuration", v.local),
+            )),
+            Err(_) => {
+                Err((ErrorCode::INVALID_REQUEST, format!("a broker's name is its node id, not {name:?}")))
+            }
+        },
+        other => {
+            Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configuration here")))
+        }
+    }
+}
+
+fn configured(name: &'static str, value: impl ToString, config_type: ConfigType) -> Entry {
+    Entry { name, value: value.to_string(), config_type, source: Source::StaticBroker }
+}
+
+fn fixed(name: &'static str, value: impl ToString, config_type: ConfigType) -> Entry {
+    Entry { name, value: value.to_string(), config_type, source: Source::Default }
+}
+
+/// Voters that must have a record before it is acknowledged.
+fn majority(v: &View) -> usize {
+    v.voters.len() / 2 + 1
+}
+
+fn topic_entries(v: &View) -> Vec<Entry> {
+    use ConfigType::*;
+    vec![
+        fixed("cleanup.policy", "delete", List),
+        fixed("compression.type", "producer", String),
+        configured("max.message.bytes", v.limits.message_bytes_max, Int),
+        configured("message.timestamp.after.max.ms", v.limits.timestamp_after_max_ms, Long),
+        configured("message.timestamp.before.max.ms", v.limits.timestamp_before_max_ms, Long),
+        fixed("message.timestamp.type", "CreateTime", String),
+        fixed("min.insync.replicas", majority(v), Int),
+        fixed("retention.bytes", -1, Long),
+        fixed("retention.ms", -1, Long),
+        configured("segment.bytes", v.segment_bytes_max, Int),
+        fixed("unclean.leader.election.enable", false, Boolean),
+    ]
+}
+
+fn broker_entries(v: &View) -> Vec<Entry> {
+    use ConfigType::*;
+    vec![
+        fixed("auto.create.topics.enable", false, Boolean),
+        fixed("default.replication.factor", v.voters.len(), Int),
+        configured("fetch.max.bytes", v.limits.fetch_response_bytes_max, Int),
+        fixed("log.cleanup.policy", "delete", List),
+        configured("log.message.timestamp.after.max.ms", v.limits.timestamp_after_max_ms, Long),
+        configured("log.message.timestamp.before.max.ms", v.limits.timestamp_before_max_ms, Long),
+        fixed("log.message.timestamp.type", "CreateTime", String),
+        fixed("log.retention.bytes", -1, Long),
+        fixed("log.retention.ms", -1, Long),
+        configured("log.segment.bytes", v.segment_bytes_max, Int),
+        configured("max.connections", v.limits.connections_max, Int),
+        configured("message.max.bytes", v.limits.message_bytes_max, Int),
+        fixed("min.insync.replicas", majority(v), Int),
+        configured("node.id", v.local, Int),
+        fixed("num.partitions", 1, Int),
+        configured("socket.request.max.bytes", v.limits.request_bytes_max, Int),
+        fixed("unclean.leader.election.enable", false, Boolean),
+    ]
+}
+
+fn encoded(entry: Entry, include_synonyms: bool, version: i16) -> DescribeConfigsResourceResult {
+    let source = entry.source as i8;
+    let value = Some(text(&entry.value));
+    let synonym = DescribeConfigsSynonym::default()
+        .with_name(m::StrBytes::from_static_str(entry.name))
+        .with_value(value.clone())
+        .with_source(source);
+    let result = DescribeConfigsResourceResult::default()
+        .with_name(m::StrBytes::from_static_str(entry.name))
+        .with_value(value)
+        .with_read_only(true)
+        .with_config_source(source)
+        .with_documentation(None)
+        .with_synonyms(if include_synonyms { vec![synonym] } else { vec![] });
+    if version >= 3 { result.with_config_type(entry.config_type as i8) } else { result }
+}
