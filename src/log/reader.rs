@@ -3,6 +3,7 @@
 //! Called by the replica for fetches. Gives whole batches whose CRC holds and which lie where the index says; never bytes that
 //! are not flushed, and never rot: that is `ReadError::Corrupt`.
 
+use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::segment::Segment;
 use super::{Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId};
@@ -107,12 +108,10 @@ impl Log {
         let segment = self.segments.0.iter().find(|s| s.id == read.segment);
         let segment = segment.filter(|_| read.from < read.bound).ok_or(ReadError::Gone)?;
         match result? {
-            Done::Read(bytes) if bytes.len() >= read.length => {
-                read.find(&bytes.slice(..read.length), self.flushed_bytes(segment))
-            }
+            // Shorter than asked for where a truncation cut the file behind the bound.
             Done::Read(bytes) => {
-                let position = read.position + bytes.len() as u64;
-                Err(read.corrupt(position, "the file ends before the log does".to_string()))
+                let bytes = bytes.slice(..read.length.min(bytes.len()));
+                read.find(&bytes, self.flushed_bytes(segment), &self.epochs)
             }
             Done::Complete => Err(read.corrupt(read.position, "the device read nothing".to_string())),
         }
@@ -120,7 +119,7 @@ impl Log {
 }
 
 impl PendingRead {
-    fn find(&self, bytes: &Bytes, segment_bytes: u64) -> Result<Found, ReadError> {
+    fn find(&self, bytes: &Bytes, segment_bytes: u64, epochs: &[EpochStart]) -> Result<Found, ReadError> {
         let (batches, error) = check_fetched(bytes.clone());
         let (mut position, mut expected) = (self.position, self.expected);
         let (mut taken, mut taken_bytes) = (Vec::new(), 0);
@@ -129,14 +128,23 @@ impl PendingRead {
                 let why = format!("a batch at offset {} where {expected} was written", batch.base_offset());
                 return Err(self.corrupt(position, why));
             }
+            let at = position;
             position += batch.size_bytes() as u64;
             expected = batch.next_offset();
             if expected <= self.from {
                 continue;
             }
+            if expected > self.bound {
+                return Ok(Found::Batches(taken));
+            }
+            // Outside of the batch's CRC.
+            let epoch = epoch_before(epochs, expected);
+            if batch.epoch() != epoch {
+                let why = format!("a batch of epoch {} where one of {epoch} was written", batch.epoch());
+                return if taken.is_empty() { Err(self.corrupt(at, why)) } else { Ok(Found::Batches(taken)) };
+            }
             taken_bytes += batch.size_bytes();
-            let full = taken_bytes > self.max_bytes && !taken.is_empty();
-            if expected > self.bound || full {
+            if taken_bytes > self.max_bytes && !taken.is_empty() {
                 return Ok(Found::Batches(taken));
             }
             taken.push(batch);
@@ -159,6 +167,9 @@ impl PendingRead {
         let rest = &bytes[(position - self.position) as usize..];
         let due = BatchHeader::decode(rest).map_or(BATCH_HEADER_BYTES, |header| header.size_bytes);
         let left = segment_bytes.saturating_sub(position);
+        if bytes.len() < self.length {
+            return Err(self.corrupt(position, "the file ends before the log does".to_string()));
+        }
         if due as u64 > left || due <= rest.len() {
             return Err(self.corrupt(position, format!("a batch of {due} bytes where the log has {left}")));
         }

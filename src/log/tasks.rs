@@ -63,7 +63,9 @@ impl Log {
         let Some(last) = self.segments.last() else {
             let (segment, zeroed) = (self.writer.segment, self.first_zeros(0));
             let create = OpKind::CreateSegment { segment, zeroed };
-            return Task::new(TaskKind::Open { create: true, zeroed }, [Step::Op(create)]);
+            // From its first batch on a log of ours has a mark.
+            let mark = Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs));
+            return Task::new(TaskKind::Open { create: true, zeroed }, [Step::Op(create), mark]);
         };
         let delete = repair.delete.iter().map(|s| OpKind::DeleteSegment { segment: *s });
         let zero = repair.zero_to.map(|to| OpKind::ZeroSegment { segment: last.id, from: last.length, to });

@@ -1,1 +1,317 @@
+//! What the log promises its owner, one promise a test.
 
+use super::disk::SimDisk;
+use super::harness::*;
+use crate::log::*;
+use crate::record::StampedBatch;
+use crate::types::*;
+
+fn fresh() -> Node {
+    Node::ready(SimDisk::new(3), small_config())
+}
+
+fn flushed_ends(events: &[LogEvent]) -> Vec<i64> {
+    let end = |event: &LogEvent| match event {
+        LogEvent::Flushed(FlushedOffset(end)) => Some(end.0),
+        _ => None,
+    };
+    events.iter().filter_map(end).collect()
+}
+
+fn group_writes(node: &Node) -> usize {
+    let is_group = |op: &&DiskOp| matches!(&op.kind, OpKind::Write { file: FileId::Segment(_), .. });
+    node.disk.in_flight.iter().filter(is_group).count()
+}
+
+#[test]
+fn what_arrives_during_a_flush_is_the_next_group() {
+    let mut node = fresh();
+    for _ in 0..16 {
+        node.append(1, 20);
+    }
+    node.turn();
+    assert_eq!(group_writes(&node), 1, "sixteen batches of one turn are one write");
+    for _ in 0..5 {
+        node.append(1, 20);
+        node.turn();
+    }
+    assert_eq!(group_writes(&node), 1, "the next group waits for the flush");
+    assert_eq!(flushed_ends(&node.settle()), [16, 21]);
+}
+
+#[test]
+fn flushed_waits_for_every_chunk_of_the_group() {
+    let mut node = fresh();
+    node.append(1, 3000);
+    node.append(1, 3000);
+    node.turn();
+    assert_eq!(group_writes(&node), 2);
+    let write =
+        |op: &DiskOp| matches!(&op.kind, OpKind::Write { position: 4096, file: FileId::Segment(_), .. });
+    let second = node.disk.in_flight.iter().position(write).unwrap();
+    let completion = node.disk.complete_at(second);
+    node.log.complete(completion);
+    assert!(node.events().is_empty(), "the later chunk alone says nothing");
+    assert_eq!(flushed_ends(&node.settle()), [2]);
+}
+
+#[test]
+fn a_batch_larger_than_all_buffers_goes_in_parts() {
+    let mut node = fresh();
+    let small = node.append(1, 10);
+    let large = node.append(2, 30_000);
+    let last = node.append(1, 10);
+    let events = node.settle();
+    assert_eq!(flushed_ends(&events).last(), Some(&4));
+    let mut node = Node::ready(node.crash(), small_config());
+    let all: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(all == [&small, &large, &last].map(bytes_of));
+    // It alone is larger than a segment may be, so it has one of its own.
+    assert_eq!(node.disk.sizes().iter().map(|(id, _)| id.0.0).collect::<Vec<_>>(), [0, 1, 3]);
+}
+
+#[test]
+fn a_failed_write_ends_it_all() {
+    let mut node = fresh();
+    node.disk.fail = Some(|kind| matches!(kind, OpKind::Write { .. }));
+    node.append(2, 3000);
+    let events = node.settle();
+    assert!(matches!(&events[..], [LogEvent::Failed(error)] if error.errno == 5), "{events:?}");
+    node.append(1, 10);
+    node.log.truncate(Offset(0));
+    node.log.write_quorum_state(QuorumState::EMPTY);
+    node.log.shutdown();
+    assert!(node.settle().is_empty(), "nothing is acknowledged after a failure");
+    assert_eq!(node.log.flushed(), FlushedOffset(Offset(0)));
+}
+
+#[test]
+fn a_failed_read_is_an_answer_and_not_the_end() {
+    let mut node = Node::ready(SimDisk::new(3), LogConfig { tail_cache_bytes_max: 0, ..small_config() });
+    node.append(1, 10);
+    node.settle();
+    node.disk.fail = Some(|kind| matches!(kind, OpKind::Read { .. }));
+    assert!(matches!(node.read_one(Offset(0)), Err(ReadError::Disk(_))));
+    assert_eq!(node.read_one(Offset(0)).unwrap().len(), 1);
+}
+
+#[test]
+fn the_latest_quorum_state_wins_and_each_write_is_answered() {
+    let mut node = fresh();
+    let state = |epoch| QuorumState { epoch: Epoch(epoch), leader: None, voted: None, caught_up: true };
+    (1..=4).for_each(|epoch| node.log.write_quorum_state(state(epoch)));
+    node.turn();
+    let written =
+        node.disk.in_flight.iter().filter(|op| matches!(op.kind, OpKind::ReplaceFile { .. })).count();
+    assert_eq!(written, 1);
+    let events = node.settle();
+    assert_eq!(events.iter().filter(|e| matches!(e, LogEvent::QuorumStateDurable)).count(), 4);
+    assert_eq!(Node::ready(node.crash(), small_config()).quorum_state, state(4));
+}
+
+#[test]
+fn quorum_state_follows_the_log_and_is_never_guessed() {
+    let mut node = fresh();
+    node.epoch = 6;
+    node.append(1, 10);
+    node.log.write_quorum_state(QuorumState {
+        epoch: Epoch(4),
+        leader: Some(NodeId(1)),
+        voted: None,
+        caught_up: true,
+    });
+    node.settle();
+    let mut disk = node.crash();
+    let raised = Node::open(disk.image(), small_config()).unwrap();
+    assert_eq!((raised.quorum_state.epoch, raised.quorum_state.leader), (Epoch(6), None));
+    assert!(raised.quorum_state.caught_up && raised.notes[0].contains("from 4 to 6"), "{:?}", raised.notes);
+
+    disk.put_small(SmallFile::QuorumState, None);
+    let forgotten = Node::open(disk.image(), small_config()).unwrap();
+    assert_eq!(forgotten.quorum_state, QuorumState { epoch: Epoch(6), ..QuorumState::EMPTY });
+
+    disk.put_small(SmallFile::QuorumState, Some(b"{}".to_vec()));
+    let error = Node::open(disk, small_config()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("quorum-state is corrupt"), "{error}");
+}
+
+#[test]
+fn truncation_inside_a_batch_cuts_the_whole_batch() {
+    for tail_cache_bytes_max in [0, 100_000] {
+        let config = LogConfig { tail_cache_bytes_max, ..small_config() };
+        let mut node = Node::ready(SimDisk::new(3), config);
+        node.append(2, 10);
+        node.append(3, 10);
+        node.settle();
+        node.log.truncate(Offset(4));
+        let events = node.settle();
+        assert!(matches!(events[..], [LogEvent::Truncated(LogEndOffset(Offset(2)))]), "{events:?}");
+        assert_eq!((node.log.log_end().0, node.log.flushed().0), (Offset(2), Offset(2)));
+        let kept = node.append(1, 10);
+        node.settle();
+        assert_eq!(node.read_all().unwrap().last().map(bytes_of), Some(bytes_of(&kept)));
+    }
+}
+
+#[test]
+fn an_unwritten_batch_is_cut_without_touching_the_device() {
+    let mut node = fresh();
+    node.append(1, 10);
+    node.settle();
+    node.append(1, 10);
+    node.log.truncate(Offset(1));
+    node.turn();
+    assert_eq!(group_writes(&node), 0);
+    assert!(matches!(node.events()[..], [LogEvent::Truncated(LogEndOffset(Offset(1)))]));
+    assert_eq!(node.log.unflushed_bytes(), 0);
+}
+
+#[test]
+fn a_read_of_what_is_cut_meanwhile_is_gone() {
+    let mut node = Node::ready(SimDisk::new(3), LogConfig { tail_cache_bytes_max: 0, ..small_config() });
+    node.append(1, 10);
+    node.append(1, 10);
+    node.settle();
+    assert!(matches!(node.log.read(Offset(1), Offset(9), 100, 1), ReadOutcome::Pending));
+    node.log.truncate(Offset(1));
+    node.append(1, 20);
+    let events = node.settle();
+    let gone = |e: &LogEvent| matches!(e, LogEvent::ReadDone { token: 1, result: Err(ReadError::Gone) });
+    assert!(events.iter().any(gone), "{events:?}");
+}
+
+#[test]
+fn reads_keep_to_their_bounds() {
+    for tail_cache_bytes_max in [0, 100_000] {
+        let config = LogConfig { tail_cache_bytes_max, ..small_config() };
+        let mut node = Node::ready(SimDisk::new(3), config);
+        let batches: Vec<_> = (0..6).map(|_| node.append(2, 100)).collect();
+        node.settle();
+        let size = batches[0].size_bytes();
+        for (from, bound, max_bytes, expected) in [
+            (0, 12, 1 << 20, 0..6),
+            (3, 12, 0, 1..2),
+            (3, 12, 2 * size, 1..3),
+            (3, 8, 1 << 20, 1..4),
+            (3, 9, 1 << 20, 1..4),
+            (3, 4, 1 << 20, 1..2),
+            (2, 3, 1 << 20, 0..0),
+        ] {
+            let read = match node.log.read(Offset(from), Offset(bound), max_bytes, 1) {
+                ReadOutcome::Batches(batches) => batches,
+                ReadOutcome::Empty => Vec::new(),
+                ReadOutcome::Pending => match node.settle().pop() {
+                    Some(LogEvent::ReadDone { result, .. }) => result.unwrap(),
+                    other => panic!("{other:?}"),
+                },
+                ReadOutcome::OutOfRange => panic!("{from} is in the log"),
+            };
+            let bytes: Vec<_> = read.iter().map(bytes_of).collect();
+            assert!(
+                bytes == batches[expected.clone()].iter().map(bytes_of).collect::<Vec<_>>(),
+                "{from}..{bound}"
+            );
+        }
+        assert!(matches!(node.log.read(Offset(13), Offset(20), 1, 1), ReadOutcome::OutOfRange));
+        assert!(matches!(node.log.read(Offset(12), Offset(20), 1, 1), ReadOutcome::Empty));
+    }
+}
+
+#[test]
+fn timestamps_are_found_on_the_device_and_in_memory() {
+    let mut node = fresh();
+    node.next_tag = 100;
+    let old = node.append(1, 5000);
+    node.settle();
+    node.next_tag = 200;
+    let new = node.append(1, 10);
+    assert_eq!(node.log.seek_timestamp(50), Some(old.base_offset()));
+    assert_eq!(node.log.seek_timestamp(101), Some(new.base_offset()));
+    assert_eq!(node.log.seek_timestamp(201), None);
+    assert_eq!(node.log.max_timestamp(), Some((200, new.base_offset())));
+    node.settle();
+    node.log.truncate(Offset(1));
+    node.settle();
+    assert_eq!(node.log.max_timestamp(), Some((100, old.base_offset())));
+}
+
+#[test]
+fn an_idle_log_asks_for_a_turn_and_writes_its_mark() {
+    let mut node = fresh();
+    assert_eq!(node.log.deadline(), None);
+    node.append(1, 10);
+    node.pass_ms(3);
+    node.settle();
+    let deadline = node.log.deadline().unwrap();
+    assert_eq!(deadline, node.now.plus_ms(10));
+    node.now.monotonic_ns = deadline;
+    node.settle();
+    assert_eq!(node.log.deadline(), None);
+    // What lies below the mark may not be missing any more.
+    let mut disk = node.crash();
+    disk.edit(SEGMENT_0, |bytes| bytes.fill(0));
+    assert!(Node::open(disk, small_config()).is_err());
+}
+
+#[test]
+fn fullness_and_stalls_are_seen() {
+    let mut node = fresh();
+    assert_eq!((node.log.flush_pending_since(), node.log.is_full()), (None, false));
+    node.pass_ms(5);
+    node.append(2, 20_000);
+    node.append(2, 20_000);
+    node.turn();
+    assert!(node.log.is_full());
+    assert_eq!(node.log.flush_pending_since(), Some(5 * NS_PER_MS));
+    node.settle();
+    assert_eq!((node.log.flush_pending_since(), node.log.is_full()), (None, false));
+    assert_eq!(node.log.unflushed_bytes(), 0);
+    assert_eq!(node.log.size_bytes(), node.disk.image().sizes_of_batches());
+}
+
+#[test]
+fn the_epoch_checkpoint_follows_the_log() {
+    let mut node = fresh();
+    for epoch in [1, 4] {
+        node.epoch = epoch;
+        node.append(3, 10);
+    }
+    node.settle();
+    assert_eq!(node.disk.small(SmallFile::LeaderEpochCheckpoint), Some(&b"0\n2\n1 0\n4 3\n"[..]));
+    node.log.truncate(Offset(3));
+    node.settle();
+    assert_eq!(node.disk.small(SmallFile::LeaderEpochCheckpoint), Some(&b"0\n1\n1 0\n"[..]));
+    let mut disk = node.crash();
+    disk.put_small(SmallFile::LeaderEpochCheckpoint, Some(b"0\n1\n9 9\n".to_vec()));
+    let node = Node::ready(disk, small_config());
+    assert_eq!(node.disk.small(SmallFile::LeaderEpochCheckpoint), Some(&b"0\n1\n1 0\n"[..]));
+}
+
+#[test]
+fn nothing_is_ready_or_flushed_before_the_opening_flush() {
+    let mut node = fresh();
+    node.append(1, 10);
+    node.settle();
+    node.disk.kill();
+    let mut node = Node::open(node.disk, small_config()).unwrap();
+    node.turn();
+    assert!(node.events().is_empty());
+    assert_eq!(node.log.flushed(), FlushedOffset(Offset(0)));
+    assert_eq!(node.log.log_end(), LogEndOffset(Offset(1)));
+    node.append(1, 10);
+    node.turn();
+    assert_eq!(group_writes(&node), 0, "no batch is written before the repairs are done");
+    let events = node.settle();
+    assert!(matches!(events[0], LogEvent::Ready), "{events:?}");
+    assert_eq!(flushed_ends(&events), [2]);
+}
+
+#[test]
+fn recovery_hands_out_each_header_in_order() {
+    let mut node = fresh();
+    let batches: Vec<_> = (0..40).map(|_| node.append(2, 700)).collect();
+    node.settle();
+    let mut headers = Vec::new();
+    recover(&mut node.crash(), &small_config(), &mut |header| headers.push(*header)).unwrap();
+    assert_eq!(headers, batches.iter().map(|b: &StampedBatch| *b.header()).collect::<Vec<_>>());
+}

@@ -2,7 +2,6 @@
 //! was not flushed, sector by sector.
 
 use crate::log::*;
-use crate::types::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -330,5 +329,15 @@ impl LogSource for SimDisk {
 
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
         Ok(Some(self.mark.cached.clone()))
+    }
+}
+
+impl SimDisk {
+    /// Bytes in front of the zeros at the end of each segment, or of the cut.
+    pub(super) fn sizes_of_batches(&mut self) -> u64 {
+        let config = super::harness::small_config();
+        let mut bytes = 0;
+        recover(self, &config, &mut |header| bytes += header.size_bytes as u64).expect("the log recovers");
+        bytes
     }
 }

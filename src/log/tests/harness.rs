@@ -20,6 +20,9 @@ pub(super) fn small_config() -> LogConfig {
     }
 }
 
+/// A value that makes a batch of one record exactly 4096 bytes.
+pub(super) const WHOLE_BLOCK: usize = 4026;
+
 /// A batch of `records` values of `value_bytes` each, told apart from others by `tag`.
 pub(super) fn batch(base: Offset, epoch: i32, tag: u64, records: usize, value_bytes: usize) -> StampedBatch {
     let mut value = vec![(tag % 251) as u8; value_bytes.max(8)];
@@ -50,25 +53,27 @@ pub(super) struct Node {
     pub epoch: i32,
     pub next_tag: u64,
     pub quorum_state: QuorumState,
-    pub epochs: Vec<EpochStart>,
     pub notes: Vec<String>,
 }
 
 impl Node {
     pub(super) fn open(disk: SimDisk, config: LogConfig) -> Result<Node, RecoveryError> {
-        Node::try_open(disk, config).map_err(|(error, _)| error)
+        Node::try_open(disk, config).map_err(|refused| refused.0)
     }
 
-    pub(super) fn try_open(mut disk: SimDisk, config: LogConfig) -> Result<Node, (RecoveryError, SimDisk)> {
+    pub(super) fn try_open(
+        mut disk: SimDisk,
+        config: LogConfig,
+    ) -> Result<Node, Box<(RecoveryError, SimDisk)>> {
         let recovered = match recover(&mut disk, &config, &mut |_| {}) {
             Ok(recovered) => recovered,
-            Err(error) => return Err((error, disk)),
+            Err(error) => return Err(Box::new((error, disk))),
         };
-        let (quorum_state, epochs) = (recovered.quorum_state, recovered.epochs.clone());
+        let quorum_state = recovered.quorum_state;
         let notes = recovered.notes.clone();
+        let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
         let log = Log::new(config, recovered);
-        let epoch = epochs.last().map_or(1, |e| e.epoch.0);
-        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, epochs, notes })
+        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes })
     }
 
     /// Opened, with all opening operations done.

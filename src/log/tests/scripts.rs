@@ -1,1 +1,223 @@
+//! Golden scripts: the operations that the log asks for, step by step, as people read them.
+//!
+//! `UPDATE_GOLDENFILES=1 cargo test --lib log::tests::scripts` writes the expected output again.
 
+use super::disk::SimDisk;
+use super::harness::*;
+use crate::log::*;
+use crate::types::*;
+use goldenscript::{Command, Context};
+use std::error::Error;
+use std::fmt::Write;
+
+struct Script {
+    node: Option<Node>,
+    left: Option<SimDisk>,
+    config: LogConfig,
+    shown: OpId,
+}
+
+impl Script {
+    fn new() -> Script {
+        Script { node: None, left: None, config: small_config(), shown: OpId(0) }
+    }
+
+    fn node(&mut self) -> &mut Node {
+        self.node.as_mut().expect("the log is open")
+    }
+
+    fn open(&mut self) -> String {
+        let disk = self.left.take().unwrap_or_else(|| SimDisk::new(8));
+        self.shown = OpId(0);
+        match Node::try_open(disk, self.config.clone()) {
+            Ok(node) => {
+                let notes: String = node.notes.iter().map(|note| format!("{note}\n")).collect();
+                self.node = Some(node);
+                self.node().turn();
+                notes
+            }
+            Err(refused) => {
+                let (error, disk) = *refused;
+                self.left = Some(disk);
+                format!("refused: {error}\n")
+            }
+        }
+    }
+
+    /// Complete the oldest operation, or the newest, or all until nothing is left, and tell what became of it.
+    fn complete(&mut self, which: &str, out: &mut String) -> Result<(), Box<dyn Error>> {
+        let in_flight = &self.node().disk.in_flight;
+        let ids = in_flight.iter().enumerate().map(|(i, op)| (op.id, i));
+        let picked = match which {
+            "oldest" => ids.min(),
+            "newest" => ids.max(),
+            other => return Err(format!("complete what? {other}").into()),
+        };
+        let Some((id, index)) = picked else { return Err("nothing is in flight".into()) };
+        let node = self.node();
+        let completion = node.disk.complete_at(index);
+        writeln!(out, "done #{}", id.0)?;
+        node.log.complete(completion);
+        node.turn();
+        self.show(out)
+    }
+
+    /// Operations not shown yet, then events.
+    fn show(&mut self, out: &mut String) -> Result<(), Box<dyn Error>> {
+        let Some(node) = self.node.as_mut() else { return Ok(()) };
+        let shown = self.shown;
+        let mut new: Vec<_> = node.disk.in_flight.iter().filter(|op| op.id > shown).collect();
+        new.sort_by_key(|op| op.id);
+        for op in new {
+            writeln!(out, "#{} {}", op.id.0, describe(&op.kind))?;
+            self.shown = self.shown.max(op.id);
+        }
+        for event in node.events() {
+            writeln!(out, "event {event:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(kind: &OpKind) -> String {
+    match kind {
+        OpKind::Write { file: FileId::CommitMark, position, buffer, durable, .. } => {
+            let mark = commit_mark::CommitMark::decode(buffer.as_slice()).expect("a mark is written");
+            let how = if *durable { "durably" } else { "plainly" };
+            format!("write commit mark {} at {position}, {how}", mark.end)
+        }
+        OpKind::Write { file: FileId::Segment(id), position, length, durable, .. } => {
+            assert!(durable);
+            format!("write {length} bytes at {position} of segment {}", id.0)
+        }
+        OpKind::Read { segment, position, length } => {
+            format!("read {length} bytes at {position} of segment {}", segment.0)
+        }
+        OpKind::CreateSegment { segment, zeroed } => {
+            format!("create segment {} with {zeroed} zeros", segment.0)
+        }
+        OpKind::ExtendSegment { segment, from, to } => format!("extend segment {} {from}..{to}", segment.0),
+        OpKind::ZeroSegment { segment, from, to } => format!("zero segment {} {from}..{to}", segment.0),
+        OpKind::CutSegment { segment, length } => format!("cut segment {} to {length}", segment.0),
+        OpKind::DeleteSegment { segment } => format!("delete segment {}", segment.0),
+        OpKind::ReplaceFile { file, contents } => {
+            format!("replace {file:?} with {:?}", String::from_utf8_lossy(contents))
+        }
+        OpKind::FlushSegment { segment } => format!("flush segment {}", segment.0),
+    }
+}
+
+impl goldenscript::Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _context: &Context) -> Result<String, Box<dyn Error>> {
+        let mut out = String::new();
+        let mut args = command.consume_args();
+        let first = args.next_pos().unwrap_or("");
+        let number = |text: &str| text.parse::<i64>();
+        match command.name.as_str() {
+            // open [segment=BYTES] [cache=BYTES]
+            "open" => {
+                if let Some((_, bytes)) = args.next_key() {
+                    self.config.segment_bytes_max = bytes.parse()?;
+                }
+                out += &self.open();
+            }
+            // append EPOCH [RECORDS [BYTES]]
+            "append" => {
+                let records = args.next_pos().map_or(Ok(1), number)?;
+                let bytes = args.next_pos().map_or(Ok(100), number)?;
+                self.node().epoch = number(first)? as i32;
+                let batch = self.node().append(records as usize, bytes as usize);
+                writeln!(
+                    out,
+                    "{}..{} in {} bytes",
+                    batch.base_offset(),
+                    batch.next_offset(),
+                    batch.size_bytes()
+                )?;
+            }
+            "truncate" => self.node().log.truncate(Offset(number(first)?)),
+            "turn" => self.node().turn(),
+            "pass" => {
+                self.node().pass_ms(number(first)? as u64);
+                self.node().turn();
+            }
+            // complete oldest|newest
+            "complete" => self.complete(first, &mut out)?,
+            // Everything in flight, oldest first, and what follows from it.
+            "settle" => {
+                while !self.node().disk.in_flight.is_empty() {
+                    self.complete("oldest", &mut out)?;
+                }
+            }
+            "shutdown" => {
+                self.node().log.shutdown();
+                self.node().turn();
+            }
+            // The process dies: nothing in flight happens.
+            "crash" => {
+                let mut node = self.node.take().ok_or("the log is not open")?;
+                node.disk.in_flight.clear();
+                self.left = Some(node.disk);
+            }
+            // corrupt SEGMENT FROM TO: overwrite behind the log's back.
+            "corrupt" => {
+                let (from, to) = (args.next_pos().unwrap_or("0"), args.next_pos().unwrap_or("0"));
+                let (from, to) = (number(from)? as usize, number(to)? as usize);
+                let segment = SegmentId(Offset(number(first)?));
+                self.left.as_mut().ok_or("crash first")?.edit(segment, |bytes| bytes[from..to].fill(0xff));
+            }
+            "files" => {
+                let disk = self.node.as_ref().map(|node| &node.disk).or(self.left.as_ref());
+                for (segment, size) in disk.ok_or("no disk yet")?.sizes() {
+                    writeln!(out, "{} of {size} bytes", segment.file_name())?;
+                }
+            }
+            "read" => {
+                let read = self.node().read_all()?;
+                let spans: Vec<_> =
+                    read.iter().map(|b| format!("{}@{}", b.base_offset(), b.epoch())).collect();
+                writeln!(out, "{} (end {})", spans.join(" "), self.node().log.log_end())?;
+            }
+            other => return Err(format!("unknown command {other}").into()),
+        }
+        args.reject_next()?;
+        self.show(&mut out)?;
+        Ok(out)
+    }
+}
+
+fn run(name: &str) {
+    goldenscript::run(&mut Script::new(), format!("src/log/testscripts/{name}")).expect("the script runs");
+}
+
+#[test]
+fn roll() {
+    run("roll");
+}
+
+#[test]
+fn truncate_under_unfinished_write() {
+    run("truncate_under_unfinished_write");
+}
+
+#[test]
+fn truncate_into_older_segment() {
+    run("truncate_into_older_segment");
+}
+
+#[test]
+fn torn_tail() {
+    run("torn_tail");
+}
+
+#[test]
+fn commit_mark() {
+    run("commit_mark");
+}
+
+#[test]
+fn shutdown() {
+    run("shutdown");
+}
