@@ -14,6 +14,7 @@ use bytes::Bytes;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::disk_error::{disk_error, without_errno};
+use super::doorbell::Doorbell;
 use super::durable::ZeroedBlocks;
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
 use crate::log::{BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, OpId, OpKind, WriteBuffer};
@@ -347,6 +348,11 @@ impl LogDevice {
             }
             (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
         }
+    }
+
+    /// Rung by file threads and, while it is armed, by the ring.
+    pub fn doorbell(&self) -> &Doorbell {
+        self.threads.doorbell()
     }
 
     /// Completions ring the doorbell from here on. It is so after `new`.

@@ -53,6 +53,10 @@ pub struct MovedSession {
     pub first: ClientRequest,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all messages are requests; a box for each would cost more"
+)]
 pub enum ToReplica {
     Request(ClientRequest),
     Closed(ConnectionId),

@@ -469,3 +469,7 @@ async fn send_rest(client: Rc<Client>) {
     client.sending.set(false);
     client.wake();
 }
+
+#[cfg(test)]
+#[path = "network_core/tests.rs"]
+mod tests;

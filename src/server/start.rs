@@ -16,7 +16,7 @@ use super::peer_links::PeerLinks;
 use super::placement::{CpuMask, Placement};
 use super::replica_core::{Edge, Ended, ReplicaCore, Schedule};
 use super::signals::{self, ShutdownAsked};
-use crate::config::{Config, Limits, Wait};
+use crate::config::{Config, Limits};
 use crate::io::directory::{Directory, DirectorySource, Owner, random_u64};
 use crate::io::doorbell::{Doorbell, DoorbellListener};
 use crate::io::durable::{self, Probe};
@@ -34,13 +34,14 @@ use crate::types::{HighWatermark, Offset, Uuid};
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1024;
-/// How long sockets may wait while tasks keep a core busy.
-const PREEMPT_SLEEPING: Duration = Duration::from_millis(1);
-/// A spinning core is always busy: its sockets are looked at this often.
-const PREEMPT_SPINNING: Duration = Duration::from_micros(50);
+/// Long on purpose. When it fires before the first task of a round has run, as it does on a busy machine, glommio 0.9
+/// takes the round for an idle one and sleeps on runnable tasks until the next event (its `run_task_queues`). Nothing
+/// here rests on preemption: tasks are short, and a busy replica core visits its sockets by itself.
+const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-const NETWORK_IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Short, because it also bounds what a lost wake-up of the executor costs (see `PREEMPT_TIMER`).
+const NETWORK_IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a node does not start or does not go on: one line, and the exit code.
 #[derive(Debug)]
@@ -256,7 +257,7 @@ fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, 
     let deliver_to = [senders, stop_senders.clone()].concat();
     let ready = format!("ready: listening on {}", node.config.listener);
     let acceptor = start_acceptor(&node.config, listener, deliver_to, control.clone()).map_err(failed)?;
-    let builder = executor(node.placement.cores[0], node.placement.wait, "replica-core");
+    let builder = executor(node.placement.cores[0], "replica-core");
     let executor = builder.make().map_err(|e| kernel_failure("The replica core cannot be started", e))?;
     let parts = Parts { threads, doorbell, accepted, edges, limits, control, shutdown_asked, ready };
     let ended = executor.run(replica_core(node, parts, &acceptor));
@@ -267,13 +268,13 @@ fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, 
     ended
 }
 
-fn executor(cpu: Option<usize>, wait: Wait, name: &str) -> LocalExecutorBuilder {
+fn executor(cpu: Option<usize>, name: &str) -> LocalExecutorBuilder {
     let placement = cpu.map_or(ExecutorPlacement::Unbound, ExecutorPlacement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(name)
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .preempt_timer(if wait == Wait::Spin { PREEMPT_SPINNING } else { PREEMPT_SLEEPING })
+        .preempt_timer(PREEMPT_TIMER)
 }
 
 fn session_limits(config: &Config) -> SessionLimits {
@@ -383,8 +384,7 @@ fn start_network_core(
     let doorbell = Doorbell::new().map_err(failed)?;
     let (sender, messages) = CoreSender::new(doorbell.clone());
     let (to_replica, receiver) = ReplicaSender::new(replica);
-    // Only the replica core has flushes to spin for.
-    executor(node.placement.cores[core], Wait::Sleep, "network-core")
+    executor(node.placement.cores[core], "network-core")
         .spawn(move || {
             let network = NetworkCore::new(core, limits, control, RequestSink::Mesh(to_replica));
             network_core(network, doorbell, messages)

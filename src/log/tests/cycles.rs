@@ -128,10 +128,11 @@ fn append(node: &mut Node, model: &mut Model) {
     for _ in 0..=node.disk.random.below(4) {
         let value_bytes = match node.disk.random.below(20) {
             0 => 30_000,
-            1..5 => 4096,
+            // Behind a batch that ends with a block no padding covers what was there.
+            1..6 => WHOLE_BLOCK,
             _ => node.disk.random.below(900) as usize,
         };
-        let records = 1 + node.disk.random.below(3) as usize;
+        let records = if value_bytes == WHOLE_BLOCK { 1 } else { 1 + node.disk.random.below(3) as usize };
         model.batches.push(node.append(records, value_bytes));
     }
 }

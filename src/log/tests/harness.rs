@@ -20,6 +20,9 @@ pub(super) fn small_config() -> LogConfig {
     }
 }
 
+/// A value that makes a batch of one record exactly 4096 bytes.
+pub(super) const WHOLE_BLOCK: usize = 4026;
+
 /// A batch of `records` values of `value_bytes` each, told apart from others by `tag`.
 pub(super) fn batch(base: Offset, epoch: i32, tag: u64, records: usize, value_bytes: usize) -> StampedBatch {
     let mut value = vec![(tag % 251) as u8; value_bytes.max(8)];

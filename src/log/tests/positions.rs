@@ -75,7 +75,7 @@ fn a_missing_or_foreign_segment_is_refused() {
 fn log_with_unmarked_tail() -> (SimDisk, Vec<StampedBatch>, usize) {
     let config = LogConfig { commit_mark_idle_ms: 1000, ..small_config() };
     let mut node = Node::ready(SimDisk::new(2), config);
-    let mut batches = vec![node.append(1, 100), node.append(3, 60)];
+    let mut batches = vec![node.append(3, 60), node.append(1, 100)];
     node.settle();
     node.pass_ms(2000);
     node.settle();
@@ -142,6 +142,26 @@ fn check_goes_on(disk: SimDisk, batches: &[StampedBatch]) {
 }
 
 #[test]
+fn good_batches_behind_a_torn_one_do_not_come_back() {
+    let config = LogConfig { commit_mark_idle_ms: 1000, segment_bytes_max: 1 << 20, ..small_config() };
+    for torn in 0..4 {
+        let mut node = Node::ready(SimDisk::new(4), config.clone());
+        let batches: Vec<_> = (0..5).map(|_| node.append(1, WHOLE_BLOCK)).collect();
+        assert!(batches.iter().all(|b| b.size_bytes() == BLOCK_BYTES));
+        node.settle();
+        node.disk.edit(SEGMENT_0, |bytes| bytes[torn * BLOCK_BYTES + 100] ^= 1);
+        let mut node = Node::ready(node.crash(), config.clone());
+        assert_eq!(node.log.log_end().0, Offset(torn as i64));
+        node.next_tag = 99;
+        let new = node.append(1, WHOLE_BLOCK);
+        node.settle();
+        let mut node = Node::ready(node.crash(), config.clone());
+        let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+        assert!(found == batches[..torn].iter().chain([&new]).map(bytes_of).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn rot_is_never_read() {
     let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
     let (disk, batches) = finished_log();
@@ -169,6 +189,15 @@ fn without_a_mark_a_torn_tail_is_cut_but_not_when_the_mark_is_rotten() {
     let mut whole = disk.image();
     whole.mark_mut().fill(0xee);
     assert_eq!(left_after(&mut whole), batches.last().map(StampedBatch::next_offset));
+}
+
+#[test]
+fn under_a_mark_even_an_empty_next_segment_vouches_for_the_one_before() {
+    let (mut disk, batches, marked) = log_with_unmarked_tail();
+    disk.edit(SEGMENT_0, |bytes| bytes[marked + 70] ^= 1);
+    assert_eq!(left_after(&mut disk.image()), Some(batches[2].base_offset()), "a torn tail so far");
+    disk.put_segment(SegmentId(batches[5].next_offset()), vec![0; 4096]);
+    assert!(refused(&mut disk).unwrap().why.contains("a later segment follows"));
 }
 
 #[test]
