@@ -134,6 +134,10 @@ fn first_batch(records: &[u8]) -> Result<BatchHeader, BatchError> {
         }
         magic => return corrupt(format!("the batch is of the unknown format {magic}")),
     }
+    let length = i32::from_be_bytes([start[8], start[9], start[10], start[11]]);
+    if length < 0 {
+        return corrupt(format!("the batch says that it has {length} bytes behind its length"));
+    }
     let Some(header) = BatchHeader::decode(records) else { return Err(missing()) };
     if header.size_bytes < BATCH_HEADER_BYTES {
         return corrupt(format!("the batch says that it has {} bytes, its header has 61", header.size_bytes));

@@ -89,6 +89,8 @@ pub struct Replica {
     disk_free_bytes: u64,
     role_changed: bool,
     stall_reported: bool,
+    /// Handed over: the log is being closed, and takes nothing more.
+    closing: bool,
     stopped: bool,
 }
 
@@ -140,6 +142,7 @@ impl Replica {
             disk_free_bytes: u64::MAX,
             role_changed: false,
             stall_reported: false,
+            closing: false,
             stopped: false,
             limits,
         }
@@ -155,6 +158,7 @@ impl Replica {
                 self.log.complete(completion);
                 self.take_log_events(now);
             }
+            _ if self.closing => {}
             // Deadlines are looked at again when the gate opens.
             Input::Tick if self.is_gated() => {}
             input if self.is_gated() => self.deferred.push_back(Deferred::Input(input)),
@@ -178,7 +182,7 @@ impl Replica {
                 break;
             }
         }
-        if !self.is_gated() && !self.stopped {
+        if !self.is_gated() && !self.stopped && !self.closing {
             self.maybe_report_stalled_flush(now);
             self.settle_produces(now);
             self.wake_fetches(now);
@@ -197,7 +201,7 @@ impl Replica {
         if self.stopped {
             return None;
         }
-        let open = !self.is_gated();
+        let open = !self.is_gated() && !self.closing;
         let stall = self.log.flush_pending_since().filter(|_| open && !self.stall_reported);
         [
             self.raft.deadline().filter(|_| open),
@@ -322,7 +326,7 @@ impl Replica {
     }
 
     fn step_or_defer(&mut self, now: Now, event: Event) {
-        if self.is_gated() {
+        if self.is_gated() || self.closing {
             self.deferred.push_back(Deferred::Event(event));
         } else {
             self.step(now, event);
@@ -330,7 +334,7 @@ impl Replica {
     }
 
     fn run_deferred(&mut self, now: Now) {
-        while !self.is_gated() && !self.stopped {
+        while !self.is_gated() && !self.stopped && !self.closing {
             match self.deferred.pop_front() {
                 Some(Deferred::Event(event)) => self.step(now, event),
                 Some(Deferred::Input(input)) => self.on_input(now, input),
@@ -432,7 +436,7 @@ impl Replica {
                     PeerAction::Close { link } => Action::PeerClose { link },
                 });
             }
-            if self.is_gated() || self.stopped {
+            if self.is_gated() || self.stopped || self.closing {
                 return;
             }
             match self.peers.poll_event() {

@@ -143,7 +143,10 @@ impl Replica {
                 self.note(Level::Warn, format!("closing the connections to node {node}: {why}"));
                 self.peers.drop_peer(node);
             }
-            Effect::ShutdownComplete => self.log.shutdown(),
+            Effect::ShutdownComplete => {
+                self.closing = true;
+                self.log.shutdown();
+            }
         }
     }
 

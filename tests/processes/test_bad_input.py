@@ -192,14 +192,13 @@ BAD_BATCHES = {
 @pytest.mark.parametrize("records, codes", BAD_BATCHES.values(), ids=BAD_BATCHES.keys())
 def test_bad_batches_get_an_error_and_write_nothing(bystander, records, codes):
     with raw.Connection(bystander.port) as connection:
-        end = bystander.status()["log_end_offset"]
+        end = connection.produce(raw.batch(b"before")).offset + 1
         answer = connection.produce(records)
         assert answer.error != raw.NONE
         assert codes is None or answer.error in codes, f"error {answer.error}, not one of {codes}"
-        assert bystander.status()["log_end_offset"] == end, "something was written"
         # A bad batch is an answer, not the end of the connection.
         good = connection.produce(raw.batch(b"good"))
-        assert good.error == raw.NONE and good.offset == end
+        assert good.error == raw.NONE and good.offset == end, "something was written"
 
 
 def test_bad_acks(bystander):
@@ -247,7 +246,8 @@ def test_vote_of_impossible_log(bystander):
     epoch = bystander.status()["epoch"]
     with raw.Connection(bystander.port) as connection:
         for last_epoch, last_offset in ((-1, 0), (0, -1)):
-            assert connection.vote(epoch, 2, last_epoch, last_offset).error == raw.INVALID_REQUEST
+            answer = connection.vote(epoch, 2, last_epoch, last_offset)
+            assert raw.INVALID_REQUEST in (answer.error, answer.top_error)
         # An epoch that is not below the one it campaigns in.
         assert connection.vote(epoch, 2, epoch, 0).error == raw.INVALID_REQUEST
 

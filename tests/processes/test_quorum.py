@@ -1,5 +1,6 @@
 """Elections, failures and returns of whole nodes, by signals."""
 
+import re
 import signal
 import threading
 import time
@@ -100,8 +101,9 @@ def test_paused_leader_steps_down_and_its_tail_is_cut(clusters):
     for follower in others:
         follower.pause()
     with raw.Connection(old.port) as connection:
-        tail = connection.produce(raw.batch(b"only on the old leader"), acks=1)
-        assert tail.error == raw.NONE
+        # The first is the answer to the Fetches that were parked: it waits in the followers' sockets.
+        for value in b"in the sockets", b"only on the old leader":
+            assert connection.produce(raw.batch(value), acks=1).error == raw.NONE
     old.pause()
     for follower in others:
         follower.resume()
@@ -232,6 +234,8 @@ def test_a_producer_of_kafka_goes_on_through_a_failover(clusters):
                               "--record-size", 100, "--bootstrap-server", cluster.bootstrap)
     timer.join()
     output.check()
-    assert "6000 records sent" in output.out and "Exception" not in output.out + output.err, output.out + output.err
+    # An error that reaches the user is printed as a stack trace; the client's own retries are warnings.
+    traces = re.findall(r"^(?:org|java)\..*|^\tat .*", output.out + output.err, re.M)
+    assert "6000 records sent" in output.out and not traces, output.out + output.err
     assert sum(not node.is_running() for node in cluster) == 1, "the kill came too late to matter"
     assert len(kafka_tools.kcat_read(cluster.bootstrap)) == 6000
