@@ -32,6 +32,13 @@ struct FetchJob {
     reader: Reader,
 }
 
+/// Records that a consumer asks for.
+struct Wanted {
+    place: (usize, usize),
+    from: Offset,
+    max_bytes: i32,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Consumer,
@@ -114,7 +121,7 @@ impl Replica {
             return self.answer(&ticket, Response::Fetch(response));
         }
         let (topics, ours) = self.consumer_skeleton(request, ticket.api_version);
-        let Some((place, from, partition_max_bytes)) = ours else {
+        let Some(Wanted { place, from, max_bytes: partition_max_bytes }) = ours else {
             return self.answer_fetch(&ticket, topics);
         };
         let max_bytes = request.max_bytes.min(partition_max_bytes).max(0) as usize;
@@ -137,7 +144,7 @@ impl Replica {
         &self,
         request: &m::FetchRequest,
         version: i16,
-    ) -> (Vec<protocol::FetchTopic>, Option<((usize, usize), Offset, i32)>) {
+    ) -> (Vec<protocol::FetchTopic>, Option<Wanted>) {
         let mut ours = None;
         let mut topics = Vec::with_capacity(request.topics.len());
         for (t, topic) in request.topics.iter().enumerate() {
@@ -155,7 +162,8 @@ impl Replica {
                     _ => self.check_consumer_fetch(partition.current_leader_epoch, partition.fetch_offset),
                 };
                 if error.is_none() {
-                    ours = Some(((t, p), Offset(partition.fetch_offset), partition.partition_max_bytes));
+                    let from = Offset(partition.fetch_offset);
+                    ours = Some(Wanted { place: (t, p), from, max_bytes: partition.partition_max_bytes });
                 }
                 partitions.push(self.empty_partition(partition.partition, error));
             }

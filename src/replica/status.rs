@@ -156,7 +156,7 @@ impl Replica {
     /// Random 63 bits: no coordination between nodes is needed (Java asks any node, not the leader).
     fn fresh_producer_id(&mut self) -> i64 {
         loop {
-            let id = (self.random.next() >> 1) as i64;
+            let id = (self.random.next_u64() >> 1) as i64;
             if !self.producers.contains(id) {
                 return id;
             }
