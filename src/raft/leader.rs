@@ -250,3 +250,7 @@ impl Leader {
         self.observers.push(observer);
     }
 }
+
+#[cfg(test)]
+#[path = "leader_tests.rs"]
+mod tests;

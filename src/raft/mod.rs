@@ -39,7 +39,7 @@ mod random_walk;
 #[cfg(test)]
 mod scripts;
 #[cfg(test)]
-mod tests;
+mod solo;
 
 use crate::types::*;
 pub use effects::*;
@@ -116,6 +116,9 @@ pub struct Raft {
     /// The highest that this node has known in any role.
     high_watermark: Option<HighWatermark>,
     shutdown: Shutdown,
+    /// While not caught up: the first epoch in which this voter voted, which by the rule of the empty voter was for
+    /// an empty log. Its memory is whole from there on.
+    votes_since: Option<Epoch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +145,7 @@ impl Raft {
             truncating: None,
             high_watermark: None,
             shutdown: Shutdown::No,
+            votes_since: None,
             epochs,
             config,
         };
@@ -149,6 +153,9 @@ impl Raft {
             // The log outlived its quorum state: we have not voted in that epoch, or it would stand there.
             let epoch = raft.epochs.last_epoch();
             raft.state = QuorumState { epoch, leader: None, voted: None, ..raft.state };
+        }
+        if raft.state.voted.is_some() {
+            raft.votes_since = Some(raft.state.epoch);
         }
         raft.role = raft.role_at_start(now);
         raft
