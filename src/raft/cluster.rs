@@ -214,11 +214,12 @@ impl Cluster {
         node.after_quorum_state.clear();
         node.after_flush.clear();
         node.parked.clear();
-        self.trace.push(format!(
-            "n{id} crashed: {} batches, {:?}",
-            self.nodes[&id].log.len(),
-            self.nodes[&id].disk_state
-        ));
+        let line = format!(
+            "n{id} crashed, its disk has end={} {}",
+            self.nodes[&id].log_end(),
+            show_state(&self.nodes[&id].disk_state)
+        );
+        self.trace.push(line);
         self.break_connections(id);
     }
 
@@ -228,6 +229,18 @@ impl Cluster {
         assert!(node.raft.is_none(), "{id} is up");
         node.log.clear();
         node.disk_state = QuorumState::EMPTY;
+    }
+
+    /// A disk of one's own invention: one batch for each (epoch, end of that epoch).
+    pub(super) fn plant(&mut self, id: NodeId, epoch: Epoch, epochs: &[(i32, i64)]) {
+        let node = self.node(id);
+        assert!(node.raft.is_none(), "{id} is up");
+        node.log.clear();
+        for (value, (epoch, end)) in (1000..).zip(epochs) {
+            let (base, last) = (node.log_end(), Offset(end - 1));
+            node.log.push(Batch { span: BatchSpan { base, last, epoch: Epoch(*epoch) }, value });
+        }
+        node.disk_state = QuorumState { epoch, leader: None, voted: None, caught_up: true };
     }
 
     /// Requests to and from a crashed node fail at those who still wait.

@@ -20,8 +20,8 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
         assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
         let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
-        // Not caught up we vote for empty logs only: a leader that won with our vote began the log.
-        let is_first_leader = voted.is_some_and(|voted| voted.id == leader);
+        // Our first vote was for an empty log: a leader that won with it began the log, and nothing was before.
+        let is_first_leader = self.first_vote == Some(epoch) && voted.is_some_and(|voted| voted.id == leader);
         let caught_up = self.state.caught_up || is_first_leader;
         self.state = QuorumState { epoch, leader: Some(leader), voted, caught_up };
         effects.notes.push(format!("following {leader} in epoch {epoch}"));

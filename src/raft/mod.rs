@@ -116,9 +116,11 @@ pub struct Raft {
     /// The highest that this node has known in any role.
     high_watermark: Option<HighWatermark>,
     shutdown: Shutdown,
-    /// While not caught up: the first epoch in which this voter voted, which by the rule of the empty voter was for
-    /// an empty log. Its memory is whole from there on.
+    /// While not caught up: an epoch before whose election this voter was there, so that it remembers all that it
+    /// has promised from then on.
     votes_since: Option<Epoch>,
+    /// The epoch of the first vote of this voter's life, which by the rule of the empty voter was for an empty log.
+    first_vote: Option<Epoch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,7 @@ impl Raft {
             high_watermark: None,
             shutdown: Shutdown::No,
             votes_since: None,
+            first_vote: None,
             epochs,
             config,
         };

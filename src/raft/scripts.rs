@@ -9,6 +9,8 @@
 //!   by `disk ID`. `cut ID`, `heal ID`: nothing gets through to or from it.
 //! - `append ID [offsets=N]`, `flush-stalled ID`, `shutdown ID`, `crash ID [keep=N]`, `start ID`, `wipe ID`.
 //! - `say TO vote|pre-vote|begin|end|fetch|diverging ...`: a message of one's own invention.
+//! - `plant ID epoch=N EPOCH-END...`: a node that is down gets this log. `batches N`: a Fetch brings so many at most.
+//!   `flushed ID to=N`, `quorum ID`: one completion of a held disk, however late.
 //! - `state`: one line for each node. Lines of `Fetch` traffic show only with `verbose`.
 
 use std::collections::BTreeSet;
@@ -63,6 +65,17 @@ impl goldenscript::Runner for Script {
                 let link = parse_link(args.next_pos().ok_or("which link?")?)?;
                 self.meddle(link, command.name == "double");
             }
+            "batches" => self.cluster.fetch_batches_max = args.next_pos().ok_or("how many?")?.parse()?,
+            "plant" => {
+                let id = parse_id(args.next_pos().ok_or("which node?")?)?;
+                let epoch = Epoch(args.take_key("epoch").ok_or("in which epoch?")?.parse()?);
+                let mut epochs = Vec::new();
+                while let Some(text) = args.next_pos() {
+                    let (epoch, end) = text.split_once('-').ok_or("EPOCH-END")?;
+                    epochs.push((epoch.parse()?, end.parse()?));
+                }
+                self.cluster.plant(id, epoch, &epochs);
+            }
             "say" => {
                 let to = parse_id(args.next_pos().ok_or("to whom?")?)?;
                 let kind = args.next_pos().ok_or("what?")?;
@@ -103,6 +116,11 @@ impl Script {
             "crash" => {
                 let keep = number("keep", 0)?;
                 self.cluster.crash(id, (false, false, keep as usize));
+            }
+            "quorum" => self.cluster.complete_quorum_state(id),
+            "flushed" => {
+                let to = Offset(number("to", 0)?);
+                self.cluster.complete_flush(id, to);
             }
             "start" => self.cluster.start(id),
             "wipe" => self.cluster.wipe(id),

@@ -92,7 +92,9 @@ impl Solo {
             for pre_vote_then_vote in 0..2 {
                 let epoch = self.raft.epoch().0;
                 assert!(pre_vote_then_vote == 0 || self.raft.role() == RoleName::Candidate);
-                (2..=majority).for_each(|voter| drop(self.vote_response(voter, epoch, true).len()));
+                for voter in 2..=majority {
+                    self.vote_response(voter, epoch, true);
+                }
             }
         }
     }

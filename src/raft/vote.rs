@@ -65,6 +65,13 @@ impl Raft {
         });
     }
 
+    fn remember_vote(&mut self) {
+        if self.votes_since.is_none() {
+            self.votes_since = Some(self.state.epoch);
+            self.first_vote = Some(self.state.epoch);
+        }
+    }
+
     /// The pre-votes of a majority: stand in the next epoch, with our own vote.
     fn become_candidate(&mut self, now: Now, effects: &mut Effects) {
         // Epoch i32::MAX is refused from the wire; an epoch next to it can only be forged.
@@ -75,7 +82,7 @@ impl Raft {
         self.state.epoch = Epoch(epoch);
         self.state.leader = None;
         self.state.voted = Some(self.config.local);
-        self.votes_since.get_or_insert(self.state.epoch);
+        self.remember_vote();
         effects.notes.push(format!(
             "standing in epoch {epoch} with a log that ends at {} in epoch {}",
             self.log_end(),
@@ -320,7 +327,7 @@ impl Raft {
             return;
         }
         self.state.voted = Some(candidate);
-        self.votes_since.get_or_insert(self.state.epoch);
+        self.remember_vote();
         // Kafka: whoever we vote for has at least as good a chance as we, so our own timer starts anew.
         self.keep_looking_for_leader(now);
     }
