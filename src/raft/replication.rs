@@ -242,3 +242,7 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replication_tests.rs"]
+mod tests;
