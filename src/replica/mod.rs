@@ -418,7 +418,7 @@ impl Replica {
         if (bytes < min) != (self.disk_free_bytes < min) {
             let text = match bytes < min {
                 true => format!(
-                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.bytes.min = {min}: Produce is refused until there is room"
+                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room"
                 ),
                 false => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
             };

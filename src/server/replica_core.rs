@@ -117,7 +117,8 @@ impl ReplicaCore {
         }
         self.schedule.last_turn = now.monotonic_ns;
         self.schedule.is_status_stale = true;
-        self.replica.end_turn(now);
+        // Its own time: what the turn itself costs shows between the commit and the answer.
+        self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
         self.device.submit()?;
         self.links.flush();

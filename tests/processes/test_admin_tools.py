@@ -7,7 +7,7 @@ from cluster import CLUSTER_ID, TOPIC
 
 
 def test_metadata_quorum_status(quorum):
-    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-server", quorum.bootstrap, "describe", "--status").check().out
+    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-controller", quorum.bootstrap, "describe", "--status").check().out
     leader = quorum.leader()
     assert re.search(rf"ClusterId:\s+{CLUSTER_ID}", out), out
     assert re.search(rf"LeaderId:\s+{leader.node_id}\b", out), out
@@ -16,7 +16,7 @@ def test_metadata_quorum_status(quorum):
 
 
 def test_metadata_quorum_replication(quorum):
-    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-server", f"localhost:{quorum.leader().port}",
+    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-controller", f"localhost:{quorum.followers()[0].port}",
                            "describe", "--replication").check().out
     rows = [line.split() for line in out.splitlines()[1:] if line.strip()]
     assert sorted(int(row[0]) for row in rows) == [1, 2, 3], out
