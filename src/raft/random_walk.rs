@@ -96,6 +96,8 @@ struct Walk {
     cut: Vec<(NodeId, NodeId)>,
     restarts: BTreeMap<NodeId, u64>,
     is_appending: bool,
+    /// Its log takes long to become durable.
+    slow_disk: Option<NodeId>,
 }
 
 impl Walk {
@@ -109,6 +111,7 @@ impl Walk {
             cut: Vec::new(),
             restarts: BTreeMap::new(),
             is_appending: true,
+            slow_disk: None,
         }
     }
 
@@ -154,10 +157,14 @@ impl Walk {
     }
 
     fn move_disk(&mut self, id: NodeId) {
+        let is_slow = self.slow_disk == Some(id) && !self.chance(30);
         if !self.cluster.is_up(id) {
             return;
         }
         self.cluster.complete_quorum_state(id);
+        if is_slow {
+            return;
+        }
         let node = &self.cluster.nodes[&id];
         if node.writing_state.is_some() {
             return;
@@ -236,6 +243,8 @@ impl Walk {
                 }
             }
             9..=12 => self.cut.clear(),
+            13..=14 => self.slow_disk = Some(id),
+            15 => self.slow_disk = None,
             _ => {}
         }
         if self.cluster.is_up(id) && self.cluster.nodes[&id].is_shut_down {
@@ -247,14 +256,17 @@ impl Walk {
     /// Until every voter has once caught up: before that a wiped disk cannot be told from a new one, and a cluster
     /// that loses its first leader may rightly wait for it.
     fn begin(&mut self) {
+        self.is_appending = false;
         self.turn_until("caught up voters", |walk| {
             walk.cluster.voters.iter().all(|voter| walk.cluster.nodes[&voter.id].disk_state.caught_up)
         });
+        self.is_appending = true;
     }
 
     /// Faults have ceased: a leader, a commit, and everybody with the same log.
     fn check_recovery(&mut self) {
         self.cut.clear();
+        self.slow_disk = None;
         for id in self.cluster.ids() {
             if self.cluster.is_up(id) && self.cluster.nodes[&id].raft().shutdown != Shutdown::No {
                 self.cluster.crash(id, (true, true, 0));
@@ -345,6 +357,13 @@ fn three_voters_keep_their_promises() {
 #[test]
 fn five_voters_keep_their_promises() {
     walks(5, 0, 1000..1200, 2_000);
+}
+
+/// Where half of the voters are no majority.
+#[test]
+fn even_numbers_of_voters_keep_their_promises() {
+    walks(2, 0, 3000..3100, 1_000);
+    walks(4, 0, 4000..4100, 1_000);
 }
 
 #[test]
