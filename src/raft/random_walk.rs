@@ -87,6 +87,8 @@ impl Oracle {
 }
 
 const TURNS: usize = 5000;
+/// Timeouts of the walks are this much shorter than Kafka's.
+const HURRY: u64 = 10;
 
 struct Walk {
     cluster: Cluster,
@@ -102,7 +104,7 @@ struct Walk {
 
 impl Walk {
     fn new(voters: i32, observers: i32, seed: u64) -> Walk {
-        let mut cluster = Cluster::new(voters, observers, seed);
+        let mut cluster = Cluster::new(voters, observers, seed, HURRY);
         cluster.fetch_batches_max = 1 + (seed % 4) as usize;
         Walk {
             cluster,
@@ -188,7 +190,7 @@ impl Walk {
 
     /// To the next deadline, or only a little: timers of some nodes run late.
     fn move_clock(&mut self) {
-        let step_ms = if self.chance(30) { 600 } else { [0, 1, 2, 5, 20][self.random.below(5) as usize] };
+        let step_ms = if self.chance(60) { 60 } else { [0, 1, 2, 3, 5][self.random.below(5) as usize] };
         self.cluster.now.monotonic_ns += step_ms * NS_PER_MS;
         for id in self.cluster.ids() {
             if !self.cluster.is_up(id) {
@@ -230,7 +232,7 @@ impl Walk {
                 let keeps =
                     (self.chance(500), self.chance(500), self.random.below(1 + unflushed / 2) as usize);
                 self.cluster.crash(id, keeps);
-                let at = self.cluster.now.plus_ms(self.random.below(3000));
+                let at = self.cluster.now.plus_ms(self.random.below(300));
                 self.restarts.insert(id, at);
             }
             4 if self.cluster.is_up(id) => self.cluster.step(id, Event::FlushStalled, Vec::new()),
@@ -249,7 +251,7 @@ impl Walk {
         }
         if self.cluster.is_up(id) && self.cluster.nodes[&id].is_shut_down {
             self.cluster.crash(id, (true, true, 0));
-            self.restarts.insert(id, self.cluster.now.plus_ms(500));
+            self.restarts.insert(id, self.cluster.now.plus_ms(50));
         }
     }
 
