@@ -220,3 +220,13 @@ fn a_truncation_forgets_the_fetches_that_waited_for_the_disk() {
     solo.after_ms(501).fetched(None, &[]);
     assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(17)), "one was under way");
 }
+
+#[test]
+fn a_leader_that_sends_only_nonsense_is_given_up() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    while solo.raft.role() == crate::raft::RoleName::Follower {
+        solo.fetched(Some(10), &[span(30, 31, 5)]);
+        solo.tick_at_deadline();
+    }
+    assert_eq!(solo.now.monotonic_ns, 2000 * NS_PER_MS);
+}
