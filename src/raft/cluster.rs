@@ -99,6 +99,8 @@ pub(super) struct Cluster {
     pub(super) network: Vec<Message>,
     pub(super) now: Now,
     pub(super) fetch_batches_max: usize,
+    /// Divides all timeouts from the next start on: more elections in less time.
+    pub(super) hurry: u64,
     seed: u64,
     next_request: u64,
     /// Who asked what, and in which lives.
@@ -111,7 +113,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(voters: i32, observers: i32, seed: u64) -> Cluster {
+    pub(super) fn new(voters: i32, observers: i32, seed: u64, hurry: u64) -> Cluster {
         let key = |id| ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO };
         let mut cluster = Cluster {
             voters: (1..=voters).map(key).collect(),
@@ -119,6 +121,7 @@ impl Cluster {
             network: Vec::new(),
             now: Now { monotonic_ns: NS_PER_MS, wall_ms: 0 },
             fetch_batches_max: 3,
+            hurry,
             seed,
             next_request: 0,
             asked: BTreeMap::new(),
@@ -152,12 +155,12 @@ impl Cluster {
         RaftConfig {
             local,
             voters: self.voters.clone(),
-            election_timeout_ms: 1000,
-            fetch_timeout_ms: 2000,
-            election_backoff_max_ms: 1000,
-            request_timeout_ms: 2000,
-            retry_backoff_ms: 20,
-            fetch_wait_ms_max: 500,
+            election_timeout_ms: 1000 / self.hurry,
+            fetch_timeout_ms: 2000 / self.hurry,
+            election_backoff_max_ms: 1000 / self.hurry,
+            request_timeout_ms: 2000 / self.hurry,
+            retry_backoff_ms: 20 / self.hurry,
+            fetch_wait_ms_max: 500 / self.hurry,
             seed: self.seed ^ (life << 16),
         }
     }
@@ -494,7 +497,7 @@ impl Cluster {
             FetchVerdict::Read { from } => {
                 let Some((asker, ..)) = self.asked.get(&request_id).copied() else { return };
                 let replica = self.nodes[&asker].key;
-                let until_ns = self.now.plus_ms(500);
+                let until_ns = self.now.plus_ms(500 / self.hurry);
                 let node = self.node(id);
                 let (older, kept): (Vec<Parked>, Vec<Parked>) = std::mem::take(&mut node.parked)
                     .into_iter()

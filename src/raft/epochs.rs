@@ -41,10 +41,6 @@ impl Epochs {
         LogEndOffset(self.end)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
     /// Epoch of the last record, 0 for an empty log.
     pub(super) fn last_epoch(&self) -> Epoch {
         self.starts.last().map_or(Epoch(0), |s| s.epoch)
@@ -164,7 +160,7 @@ mod tests {
         log.truncate(Offset(5));
         assert_eq!(log.last(), at(1, 5));
         log.truncate(Offset(0));
-        assert_eq!((log.last(), log.is_empty()), (at(0, 0), true));
+        assert_eq!(log.last(), at(0, 0));
         log.append(Epoch(7), Offset(1));
         assert_eq!(log.starts(), [EpochStart { epoch: Epoch(7), start_offset: Offset(0) }]);
     }

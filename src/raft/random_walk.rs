@@ -87,6 +87,8 @@ impl Oracle {
 }
 
 const TURNS: usize = 5000;
+/// Timeouts of the walks are this much shorter than Kafka's.
+const HURRY: u64 = 10;
 
 struct Walk {
     cluster: Cluster,
@@ -96,11 +98,13 @@ struct Walk {
     cut: Vec<(NodeId, NodeId)>,
     restarts: BTreeMap<NodeId, u64>,
     is_appending: bool,
+    /// Its log takes long to become durable.
+    slow_disk: Option<NodeId>,
 }
 
 impl Walk {
     fn new(voters: i32, observers: i32, seed: u64) -> Walk {
-        let mut cluster = Cluster::new(voters, observers, seed);
+        let mut cluster = Cluster::new(voters, observers, seed, HURRY);
         cluster.fetch_batches_max = 1 + (seed % 4) as usize;
         Walk {
             cluster,
@@ -109,6 +113,7 @@ impl Walk {
             cut: Vec::new(),
             restarts: BTreeMap::new(),
             is_appending: true,
+            slow_disk: None,
         }
     }
 
@@ -154,10 +159,14 @@ impl Walk {
     }
 
     fn move_disk(&mut self, id: NodeId) {
+        let is_slow = self.slow_disk == Some(id) && !self.chance(30);
         if !self.cluster.is_up(id) {
             return;
         }
         self.cluster.complete_quorum_state(id);
+        if is_slow {
+            return;
+        }
         let node = &self.cluster.nodes[&id];
         if node.writing_state.is_some() {
             return;
@@ -181,7 +190,7 @@ impl Walk {
 
     /// To the next deadline, or only a little: timers of some nodes run late.
     fn move_clock(&mut self) {
-        let step_ms = if self.chance(30) { 600 } else { [0, 1, 2, 5, 20][self.random.below(5) as usize] };
+        let step_ms = if self.chance(60) { 60 } else { [0, 1, 2, 3, 5][self.random.below(5) as usize] };
         self.cluster.now.monotonic_ns += step_ms * NS_PER_MS;
         for id in self.cluster.ids() {
             if !self.cluster.is_up(id) {
@@ -223,7 +232,7 @@ impl Walk {
                 let keeps =
                     (self.chance(500), self.chance(500), self.random.below(1 + unflushed / 2) as usize);
                 self.cluster.crash(id, keeps);
-                let at = self.cluster.now.plus_ms(self.random.below(3000));
+                let at = self.cluster.now.plus_ms(self.random.below(300));
                 self.restarts.insert(id, at);
             }
             4 if self.cluster.is_up(id) => self.cluster.step(id, Event::FlushStalled, Vec::new()),
@@ -236,25 +245,30 @@ impl Walk {
                 }
             }
             9..=12 => self.cut.clear(),
+            13..=14 => self.slow_disk = Some(id),
+            15 => self.slow_disk = None,
             _ => {}
         }
         if self.cluster.is_up(id) && self.cluster.nodes[&id].is_shut_down {
             self.cluster.crash(id, (true, true, 0));
-            self.restarts.insert(id, self.cluster.now.plus_ms(500));
+            self.restarts.insert(id, self.cluster.now.plus_ms(50));
         }
     }
 
     /// Until every voter has once caught up: before that a wiped disk cannot be told from a new one, and a cluster
     /// that loses its first leader may rightly wait for it.
     fn begin(&mut self) {
+        self.is_appending = false;
         self.turn_until("caught up voters", |walk| {
             walk.cluster.voters.iter().all(|voter| walk.cluster.nodes[&voter.id].disk_state.caught_up)
         });
+        self.is_appending = true;
     }
 
     /// Faults have ceased: a leader, a commit, and everybody with the same log.
     fn check_recovery(&mut self) {
         self.cut.clear();
+        self.slow_disk = None;
         for id in self.cluster.ids() {
             if self.cluster.is_up(id) && self.cluster.nodes[&id].raft().shutdown != Shutdown::No {
                 self.cluster.crash(id, (true, true, 0));
@@ -345,6 +359,13 @@ fn three_voters_keep_their_promises() {
 #[test]
 fn five_voters_keep_their_promises() {
     walks(5, 0, 1000..1200, 2_000);
+}
+
+/// Where half of the voters are no majority.
+#[test]
+fn even_numbers_of_voters_keep_their_promises() {
+    walks(2, 0, 3000..3100, 1_000);
+    walks(4, 0, 4000..4100, 1_000);
 }
 
 #[test]

@@ -185,3 +185,48 @@ fn answers_of_others_and_of_old_epochs_change_nothing() {
     leader.step(Event::Response { from: NodeId(2), response: crate::raft::Response::Fetch(response) });
     assert!(leader.raft.is_leader() && leader.raft.log_end() == LogEndOffset(Offset(1)));
 }
+
+fn begin(solo: &mut Solo, leader: i32, epoch: i32) {
+    let leader = NodeId(leader);
+    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader, epoch: Epoch(epoch) };
+    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+}
+
+#[test]
+fn no_leader_is_fetched_from_before_a_truncation_is_durable() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.diverging(at(3, 8));
+    begin(&mut solo, 3, 6);
+    assert_eq!(solo.sent(), []);
+    solo.after_ms(100).step(Event::Tick);
+    assert_eq!(solo.sent(), []);
+    solo.step(Event::Truncated(LogEndOffset(Offset(8))));
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_truncation_forgets_the_fetches_that_waited_for_the_disk() {
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 3), span(12, 14, 3)]);
+    begin(&mut solo, 2, 5);
+    solo.fetched(None, &[span(10, 11, 3)]);
+    assert_eq!(solo.after_flush.len(), 1, "at 15, which nobody has confirmed");
+    solo.tick_at_deadline();
+    solo.fetched(None, &[span(10, 11, 3), span(12, 12, 5)]);
+    solo.step(Event::Truncated(LogEndOffset(Offset(12))));
+    solo.fetched(None, &[span(10, 11, 3), span(12, 16, 5)]);
+    assert_eq!(solo.after_flush.iter().map(|(offset, _)| offset.0.0).collect::<Vec<_>>(), [17]);
+    solo.flush();
+    solo.after_ms(501).fetched(None, &[]);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(17)), "one was under way");
+}
+
+#[test]
+fn a_leader_that_sends_only_nonsense_is_given_up() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    while solo.raft.role() == crate::raft::RoleName::Follower {
+        solo.fetched(Some(10), &[span(30, 31, 5)]);
+        solo.tick_at_deadline();
+    }
+    assert_eq!(solo.now.monotonic_ns, 2000 * NS_PER_MS);
+}

@@ -44,7 +44,7 @@ impl goldenscript::Runner for Script {
             "cluster" => {
                 let voters = args.take_key("voters").unwrap_or("3").parse()?;
                 let observers = args.take_key("observers").unwrap_or("0").parse()?;
-                self.cluster = Cluster::new(voters, observers, 1);
+                self.cluster = Cluster::new(voters, observers, 1, 1);
                 (self.held, self.cut, self.is_verbose) = Default::default();
             }
             "verbose" => self.is_verbose = true,
@@ -309,7 +309,7 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
 
 fn run(name: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/testscripts").join(name);
-    let cluster = Cluster::new(1, 0, 1);
+    let cluster = Cluster::new(1, 0, 1, 1);
     let mut script = Script { cluster, held: BTreeSet::new(), cut: BTreeSet::new(), is_verbose: false };
     goldenscript::run(&mut script, path).expect("the script runs");
 }

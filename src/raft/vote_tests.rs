@@ -179,6 +179,14 @@ fn after_a_restart_an_epoch_that_we_led_is_over() {
 }
 
 #[test]
+fn a_log_that_is_ahead_of_its_quorum_state_gives_the_epoch() {
+    let mut solo = Solo::new(1, 3, state(2, Some(2), Some(2), true), &[(3, 10)]);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Unattached, Epoch(3)));
+    solo.step(Event::Tick);
+    assert_eq!(solo.persisted, Some(state(3, None, None, true)));
+}
+
+#[test]
 fn an_only_voter_elects_itself_at_once() {
     let mut solo = Solo::voter(1, 1, &[(3, 10)]);
     assert_eq!(solo.raft.deadline(), Some(0));
