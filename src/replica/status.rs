@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::forward::{FORWARD_CLIENT_ID, ForwardEvent, Forwarded};
 use super::requests::{self, View};
 use super::{Replica, Ticket};
-use crate::protocol::{self, Response};
+use crate::protocol::{self, Response, messages as m};
 use crate::raft::{ReplicaProgress, RoleName};
 use crate::types::*;
 
@@ -93,6 +94,36 @@ impl Replica {
             producer_ids: self.producers.len(),
             parked_requests: self.parked_requests(),
             counters: self.counters.clone(),
+        }
+    }
+
+    /// A node that does not lead asks the leader, once.
+    pub(super) fn on_describe_quorum(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        client_id: Option<&str>,
+        request: m::DescribeQuorumRequest,
+    ) {
+        let is_forwarded = client_id == Some(FORWARD_CLIENT_ID);
+        match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
+            Some(leader) => self.forwarding.forward(now, leader, ticket, request),
+            None => {
+                let response = self.describe(now, &ticket, &protocol::Request::DescribeQuorum(request));
+                self.answer(&ticket, response);
+            }
+        }
+    }
+
+    pub(super) fn on_forwarded(&mut self, now: Now, event: ForwardEvent) {
+        match event {
+            ForwardEvent::Answered(ticket, response) => {
+                self.answer(&ticket, Response::DescribeQuorum(response))
+            }
+            ForwardEvent::Failed(Forwarded { ticket, request, .. }) => {
+                let response = self.describe(now, &ticket, &protocol::Request::DescribeQuorum(request));
+                self.answer(&ticket, response);
+            }
         }
     }
 
