@@ -421,6 +421,7 @@ impl Replica {
         }
     }
 
+    /// `u64::MAX`: not known yet.
     fn on_disk_free(&mut self, bytes: u64) {
         let min = self.limits.disk_free_bytes_min;
         if (bytes < min) != (self.disk_free_bytes < min) {

@@ -161,6 +161,8 @@ impl Replica {
         self.producers.on_append(batch.header());
         self.uncommitted.push_back((batch.next_offset(), batch.size_bytes()));
         self.uncommitted_bytes += batch.size_bytes() as u64;
+        // The server looks once a second; a fast producer would fill the disk in between.
+        self.on_disk_free(self.disk_free_bytes.saturating_sub(batch.size_bytes() as u64));
         self.log.append(batch);
     }
 

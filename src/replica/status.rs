@@ -177,8 +177,12 @@ impl Replica {
         }
     }
 
-    /// In sync: the leader, and whoever it heard of within the fetch timeout. Only the leader knows more than itself.
+    /// In sync: the leader, and who has caught up with it within the fetch timeout. Only the leader knows; another
+    /// node that hears from a leader knows of no one who is not.
     fn is_in_sync(&self, now: Now, id: NodeId, progress: &[ReplicaProgress]) -> bool {
+        if !self.raft.is_leader() {
+            return self.raft.leader().is_some();
+        }
         let lately = |ns: u64| now.monotonic_ns.saturating_sub(ns) <= self.fetch_timeout_ms * NS_PER_MS;
         self.raft.leader() == Some(id)
             || progress.iter().any(|p| p.key.id == id && p.last_caught_up_ns.is_some_and(lately))

@@ -264,7 +264,7 @@ impl ReplicaCore {
 
     fn publish_in_time(&mut self, now: Now) {
         let now_ns = now.monotonic_ns;
-        if now_ns >= self.status_due() {
+        if self.control.take_status_wanted() || now_ns >= self.status_due() {
             self.publish_status(now);
         }
         if now_ns >= self.schedule.stages_published + STAGES_INTERVAL_NS {

@@ -7,7 +7,7 @@ from cluster import CLUSTER_ID, TOPIC
 
 
 def test_metadata_quorum_status(quorum):
-    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-controller", quorum.bootstrap, "describe", "--status").check().out
+    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-server", quorum.bootstrap, "describe", "--status").check().out
     leader = quorum.leader()
     assert re.search(rf"ClusterId:\s+{CLUSTER_ID}", out), out
     assert re.search(rf"LeaderId:\s+{leader.node_id}\b", out), out
