@@ -33,12 +33,16 @@ mod vote;
 mod voters;
 
 #[cfg(test)]
+#[path = "tests/cluster.rs"]
 mod cluster;
 #[cfg(test)]
+#[path = "tests/random_walk.rs"]
 mod random_walk;
 #[cfg(test)]
+#[path = "tests/scripts.rs"]
 mod scripts;
 #[cfg(test)]
+#[path = "tests/solo.rs"]
 mod solo;
 
 use crate::types::*;
