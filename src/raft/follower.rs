@@ -27,7 +27,7 @@ impl Raft {
         effects.notes.push(format!("following {leader} in epoch {epoch}"));
         self.role = Role::Follower(Follower {
             leader,
-            fetch_deadline: self.config.fetch_deadline(now),
+            fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
             has_fetched: false,
             shared_end: Offset(0),
             gates: Vec::new(),

@@ -184,7 +184,7 @@ impl Raft {
             }
             Some(leader) if self.voters.contains(leader) => Role::Follower(Follower {
                 leader,
-                fetch_deadline: self.config.fetch_deadline(now),
+                fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
                 has_fetched: false,
                 shared_end: Offset(0),
                 gates: Vec::new(),

@@ -118,7 +118,7 @@ impl Raft {
 
     /// A good answer. One that we cannot use does not count: a leader that sends nothing else must be replaced.
     fn renew_fetch_deadline(&mut self, now: Now) {
-        let fetch_deadline = self.config.fetch_deadline(now);
+        let fetch_deadline = self.config.fetch_deadline(now, &mut self.random);
         if let Role::Follower(follower) = &mut self.role {
             follower.has_fetched = true;
             follower.fetch_deadline = fetch_deadline;

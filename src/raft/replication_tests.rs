@@ -228,5 +228,5 @@ fn a_leader_that_sends_only_nonsense_is_given_up() {
         solo.fetched(Some(10), &[span(30, 31, 5)]);
         solo.tick_at_deadline();
     }
-    assert_eq!(solo.now.monotonic_ns, 2000 * NS_PER_MS);
+    assert!((2000..2200).contains(&(solo.now.monotonic_ns / NS_PER_MS)), "{}", solo.now.monotonic_ns);
 }
