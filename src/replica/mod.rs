@@ -77,6 +77,8 @@ pub struct Replica {
     scans: BTreeMap<u64, TimestampScan>,
     voter_requests: BTreeMap<RequestId, VoterRequest>,
     gate: Gate,
+    /// Ends that the log was asked to cut to and has not cut to yet.
+    truncating_to: VecDeque<LogEndOffset>,
     deferred: VecDeque<Deferred>,
     after_flush: VecDeque<(FlushedOffset, Effect)>,
     /// Batches of the Fetch answer that is being stepped.
@@ -133,6 +135,7 @@ impl Replica {
             scans: BTreeMap::new(),
             voter_requests: BTreeMap::new(),
             gate: Gate::Recovering,
+            truncating_to: VecDeque::new(),
             deferred: VecDeque::new(),
             after_flush: VecDeque::new(),
             fetched: Vec::new(),
@@ -316,7 +319,12 @@ impl Replica {
                     self.purgatory.on_flushed(flushed, now);
                     self.step_or_defer(now, Event::Flushed(flushed));
                 }
-                LogEvent::Truncated(end) => self.step_or_defer(now, Event::Truncated(end)),
+                LogEvent::Truncated(end) => {
+                    if let Some(wanted) = self.truncating_to.pop_front() {
+                        self.check_cut(wanted, end);
+                    }
+                    self.step_or_defer(now, Event::Truncated(end));
+                }
                 LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
                 LogEvent::ReadDone { token, result } => self.on_read_done(now, token, result),
                 LogEvent::ShutDown => self.stop(EXIT_OK, "shut down".to_string()),
@@ -331,6 +339,9 @@ impl Replica {
     }
 
     fn step_or_defer(&mut self, now: Now, event: Event) {
+        if self.stopped {
+            return;
+        }
         if self.is_gated() || self.closing {
             self.deferred.push_back(Deferred::Event(event));
         } else {

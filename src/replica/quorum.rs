@@ -2,7 +2,7 @@
 //!
 //! Called by `Replica`. Checks what Raft does not know (cluster id, topic, batches' bytes); decides nothing about roles.
 
-use super::{Level, Replica, Ticket};
+use super::{EXIT_CORRUPT, Level, Replica, Ticket};
 use crate::config::Config;
 use crate::log::RecoveredLog;
 use crate::protocol::quorum::{self as wire, QuorumContext};
@@ -132,6 +132,8 @@ impl Replica {
                 self.after_flush.clear();
                 self.on_truncate(to);
                 self.log.truncate(to.0);
+                self.truncating_to.push_back(to);
+                self.check_cut(to, self.log.log_end());
             }
             Effect::HighWatermark(high_watermark) => self.on_high_watermark(now, high_watermark),
             Effect::RoleChanged => {
@@ -147,6 +149,18 @@ impl Replica {
                 self.closing = true;
                 self.log.shutdown();
             }
+        }
+    }
+
+    /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
+    /// made: which of the two logs is damaged, nobody here can tell.
+    pub(super) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
+        if made < wanted {
+            let why = format!(
+                "the leader's log parts from this one at offset {wanted}, inside of a batch that begins at {made}: one \
+                 of the two is damaged. Compare both with kafka-dump-log.sh before this node is started again"
+            );
+            self.stop(EXIT_CORRUPT, why);
         }
     }
 

@@ -288,3 +288,22 @@ fn describe_quorum_is_answered_by_every_node_with_what_the_leader_knows() {
         }
     }
 }
+
+#[test]
+fn a_cut_within_a_batch_stops_the_node_with_a_clear_line() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
+    let end = |offset| LogEndOffset(Offset(offset));
+    replica.check_cut(end(5), end(5));
+    assert!(!replica.stopped, "a cut between two batches is an ordinary thing");
+    replica.check_cut(end(5), end(3));
+    assert!(replica.stopped);
+    while let Some(action) = replica.poll_action() {
+        if let Action::Stop { exit_code, why } = action {
+            assert_eq!(exit_code, EXIT_CORRUPT);
+            return assert!(why.contains("offset 5, inside of a batch that begins at 3"), "{why}");
+        }
+    }
+    panic!("the node was not told to stop");
+}
