@@ -59,7 +59,20 @@ const TABLE: &[Row] = &[
     Row {
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
-        crates: Only(&["clap", "hdrhistogram", "plotters", "tracing", "tracing_subscriber"]),
+        // kraft-perf measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
+        crates: Only(&[
+            "base64",
+            "bytes",
+            "clap",
+            "hdrhistogram",
+            "io_uring",
+            "libc",
+            "plotters",
+            "serde_json",
+            "signal_hook",
+            "tracing",
+            "tracing_subscriber",
+        ]),
     },
 ];
 
