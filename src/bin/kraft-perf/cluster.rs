@@ -16,6 +16,8 @@ use crate::wire::{self, Metadata};
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// So long a search that found nobody counts for all who ask: a thousand connections must not search one by one.
+const SEARCH_VALID: Duration = Duration::from_millis(4);
 /// A coordinator that has just started may need a while.
 const PRODUCER_ID_TIMEOUT: Duration = Duration::from_secs(30);
 const PRODUCER_ID_BACKOFF: Duration = Duration::from_millis(50);
@@ -37,11 +39,13 @@ struct State {
     /// Bootstrap servers first, then what Metadata named.
     addresses: Vec<String>,
     leader: Option<Leader>,
+    /// When the last search ended without a leader, and why.
+    failed: Option<(Instant, String)>,
 }
 
 impl Cluster {
     pub fn new(bootstrap: &[String], topic: &str) -> Cluster {
-        let state = State { addresses: bootstrap.to_vec(), leader: None };
+        let state = State { addresses: bootstrap.to_vec(), leader: None, failed: None };
         Cluster { topic: topic.to_string(), state: Mutex::new(state) }
     }
 
@@ -51,8 +55,13 @@ impl Cluster {
         if let Some(leader) = state.leader.as_ref().filter(|leader| leader.version > seen) {
             return Ok(leader.clone());
         }
+        if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| at.elapsed() < SEARCH_VALID) {
+            return Err(why.clone());
+        }
         let before = state.leader.clone();
-        let (address, epoch) = state.search(&self.topic, before.as_ref())?;
+        let found = state.search(&self.topic, before.as_ref());
+        state.failed = found.as_ref().err().map(|why| (Instant::now(), why.clone()));
+        let (address, epoch) = found?;
         let version = before.map_or(0, |leader| leader.version).max(seen) + 1;
         let leader = Leader { address, epoch, version };
         state.leader = Some(leader.clone());
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn brokers_are_learned_once_and_the_leader_is_found_among_them() {
-        let mut state = State { addresses: vec!["host1:9092".into()], leader: None };
+        let mut state = State { addresses: vec!["host1:9092".into()], leader: None, failed: None };
         for _ in 0..2 {
             let leader = state.take("host1:9092", &metadata(2, 7, ErrorCode::NONE));
             assert_eq!(leader, Ok(("host2:9092".to_string(), 7)));
@@ -181,7 +190,7 @@ mod tests {
 
     #[test]
     fn no_leader_is_said_with_the_reason() {
-        let mut state = State { addresses: Vec::new(), leader: None };
+        let mut state = State { addresses: Vec::new(), leader: None, failed: None };
         let error = state.take("a:1", &metadata(-1, 3, ErrorCode::LEADER_NOT_AVAILABLE)).unwrap_err();
         assert_eq!(error, "a:1 knows no leader: LEADER_NOT_AVAILABLE");
     }

@@ -9,8 +9,9 @@ use kraft::types::ErrorCode;
 
 use crate::link::Link;
 
-const BACKOFF_MIN_NS: u64 = 10_000_000;
-const BACKOFF_MAX_NS: u64 = 100_000_000;
+/// Short, so that the time without a leader is seen to the hundredth of a second.
+const BACKOFF_MIN_NS: u64 = 5_000_000;
+const BACKOFF_MAX_NS: u64 = 20_000_000;
 /// Kafka's codes that `ErrorCode` has no name for.
 const REPLICA_NOT_AVAILABLE: ErrorCode = ErrorCode(9);
 const NETWORK_EXCEPTION: ErrorCode = ErrorCode(13);
@@ -154,7 +155,7 @@ impl Connection {
         self.state = State::Waiting { until_ns: now_ns };
     }
 
-    /// Looked for without luck, or refused by whom it found: wait, longer each time, up to a tenth of a second.
+    /// Looked for without luck, or refused by whom it found: wait, longer each time, up to a limit.
     pub fn back_off(&mut self, now_ns: u64) {
         self.state = State::Waiting { until_ns: now_ns + self.backoff_ns };
         self.backoff_ns = (self.backoff_ns * 2).min(BACKOFF_MAX_NS);
@@ -247,15 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_a_tenth_of_a_second_and_end_with_an_answer() {
+    fn waits_grow_to_a_limit_and_end_with_an_answer() {
         let mut connection = open(0);
         let mut waits = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..4 {
             connection.back_off(0);
             let State::Waiting { until_ns } = connection.state else { panic!() };
             waits.push(until_ns / 1_000_000);
         }
-        assert_eq!(waits, [10, 20, 40, 80, 100, 100]);
+        assert_eq!(waits, [5, 10, 20, 20]);
         connection.on_answer(sent(1), ErrorCode::NONE, 0);
         assert_eq!(connection.backoff_ns, BACKOFF_MIN_NS);
     }

@@ -137,7 +137,7 @@ mod tests {
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; wanted];
             peer.read_exact(&mut got).unwrap();
-            got
+            (got, peer)
         });
         while link.is_blocked {
             assert!(epoll.wait(Some(Duration::from_secs(10))).unwrap() > 0, "the socket gets room");
@@ -145,7 +145,8 @@ mod tests {
             assert_eq!((ready.token, ready.is_writable), (7, true));
             link.flush(&epoll).unwrap();
         }
-        assert!(reader.join().unwrap() == expected);
+        let (got, _peer) = reader.join().unwrap();
+        assert!(got == expected);
         assert_eq!(epoll.wait(Some(Duration::ZERO)).unwrap(), 0, "room is no news once nothing waits");
     }
 

@@ -206,16 +206,10 @@ impl Progress {
 }
 
 fn progress_line(elapsed: Duration, second: &Recording, phase: &str) -> String {
-    let us = |quantile: f64| second.latency.value_at_quantile(quantile) as f64 / 1000.0;
-    let mib = second.counts.value_bytes as f64 / MIB;
-    let mut line = format!(
-        "{:4} s  {:>9} records/s  {mib:8.2} MB/s  p50 {:9.1} us  p99 {:9.1} us  max {:9.1} us",
-        elapsed.as_secs(),
-        second.all_records,
-        us(0.5),
-        us(0.99),
-        us(1.0),
-    );
+    let mut line = format!("{:4} s  {:>9} records/s", elapsed.as_secs(), second.all_records);
+    if !second.latency.is_empty() {
+        line.push_str(&latency_columns(second));
+    }
     if second.error_count() > 0 {
         line.push_str(&format!("  errors {}", second.error_count()));
     }
@@ -223,6 +217,13 @@ fn progress_line(elapsed: Duration, second: &Recording, phase: &str) -> String {
         line.push_str(&format!("  ({phase})"));
     }
     line
+}
+
+fn latency_columns(second: &Recording) -> String {
+    let us = |quantile: f64| second.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    let mib = second.counts.value_bytes as f64 / MIB;
+    let (p50, p99, max) = (us(0.5), us(0.99), us(1.0));
+    format!("  {mib:8.2} MB/s  p50 {p50:9.1} us  p99 {p99:9.1} us  max {max:9.1} us")
 }
 
 #[cfg(test)]

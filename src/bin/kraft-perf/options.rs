@@ -89,7 +89,7 @@ pub struct LoadOptions {
     pub compression: Compression,
 
     /// Seconds before anything is measured [default: 1; with --num-records 0]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS")]
     pub warmup: Option<f64>,
 
     /// Seconds to measure [default: 10, if --num-records is not given]
@@ -222,7 +222,7 @@ impl LoadOptions {
 
     fn checked_rate(&self) -> Result<Option<f64>, String> {
         match self.rate {
-            rate if rate == -1.0 => Ok(None),
+            -1.0 => Ok(None),
             rate if rate > 0.0 && rate.is_finite() => Ok(Some(rate)),
             rate => Err(format!("--rate {rate}: give records per second, or -1 for the closed loop.")),
         }
