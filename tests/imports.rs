@@ -60,12 +60,17 @@ const TABLE: &[Row] = &[
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
         // base64 and serde_json for interval logs and reports.
+        // kraft-perf measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
         crates: Only(&[
             "base64",
+            "bytes",
             "clap",
             "hdrhistogram",
+            "io_uring",
+            "libc",
             "plotters",
             "serde_json",
+            "signal_hook",
             "tracing",
             "tracing_subscriber",
         ]),

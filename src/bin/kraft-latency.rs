@@ -3,11 +3,11 @@
 //!
 //! Reads any log in HdrHistogram's format; values are taken for ns, as the server writes them, and shown in us.
 
-#[path = "kraft-latency/hgrm.rs"]
+#[path = "percentiles/hgrm.rs"]
 mod hgrm;
 #[path = "kraft-latency/logs.rs"]
 mod logs;
-#[path = "kraft-latency/plot.rs"]
+#[path = "percentiles/plot.rs"]
 mod plot;
 #[cfg(test)]
 #[path = "kraft-latency/tests.rs"]

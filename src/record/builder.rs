@@ -80,8 +80,7 @@ impl BatchBuilder {
         batch.extend_from_slice(&self.producer.2.to_be_bytes());
         batch.extend_from_slice(&self.count.to_be_bytes());
         batch.extend_from_slice(&self.records);
-        let crc = crc32c::crc32c(&batch[CRC_COVERED_FROM..]);
-        batch[17..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
+        write_crc(&mut batch);
         Bytes::from(batch)
     }
 }
@@ -94,6 +93,20 @@ pub fn data_batch(values: &[&[u8]], wall_ms: i64, producer: Option<(i64, i16, i3
         builder.record(RecordSpec { value: Some(value), ..RecordSpec::default() })
     };
     values.iter().fold(builder, add).build()
+}
+
+/// Write producer id, epoch and base sequence into a batch that [`BatchBuilder`] built, and its CRC anew: so that a load
+/// driver may send one batch again and again. Panics if `batch` is shorter than a header.
+pub fn restamp_producer(batch: &mut [u8], (id, epoch, base_sequence): (i64, i16, i32)) {
+    batch[43..51].copy_from_slice(&id.to_be_bytes());
+    batch[51..53].copy_from_slice(&epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&base_sequence.to_be_bytes());
+    write_crc(batch);
+}
+
+fn write_crc(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(&batch[CRC_COVERED_FROM..]);
+    batch[17..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn encode_record(record: &RecordSpec<'_>, offset_delta: i32) -> Vec<u8> {

@@ -16,7 +16,7 @@ mod control;
 mod records;
 
 pub use batch::{BatchHeader, StampedBatch};
-pub use builder::{BatchBuilder, RecordSpec, data_batch};
+pub use builder::{BatchBuilder, RecordSpec, data_batch, restamp_producer};
 pub use check::{BatchError, ProduceLimits, check_fetched, check_produced};
 pub use control::{ControlRecord, Voter, VoterEndpoint, control_records, leader_change_batch};
 pub use records::{Malformed, Record, RecordHeader, Records, record_timestamps, records};

@@ -1,0 +1,79 @@
+//! `kraft-perf`: loads a Kafka broker over its protocol and measures in ns; and measures what lies below any broker, the
+//! disk (`kraft-perf device`) and the loopback (`kraft-perf loopback`).
+//!
+//! - `options.rs`: flags. `batch.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
+//! - `load.rs`: a run. `worker.rs`: a thread of it, over `connection.rs`, `link.rs`, `epoll.rs` and `cluster.rs`.
+//! - `recording.rs`: what was seen. `report.rs`: how it is shown.
+
+#[path = "kraft-perf/batch.rs"]
+mod batch;
+#[path = "kraft-perf/cluster.rs"]
+mod cluster;
+#[path = "kraft-perf/connection.rs"]
+mod connection;
+#[path = "kraft-perf/device.rs"]
+mod device;
+#[path = "kraft-perf/epoll.rs"]
+mod epoll;
+#[path = "percentiles/hgrm.rs"]
+mod hgrm;
+#[path = "kraft-perf/link.rs"]
+mod link;
+#[path = "kraft-perf/load.rs"]
+mod load;
+#[path = "kraft-perf/loopback.rs"]
+mod loopback;
+#[path = "kraft-perf/options.rs"]
+mod options;
+#[path = "kraft-perf/pace.rs"]
+mod pace;
+#[path = "percentiles/plot.rs"]
+mod plot;
+#[path = "kraft-perf/raw.rs"]
+mod raw;
+#[path = "kraft-perf/recording.rs"]
+mod recording;
+#[path = "kraft-perf/report.rs"]
+mod report;
+#[path = "kraft-perf/wire.rs"]
+mod wire;
+#[path = "kraft-perf/worker.rs"]
+mod worker;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::{Arguments, Command};
+use report::Written;
+
+/// Records were refused or never answered: the figures are printed, but they are not those of the load that was asked for.
+const EXIT_INCOMPLETE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match &arguments.command {
+        Some(Command::Device(options)) => device::run(options),
+        Some(Command::Loopback(options)) => loopback::run(options),
+        None => load::run(&arguments.load),
+    };
+    match result {
+        Ok(Written { stdout, notes, is_complete }) => {
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
+            // A reader that has seen enough (`| head`) is no failure.
+            let _ = std::io::stdout().write_all(stdout.as_bytes());
+            if is_complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) }
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
