@@ -62,6 +62,7 @@ pub fn produce(acks: i16, timeout_ms: i32, records: Bytes) -> km::ProduceRequest
     topic.name = topic_name();
     topic.partition_data.push(partition);
     let mut request = km::ProduceRequest::default();
+    request.transactional_id = None;
     request.acks = acks;
     request.timeout_ms = timeout_ms;
     request.topic_data.push(topic);
@@ -111,6 +112,7 @@ pub fn describe_quorum() -> km::DescribeQuorumRequest {
 
 pub fn init_producer_id() -> km::InitProducerIdRequest {
     let mut request = km::InitProducerIdRequest::default();
+    request.transactional_id = None;
     request.producer_id = (-1).into();
     request.producer_epoch = -1;
     request

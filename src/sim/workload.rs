@@ -164,10 +164,6 @@ impl Client {
         }
     }
 
-    pub fn wire(&self) -> Option<WireId> {
-        self.wire
-    }
-
     /// Something came, or it was woken. Returns when to wake it next.
     pub fn step(&mut self, around: &mut Around, parcel: Option<(WireId, Parcel)>) -> u64 {
         if let Some((wire, parcel)) = parcel
@@ -196,6 +192,7 @@ impl Client {
     }
 
     fn disconnect(&mut self, around: &mut Around, is_ours: bool) {
+        if std::env::var("DBG").is_ok() { eprintln!("{} disconnect {} {} {:?}", around.now_ns, self.host, is_ours, self.waiting); }
         if let Some(wire) = self.wire.take().filter(|_| is_ours) {
             around.network.close(around.now_ns, wire, End::Caller, "closed by the client");
         }
@@ -362,6 +359,7 @@ impl Client {
             Asked::InitProducerId => {
                 let body: km::InitProducerIdResponse = answer(kafka::INIT_PRODUCER_ID, frame, id)?;
                 let Role::Producer(p) = &mut self.role else { return None };
+                p.is_failing = body.error_code != 0;
                 if body.error_code == 0 {
                     p.id = Some((body.producer_id.0, body.producer_epoch));
                     (p.is_known, p.next_sequence) = (false, 0);
@@ -408,6 +406,7 @@ impl Client {
     }
 
     fn on_produced(&mut self, around: &mut Around, number: u64, error: i16, base: i64) {
+        if std::env::var("DBG").is_ok() { eprintln!("{} produced {} {} {}", around.now_ns, self.host, error, base); }
         let host = self.host;
         let Role::Producer(p) = &mut self.role else { return };
         let Some(at) = p.unacknowledged.iter().position(|batch| batch.number == number) else { return };
