@@ -57,10 +57,10 @@ impl Simulation {
         }
         if let Some(standing) = node.standing {
             let (end, epoch) = (recovered.log_end, recovered.quorum_state.epoch);
-            if !node.is_rotten {
-                self.checker.on_recovered(node.host, standing.flushed, end, epoch);
-            }
+            self.checker.on_recovered(node.host, standing.flushed, end, epoch);
         }
+        // Written over meanwhile, or cut off.
+        node.is_rotten = false;
         node.incarnation += 1;
         self.totals.starts += 1;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));

@@ -192,7 +192,6 @@ impl Client {
     }
 
     fn disconnect(&mut self, around: &mut Around, is_ours: bool) {
-        if std::env::var("DBG").is_ok() { eprintln!("{} disconnect {} {} {:?}", around.now_ns, self.host, is_ours, self.waiting); }
         if let Some(wire) = self.wire.take().filter(|_| is_ours) {
             around.network.close(around.now_ns, wire, End::Caller, "closed by the client");
         }
@@ -406,7 +405,6 @@ impl Client {
     }
 
     fn on_produced(&mut self, around: &mut Around, number: u64, error: i16, base: i64) {
-        if std::env::var("DBG").is_ok() { eprintln!("{} produced {} {} {}", around.now_ns, self.host, error, base); }
         let host = self.host;
         let Role::Producer(p) = &mut self.role else { return };
         let Some(at) = p.unacknowledged.iter().position(|batch| batch.number == number) else { return };
