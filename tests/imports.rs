@@ -20,14 +20,14 @@ use Crates::{Any, Only};
 
 const TABLE: &[Row] = &[
     Row { module: "types", modules: &[], crates: Only(&[]) },
-    // A .properties file is read by the crate that knows Java's escapes.
-    Row { module: "config", modules: &["types"], crates: Only(&["java_properties"]) },
+    // A .properties file is read by the crate that knows Java's escapes, and its own crate for the encoding.
+    Row { module: "config", modules: &["types"], crates: Only(&["encoding_rs", "java_properties"]) },
     Row { module: "record", modules: &["types"], crates: Only(&["bytes", "crc32c"]) },
     Row { module: "raft", modules: &["types"], crates: Only(&[]) },
     Row {
         module: "protocol",
         modules: &["types", "record", "raft"],
-        crates: Only(&["bytes", "kafka_protocol"]),
+        crates: Only(&["bytes", "kafka_protocol", "uuid"]),
     },
     // serde_json for the quorum-state file, crc32c for its checksum and the commit mark's.
     Row {
@@ -50,7 +50,7 @@ const TABLE: &[Row] = &[
         module: "io",
         // `LogSource` is what recovery reads through; io implements it.
         modules: &["types", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
-        crates: Only(&["bytes", "futures_lite", "glommio", "io_uring", "libc"]),
+        crates: Only(&["bytes", "futures_lite", "glommio", "io_uring", "libc", "tracing"]),
     },
     Row {
         module: "server",
@@ -60,7 +60,16 @@ const TABLE: &[Row] = &[
     Row {
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
-        crates: Only(&["clap", "hdrhistogram", "plotters", "tracing", "tracing_subscriber"]),
+        // base64 and serde_json for interval logs and reports.
+        crates: Only(&[
+            "base64",
+            "clap",
+            "hdrhistogram",
+            "plotters",
+            "serde_json",
+            "tracing",
+            "tracing_subscriber",
+        ]),
     },
 ];
 

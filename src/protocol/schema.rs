@@ -335,6 +335,40 @@ pub static API_VERSIONS_RESPONSE: Message = Message {
         (3, BOOL.since(3)),
     ]),
 };
+pub static DESCRIBE_QUORUM_RESPONSE: Message = Message {
+    name: "DescribeQuorum response",
+    flexible_from: 0,
+    body: Struct::of::<m::DescribeQuorumResponse>(&[
+        I16,
+        NULLABLE_STRING.since(2),
+        array(&DESCRIBED_TOPIC),
+        array(&DESCRIBED_NODE).since(2),
+    ]),
+};
+static DESCRIBED_TOPIC: Struct =
+    Struct::of::<m::describe_quorum_response::TopicData>(&[STRING, array(&DESCRIBED_PARTITION)]);
+static DESCRIBED_PARTITION: Struct = Struct::of::<m::describe_quorum_response::PartitionData>(&[
+    I32,
+    I16,
+    NULLABLE_STRING.since(2),
+    I32,
+    I32,
+    I64,
+    array(&DESCRIBED_REPLICA),
+    array(&DESCRIBED_REPLICA),
+]);
+static DESCRIBED_REPLICA: Struct = Struct::of::<m::describe_quorum_response::ReplicaState>(&[
+    I32,
+    UUID.since(2),
+    I64,
+    I64.since(1),
+    I64.since(1),
+]);
+static DESCRIBED_NODE: Struct =
+    Struct::of::<m::describe_quorum_response::Node>(&[I32, array(&DESCRIBED_LISTENER)]);
+static DESCRIBED_LISTENER: Struct =
+    Struct::of::<m::describe_quorum_response::Listener>(&[STRING, STRING, I16]);
+
 static API_VERSION: Struct = Struct::of::<m::api_versions_response::ApiVersion>(&[I16, I16, I16]);
 /// A supported and a finalized feature are of one shape.
 static FEATURE: Struct = Struct::of::<m::api_versions_response::FinalizedFeatureKey>(&[STRING, I16, I16]);

@@ -41,10 +41,6 @@ impl Epochs {
         LogEndOffset(self.end)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
     /// Epoch of the last record, 0 for an empty log.
     pub(super) fn last_epoch(&self) -> Epoch {
         self.starts.last().map_or(Epoch(0), |s| s.epoch)
@@ -107,8 +103,13 @@ impl Epochs {
     /// Where to cut when the leader's log has `leader_end` as the end of its largest epoch that is not above ours
     /// (Kafka: ReplicatedLog.truncateToEndOffset). Never cuts what both logs share.
     pub(super) fn truncation_for(&self, leader_end: OffsetAndEpoch) -> Offset {
-        let own = self.end_of_epoch(leader_end.epoch).map_or(self.start, |end| end.offset);
-        own.min(leader_end.offset).max(self.start)
+        match self.end_of_epoch(leader_end.epoch) {
+            // The same leader wrote both, so its batches end at the same offsets in both.
+            Some(own) if own.epoch == leader_end.epoch => own.offset.min(leader_end.offset).max(self.start),
+            // Not `min` here: that could lie within one of our batches. The next answer cuts further.
+            Some(own) => own.offset,
+            None => self.start,
+        }
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
         log.truncate(Offset(5));
         assert_eq!(log.last(), at(1, 5));
         log.truncate(Offset(0));
-        assert_eq!((log.last(), log.is_empty()), (at(0, 0), true));
+        assert_eq!(log.last(), at(0, 0));
         log.append(Epoch(7), Offset(1));
         assert_eq!(log.starts(), [EpochStart { epoch: Epoch(7), start_offset: Offset(0) }]);
     }
@@ -184,6 +185,7 @@ mod tests {
         assert_eq!(log.truncation_for(at(4, 15)), Offset(15));
         assert_eq!(log.truncation_for(at(3, 50)), Offset(12));
         assert_eq!(log.truncation_for(at(2, 50)), Offset(10));
+        assert_eq!(log.truncation_for(at(2, 7)), Offset(10), "7 may lie within a batch of ours");
         assert_eq!(log.truncation_for(at(0, 0)), Offset(0));
     }
 

@@ -20,11 +20,14 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
         assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
         let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
-        self.state = QuorumState { epoch, leader: Some(leader), voted, ..self.state };
+        // Our first vote was for an empty log: a leader that won with it began the log, and nothing was before.
+        let is_first_leader = self.first_vote == Some(epoch) && voted.is_some_and(|voted| voted.id == leader);
+        let caught_up = self.state.caught_up || is_first_leader;
+        self.state = QuorumState { epoch, leader: Some(leader), voted, caught_up };
         effects.notes.push(format!("following {leader} in epoch {epoch}"));
         self.role = Role::Follower(Follower {
             leader,
-            fetch_deadline: self.config.fetch_deadline(now),
+            fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
             has_fetched: false,
             shared_end: Offset(0),
             gates: Vec::new(),
@@ -325,3 +328,7 @@ impl Raft {
         self.voters.others().nth(chosen).map(|key| key.id)
     }
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

@@ -124,36 +124,54 @@ impl Raft {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{follower, ms};
+    use super::super::solo::{Solo, key, ms};
     use super::*;
     use crate::raft::Event;
 
     #[test]
     #[should_panic(expected = "before the quorum state was durable")]
     fn no_event_before_the_quorum_state_is_durable() {
-        let mut raft = follower(&[]);
-        let mut effects = Effects::default();
-        raft.state.epoch = Epoch(9);
-        raft.step(ms(1), Event::Tick, &mut effects);
+        let mut solo = Solo::voter(1, 3, &[]);
+        solo.raft.is_awaiting_durable = true;
+        solo.raft.step(ms(1), Event::Tick, &mut Effects::default());
     }
 
     #[test]
     #[should_panic(expected = "flushed up to 5, the log ends at 0")]
     fn a_flush_behind_the_log_end_stops_the_node() {
-        let mut raft = follower(&[]);
-        raft.step(ms(1), Event::Flushed(FlushedOffset(Offset(5))), &mut Effects::default());
+        let mut solo = Solo::voter(1, 3, &[]);
+        solo.raft.step(ms(1), Event::Flushed(FlushedOffset(Offset(5))), &mut Effects::default());
     }
 
     #[test]
     #[should_panic(expected = "two votes")]
     fn a_vote_is_never_changed() {
-        let mut raft = follower(&[]);
-        let before = raft.standing();
-        let voted = |id| Some(ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO });
-        raft.state.voted = voted(2);
-        let between = raft.standing();
-        raft.check_progress(&before);
-        raft.state.voted = voted(3);
-        raft.check_progress(&between);
+        let mut solo = Solo::voter(1, 3, &[]);
+        solo.raft.state.voted = Some(key(2));
+        let before = solo.raft.standing();
+        solo.raft.state.voted = Some(key(3));
+        solo.raft.check_progress(&before);
+    }
+
+    #[test]
+    #[should_panic(expected = "a promise leaves before the quorum state is durable")]
+    fn nothing_leaves_before_the_quorum_state() {
+        let solo = Solo::voter(1, 3, &[]);
+        let effects = Effects {
+            quorum_state: Some(QuorumState::EMPTY),
+            at_once: vec![Effect::RoleChanged],
+            ..Effects::default()
+        };
+        solo.raft.check_classes(&effects);
+    }
+
+    #[test]
+    #[should_panic(expected = "the high watermark fell")]
+    fn the_high_watermark_never_falls() {
+        let mut solo = Solo::voter(1, 3, &[(1, 5)]);
+        solo.raft.high_watermark = Some(HighWatermark(Offset(4)));
+        let before = solo.raft.standing();
+        solo.raft.high_watermark = Some(HighWatermark(Offset(3)));
+        solo.raft.check_progress(&before);
     }
 }

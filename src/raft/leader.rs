@@ -20,8 +20,10 @@ impl Raft {
         let epoch = self.state.epoch;
         let epoch_start = self.log_end().0;
         self.state.leader = Some(self.config.local.id);
-        // Whoever wins with an empty log (or alone) defines what is to be caught up with.
-        self.state.caught_up = true;
+        // Elected, our log holds all that is committed; once on the disk, we have caught up for good.
+        if self.flushed.0 == epoch_start || self.voters.local_is_only_voter() {
+            self.state.caught_up = true;
+        }
         effects.notes.push(format!(
             "leading epoch {epoch} from offset {epoch_start}, elected by {}",
             granting.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ")
@@ -81,8 +83,9 @@ impl Raft {
                 .filter(|progress| progress.has_fetched)
                 .map(|progress| progress.key.id.to_string())
                 .collect();
-            let heard = if heard.is_empty() { "nobody".to_string() } else { heard.join(", ") };
-            self.resign(now, &format!("only {heard} fetched within 1.5 fetch timeouts"), effects);
+            let heard =
+                if heard.is_empty() { "nobody".to_string() } else { format!("only {}", heard.join(", ")) };
+            self.resign(now, &format!("{heard} fetched within 1.5 fetch timeouts"), effects);
         } else if leader.begin_at <= now.monotonic_ns {
             self.send_begin_quorum_epoch(now, effects);
         }
@@ -250,3 +253,7 @@ impl Leader {
         self.observers.push(observer);
     }
 }
+
+#[cfg(test)]
+#[path = "leader_tests.rs"]
+mod tests;

@@ -33,13 +33,17 @@ mod vote;
 mod voters;
 
 #[cfg(test)]
+#[path = "tests/cluster.rs"]
 mod cluster;
 #[cfg(test)]
+#[path = "tests/random_walk.rs"]
 mod random_walk;
 #[cfg(test)]
+#[path = "tests/scripts.rs"]
 mod scripts;
 #[cfg(test)]
-mod tests;
+#[path = "tests/solo.rs"]
+mod solo;
 
 use crate::types::*;
 pub use effects::*;
@@ -116,6 +120,11 @@ pub struct Raft {
     /// The highest that this node has known in any role.
     high_watermark: Option<HighWatermark>,
     shutdown: Shutdown,
+    /// While not caught up: an epoch before whose election this voter was there, so that it remembers all that it
+    /// has promised from then on.
+    votes_since: Option<Epoch>,
+    /// The epoch of the first vote of this voter's life, which by the rule of the empty voter was for an empty log.
+    first_vote: Option<Epoch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +151,8 @@ impl Raft {
             truncating: None,
             high_watermark: None,
             shutdown: Shutdown::No,
+            votes_since: None,
+            first_vote: None,
             epochs,
             config,
         };
@@ -149,6 +160,9 @@ impl Raft {
             // The log outlived its quorum state: we have not voted in that epoch, or it would stand there.
             let epoch = raft.epochs.last_epoch();
             raft.state = QuorumState { epoch, leader: None, voted: None, ..raft.state };
+        }
+        if raft.state.voted.is_some() {
+            raft.votes_since = Some(raft.state.epoch);
         }
         raft.role = raft.role_at_start(now);
         raft
@@ -170,7 +184,7 @@ impl Raft {
             }
             Some(leader) if self.voters.contains(leader) => Role::Follower(Follower {
                 leader,
-                fetch_deadline: self.config.fetch_deadline(now),
+                fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
                 has_fetched: false,
                 shared_end: Offset(0),
                 gates: Vec::new(),

@@ -95,46 +95,58 @@ impl Raft {
             effects.notes.push(format!("{from} answered my Fetch with {}", error.name()));
             return;
         }
-        let Role::Follower(follower) = &mut self.role else { return };
+        let Role::Follower(follower) = &self.role else { return };
         // While a truncation is under way no Fetch is: this answers one from before it.
         if follower.leader != from || self.truncating.is_some() {
             return;
         }
-        follower.has_fetched = true;
-        follower.fetch_deadline = self.config.fetch_deadline(now);
-        if let Some(leader_end) = response.diverging {
-            self.on_diverging(now, from, leader_end, effects);
+        let verdict = if let Some(leader_end) = response.diverging {
+            self.on_diverging(from, leader_end, effects)
         } else if let Some(snapshot) = response.snapshot {
-            effects.notes.push(format!(
-                "{from} no longer has my offset {} and offers a snapshot at {}, which I cannot take",
-                self.flushed, snapshot.offset
-            ));
+            Err(format!("it offers a snapshot at {}, which I cannot take", snapshot.offset))
         } else {
             let waited_ns = now.monotonic_ns.saturating_sub(sent_ns);
             let soon_ns = self.config.fetch_wait_ms_max * NS_PER_MS / DISPLACED_DIVISOR;
             let is_displaced = response.batches.is_empty() && waited_ns < soon_ns;
-            self.on_fetched(now, from, &response, is_displaced, effects);
+            self.on_fetched(now, from, &response, is_displaced, effects)
+        };
+        match verdict {
+            Ok(()) => self.renew_fetch_deadline(now),
+            Err(why) => self.drop_peer(from, why, effects),
+        }
+    }
+
+    /// A good answer. One that we cannot use does not count: a leader that sends nothing else must be replaced.
+    fn renew_fetch_deadline(&mut self, now: Now) {
+        let fetch_deadline = self.config.fetch_deadline(now, &mut self.random);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.has_fetched = true;
+            follower.fetch_deadline = fetch_deadline;
         }
     }
 
     /// The leader's log ends its largest epoch not above ours elsewhere than our log does.
-    fn on_diverging(&mut self, _now: Now, from: NodeId, leader_end: OffsetAndEpoch, effects: &mut Effects) {
+    fn on_diverging(
+        &mut self,
+        from: NodeId,
+        leader_end: OffsetAndEpoch,
+        effects: &mut Effects,
+    ) -> Result<(), String> {
         if leader_end.epoch.0 < 0 || leader_end.offset.0 < 0 {
-            return self.drop_peer(from, format!("it wants a cut to {leader_end:?}"), effects);
+            return Err(format!("it wants a cut to {leader_end:?}"));
         }
         let to = self.epochs.truncation_for(leader_end);
         if to < self.log_shared_with_leader() || to >= self.log_end().0 {
             // An answer to a Fetch of before our last truncation: what we have fetched since is the leader's own.
             effects.notes.push(format!("ignored a late order of {from} to cut to {to}"));
-            return;
+            return Ok(());
         }
-        self.truncate(from, to, effects);
+        self.truncate(from, to, effects)
     }
 
-    fn truncate(&mut self, from: NodeId, to: Offset, effects: &mut Effects) {
+    fn truncate(&mut self, from: NodeId, to: Offset, effects: &mut Effects) -> Result<(), String> {
         if let Some(known) = self.high_watermark.filter(|known| to < known.0) {
-            let why = format!("its log lacks what is committed: a cut to {to}, but {known} is committed");
-            return self.drop_peer(from, why, effects);
+            return Err(format!("its log lacks what is committed: a cut to {to}, but {known} is committed"));
         }
         effects.notes.push(format!("cutting my log from {} to {to}, as {from} has it", self.log_end()));
         self.epochs.truncate(to);
@@ -146,6 +158,7 @@ impl Raft {
             follower.fetcher.due = None;
         }
         effects.at_once.push(Effect::Truncate { to: LogEndOffset(to) });
+        Ok(())
     }
 
     fn on_fetched(
@@ -155,15 +168,15 @@ impl Raft {
         response: &FetchResponse,
         is_displaced: bool,
         effects: &mut Effects,
-    ) {
-        match self.fit_batches(&response.batches) {
-            Err(why) => return self.drop_peer(from, why, effects),
-            Ok(Fit::Conflict { at }) => return self.truncate(from, at, effects),
-            Ok(Fit::Append { first }) => self.append_fetched(&response.batches, first, effects),
+    ) -> Result<(), String> {
+        match self.fit_batches(&response.batches)? {
+            Fit::Conflict { at } => return self.truncate(from, at, effects),
+            Fit::Append { first } => self.append_fetched(&response.batches, first, effects),
         }
         self.maybe_follow_high_watermark(response.high_watermark, effects);
         self.maybe_catch_up(response.high_watermark, effects);
         self.fetch_on(now, is_displaced);
+        Ok(())
     }
 
     /// Hold the batches against our log. By Raft's log matching a record of the same epoch at the same offset is
@@ -242,3 +255,7 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replication_tests.rs"]
+mod tests;

@@ -9,14 +9,19 @@ const BEGIN_QUORUM_EPOCH_DIVISOR: u64 = 2;
 /// A follower that waits for its disk says so this often within a fetch timeout.
 const HEARTBEAT_DIVISOR: u64 = 4;
 
+/// Followers of a leader that has died stand this share of the fetch timeout apart, at most.
+const FETCH_JITTER_DIVISOR: u64 = 10;
+
 impl RaftConfig {
     /// T + random(T), drawn anew for each election (Kafka: QuorumState.randomElectionTimeoutMs).
     pub(super) fn election_deadline(&self, now: Now, random: &mut Random) -> u64 {
         now.plus_ms(self.election_timeout_ms + random.below(self.election_timeout_ms))
     }
 
-    pub(super) fn fetch_deadline(&self, now: Now) -> u64 {
-        now.plus_ms(self.fetch_timeout_ms)
+    /// T + random(T / 10). Kafka's is exactly T, and all followers hear from a leader for the last time in the same
+    /// moment: they would stand together, split the vote, and wait for another election timeout.
+    pub(super) fn fetch_deadline(&self, now: Now, random: &mut Random) -> u64 {
+        now.plus_ms(self.fetch_timeout_ms + random.below(self.fetch_timeout_ms / FETCH_JITTER_DIVISOR))
     }
 
     /// 1.5 fetch timeouts: a fetch may be late by its own round trip (Kafka: CHECK_QUORUM_TIMEOUT_FACTOR).
@@ -91,5 +96,25 @@ mod tests {
         assert_eq!(earliest(Some(3), Some(2)), Some(2));
         assert_eq!(earliest(None, Some(2)), Some(2));
         assert_eq!(earliest(None, None), None);
+    }
+
+    #[test]
+    fn followers_of_a_dead_leader_do_not_stand_in_the_same_moment() {
+        let config = RaftConfig {
+            local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
+            voters: Vec::new(),
+            election_timeout_ms: 1000,
+            fetch_timeout_ms: 2000,
+            election_backoff_max_ms: 1000,
+            request_timeout_ms: 2000,
+            retry_backoff_ms: 20,
+            fetch_wait_ms_max: 500,
+            seed: 1,
+        };
+        let mut random = Random::new(1);
+        let mut wait_ms = || config.fetch_deadline(Now::default(), &mut random) / NS_PER_MS;
+        let waits: Vec<u64> = (0..100).map(|_| wait_ms()).collect();
+        assert!(waits.iter().all(|wait| (2000..2200).contains(wait)), "{waits:?}");
+        assert!(waits.windows(2).any(|two| two[0].abs_diff(two[1]) > 100), "{waits:?}");
     }
 }

@@ -40,7 +40,18 @@ impl Raft {
     /// Standing is a vote for oneself, so the rule of the empty voter holds for it too. With one voter there is
     /// nobody whose records could be lost.
     fn may_vote_for_local(&self) -> bool {
-        self.state.caught_up || self.epochs.is_empty() || self.voters.local_is_only_voter()
+        self.may_help(self.epochs.last()) || self.voters.local_is_only_voter()
+    }
+
+    /// The rule of the empty voter. A wiped disk looks like a new one, and its owner may have acknowledged records
+    /// that now only one other voter holds: with its vote a log without them could win. So until it has caught up
+    /// with a leader it votes for empty logs only, which lets a new cluster begin. One more log is harmless: one
+    /// with a record of an epoch in or after which we have voted, for its leader was elected under our eyes. Without
+    /// that, a new cluster whose first leader stops before it has committed anything could be stuck for ever.
+    fn may_help(&self, last: OffsetAndEpoch) -> bool {
+        self.state.caught_up
+            || last.offset == Offset(0)
+            || self.votes_since.is_some_and(|since| last.epoch >= since)
     }
 
     fn keep_looking_for_leader(&mut self, now: Now) {
@@ -54,6 +65,13 @@ impl Raft {
         });
     }
 
+    fn remember_vote(&mut self) {
+        if self.votes_since.is_none() {
+            self.votes_since = Some(self.state.epoch);
+            self.first_vote = Some(self.state.epoch);
+        }
+    }
+
     /// The pre-votes of a majority: stand in the next epoch, with our own vote.
     fn become_candidate(&mut self, now: Now, effects: &mut Effects) {
         // Epoch i32::MAX is refused from the wire; an epoch next to it can only be forged.
@@ -64,6 +82,7 @@ impl Raft {
         self.state.epoch = Epoch(epoch);
         self.state.leader = None;
         self.state.voted = Some(self.config.local);
+        self.remember_vote();
         effects.notes.push(format!(
             "standing in epoch {epoch} with a log that ends at {} in epoch {}",
             self.log_end(),
@@ -293,9 +312,7 @@ impl Raft {
                 theirs.offset, theirs.epoch, mine.offset, mine.epoch
             ));
         }
-        // A wiped disk looks like a new one. Its owner may have acknowledged records that now only one other
-        // voter holds; with its vote a log without them could win.
-        if !self.state.caught_up && theirs.offset > Offset(0) {
+        if !self.may_help(theirs) {
             return Err("my log was empty at my first start and I have not caught up with a leader since, \
                         so I vote for empty logs only"
                 .to_string());
@@ -310,6 +327,7 @@ impl Raft {
             return;
         }
         self.state.voted = Some(candidate);
+        self.remember_vote();
         // Kafka: whoever we vote for has at least as good a chance as we, so our own timer starts anew.
         self.keep_looking_for_leader(now);
     }
@@ -337,3 +355,7 @@ fn is_voted(voted: ReplicaKey, candidate: ReplicaKey) -> bool {
     is_same_replica(voted, candidate)
         && (voted.directory_id.is_zero() || voted.directory_id == candidate.directory_id)
 }
+
+#[cfg(test)]
+#[path = "vote_tests.rs"]
+mod tests;

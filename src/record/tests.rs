@@ -91,7 +91,7 @@ fn each_fault_of_a_produced_batch_has_kafkas_code() {
             altered(good.clone(), 8, &48_i32.to_be_bytes()),
             ErrorCode::CORRUPT_MESSAGE,
         ),
-        ("negative length", altered(good.clone(), 8, &(-1_i32).to_be_bytes()), ErrorCode::INVALID_RECORD),
+        ("negative length", altered(good.clone(), 8, &(-1_i32).to_be_bytes()), ErrorCode::CORRUPT_MESSAGE),
         ("base offset 1", altered(good.clone(), 0, &1_i64.to_be_bytes()), ErrorCode::INVALID_RECORD),
         ("no records", BatchBuilder::new(NOW_MS).build(), ErrorCode::INVALID_RECORD),
         ("count 2 of 1", altered(good.clone(), 57, &2_i32.to_be_bytes()), ErrorCode::INVALID_RECORD),

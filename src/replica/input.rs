@@ -11,11 +11,14 @@ use crate::types::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own.
+/// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own;
+/// and what clients ask must not stand before either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     Fetch,
     Control,
+    /// Clients' questions that only the leader can answer.
+    Forward,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -155,7 +155,8 @@ impl Replica {
 fn search(batches: &[StampedBatch], timestamp: i64) -> Option<(Offset, i64)> {
     batches
         .iter()
-        .filter(|batch| !batch.header().is_control() && batch.header().max_timestamp >= timestamp)
+        // Kafka counts control records too (`FileRecords.searchForTimestamp`).
+        .filter(|batch| batch.header().max_timestamp >= timestamp)
         .find_map(|batch| match batch.header().compression() {
             0 => record_timestamps(batch).find(|(_, t)| *t >= timestamp),
             _ => Some((batch.base_offset(), batch.header().max_timestamp)),

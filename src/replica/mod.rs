@@ -11,6 +11,7 @@
 
 pub mod admit;
 mod fetch;
+mod forward;
 mod input;
 mod list_offsets;
 pub mod peers;
@@ -35,6 +36,7 @@ use crate::record::StampedBatch;
 use crate::types::*;
 use admit::Admitted;
 use fetch::Fetches;
+use forward::Forwarding;
 pub use input::*;
 use list_offsets::TimestampScan;
 use peers::{PeerAction, Peers};
@@ -49,8 +51,11 @@ enum Gate {
     Open,
     /// Recovery's repairs and its opening flush are under way: this node has not spoken yet.
     Recovering,
-    /// The quorum state is being written; these effects may be done when it is durable.
-    QuorumState(Vec<Effect>),
+    /// The quorum state is being written: what may be done when it is durable, and what waits for a flush too.
+    QuorumState {
+        then: Vec<Effect>,
+        after_flush: Vec<(FlushedOffset, Effect)>,
+    },
 }
 
 enum Deferred {
@@ -65,6 +70,7 @@ pub struct Replica {
     raft: Raft,
     log: Log,
     peers: Peers,
+    forwarding: Forwarding,
     producers: Producers,
     purgatory: Purgatory,
     fetches: Fetches,
@@ -120,6 +126,7 @@ impl Replica {
             raft,
             log,
             peers,
+            forwarding: Forwarding::new(config.request_timeout_ms, limits.request_bytes_max),
             producers,
             purgatory: Purgatory::default(),
             fetches: Fetches::default(),
@@ -206,6 +213,7 @@ impl Replica {
         [
             self.raft.deadline().filter(|_| open),
             self.peers.deadline().filter(|_| open),
+            self.forwarding.deadline().filter(|_| open),
             self.purgatory.deadline().filter(|_| open),
             self.fetches.deadline().filter(|_| open),
             stall.map(|since| since + self.limits.flush_stall_ms_max * NS_PER_MS),
@@ -244,25 +252,21 @@ impl Replica {
 
     fn on_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Request {
-                connection,
-                seq,
-                api_version,
-                client_id: _,
-                request,
-                received_ns,
-                decoded_ns,
-            } => {
+            Input::Request { connection, seq, api_version, client_id, request, received_ns, decoded_ns } => {
                 let ticket = Ticket { connection, seq, api_version, received_ns, decoded_ns };
-                self.on_request(now, ticket, request);
+                self.on_request(now, ticket, client_id.as_deref(), request);
             }
             Input::ConnectionClosed { connection } => self.fetches.forget(connection),
+            Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
+            Input::PeerData { link, bytes } if link.lane == Lane::Forward => self.forwarding.on_data(bytes),
+            Input::PeerClosed { link, .. } if link.lane == Lane::Forward => self.forwarding.on_closed(),
             Input::PeerConnected { link } => self.peers.on_connected(now, link),
             Input::PeerData { link, bytes } => self.peers.on_data(now, link, bytes),
             Input::PeerClosed { link, why } => self.peers.on_closed(now, link, &why),
             Input::Tick => {
                 self.step(now, Event::Tick);
                 self.peers.on_tick(now);
+                self.forwarding.on_tick(now);
             }
             Input::DiskFree { bytes } => self.on_disk_free(bytes),
             Input::Shutdown => self.step(now, Event::Shutdown),
@@ -271,7 +275,7 @@ impl Replica {
         }
     }
 
-    fn on_request(&mut self, now: Now, ticket: Ticket, request: Admitted) {
+    fn on_request(&mut self, now: Now, ticket: Ticket, client_id: Option<&str>, request: Admitted) {
         use protocol::Request as R;
         match request {
             Admitted::Produce(produce) => self.on_produce(now, ticket, produce),
@@ -280,6 +284,7 @@ impl Replica {
             Admitted::Other(R::Vote(m)) => self.on_vote(now, ticket, &m),
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
+            Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, client_id, m),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);
                 self.answer(&ticket, response);
@@ -351,12 +356,14 @@ impl Replica {
     }
 
     fn on_quorum_state_durable(&mut self, now: Now) {
-        let Gate::QuorumState(effects) = std::mem::replace(&mut self.gate, Gate::Open) else {
+        let Gate::QuorumState { then, after_flush } = std::mem::replace(&mut self.gate, Gate::Open) else {
             panic!("a quorum state became durable that nobody waits for");
         };
-        for effect in effects {
+        for effect in then {
             self.carry_out(now, effect);
         }
+        // Behind a change of role of the same step, which forgets what the old role was waiting for.
+        self.after_flush.extend(after_flush);
         self.step(now, Event::QuorumStateDurable);
         self.run_deferred(now);
     }
@@ -382,17 +389,18 @@ impl Replica {
         for effect in effects.at_once {
             self.carry_out(now, effect);
         }
-        self.after_flush.extend(effects.after_flush);
         match effects.quorum_state {
             Some(state) => {
                 assert!(!self.is_gated(), "Raft was stepped while its quorum state was not durable");
                 self.log.write_quorum_state(state);
-                self.gate = Gate::QuorumState(effects.after_quorum_state);
+                let (then, after_flush) = (effects.after_quorum_state, effects.after_flush);
+                self.gate = Gate::QuorumState { then, after_flush };
             }
-            None => assert!(
-                effects.after_quorum_state.is_empty(),
-                "effects wait for a quorum state that is not written"
-            ),
+            None => {
+                let held = effects.after_quorum_state;
+                assert!(held.is_empty(), "effects wait for a quorum state that is not written: {held:?}");
+                self.after_flush.extend(effects.after_flush);
+            }
         }
     }
 
@@ -420,12 +428,13 @@ impl Replica {
         }
     }
 
+    /// `u64::MAX`: not known yet.
     fn on_disk_free(&mut self, bytes: u64) {
         let min = self.limits.disk_free_bytes_min;
         if (bytes < min) != (self.disk_free_bytes < min) {
             let text = match bytes < min {
                 true => format!(
-                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.bytes.min = {min}: Produce is refused until there is room"
+                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room"
                 ),
                 false => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
             };
@@ -436,7 +445,7 @@ impl Replica {
 
     fn pump_peers(&mut self, now: Now) {
         loop {
-            while let Some(action) = self.peers.poll_action() {
+            while let Some(action) = self.peers.poll_action().or_else(|| self.forwarding.poll_action()) {
                 self.actions.push_back(match action {
                     PeerAction::Connect { link, endpoint } => Action::PeerConnect { link, endpoint },
                     PeerAction::Send { link, chunks } => Action::PeerSend { link, chunks },
@@ -446,9 +455,12 @@ impl Replica {
             if self.is_gated() || self.stopped || self.closing {
                 return;
             }
-            match self.peers.poll_event() {
-                Some(event) => self.on_peer_event(now, event),
-                None => return,
+            if let Some(event) = self.forwarding.poll_event() {
+                self.on_forwarded(now, event);
+            } else if let Some(event) = self.peers.poll_event() {
+                self.on_peer_event(now, event);
+            } else {
+                return;
             }
         }
     }

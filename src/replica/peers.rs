@@ -417,14 +417,14 @@ impl Link {
 
 /// Received bytes that are not yet a frame. A chunk that holds whole frames is cut without a copy.
 #[derive(Debug, Default)]
-struct Incoming {
+pub(super) struct Incoming {
     partial: BytesMut,
     /// Comes after `partial`, and only where that is empty.
     whole: Bytes,
 }
 
 impl Incoming {
-    fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: Bytes) {
         if self.partial.is_empty() && self.whole.is_empty() {
             self.whole = bytes;
             return;
@@ -435,7 +435,7 @@ impl Incoming {
     }
 
     /// The next whole frame without its length. Memory grows with what has arrived, not with what is announced.
-    fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, String> {
+    pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, String> {
         let buffered = if self.partial.is_empty() { &self.whole[..] } else { &self.partial[..] };
         let Some(length) = buffered.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = i32::from_be_bytes(*length);

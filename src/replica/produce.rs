@@ -98,7 +98,7 @@ impl Replica {
             return refuse(partition, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
         }
         if self.disk_free_bytes < self.limits.disk_free_bytes_min {
-            let why = "the disk is full: fewer bytes are free than kraft.disk.free.bytes.min".to_string();
+            let why = "the disk is full: fewer bytes are free than kraft.disk.free.min.bytes".to_string();
             return refuse(partition, ErrorCode::KAFKA_STORAGE_ERROR, Some(why));
         }
         let AdmittedPartition { topic_name, topic_id, index, batch, ours } = partition;
@@ -161,6 +161,8 @@ impl Replica {
         self.producers.on_append(batch.header());
         self.uncommitted.push_back((batch.next_offset(), batch.size_bytes()));
         self.uncommitted_bytes += batch.size_bytes() as u64;
+        // The server looks once a second; a fast producer would fill the disk in between.
+        self.on_disk_free(self.disk_free_bytes.saturating_sub(batch.size_bytes() as u64));
         self.log.append(batch);
     }
 

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::forward::{FORWARD_CLIENT_ID, ForwardEvent, Forwarded};
 use super::requests::{self, View};
 use super::{Replica, Ticket};
-use crate::protocol::{self, Response};
+use crate::protocol::{self, Response, messages as m};
 use crate::raft::{ReplicaProgress, RoleName};
 use crate::types::*;
 
@@ -123,6 +124,36 @@ impl Replica {
         }
     }
 
+    /// A node that does not lead asks the leader, once.
+    pub(super) fn on_describe_quorum(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        client_id: Option<&str>,
+        request: m::DescribeQuorumRequest,
+    ) {
+        let is_forwarded = client_id == Some(FORWARD_CLIENT_ID);
+        match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
+            Some(leader) => self.forwarding.forward(now, leader, ticket, request),
+            None => {
+                let response = self.describe(now, &ticket, &protocol::Request::DescribeQuorum(request));
+                self.answer(&ticket, response);
+            }
+        }
+    }
+
+    pub(super) fn on_forwarded(&mut self, now: Now, event: ForwardEvent) {
+        match event {
+            ForwardEvent::Answered(ticket, response) => {
+                self.answer(&ticket, Response::DescribeQuorum(response))
+            }
+            ForwardEvent::Failed(Forwarded { ticket, request, .. }) => {
+                let response = self.describe(now, &ticket, &protocol::Request::DescribeQuorum(request));
+                self.answer(&ticket, response);
+            }
+        }
+    }
+
     /// Requests that only ask: no state changes but a fresh producer id.
     pub(super) fn describe(&mut self, now: Now, ticket: &Ticket, request: &protocol::Request) -> Response {
         use protocol::Request as R;
@@ -173,8 +204,12 @@ impl Replica {
         }
     }
 
-    /// In sync: the leader, and whoever it heard of within the fetch timeout. Only the leader knows more than itself.
+    /// In sync: the leader, and who has caught up with it within the fetch timeout. Only the leader knows; another
+    /// node that hears from a leader knows of no one who is not.
     fn is_in_sync(&self, now: Now, id: NodeId, progress: &[ReplicaProgress]) -> bool {
+        if !self.raft.is_leader() {
+            return self.raft.leader().is_some();
+        }
         let lately = |ns: u64| now.monotonic_ns.saturating_sub(ns) <= self.fetch_timeout_ms * NS_PER_MS;
         self.raft.leader() == Some(id)
             || progress.iter().any(|p| p.key.id == id && p.last_caught_up_ns.is_some_and(lately))

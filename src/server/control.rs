@@ -19,9 +19,9 @@ mod tests;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ use reporter::{Report, Reporter};
 
 /// Kafka's `TestRaftServer` prints its line this often.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a request for /status waits for the replica core before it takes what there is.
+const FRESH_STATUS_WAIT_MAX: Duration = Duration::from_millis(200);
 /// Histograms waiting for the reporter: more than a minute of them.
 const QUEUED_STAGES_MAX: usize = 64;
 
@@ -54,6 +56,10 @@ struct Shared {
     started: Instant,
     /// `None` until the replica has said something.
     status: Mutex<Option<PublishedStatus>>,
+    status_published: Condvar,
+    status_wanted: AtomicBool,
+    /// Makes the replica core look whether a status is wanted.
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     latency: Mutex<Latency>,
     connections: AtomicUsize,
     refused_connections: AtomicU64,
@@ -86,6 +92,9 @@ impl Shared {
         Shared {
             started: Instant::now(),
             status: Mutex::new(None),
+            status_published: Condvar::new(),
+            status_wanted: AtomicBool::new(false),
+            waker: OnceLock::new(),
             latency: Mutex::default(),
             connections: AtomicUsize::new(0),
             refused_connections: AtomicU64::new(0),
@@ -96,6 +105,21 @@ impl Shared {
 
     fn status(&self) -> Option<PublishedStatus> {
         lock(&self.status).clone()
+    }
+
+    /// A status that is not older than this call, where the replica core gives one in time: who has just seen an
+    /// answer finds its effect.
+    fn fresh_status(&self) -> Option<PublishedStatus> {
+        let Some(wake) = self.waker.get() else { return self.status() };
+        let asked = Instant::now();
+        let published = lock(&self.status);
+        self.status_wanted.store(true, Ordering::SeqCst);
+        wake();
+        let is_old = |status: &mut Option<PublishedStatus>| status.as_ref().is_none_or(|s| s.at < asked);
+        match self.status_published.wait_timeout_while(published, FRESH_STATUS_WAIT_MAX, is_old) {
+            Ok((published, _)) => published.clone(),
+            Err(poisoned) => poisoned.into_inner().0.clone(),
+        }
     }
 }
 
@@ -136,7 +160,19 @@ impl Control {
     pub fn publish_status(&self, status: Status) {
         if let Ok(mut published) = self.shared.status.try_lock() {
             *published = Some(PublishedStatus { status, at: Instant::now() });
+            self.shared.status_published.notify_all();
         }
+    }
+
+    /// What to call when someone wants a status: the replica core's doorbell.
+    pub fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
+        // Set once, by the one replica core of the process.
+        let _ = self.shared.waker.set(Box::new(waker));
+    }
+
+    /// Someone waits for a status since the last call.
+    pub fn take_status_wanted(&self) -> bool {
+        self.shared.status_wanted.swap(false, Ordering::SeqCst)
     }
 
     /// About every second, and at the end: histograms since the last call.

@@ -117,7 +117,8 @@ impl ReplicaCore {
         }
         self.schedule.last_turn = now.monotonic_ns;
         self.schedule.is_status_stale = true;
-        self.replica.end_turn(now);
+        // Its own time: what the turn itself costs shows between the commit and the answer.
+        self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
         self.device.submit()?;
         self.links.flush();
@@ -263,7 +264,7 @@ impl ReplicaCore {
 
     fn publish_in_time(&mut self, now: Now) {
         let now_ns = now.monotonic_ns;
-        if now_ns >= self.status_due() {
+        if self.control.take_status_wanted() || now_ns >= self.status_due() {
             self.publish_status(now);
         }
         if now_ns >= self.schedule.stages_published + STAGES_INTERVAL_NS {

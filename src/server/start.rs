@@ -339,6 +339,8 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
     {
         tracing::warn!("Flush workers share the replica core's CPU ({error}): flushes may be slower.");
     }
+    let status_bell = parts.doorbell.clone();
+    parts.control.wake_with(move || status_bell.ring());
     let inputs = Rc::new(Inputs::default());
     let bell = parts.doorbell.listen().map_err(|e| kernel_failure("The doorbell cannot be heard", e))?;
     glommio::spawn_local(ring_inputs(bell, inputs.clone())).detach();

@@ -16,7 +16,7 @@ def test_metadata_quorum_status(quorum):
 
 
 def test_metadata_quorum_replication(quorum):
-    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-server", f"localhost:{quorum.leader().port}",
+    out = kafka_tools.tool("kafka-metadata-quorum", "--bootstrap-controller", f"localhost:{quorum.followers()[0].port}",
                            "describe", "--replication").check().out
     rows = [line.split() for line in out.splitlines()[1:] if line.strip()]
     assert sorted(int(row[0]) for row in rows) == [1, 2, 3], out

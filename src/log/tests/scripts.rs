@@ -107,6 +107,21 @@ fn describe(kind: &OpKind) -> String {
     }
 }
 
+impl Script {
+    fn append(
+        &mut self,
+        epoch: i32,
+        records: usize,
+        bytes: usize,
+        out: &mut String,
+    ) -> Result<(), Box<dyn Error>> {
+        self.node().epoch = epoch;
+        let batch = self.node().append(records, bytes);
+        writeln!(out, "{}..{} in {} bytes", batch.base_offset(), batch.next_offset(), batch.size_bytes())?;
+        Ok(())
+    }
+}
+
 impl goldenscript::Runner for Script {
     type Command = Command;
 
@@ -127,15 +142,7 @@ impl goldenscript::Runner for Script {
             "append" => {
                 let records = args.next_pos().map_or(Ok(1), number)?;
                 let bytes = args.next_pos().map_or(Ok(100), number)?;
-                self.node().epoch = number(first)? as i32;
-                let batch = self.node().append(records as usize, bytes as usize);
-                writeln!(
-                    out,
-                    "{}..{} in {} bytes",
-                    batch.base_offset(),
-                    batch.next_offset(),
-                    batch.size_bytes()
-                )?;
+                self.append(number(first)? as i32, records as usize, bytes as usize, &mut out)?;
             }
             "truncate" => self.node().log.truncate(Offset(number(first)?)),
             "turn" => self.node().turn(),

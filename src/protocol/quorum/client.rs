@@ -64,6 +64,22 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
     })
 }
 
+/// The version of DescribeQuorum that a node asks the leader with: the newest, it names directories and listeners.
+const DESCRIBE_QUORUM_VERSION: i16 = 2;
+
+pub fn encode_describe_quorum_request(
+    correlation_id: i32,
+    client_id: &str,
+    request: &m::DescribeQuorumRequest,
+) -> EncodedFrame {
+    let sender = Sender { correlation_id, client_id };
+    sender.encode(key::DESCRIBE_QUORUM, DESCRIBE_QUORUM_VERSION, request).unwrap_or_default()
+}
+
+pub fn decode_describe_quorum_response(frame: Bytes) -> Result<m::DescribeQuorumResponse, FrameError> {
+    answer(&schema::DESCRIBE_QUORUM_RESPONSE, DESCRIBE_QUORUM_VERSION, &frame)
+}
+
 /// The highest version that both have.
 fn common_version(theirs: &[m::api_versions_response::ApiVersion], api_key: i16) -> Option<i16> {
     let (our_min, our_max) = served(api_key)?;

@@ -8,8 +8,9 @@ mod client;
 mod server;
 
 pub use client::{
-    CLIENT_SOFTWARE_NAME, PeerVersions, decode_api_versions_response, decode_response,
-    encode_api_versions_request, encode_request, response_correlation_id, version_of,
+    CLIENT_SOFTWARE_NAME, PeerVersions, decode_api_versions_response, decode_describe_quorum_response,
+    decode_response, encode_api_versions_request, encode_describe_quorum_request, encode_request,
+    response_correlation_id, version_of,
 };
 pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,

@@ -209,7 +209,7 @@ impl Cluster {
     }
 
     fn connect_link(&mut self, from: NodeId, link: PeerLink) {
-        if !self.nodes.get(&link.node).is_some_and(|n| n.stopped.is_none()) {
+        if self.nodes.get(&link.node).is_none_or(|n| n.stopped.is_some()) {
             let why = "connection refused".to_string();
             return self.inbox.push_back((from, Input::PeerClosed { link, why }));
         }

@@ -265,3 +265,26 @@ fn a_failed_write_stops_the_node_and_acknowledges_nothing() {
     cluster.run_until("the node has stopped", 1_000, |c| c.nodes[&leader].stopped == Some(EXIT_DISK));
     assert!(cluster.receive::<km::ProduceResponse>(client, PRODUCE, 9).is_none());
 }
+
+#[test]
+fn describe_quorum_is_answered_by_every_node_with_what_the_leader_knows() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let mut partition = km::describe_quorum_request::PartitionData::default();
+    partition.partition_index = 0;
+    let mut topic = km::describe_quorum_request::TopicData::default();
+    topic.topic_name = km::TopicName(StrBytes::from_static_str(TOPIC));
+    topic.partitions.push(partition);
+    let mut request = km::DescribeQuorumRequest::default();
+    request.topics.push(topic);
+    for id in (1..=3).map(NodeId) {
+        let client = cluster.connect(id);
+        for _ in 0..2 {
+            let answer: km::DescribeQuorumResponse = cluster.call(client, 55, 2, &request);
+            let partition = &answer.topics[0].partitions[0];
+            assert_eq!((partition.error_code, partition.leader_id.0), (0, leader.0), "asked of {id}");
+            assert_eq!(partition.current_voters.len(), 3);
+            assert!(partition.current_voters.iter().all(|voter| voter.log_end_offset == 1), "asked of {id}");
+        }
+    }
+}

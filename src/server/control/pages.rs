@@ -49,7 +49,7 @@ fn pretty(value: &Value) -> String {
 }
 
 fn status(shared: &Shared) -> Page {
-    let Some(published) = shared.status() else {
+    let Some(published) = shared.fresh_status() else {
         return Page {
             status: 503,
             content_type: JSON,

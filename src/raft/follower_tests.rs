@@ -1,0 +1,222 @@
+use super::super::solo::{Solo, at, key, span};
+use super::*;
+use crate::raft::event::{Event, RequestKind, Response};
+use crate::raft::{RoleName, VoteResponse};
+
+fn begin(solo: &mut Solo, leader: i32, epoch: i32, voter: Option<i32>) -> ErrorCode {
+    let request =
+        BeginQuorumEpochRequest { voter: voter.map(key), leader: NodeId(leader), epoch: Epoch(epoch) };
+    solo.request(Request::BeginQuorumEpoch(request));
+    error_of_reply(solo)
+}
+
+fn end(solo: &mut Solo, leader: i32, epoch: i32, preferred: &[i32]) -> ErrorCode {
+    let preferred_candidates = preferred.iter().map(|id| key(*id)).collect();
+    let request = EndQuorumEpochRequest { leader: NodeId(leader), epoch: Epoch(epoch), preferred_candidates };
+    solo.request(Request::EndQuorumEpoch(request));
+    error_of_reply(solo)
+}
+
+fn error_of_reply(solo: &Solo) -> ErrorCode {
+    let reply = solo.effects.iter().find_map(|effect| match effect {
+        Effect::Reply { response: Response::BeginQuorumEpoch(r) | Response::EndQuorumEpoch(r), .. } => {
+            Some(r.error)
+        }
+        _ => None,
+    });
+    reply.expect("a reply")
+}
+
+#[test]
+fn a_leader_that_begins_is_followed_and_fetched_from() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    assert_eq!(begin(&mut solo, 2, 5, Some(1)), ErrorCode::NONE);
+    assert_eq!(solo.persisted.map(|state| (state.epoch, state.leader)), Some((Epoch(5), Some(NodeId(2)))));
+    let fetch = solo.sent_fetch().expect("a Fetch").clone();
+    assert_eq!((fetch.epoch, fetch.fetch_offset, fetch.last_fetched_epoch), (Epoch(5), Offset(10), Epoch(3)));
+    assert_eq!((fetch.max_wait_ms, fetch.high_watermark), (500, Some(DO_NOT_WAKE)));
+    assert_eq!(begin(&mut solo, 2, 5, Some(1)), ErrorCode::NONE);
+    assert!(solo.sent().is_empty(), "told twice");
+}
+
+#[test]
+fn leaders_that_cannot_be_are_not_followed() {
+    let refusal = |leader, epoch| {
+        let mut solo = Solo::follower(5, &[(3, 10)]);
+        let error = begin(&mut solo, leader, epoch, None);
+        assert_eq!((solo.raft.leader(), solo.raft.epoch()), (Some(NodeId(2)), Epoch(5)));
+        (error, solo.has_dropped(leader))
+    };
+    assert_eq!(refusal(3, 4), (ErrorCode::FENCED_LEADER_EPOCH, false));
+    assert_eq!(refusal(-1, 6), (ErrorCode::INVALID_REQUEST, false));
+    assert_eq!(refusal(3, 5), (ErrorCode::INVALID_REQUEST, true), "a second leader");
+    assert_eq!(refusal(9, 6), (ErrorCode::INVALID_REQUEST, true), "no voter");
+    assert_eq!(refusal(1, 6), (ErrorCode::INVALID_REQUEST, true), "ourselves");
+}
+
+#[test]
+fn a_begin_meant_for_another_is_followed_but_refused() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    assert_eq!(begin(&mut solo, 2, 5, Some(3)), ErrorCode::INVALID_VOTER_KEY);
+    assert_eq!(solo.raft.role(), RoleName::Follower);
+}
+
+#[test]
+fn answers_that_contradict_drop_the_peer() {
+    for leader in [3, 1, 9] {
+        let mut solo = Solo::follower(5, &[]);
+        let response = VoteResponse {
+            error: ErrorCode::NONE,
+            leader: Some(NodeId(leader)),
+            epoch: Epoch(5),
+            granted: false,
+        };
+        solo.step(Event::Response { from: NodeId(3), response: Response::Vote(response) });
+        assert!(solo.has_dropped(3), "it says that {leader} leads");
+        assert_eq!(solo.raft.leader(), Some(NodeId(2)));
+    }
+}
+
+#[test]
+fn the_first_in_line_stands_at_once_and_the_others_wait() {
+    for (preferred, wait_ms) in [(&[1, 3][..], 0), (&[3, 1], 500), (&[3], 1000)] {
+        let mut solo = Solo::follower(5, &[(5, 3)]);
+        solo.fetched(None, &[]);
+        assert_eq!(end(&mut solo, 2, 5, preferred), ErrorCode::NONE);
+        let began = solo.now;
+        solo.tick_until(RoleName::Prospective);
+        assert_eq!(solo.now.monotonic_ns, began.plus_ms(wait_ms), "{preferred:?}");
+    }
+}
+
+#[test]
+fn who_was_left_by_its_leader_grants_pre_votes() {
+    let mut solo = Solo::follower(5, &[(5, 3)]);
+    solo.fetched(None, &[]);
+    assert!(!solo.vote_request(3, 5, at(5, 3), true).granted);
+    end(&mut solo, 2, 5, &[3, 1]);
+    assert!(solo.vote_request(3, 5, at(5, 3), true).granted);
+}
+
+#[test]
+fn without_an_order_all_wait_a_different_time() {
+    let mut solo = Solo::follower(5, &[(5, 3)]);
+    end(&mut solo, 2, 5, &[]);
+    let began = solo.now;
+    solo.tick_until(RoleName::Prospective);
+    assert!(solo.now.monotonic_ns > began.monotonic_ns && solo.now.monotonic_ns <= began.plus_ms(1000));
+}
+
+#[test]
+fn the_next_fetch_waits_for_the_disk_and_goes_out_once() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(Some(10), &[span(10, 11, 5)]);
+    assert!(solo.sent().is_empty());
+    let [(offset, Effect::Send { request: Request::Fetch(fetch), .. })] = &solo.after_flush[..] else {
+        panic!("{:?}", solo.after_flush)
+    };
+    assert_eq!((offset.0, fetch.fetch_offset, fetch.last_fetched_epoch), (Offset(12), Offset(12), Epoch(5)));
+    solo.flush();
+    assert!(solo.sent().is_empty(), "the caller sends what it was handed");
+    solo.after_ms(501);
+    solo.fetched(Some(12), &[]);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(12)));
+}
+
+#[test]
+fn a_follower_that_waits_for_its_disk_says_that_it_lives() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 5)]);
+    solo.after_ms(499).step(Event::Tick);
+    assert!(solo.sent().is_empty());
+    for _ in 0..5 {
+        solo.tick_at_deadline();
+        assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)), "what is durable");
+        solo.fetched(None, &[span(10, 11, 5)]);
+        assert!(solo.sent().is_empty() && solo.after_flush.is_empty(), "nothing new");
+    }
+    assert_eq!(solo.raft.role(), RoleName::Follower);
+    solo.fetched(None, &[span(10, 11, 5), span(12, 12, 5)]);
+    assert!(solo.effects.contains(&Effect::AppendFetched { first: 1, count: 1 }));
+    assert_eq!(solo.after_flush.len(), 1);
+}
+
+#[test]
+fn a_gate_that_the_caller_forgot_is_opened_by_the_flush() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 5)]);
+    begin(&mut solo, 3, 6, None);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
+    solo.flush();
+    assert!(solo.sent().is_empty(), "one Fetch is under way");
+}
+
+#[test]
+fn a_failed_fetch_is_tried_again_after_the_backoff_and_given_up_after_the_timeout() {
+    let mut solo = Solo::follower(5, &[]);
+    for _ in 0..3 {
+        solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+        assert!(solo.sent().is_empty());
+        solo.after_ms(20).step(Event::Tick);
+        assert_eq!(solo.sent().len(), 1);
+    }
+    solo.tick_until(RoleName::Prospective);
+    // The fetch timeout, and its jitter of at most a tenth.
+    assert!((2000..2200).contains(&(solo.now.monotonic_ns / NS_PER_MS)), "{}", solo.now.monotonic_ns);
+}
+
+#[test]
+fn doubled_answers_cause_no_storm() {
+    let mut solo = Solo::follower(5, &[(5, 3)]);
+    let mut sent = 0;
+    for _ in 0..100 {
+        // A leader answers an older Fetch at once, empty, when a newer one comes.
+        solo.after_ms(1);
+        solo.fetched(Some(3), &[]);
+        sent += solo.sent().len();
+        solo.step(Event::Tick);
+        sent += solo.sent().len();
+    }
+    assert!(sent <= 5, "{sent} Fetches in 100 ms");
+}
+
+#[test]
+fn without_a_leader_any_voter_is_asked_and_its_answer_believed() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    solo.step(Event::Tick);
+    let (asked, request) = solo.sent()[0];
+    assert!(asked != 1 && matches!(request, Request::Fetch(fetch) if fetch.max_wait_ms == 0));
+    let mut response = solo.fetch_response();
+    response.error = ErrorCode::FENCED_LEADER_EPOCH;
+    (response.leader, response.epoch) = (Some(NodeId(2)), Epoch(7));
+    solo.step(Event::Response { from: NodeId(asked), response: Response::Fetch(response) });
+    assert_eq!((solo.raft.leader(), solo.raft.epoch()), (Some(NodeId(2)), Epoch(7)));
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn the_search_for_a_leader_is_cheap() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    let mut sent = 0;
+    while solo.now.monotonic_ns < 1000 * NS_PER_MS {
+        let to = solo.tick_at_deadline().iter().find_map(|effect| match effect {
+            Effect::Send { to, .. } => Some(*to),
+            _ => None,
+        });
+        let Some(to) = to else { continue };
+        sent += 1;
+        let mut response = solo.fetch_response();
+        (response.error, response.leader) = (ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
+        solo.step(Event::Response { from: to, response: Response::Fetch(response) });
+    }
+    assert!((40..=51).contains(&sent), "{sent} in a second");
+}
+
+#[test]
+fn an_observer_that_loses_its_leader_looks_for_another() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    begin(&mut solo, 2, 5, None);
+    solo.after_ms(2200).step(Event::Tick);
+    assert!(matches!(solo.raft.role, Role::Unattached(_)));
+    assert_eq!(solo.sent().len(), 1);
+}

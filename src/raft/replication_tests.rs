@@ -1,0 +1,232 @@
+use super::super::solo::{Solo, at, span};
+use super::*;
+use crate::raft::event::Event;
+
+fn refused(error: ErrorCode) -> FetchVerdict {
+    FetchVerdict::Refused(error)
+}
+
+fn read(from: i64) -> FetchVerdict {
+    FetchVerdict::Read { from: Offset(from) }
+}
+
+fn high_watermark(solo: &Solo) -> Option<i64> {
+    solo.raft.high_watermark().map(|known| known.0.0)
+}
+
+#[test]
+fn a_fetch_is_judged_as_kafka_judges_it() {
+    // Epoch 2: 0..10, epoch 4: 10..20, and a leader of epoch 5 from 20.
+    let mut solo = Solo::leader(3, &[(2, 10), (4, 20)]);
+    for (epoch, offset, last, verdict) in [
+        (5, -1, 2, refused(ErrorCode::INVALID_REQUEST)),
+        (5, 3, -1, refused(ErrorCode::INVALID_REQUEST)),
+        (5, 3, 6, refused(ErrorCode::INVALID_REQUEST)),
+        (-1, 3, 2, refused(ErrorCode::INVALID_REQUEST)),
+        (4, 3, 2, refused(ErrorCode::FENCED_LEADER_EPOCH)),
+        (6, 3, 2, refused(ErrorCode::UNKNOWN_LEADER_EPOCH)),
+        (5, 0, 0, read(0)),
+        (5, 10, 2, read(10)),
+        (5, 15, 4, read(15)),
+        (5, 21, 5, read(21)),
+        (5, 22, 5, FetchVerdict::Diverging(at(5, 21))),
+        (5, 25, 4, FetchVerdict::Diverging(at(4, 20))),
+        (5, 15, 3, FetchVerdict::Diverging(at(2, 10))),
+        (5, 15, 2, FetchVerdict::Diverging(at(2, 10))),
+        (5, 5, 1, FetchVerdict::Diverging(at(1, 0))),
+        (5, i64::MAX, 5, FetchVerdict::Diverging(at(5, 21))),
+    ] {
+        assert_eq!(solo.fetch(2, epoch, offset, last), verdict, "epoch {epoch}, {offset} after {last}");
+    }
+    assert_eq!(solo.fetch(1, 5, 0, 0), refused(ErrorCode::UNKNOWN_SERVER_ERROR), "our own id");
+    let mut follower = Solo::follower(5, &[]);
+    assert_eq!(follower.fetch(3, 5, 0, 0), refused(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+}
+
+#[test]
+fn batches_are_appended_at_the_log_end_and_skipped_below_it() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[span(8, 9, 3), span(10, 12, 5), span(13, 13, 5)]);
+    assert!(solo.effects.contains(&Effect::AppendFetched { first: 1, count: 2 }));
+    assert_eq!(
+        (solo.raft.log_end(), solo.raft.epoch_at(Offset(10))),
+        (LogEndOffset(Offset(14)), Some(Epoch(5)))
+    );
+}
+
+#[test]
+fn a_tail_of_a_deposed_leader_is_cut_although_it_was_never_asked_for() {
+    // 10..15 of epoch 3 are not flushed when the leader of epoch 5 is found: the Fetch goes out at 10.
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    solo.fetched(Some(10), &[span(10, 14, 3)]);
+    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(5) };
+    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
+    solo.fetched(Some(11), &[span(10, 10, 5), span(11, 16, 5)]);
+    assert!(solo.effects.contains(&Effect::Truncate { to: LogEndOffset(Offset(10)) }), "{:?}", solo.effects);
+    assert!(solo.sent().is_empty(), "not before the truncation is durable");
+    solo.step(Event::Flushed(FlushedOffset(Offset(15))));
+    assert_eq!(solo.raft.flushed(), FlushedOffset(Offset(10)), "a write that the truncation overtook");
+    solo.step(Event::Truncated(LogEndOffset(Offset(15))));
+    assert!(solo.sent().is_empty(), "some other truncation");
+    solo.step(Event::Truncated(LogEndOffset(Offset(10))));
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
+}
+
+#[test]
+fn impossible_batches_drop_the_leader_and_append_nothing() {
+    for batches in [
+        &[span(11, 12, 5)][..],
+        &[span(10, 9, 5)],
+        &[span(10, 12, 6)],
+        &[span(10, 12, 2)],
+        &[span(8, 12, 3)],
+        &[span(-3, 12, 3)],
+        &[span(10, i64::MAX, 5)],
+        &[span(10, 12, 5), span(14, 15, 5)],
+        &[span(10, 12, 5), span(13, 15, 4)],
+    ] {
+        let mut solo = Solo::follower(5, &[(3, 10)]);
+        solo.fetched(Some(10), batches);
+        assert!(solo.has_dropped(2), "{batches:?}: {:?}", solo.effects);
+        assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
+    }
+}
+
+#[test]
+fn several_diverging_epochs_are_cut_one_after_another() {
+    let mut solo = Solo::follower(9, &[(1, 5), (3, 10), (4, 15), (7, 20)]);
+    assert!(solo.diverging(at(4, 12)).contains(&Effect::Truncate { to: LogEndOffset(Offset(12)) }));
+    solo.step(Event::Truncated(LogEndOffset(Offset(12))));
+    let fetch = solo.sent_fetch().expect("a Fetch");
+    assert_eq!((fetch.fetch_offset, fetch.last_fetched_epoch), (Offset(12), Epoch(4)));
+    assert!(solo.diverging(at(2, 9)).contains(&Effect::Truncate { to: LogEndOffset(Offset(5)) }));
+    solo.step(Event::Truncated(LogEndOffset(Offset(5))));
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.last_fetched_epoch), Some(Epoch(1)));
+}
+
+#[test]
+fn a_late_order_to_cut_is_ignored() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.diverging(at(3, 8));
+    solo.step(Event::Truncated(LogEndOffset(Offset(8))));
+    solo.fetched(None, &[span(8, 20, 5)]);
+    solo.diverging(at(3, 8));
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(21)), "that was acknowledged to the leader");
+    assert!(!solo.has_dropped(2));
+}
+
+#[test]
+fn what_is_committed_is_never_cut() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(Some(11), &[span(10, 12, 5)]);
+    assert_eq!(high_watermark(&solo), Some(11));
+    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(6) };
+    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+    solo.diverging(at(3, 9));
+    assert!(solo.has_dropped(2));
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(13)));
+    solo.fetched(None, &[span(10, 10, 6)]);
+    assert!(solo.has_dropped(2));
+    solo.diverging(at(5, 12));
+    assert!(solo.effects.contains(&Effect::Truncate { to: LogEndOffset(Offset(12)) }));
+}
+
+#[test]
+fn nonsense_of_a_diverging_answer_is_refused() {
+    for end in [at(-1, 5), at(3, -1)] {
+        let mut solo = Solo::follower(5, &[(3, 10)]);
+        solo.diverging(end);
+        assert!(solo.has_dropped(2));
+    }
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.diverging(at(3, i64::MAX));
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
+}
+
+#[test]
+fn a_follower_knows_no_more_committed_than_it_shares_with_its_leader() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(Some(50), &[]);
+    assert_eq!(high_watermark(&solo), None, "its tail may yet be cut (KAFKA-14704)");
+    solo.fetched(Some(50), &[span(10, 12, 5)]);
+    assert_eq!(high_watermark(&solo), Some(13));
+    solo.fetched(Some(12), &[]);
+    assert_eq!(high_watermark(&solo), Some(13), "it never falls");
+    solo.fetched(Some(-7), &[]);
+    assert_eq!(high_watermark(&solo), Some(13));
+}
+
+#[test]
+fn an_empty_voter_has_caught_up_when_the_committed_is_on_its_disk() {
+    let state = QuorumState { epoch: Epoch(5), leader: Some(NodeId(2)), voted: None, caught_up: false };
+    let mut solo = Solo::new(1, 3, state, &[]);
+    solo.step(Event::Tick);
+    assert_eq!(solo.sent_fetch().and_then(|fetch| fetch.high_watermark), None, "it wants to hear of it");
+    solo.fetched(None, &[span(0, 4, 3), span(5, 5, 5)]);
+    assert_eq!(solo.persisted, None);
+    solo.fetched(Some(6), &[]);
+    assert_eq!(solo.persisted, None, "not on the disk yet");
+    solo.flush();
+    solo.fetched(Some(6), &[]);
+    assert_eq!(solo.persisted.map(|state| state.caught_up), Some(true));
+}
+
+#[test]
+fn answers_of_others_and_of_old_epochs_change_nothing() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    let response = FetchResponse { batches: vec![span(10, 12, 5)], ..solo.fetch_response() };
+    let old = FetchResponse { epoch: Epoch(4), ..response.clone() };
+    solo.step(Event::Response { from: NodeId(2), response: crate::raft::Response::Fetch(old) });
+    solo.step(Event::Response { from: NodeId(3), response: crate::raft::Response::Fetch(response) });
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
+    let mut leader = Solo::leader(3, &[]);
+    let response = FetchResponse { leader: None, batches: vec![span(1, 1, 1)], ..leader.fetch_response() };
+    leader.step(Event::Response { from: NodeId(2), response: crate::raft::Response::Fetch(response) });
+    assert!(leader.raft.is_leader() && leader.raft.log_end() == LogEndOffset(Offset(1)));
+}
+
+fn begin(solo: &mut Solo, leader: i32, epoch: i32) {
+    let leader = NodeId(leader);
+    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader, epoch: Epoch(epoch) };
+    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+}
+
+#[test]
+fn no_leader_is_fetched_from_before_a_truncation_is_durable() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.diverging(at(3, 8));
+    begin(&mut solo, 3, 6);
+    assert_eq!(solo.sent(), []);
+    solo.after_ms(100).step(Event::Tick);
+    assert_eq!(solo.sent(), []);
+    solo.step(Event::Truncated(LogEndOffset(Offset(8))));
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_truncation_forgets_the_fetches_that_waited_for_the_disk() {
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 3), span(12, 14, 3)]);
+    begin(&mut solo, 2, 5);
+    solo.fetched(None, &[span(10, 11, 3)]);
+    assert_eq!(solo.after_flush.len(), 1, "at 15, which nobody has confirmed");
+    solo.tick_at_deadline();
+    solo.fetched(None, &[span(10, 11, 3), span(12, 12, 5)]);
+    solo.step(Event::Truncated(LogEndOffset(Offset(12))));
+    solo.fetched(None, &[span(10, 11, 3), span(12, 16, 5)]);
+    assert_eq!(solo.after_flush.iter().map(|(offset, _)| offset.0.0).collect::<Vec<_>>(), [17]);
+    solo.flush();
+    solo.after_ms(501).fetched(None, &[]);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(17)), "one was under way");
+}
+
+#[test]
+fn a_leader_that_sends_only_nonsense_is_given_up() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    while solo.raft.role() == crate::raft::RoleName::Follower {
+        solo.fetched(Some(10), &[span(30, 31, 5)]);
+        solo.tick_at_deadline();
+    }
+    assert!((2000..2200).contains(&(solo.now.monotonic_ns / NS_PER_MS)), "{}", solo.now.monotonic_ns);
+}

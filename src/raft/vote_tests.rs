@@ -1,0 +1,256 @@
+use super::super::solo::{Solo, at, key};
+use super::*;
+use crate::raft::event::{Event, RequestKind, Response};
+use crate::raft::{RequestId, RoleName};
+
+fn state(epoch: i32, leader: Option<i32>, voted: Option<i32>, caught_up: bool) -> QuorumState {
+    QuorumState { epoch: Epoch(epoch), leader: leader.map(NodeId), voted: voted.map(key), caught_up }
+}
+
+#[test]
+fn a_vote_is_granted_to_a_log_that_is_not_behind() {
+    for (last, granted) in
+        [(at(3, 10), true), (at(3, 11), true), (at(4, 1), true), (at(3, 9), false), (at(2, 99), false)]
+    {
+        for pre_vote in [false, true] {
+            let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+            let response = solo.vote_request(2, 6, last, pre_vote);
+            assert_eq!((response.error, response.granted), (ErrorCode::NONE, granted), "{last:?}");
+            assert_eq!(response.epoch, Epoch(6));
+        }
+    }
+}
+
+#[test]
+fn a_vote_is_durable_before_it_is_spoken_and_a_pre_vote_changes_nothing() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    assert!(solo.vote_request(2, 3, at(3, 10), true).granted);
+    assert_eq!(solo.persisted, None);
+    assert!(solo.vote_request(2, 4, at(3, 10), false).granted);
+    assert_eq!(solo.persisted, Some(state(4, None, Some(2), true)));
+}
+
+#[test]
+fn one_vote_in_an_epoch() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    assert!(solo.vote_request(2, 4, at(0, 0), false).granted);
+    assert!(!solo.vote_request(3, 4, at(3, 9), false).granted);
+    assert!(solo.vote_request(2, 4, at(0, 0), false).granted, "the same candidate asks again");
+    assert!(solo.vote_request(3, 4, at(3, 9), true).granted, "a pre-vote is no vote");
+    assert!(solo.vote_request(3, 5, at(3, 9), false).granted, "a new epoch");
+}
+
+#[test]
+fn who_hears_from_a_leader_denies_pre_votes() {
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    assert!(solo.vote_request(3, 3, at(3, 10), true).granted, "not heard yet");
+    solo.fetched(None, &[]);
+    assert!(!solo.vote_request(3, 3, at(3, 10), true).granted);
+    let mut leader = Solo::leader(3, &[(3, 10)]);
+    assert!(!leader.vote_request(3, 4, at(4, 99), true).granted);
+}
+
+#[test]
+fn requests_that_cannot_be_are_refused() {
+    let refusal = |from, epoch, last, pre_vote| {
+        let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+        let response = solo.vote_request(from, epoch, last, pre_vote);
+        assert_eq!((response.granted, solo.raft.epoch()), (false, Epoch(3)));
+        response.error
+    };
+    assert_eq!(refusal(2, 4, at(4, 10), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, 4, at(5, 10), true), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, 4, at(3, -1), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, 4, at(-1, 3), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, i32::MIN, at(0, 0), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, i32::MAX, at(3, 10), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(-1, 4, at(3, 10), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(1, 4, at(3, 10), false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(2, 2, at(1, 10), false), ErrorCode::FENCED_LEADER_EPOCH);
+    assert_eq!(refusal(9, 4, at(3, 10), false), ErrorCode::NONE);
+}
+
+#[test]
+fn a_vote_meant_for_another_is_refused_and_its_epoch_adopted() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    let request = VoteRequest {
+        voter: Some(key(3)),
+        epoch: Epoch(8),
+        candidate: key(2),
+        last: at(3, 10),
+        pre_vote: false,
+    };
+    solo.request(Request::Vote(request));
+    let response = solo.reply_to_vote();
+    assert_eq!((response.error, response.granted), (ErrorCode::INVALID_VOTER_KEY, false));
+    assert_eq!(solo.persisted, Some(state(8, None, None, true)));
+}
+
+#[test]
+fn pre_votes_come_before_votes_and_votes_before_leading() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    assert_eq!(solo.persisted, None);
+    assert!(
+        solo.sent().iter().all(|(_, r)| matches!(r, Request::Vote(v) if v.pre_vote && v.epoch == Epoch(3)))
+    );
+    solo.vote_response(2, 3, true);
+    assert_eq!(solo.raft.role(), RoleName::Candidate);
+    assert_eq!(solo.persisted, Some(state(4, None, Some(1), true)));
+    assert!(
+        solo.sent().iter().all(|(_, r)| matches!(r, Request::Vote(v) if !v.pre_vote && v.epoch == Epoch(4)))
+    );
+    solo.vote_response(3, 3, true);
+    assert_eq!(solo.raft.role(), RoleName::Candidate, "a late pre-vote is no vote");
+    solo.vote_response(3, 4, true);
+    assert_eq!(solo.raft.role(), RoleName::Leader);
+    assert_eq!(solo.persisted, Some(state(4, Some(1), Some(1), true)));
+}
+
+#[test]
+fn a_denied_prospective_goes_back_and_the_epoch_stays() {
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 3, false);
+    solo.vote_response(3, 3, false);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Follower, Epoch(3)));
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 3, false);
+    solo.vote_response(3, 3, false);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Unattached, Epoch(3)));
+}
+
+#[test]
+fn a_split_vote_is_followed_by_another_election_after_the_timeout() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 0, true);
+    let began = solo.now;
+    solo.vote_response(2, 1, false);
+    solo.vote_response(3, 1, false);
+    assert_eq!(solo.raft.role(), RoleName::Candidate);
+    solo.tick_until(RoleName::Prospective);
+    assert!(solo.now.monotonic_ns >= began.plus_ms(1000), "waited for the election timeout");
+    assert_eq!(solo.raft.epoch(), Epoch(1));
+}
+
+#[test]
+fn a_failed_vote_is_asked_again_after_the_backoff() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    solo.tick_until(RoleName::Prospective);
+    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Vote });
+    assert_eq!(solo.sent().len(), 0);
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_peer_that_knows_no_pre_vote_cannot_deny_it() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    solo.tick_until(RoleName::Prospective);
+    let response =
+        VoteResponse { error: ErrorCode::UNSUPPORTED_VERSION, leader: None, epoch: Epoch(0), granted: false };
+    solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
+    assert_eq!(solo.raft.role(), RoleName::Candidate);
+}
+
+#[test]
+fn after_a_restart_an_epoch_with_our_own_vote_is_over() {
+    let mut solo = Solo::new(1, 3, state(5, None, Some(1), true), &[(3, 10)]);
+    assert_eq!(solo.raft.role(), RoleName::Unattached);
+    assert!(!solo.vote_request(2, 5, at(4, 99), false).granted);
+    solo.vote_response(2, 5, true);
+    assert_eq!(solo.raft.role(), RoleName::Unattached, "a vote of before the restart");
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 5, true);
+    assert_eq!(solo.persisted, Some(state(6, None, Some(1), true)));
+}
+
+#[test]
+fn after_a_restart_an_epoch_that_we_led_is_over() {
+    let mut solo = Solo::new(1, 3, state(5, Some(1), Some(1), true), &[(5, 10)]);
+    assert_eq!((solo.raft.role(), solo.raft.leader()), (RoleName::Resigned, None));
+    assert!(!solo.vote_request(2, 5, at(4, 99), false).granted);
+    solo.tick_until(RoleName::Prospective);
+    assert_eq!(solo.raft.leader(), None);
+    solo.vote_response(2, 5, true);
+    assert_eq!(solo.raft.epoch(), Epoch(6));
+}
+
+#[test]
+fn a_log_that_is_ahead_of_its_quorum_state_gives_the_epoch() {
+    let mut solo = Solo::new(1, 3, state(2, Some(2), Some(2), true), &[(3, 10)]);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Unattached, Epoch(3)));
+    solo.step(Event::Tick);
+    assert_eq!(solo.persisted, Some(state(3, None, None, true)));
+}
+
+#[test]
+fn an_only_voter_elects_itself_at_once() {
+    let mut solo = Solo::voter(1, 1, &[(3, 10)]);
+    assert_eq!(solo.raft.deadline(), Some(0));
+    solo.step(Event::Tick);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Leader, Epoch(4)));
+    assert!(solo.raft.can_append());
+    let mut restarted = Solo::new(1, 1, state(4, Some(1), Some(1), true), &[(4, 11)]);
+    restarted.step(Event::Tick);
+    assert_eq!((restarted.raft.role(), restarted.raft.epoch()), (RoleName::Leader, Epoch(5)));
+}
+
+#[test]
+fn an_empty_voter_votes_for_empty_logs_only() {
+    for pre_vote in [true, false] {
+        let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
+        assert!(!solo.vote_request(2, 6, at(4, 7), pre_vote).granted);
+        assert!(solo.vote_request(3, 7, at(0, 0), pre_vote).granted);
+    }
+    let mut filled = Solo::new(1, 3, state(4, None, None, false), &[(4, 3)]);
+    assert!(!filled.vote_request(2, 6, at(4, 7), false).granted, "partly filled is not caught up");
+    filled.after_ms(5000).step(Event::Tick);
+    assert_eq!(filled.raft.role(), RoleName::Unattached, "standing would be a vote for itself");
+}
+
+#[test]
+fn an_empty_voter_helps_a_log_that_was_begun_under_its_eyes() {
+    let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
+    assert!(solo.vote_request(2, 1, at(0, 0), false).granted);
+    assert!(solo.vote_request(2, 2, at(1, 1), false).granted, "the leader of epoch 1 began with nothing");
+}
+
+#[test]
+fn an_empty_voter_counts_as_caught_up_with_a_leader_that_it_elected() {
+    let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
+    assert!(solo.vote_request(2, 1, at(0, 0), false).granted);
+    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(1) };
+    solo.request(Request::BeginQuorumEpoch(request));
+    assert_eq!(solo.persisted, Some(state(1, Some(2), Some(2), true)));
+}
+
+#[test]
+fn an_observer_neither_votes_nor_stands() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    assert!(!solo.vote_request(2, 1, at(0, 0), false).granted);
+    for _ in 0..50 {
+        solo.tick_at_deadline();
+        assert!(solo.sent().iter().all(|(_, request)| matches!(request, Request::Fetch(_))));
+        for to in 1..=3 {
+            solo.step(Event::RequestFailed { to: NodeId(to), kind: RequestKind::Fetch });
+        }
+    }
+    assert_eq!(solo.raft.role(), RoleName::Observer);
+}
+
+#[test]
+fn epochs_that_are_used_up_stop_no_process() {
+    let mut solo = Solo::new(1, 3, state(i32::MAX - 1, None, None, true), &[]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, i32::MAX - 1, true);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, i32::MAX, true);
+    assert!(!solo.raft.is_leader());
+    let request_id = RequestId(1);
+    let request =
+        crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(i32::MAX) };
+    solo.step(Event::Request { request_id, request: Request::BeginQuorumEpoch(request) });
+}

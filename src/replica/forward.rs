@@ -1,0 +1,193 @@
+//! DescribeQuorum at a node that does not lead, asked of the leader on the client's behalf.
+//!
+//! Only the leader knows how far the others are, and Kafka's admin client asks any node (a broker forwards it too:
+//! KafkaApis, `DESCRIBE_QUORUM`). One connection, to the leader of the moment, opened when it is needed. A forwarded
+//! request is never forwarded again, so that two nodes that each take the other for the leader do not play ball.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::peers::{Incoming, PeerAction};
+use super::{Lane, PeerLink, Ticket};
+use crate::protocol::messages as m;
+use crate::protocol::quorum;
+use crate::types::*;
+
+/// Client id of what we forward.
+pub const FORWARD_CLIENT_ID: &str = "kraft-forward";
+/// Requests that wait for the leader at once; more get the error that a client retries.
+const FORWARDED_MAX: usize = 100;
+
+/// One client's request, on its way.
+pub(super) struct Forwarded {
+    pub ticket: Ticket,
+    pub request: m::DescribeQuorumRequest,
+    deadline_ns: u64,
+}
+
+pub(super) enum ForwardEvent {
+    Answered(Ticket, m::DescribeQuorumResponse),
+    /// No answer: the client is to be told what this node knows.
+    Failed(Forwarded),
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Idle,
+    Connecting,
+    Open,
+    Closing,
+}
+
+pub(super) struct Forwarding {
+    timeout_ms: u64,
+    frame_bytes_max: usize,
+    /// The node that the connection goes to.
+    to: Option<NodeId>,
+    state: State,
+    incoming: Incoming,
+    /// In the order in which they were taken: the first `sent` of them are with the leader.
+    waiting: VecDeque<Forwarded>,
+    sent: usize,
+    next_correlation_id: i32,
+    actions: VecDeque<PeerAction>,
+    events: VecDeque<ForwardEvent>,
+}
+
+impl Forwarding {
+    pub fn new(timeout_ms: u64, frame_bytes_max: usize) -> Forwarding {
+        Forwarding {
+            timeout_ms,
+            frame_bytes_max,
+            to: None,
+            state: State::Idle,
+            incoming: Incoming::default(),
+            waiting: VecDeque::new(),
+            sent: 0,
+            next_correlation_id: 0,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Ask this node; the answer, or that there is none, comes as an event.
+    pub fn forward(
+        &mut self,
+        now: Now,
+        (to, endpoint): (NodeId, Endpoint),
+        ticket: Ticket,
+        request: m::DescribeQuorumRequest,
+    ) {
+        let forwarded = Forwarded { ticket, request, deadline_ns: now.plus_ms(self.timeout_ms) };
+        // While the connection to an older leader closes, nothing can be sent to the new one.
+        let closing = self.state == State::Closing || self.to.is_some_and(|old| old != to);
+        if self.state != State::Idle && self.to != Some(to) {
+            self.close();
+        }
+        if closing || self.waiting.len() >= FORWARDED_MAX {
+            return self.events.push_back(ForwardEvent::Failed(forwarded));
+        }
+        self.waiting.push_back(forwarded);
+        match self.state {
+            State::Idle => {
+                self.to = Some(to);
+                self.state = State::Connecting;
+                let link = PeerLink { node: to, lane: Lane::Forward };
+                self.actions.push_back(PeerAction::Connect { link, endpoint });
+            }
+            State::Open => self.send_waiting(),
+            State::Connecting | State::Closing => {}
+        }
+    }
+
+    pub fn on_connected(&mut self) {
+        if self.state == State::Connecting {
+            self.state = State::Open;
+            self.send_waiting();
+        }
+    }
+
+    pub fn on_data(&mut self, bytes: Bytes) {
+        if self.state != State::Open {
+            return;
+        }
+        self.incoming.push(bytes);
+        loop {
+            match self.incoming.next_frame(self.frame_bytes_max) {
+                Ok(Some(frame)) => match self.take_answer(frame) {
+                    Ok(event) => self.events.push_back(event),
+                    Err(_) => return self.close(),
+                },
+                Ok(None) => return,
+                Err(_) => return self.close(),
+            }
+        }
+    }
+
+    /// Answers come in the order of the requests.
+    fn take_answer(&mut self, frame: Bytes) -> Result<ForwardEvent, String> {
+        let due = self.next_correlation_id.wrapping_sub(self.sent as i32) & i32::MAX;
+        if quorum::response_correlation_id(&frame) != Some(due) || self.sent == 0 {
+            return Err("an answer to nothing that was asked".to_string());
+        }
+        let response = quorum::decode_describe_quorum_response(frame).map_err(|e| e.to_string())?;
+        let forwarded = self.waiting.pop_front().ok_or("an answer that nobody waits for")?;
+        self.sent -= 1;
+        Ok(ForwardEvent::Answered(forwarded.ticket, response))
+    }
+
+    /// The connection is gone, or was never made.
+    pub fn on_closed(&mut self) {
+        self.fail_all();
+        self.state = State::Idle;
+        self.to = None;
+    }
+
+    pub fn on_tick(&mut self, now: Now) {
+        if self.deadline().is_some_and(|deadline| deadline <= now.monotonic_ns) {
+            self.close();
+        }
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.waiting.front().map(|forwarded| forwarded.deadline_ns)
+    }
+
+    pub fn poll_action(&mut self) -> Option<PeerAction> {
+        self.actions.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<ForwardEvent> {
+        self.events.pop_front()
+    }
+
+    fn send_waiting(&mut self) {
+        let Some(node) = self.to else { return };
+        while let Some(forwarded) = self.waiting.get(self.sent) {
+            let id = self.next_correlation_id;
+            let frame = quorum::encode_describe_quorum_request(id, FORWARD_CLIENT_ID, &forwarded.request);
+            self.next_correlation_id = id.wrapping_add(1) & i32::MAX;
+            self.sent += 1;
+            let link = PeerLink { node, lane: Lane::Forward };
+            self.actions.push_back(PeerAction::Send { link, chunks: frame.chunks });
+        }
+    }
+
+    fn close(&mut self) {
+        self.fail_all();
+        if let Some(node) = self.to
+            && self.state != State::Closing
+        {
+            self.state = State::Closing;
+            let link = PeerLink { node, lane: Lane::Forward };
+            self.actions.push_back(PeerAction::Close { link });
+        }
+    }
+
+    fn fail_all(&mut self) {
+        self.incoming = Incoming::default();
+        self.sent = 0;
+        self.events.extend(self.waiting.drain(..).map(ForwardEvent::Failed));
+    }
+}
