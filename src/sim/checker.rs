@@ -30,6 +30,8 @@ struct Said {
 /// Disks as the checker sees them.
 pub trait Platters {
     fn log(&self, host: Host) -> Option<&DurableLog>;
+    /// The batch that ends there, or the one that did before the host lost its disk: it had said so by then.
+    fn held(&self, host: Host, end: Offset) -> Option<BatchId>;
     /// The bytes of the batch on that host's platter that has this id.
     fn batch(&self, host: Host, id: &BatchId) -> Option<Bytes>;
 }
@@ -40,7 +42,8 @@ pub struct Checker {
     leaders: BTreeMap<Epoch, Host>,
     /// Base offset and epoch of each batch ever durable anywhere, with the batch and the one before it.
     matching: BTreeMap<(Offset, Epoch), (BatchId, Option<BatchId>)>,
-    committed: Vec<BatchId>,
+    /// With the epoch of whoever said first that it is committed: leaders of later epochs have it.
+    committed: Vec<(BatchId, Epoch)>,
     said: BTreeMap<Host, Said>,
     votes: BTreeMap<(Epoch, Host), i32>,
     pub history: History,
@@ -74,7 +77,7 @@ impl Checker {
     }
 
     pub fn committed_end(&self) -> Offset {
-        self.committed.last().map_or(Offset(0), |b| b.next)
+        self.committed.last().map_or(Offset(0), |(b, _)| b.next)
     }
 
     pub fn commits(&self) -> usize {
@@ -85,8 +88,8 @@ impl Checker {
         self.leaders.len()
     }
 
-    fn committed_at(&self, base: Offset) -> Option<&BatchId> {
-        let at = self.committed.partition_point(|b| b.next <= base);
+    fn committed_at(&self, base: Offset) -> Option<&(BatchId, Epoch)> {
+        let at = self.committed.partition_point(|(b, _)| b.next <= base);
         self.committed.get(at)
     }
 
@@ -100,9 +103,9 @@ impl Checker {
                 let detail = format!("node {host} has {id:?} behind {before:?}, another had {known:?}");
                 self.violate("log matching: same offset and epoch, same batch and same past", detail);
             }
-            if let Some(committed) = self.committed_at(id.base).copied()
+            if let Some((committed, epoch)) = self.committed_at(id.base).copied()
                 && committed != id
-                && id.epoch >= committed.epoch
+                && id.epoch > epoch
             {
                 let detail = format!("node {host} has {id:?} where {committed:?} was committed");
                 self.violate("a committed batch never changes", detail);
@@ -131,7 +134,7 @@ impl Checker {
         if let Some(high_watermark) = now.high_watermark
             && high_watermark.0 > self.committed_end()
         {
-            self.on_commit(host, high_watermark, platters);
+            self.on_commit(host, now.epoch, high_watermark, platters);
         }
     }
 
@@ -165,7 +168,7 @@ impl Checker {
             }
             None => self.leaders.insert(now.epoch, host),
         };
-        let newest = self.committed.last().map_or(Epoch(0), |b| b.epoch);
+        let newest = self.committed.last().map_or(Epoch(0), |(_, epoch)| *epoch);
         if now.log_end.0 < self.committed_end() && now.epoch > newest {
             let detail = format!(
                 "node {host} leads epoch {} with a log end of {}, {} was committed",
@@ -176,38 +179,46 @@ impl Checker {
             self.violate("a leader has everything that was committed", detail);
         }
         let Some(log) = platters.log(host) else { return };
-        let differing = log.batches.iter().zip(&self.committed).find(|(mine, all)| mine.id != **all);
-        if let Some((mine, all)) = differing.filter(|_| now.epoch > newest) {
+        let differing = log.batches.iter().zip(&self.committed).find(|(mine, all)| mine.id != all.0);
+        if let Some((mine, (all, _))) = differing.filter(|_| now.epoch > newest) {
             let detail = format!("node {host} leads epoch {} with {:?} instead of {all:?}", now.epoch, mine.id);
             self.violate("a leader has everything that was committed", detail);
         }
     }
 
     /// A node says that everything below is committed: a majority must have it on its platters.
-    fn on_commit(&mut self, host: Host, high_watermark: HighWatermark, platters: &dyn Platters) {
+    fn on_commit(
+        &mut self,
+        host: Host,
+        epoch: Epoch,
+        high_watermark: HighWatermark,
+        platters: &dyn Platters,
+    ) {
         let mut holders: BTreeMap<BatchId, Vec<Host>> = BTreeMap::new();
         for voter in &self.voters {
-            if let Some(placed) = platters.log(*voter).and_then(|log| log.ending_at(high_watermark.0)) {
-                holders.entry(placed.id).or_default().push(*voter);
+            if let Some(id) = platters.held(*voter, high_watermark.0) {
+                holders.entry(id).or_default().push(*voter);
             }
         }
         let majority = self.voters.len() / 2 + 1;
-        let Some(holder) = holders.values().find(|h| h.len() >= majority).map(|h| h[0]) else {
+        let Some(holder) = holders.values().find(|h| h.len() >= majority).and_then(|holders| {
+            holders.iter().copied().max_by_key(|h| platters.log(*h).map(DurableLog::end))
+        }) else {
             let detail = format!(
                 "node {host} says that {high_watermark} is committed; on platters: {:?}",
                 holders.values().collect::<Vec<_>>()
             );
             return self.violate("what is committed was flushed by a majority", detail);
         };
-        let Some(log) = platters.log(holder) else { return };
         let end = self.committed_end();
+        let Some(log) = platters.log(holder) else { return };
         let from = log.batches.partition_point(|b| b.id.base < end);
         for placed in log.batches[from..].iter().take_while(|b| b.id.next <= high_watermark.0) {
             if placed.id.base != self.committed_end() {
                 let detail = format!("{:?} is not the batch at {}", placed.id, self.committed_end());
                 return self.violate("what is committed has no gap", detail);
             }
-            self.committed.push(placed.id);
+            self.committed.push((placed.id, epoch));
             let values = platters.batch(holder, &placed.id).map_or_else(Vec::new, values_of);
             if let Err(detail) = self.history.on_committed(placed.id, values) {
                 self.violate("idempotent producers: exactly once and in order", detail);
@@ -257,7 +268,7 @@ impl Checker {
         }
         for batch in batches {
             let id = BatchId::of(batch.header(), &batch.to_bytes());
-            if self.committed_at(id.base) != Some(&id) {
+            if self.committed_at(id.base).map(|(committed, _)| committed) != Some(&id) {
                 let detail = format!(
                     "client {client} was given {id:?}, committed is {:?} (up to {end})",
                     self.committed_at(id.base)

@@ -3,6 +3,7 @@
 //! It is to the simulator what `server::replica_core` and its connections are to the server.
 
 use super::checker::Violation;
+use super::durable::DurableLog;
 use super::lies::Lie;
 use super::network::{End, Host, Parcel, WireId};
 use super::node::{AllPlatters, Arrival, Node, Process, Served};
@@ -60,7 +61,9 @@ impl Simulation {
             self.checker.on_recovered(node.host, standing.flushed, end, epoch);
         }
         // Written over meanwhile, or cut off.
-        node.is_rotten = false;
+        if std::mem::take(&mut node.is_rotten) {
+            node.lost = DurableLog::default();
+        }
         node.incarnation += 1;
         self.totals.starts += 1;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
@@ -97,6 +100,9 @@ impl Simulation {
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
     pub fn wipe(&mut self, node: &mut Node) {
+        if !node.is_rotten {
+            node.lost = node.disk.log.clone();
+        }
         node.disk.wipe();
         node.directory_generation += 1;
         node.is_rotten = false;
@@ -130,6 +136,10 @@ impl Simulation {
             if let Arrival::Disk(Completion { buffer: Some(buffer), .. }) = arrival {
                 buffer.free();
             }
+        }
+        if node.is_rotten {
+            // What it held until the rot is seen.
+            node.lost = node.disk.log.clone();
         }
         node.disk.kill().into_iter().for_each(|buffer| buffer.free());
         if with_power {
@@ -203,11 +213,17 @@ impl Simulation {
                 std::mem::replace(&mut node.process, Process::Down { is_starting: false })
             {
                 self.run_turn(&mut node, replica);
+                // Also of a node that has died in it: somebody may have heard it.
+                return self.check_turn(node);
             }
         }
         self.nodes.insert(host, node);
-        if let Some(standing) = self.nodes[&host].standing.filter(|_| self.nodes[&host].is_up()) {
-            let incarnation = self.nodes[&host].incarnation;
+    }
+
+    fn check_turn(&mut self, node: Node) {
+        let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
+        self.nodes.insert(host, node);
+        if let Some(standing) = standing {
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
         }
     }
@@ -277,8 +293,9 @@ impl Simulation {
 
     /// A voter that was given an empty disk counts again when its log has what was committed then.
     fn note_caught_up(&mut self, node: &mut Node) {
-        if node.is_behind.is_some_and(|end| node.disk.log.end() >= end && node.disk.log.end() > Offset(0)) {
+        if node.is_behind.is_some_and(|end| node.disk.log.end() >= end) && node.says_caught_up() {
             node.is_behind = None;
+            node.lost = DurableLog::default();
         }
     }
 

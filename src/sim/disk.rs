@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names a submitted operation of this disk; process starts do not reset it.
 pub type Ticket = u64;
 
+/// The slowest disk still does it in this time.
+const TAKES_NS_MAX: u64 = 5_000_000_000;
+
 #[derive(Clone, Debug, Default)]
 pub struct DiskFile {
     /// What a power cut leaves.
@@ -91,7 +94,7 @@ impl SimDisk {
             _ => 10,
         };
         let mean = self.latency_ns * slow * self.trouble.slowness.max(1);
-        let takes_ns = 1_000 + self.dice.around(mean);
+        let takes_ns = 1_000 + self.dice.around(mean).min(TAKES_NS_MAX);
         self.in_flight.insert(self.next_ticket, Flight { op, lie });
         (self.next_ticket, takes_ns)
     }

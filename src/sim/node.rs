@@ -64,6 +64,8 @@ pub struct Node {
     pub is_rotten: bool,
     /// Its disk was replaced by an empty one, and it has not caught up since.
     pub is_behind: Option<Offset>,
+    /// What was on that disk.
+    pub lost: DurableLog,
     pub directory_generation: u64,
     /// Votes asked for on a connection and not answered: epoch and candidate by request.
     pub asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
@@ -90,6 +92,7 @@ impl Node {
             standing: None,
             is_rotten: false,
             is_behind: None,
+            lost: DurableLog::default(),
             directory_generation: 0,
             asked_votes: BTreeMap::new(),
             busy: (0, 0),
@@ -116,6 +119,12 @@ impl Node {
     pub fn durable_vote(&self) -> Option<(i64, i64)> {
         let file = self.disk.small(SmallFile::QuorumState)?;
         Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
+    }
+
+    /// Does quorum-state say that the log has caught up with a leader since it was empty?
+    pub fn says_caught_up(&self) -> bool {
+        let file = self.disk.small(SmallFile::QuorumState).unwrap_or_default();
+        std::str::from_utf8(file).is_ok_and(|text| text.contains("\"caughtUp\":true"))
     }
 
     pub fn session_limits(&self) -> SessionLimits {
@@ -147,6 +156,12 @@ pub struct AllPlatters<'a>(pub &'a BTreeMap<Host, Node>);
 impl super::checker::Platters for AllPlatters<'_> {
     fn log(&self, host: Host) -> Option<&DurableLog> {
         self.0.get(&host).map(|node| &node.disk.log)
+    }
+
+    fn held(&self, host: Host, end: Offset) -> Option<BatchId> {
+        let node = self.0.get(&host)?;
+        let (now, before) = (node.disk.log.ending_at(end), node.lost.ending_at(end));
+        now.or(before).map(|placed| placed.id)
     }
 
     fn batch(&self, host: Host, id: &BatchId) -> Option<Bytes> {
