@@ -100,7 +100,8 @@ fn main() {
         }
         // One line: the first says what is wrong.
         let text = error.to_string();
-        let why: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("For more")).collect();
+        let why: Vec<&str> =
+            text.lines().map(str::trim).take_while(|line| !line.starts_with("For more")).collect();
         eprintln!("{}", why.iter().filter(|line| !line.is_empty()).copied().collect::<Vec<_>>().join("; "));
         exit(EXIT_USAGE);
     });
@@ -153,8 +154,10 @@ fn print_failure(options: &Options, failure: &Failure) {
 
 /// What replays the run.
 fn command(options: &Options) -> String {
-    let profile = Profile::ALL.iter().find(|(_, profile)| *profile == options.profile).map_or("swarm", |p| p.0);
-    let mut text = format!("kraft-sim --seed {} --ticks {} --profile {profile}", options.seed, options.ticks_ms);
+    let profile =
+        Profile::ALL.iter().find(|(_, profile)| *profile == options.profile).map_or("swarm", |p| p.0);
+    let mut text =
+        format!("kraft-sim --seed {} --ticks {} --profile {profile}", options.seed, options.ticks_ms);
     if !options.without.is_empty() {
         let names: Vec<&str> = options.without.iter().map(|fault| fault.name()).collect();
         text += &format!(" --without {}", names.join(","));

@@ -181,7 +181,8 @@ impl Checker {
         let Some(log) = platters.log(host) else { return };
         let differing = log.batches.iter().zip(&self.committed).find(|(mine, all)| mine.id != all.0);
         if let Some((mine, (all, _))) = differing.filter(|_| now.epoch > newest) {
-            let detail = format!("node {host} leads epoch {} with {:?} instead of {all:?}", now.epoch, mine.id);
+            let detail =
+                format!("node {host} leads epoch {} with {:?} instead of {all:?}", now.epoch, mine.id);
             self.violate("a leader has everything that was committed", detail);
         }
     }
@@ -229,8 +230,9 @@ impl Checker {
     /// A vote that leaves must be on the platter. `durable`: epoch and candidate that quorum-state names.
     pub fn on_vote(&mut self, host: Host, epoch: Epoch, candidate: i32, durable: Option<(i64, i64)>) {
         if durable != Some((i64::from(epoch.0), i64::from(candidate))) {
-            let detail =
-                format!("node {host} votes for {candidate} in epoch {epoch}, its quorum-state says {durable:?}");
+            let detail = format!(
+                "node {host} votes for {candidate} in epoch {epoch}, its quorum-state says {durable:?}"
+            );
             self.violate("a vote is durable before it is answered", detail);
         }
         let first = *self.votes.entry((epoch, host)).or_insert(candidate);
@@ -243,7 +245,8 @@ impl Checker {
     /// A node has recovered.
     pub fn on_recovered(&mut self, host: Host, flushed: FlushedOffset, log_end: LogEndOffset, epoch: Epoch) {
         if log_end.0 < flushed.0 {
-            let detail = format!("node {host} had flushed up to {flushed} and finds a log that ends at {log_end}");
+            let detail =
+                format!("node {host} had flushed up to {flushed} and finds a log that ends at {log_end}");
             self.violate("what was flushed is found after a crash", detail);
         }
         let said = self.said.get(&host).map_or(Epoch(0), |said| said.epoch);

@@ -222,6 +222,8 @@ impl Simulation {
 
     fn check_turn(&mut self, node: Node) {
         let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
+        // What is behind the rot is not found any more once it has been looked for.
+        let standing = standing.filter(|_| node.is_up() || !node.is_rotten);
         self.nodes.insert(host, node);
         if let Some(standing) = standing {
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
@@ -379,7 +381,14 @@ impl Simulation {
         }
     }
 
-    fn hand_over(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId, arrived: Arrived) {
+    fn hand_over(
+        &mut self,
+        node: &mut Node,
+        replica: &mut Replica,
+        now: Now,
+        wire: WireId,
+        arrived: Arrived,
+    ) {
         let Arrived { seq, api_version, client_id, mut request } = arrived;
         match &mut request {
             Admitted::Produce(produce) => {
@@ -397,7 +406,9 @@ impl Simulation {
                     node.asked_votes.insert((wire, seq), asked);
                 }
             }
-            Admitted::Other(Request::Fetch(fetch)) if fetch.replica_id.0 > 0 || fetch.replica_state.replica_id.0 > 0 => {
+            Admitted::Other(Request::Fetch(fetch))
+                if fetch.replica_id.0 > 0 || fetch.replica_state.replica_id.0 > 0 =>
+            {
                 let partitions = fetch.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                 for partition in partitions {
                     let end = replica.standing().log_end.0.0;
@@ -537,7 +548,12 @@ impl Simulation {
         }
     }
 
-    fn falsify_fetch(&mut self, node: &Node, is_client: bool, partition: &mut crate::protocol::FetchPartition) {
+    fn falsify_fetch(
+        &mut self,
+        node: &Node,
+        is_client: bool,
+        partition: &mut crate::protocol::FetchPartition,
+    ) {
         if is_client && self.liar.tells(Lie::PastHighWatermark) {
             partition.high_watermark += 5;
         }

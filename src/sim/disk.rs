@@ -136,7 +136,9 @@ impl SimDisk {
     fn file(&mut self, file: FileId) -> Option<&mut DiskFile> {
         match file {
             FileId::Segment(id) => self.segments.get_mut(&id),
-            FileId::CommitMark => Some(self.mark.get_or_insert_with(|| DiskFile::zeros(COMMIT_MARK_FILE_BYTES))),
+            FileId::CommitMark => {
+                Some(self.mark.get_or_insert_with(|| DiskFile::zeros(COMMIT_MARK_FILE_BYTES)))
+            }
         }
     }
 
@@ -379,7 +381,9 @@ impl SimDisk {
     /// A bit of a flushed sector flips, in batches that the commit mark vouches for. False: there are none.
     pub fn rot(&mut self) -> bool {
         let Some((segment, end)) = self.vouched() else { return false };
-        let Some(target) = self.dice.pick(&self.segments.keys().copied().collect::<Vec<_>>()) else { return false };
+        let Some(target) = self.dice.pick(&self.segments.keys().copied().collect::<Vec<_>>()) else {
+            return false;
+        };
         let size = match target.cmp(&segment) {
             std::cmp::Ordering::Less => self.log.length(target),
             std::cmp::Ordering::Equal => end,

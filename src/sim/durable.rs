@@ -61,8 +61,7 @@ impl DurableLog {
 
     /// Everything from here on is changed by what comes next.
     pub(super) fn cut(&mut self, segment: SegmentId, position: u64) {
-        let is_before =
-            |b: &Placed| (b.segment, b.position + b.size_bytes as u64) <= (segment, position);
+        let is_before = |b: &Placed| (b.segment, b.position + b.size_bytes as u64) <= (segment, position);
         let keep = self.batches.partition_point(is_before);
         self.batches.truncate(keep);
         self.checked = self.checked.min(keep);
@@ -111,7 +110,8 @@ fn batch_at(
     let bytes = segments.get(&segment)?.durable.get(position as usize..)?;
     let header = BatchHeader::decode(bytes)?;
     let is_next = header.base_offset == expected && header.leader_epoch >= epoch;
-    let batch = bytes.get(..header.size_bytes).filter(|_| is_next && header.size_bytes >= BATCH_HEADER_BYTES)?;
+    let batch =
+        bytes.get(..header.size_bytes).filter(|_| is_next && header.size_bytes >= BATCH_HEADER_BYTES)?;
     let (checked, _) = check_fetched(Bytes::copy_from_slice(batch));
     checked.first()?;
     Some(Placed { id: BatchId::of(&header, batch), segment, position, size_bytes: header.size_bytes })

@@ -75,7 +75,9 @@ impl History {
         let floor = self.floors.get(&(client, number)).copied().unwrap_or(0);
         self.acknowledged_end = self.acknowledged_end.max(end);
         if base < floor {
-            return Err(format!("client {client} was told {base} for {number}, sent when {floor} was acknowledged"));
+            return Err(format!(
+                "client {client} was told {base} for {number}, sent when {floor} was acknowledged"
+            ));
         }
         Ok(())
     }

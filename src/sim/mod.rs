@@ -184,7 +184,10 @@ impl Simulation {
         let mut dice = Dice::new(seed, 1);
         let voters = dice.pick(&[1, 3, 3, 3, 3, 3, 5, 5]).unwrap_or(3);
         let observers = dice.pick(&[0, 0, 0, 1, 2]).unwrap_or(0);
-        let fair = Weather { delay_mean_ns: dice.pick(&[50_000, 500_000, 5_000_000]).unwrap_or(50_000), ..Weather::FAIR };
+        let fair = Weather {
+            delay_mean_ns: dice.pick(&[50_000, 500_000, 5_000_000]).unwrap_or(50_000),
+            ..Weather::FAIR
+        };
         let mut chance = Dice::new(seed, 2);
         let mut plan = options.profile.draw(&mut chance);
         plan.retain(|(fault, _)| !options.without.contains(fault));
@@ -262,7 +265,9 @@ impl Simulation {
     }
 
     fn wake_client(&mut self, host: Host, at_ns: u64) {
-        if at_ns < u64::MAX && self.client_wakes.get(&host).is_none_or(|wake| *wake > at_ns || *wake <= self.now_ns) {
+        if at_ns < u64::MAX
+            && self.client_wakes.get(&host).is_none_or(|wake| *wake > at_ns || *wake <= self.now_ns)
+        {
             self.client_wakes.insert(host, at_ns);
             self.at(at_ns, Event::Client(host));
         }
@@ -400,14 +405,18 @@ impl Simulation {
                     && s.high_watermark.map(|hw| hw.0) == Some(s.log_end.0)
             });
             if !is_level || node.disk.log.end() != end.unwrap_or_default().0 {
-                return Some(format!("node {} has all of node {leader}'s log and knows it committed", node.host));
+                return Some(format!(
+                    "node {} has all of node {leader}'s log and knows it committed",
+                    node.host
+                ));
             }
         }
         let read_to = self.clients.get(&(FIRST_CLIENT + 900)).map(|client| match &client.role {
             workload::Role::Consumer(consumer) => consumer.offset,
             _ => -1,
         });
-        (read_to != Some(self.checker.committed_end().0)).then(|| "a consumer has read everything".to_string())
+        (read_to != Some(self.checker.committed_end().0))
+            .then(|| "a consumer has read everything".to_string())
     }
 
     fn outcome(mut self) -> Outcome {
@@ -430,4 +439,3 @@ impl Simulation {
         Outcome { hash: self.trace.hash(), totals: self.totals, failure, story: self.trace.take_story() }
     }
 }
-

@@ -313,7 +313,9 @@ mod tests {
 
     fn bytes_at(arrived: &[(End, Parcel)], end: End) -> Vec<u8> {
         let mine = arrived.iter().filter(|(at, _)| *at == end);
-        mine.filter_map(|(_, p)| if let Parcel::Bytes(b) = p { Some(b.to_vec()) } else { None }).flatten().collect()
+        mine.filter_map(|(_, p)| if let Parcel::Bytes(b) = p { Some(b.to_vec()) } else { None })
+            .flatten()
+            .collect()
     }
 
     #[test]
@@ -352,7 +354,8 @@ mod tests {
     #[test]
     fn a_reset_reaches_both_ends_and_loses_only_a_tail() {
         for seed in 0..50 {
-            let mut network = Network::new(Dice::new(seed, 0), Weather { cut_permille: 700, ..Weather::FAIR });
+            let mut network =
+                Network::new(Dice::new(seed, 0), Weather { cut_permille: 700, ..Weather::FAIR });
             let id = network.call(0, 1, 2);
             drain(&mut network);
             network.accept(1, id);

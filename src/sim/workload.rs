@@ -446,7 +446,8 @@ impl Client {
         if let Some(first) = batches.first()
             && (first.base_offset().0 > c.offset || first.next_offset().0 <= c.offset)
         {
-            let detail = format!("client {} asked for {} and got {}", self.host, c.offset, first.base_offset());
+            let detail =
+                format!("client {} asked for {} and got {}", self.host, c.offset, first.base_offset());
             around.checker.violate("a fetch begins where it was asked to", detail);
         }
         match batches.last() {
