@@ -223,9 +223,10 @@ impl Simulation {
     fn check_turn(&mut self, node: Node) {
         let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
         // What is behind the rot is not found any more once it has been looked for.
-        let standing = standing.filter(|_| node.is_up() || !node.is_rotten);
+        let is_seen = node.is_rotten && !node.is_up();
         self.nodes.insert(host, node);
-        if let Some(standing) = standing {
+        if let Some(mut standing) = standing {
+            standing.flushed = if is_seen { FlushedOffset::default() } else { standing.flushed };
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
         }
     }

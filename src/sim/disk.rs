@@ -329,6 +329,10 @@ impl SimDisk {
                     self.segments.insert(*segment, DiskFile::zeros(size));
                 }
             }
+            // All of it, but nobody has waited for the flush.
+            OpKind::Write { file, position, buffer, length, .. } if self.dice.permille(500) => {
+                _ = self.write(*file, *position as usize, &buffer.as_slice()[..*length], false);
+            }
             OpKind::FlushSegment { .. } if !whole => {}
             _ if whole || self.dice.permille(500) => _ = self.execute(kind),
             _ => {}
