@@ -110,8 +110,12 @@ fn main() {
         Lie::ALL.iter().for_each(|lie| println!("lie    {:<24} {}", lie.name(), lie.what()));
         return;
     }
-    // A failed assertion is an outcome like any other; it is reported with its seed.
-    std::panic::set_hook(Box::new(|_| {}));
+    // A failed assertion is an outcome like any other, reported with its seed; only its place is told here.
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(place) = panic.location() {
+            eprintln!("an assertion failed at {place}");
+        }
+    }));
     let is_many = flags.seeds.is_some() || flags.minutes.is_some();
     exit(if is_many { run_many(&flags) } else { run_one(&flags) });
 }

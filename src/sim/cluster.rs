@@ -64,6 +64,7 @@ impl Simulation {
         if std::mem::take(&mut node.is_rotten) {
             node.lost = DurableLog::default();
         }
+        self.checker.on_durable(node.host, &mut node.disk.log);
         node.incarnation += 1;
         self.totals.starts += 1;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
@@ -145,7 +146,9 @@ impl Simulation {
         if with_power {
             node.disk.cut_power();
         }
-        self.checker.on_durable(node.host, &mut node.disk.log);
+        if !node.is_rotten {
+            self.checker.on_durable(node.host, &mut node.disk.log);
+        }
         let called = std::mem::take(&mut node.served).into_keys().map(|wire| (wire, End::Called));
         let calling = std::mem::take(&mut node.links).into_values().map(|wire| (wire, End::Caller));
         for (wire, end) in called.chain(calling).collect::<Vec<_>>() {

@@ -175,13 +175,13 @@ impl Simulation {
                 self.with(host, |node| node.dies_after = Some(after))
             }
             Fault::KillAll => {
-                hosts.iter().for_each(|host| _ = self.kill(*host, false, "was killed with all others"))
+                hosts.iter().for_each(|host| self.kill(*host, false, "was killed with all others"))
             }
             Fault::Terminate => self.arrive(host, Arrival::Shutdown),
             Fault::Pause => self.pause(host),
             Fault::PowerCut => self.kill(host, true, "lost its power"),
             Fault::PowerCutAll => {
-                hosts.iter().for_each(|host| _ = self.kill(*host, true, "lost its power with all others"))
+                hosts.iter().for_each(|host| self.kill(*host, true, "lost its power with all others"))
             }
             Fault::SlowDisk => {
                 let slowness = self.chance.pick(&[10, 100, 1_000]).unwrap_or(100);
