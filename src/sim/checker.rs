@@ -220,7 +220,9 @@ impl Checker {
                 return self.violate("what is committed has no gap", detail);
             }
             self.committed.push((placed.id, epoch));
-            let values = platters.batch(holder, &placed.id).map_or_else(Vec::new, values_of);
+            // From a platter on which it is not rotten.
+            let copies = self.voters.iter().filter_map(|voter| platters.batch(*voter, &placed.id));
+            let values = copies.map(values_of).find(|values| !values.is_empty()).unwrap_or_default();
             if let Err(detail) = self.history.on_committed(placed.id, values) {
                 self.violate("idempotent producers: exactly once and in order", detail);
             }

@@ -268,10 +268,12 @@ impl Simulation {
         }
         node.standing = Some(replica.standing());
         let next = replica.deadline().map(|deadline| node.clock.when(deadline));
+        // Who waits for room is looked at again when something has been flushed or committed.
+        let has_more = !node.inbox.is_empty() || !node.stirred.is_empty() && !replica.is_full();
         node.process = Process::Up(replica);
         match ended {
             Some((code, why)) => self.on_stopped(node, code, &why),
-            None if !node.inbox.is_empty() || !node.stirred.is_empty() => self.wake(node, 2_000),
+            None if has_more => self.wake(node, 2_000),
             None => {
                 let in_ns = next.map_or(1_000 * NS_PER_MS, |at| at.saturating_sub(self.now_ns).max(1_000));
                 self.wake(node, in_ns.min(1_000 * NS_PER_MS));

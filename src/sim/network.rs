@@ -328,12 +328,17 @@ mod tests {
         let sent: Vec<u8> = (0..200).collect();
         network.send(6, id, End::Caller, Bytes::from(sent.clone()));
         network.send(7, id, End::Called, Bytes::from_static(b"answer"));
-        network.close(1_000, id, End::Called, "done");
         let arrived = drain(&mut network);
         assert_eq!(bytes_at(&arrived, End::Caller), b"answer");
-        assert!(arrived.len() > 4);
-        // The called end was closed: what still came to it is lost.
-        assert!(sent.starts_with(&bytes_at(&arrived, End::Called)));
+        assert_eq!(bytes_at(&arrived, End::Called), sent);
+        assert!(arrived.len() > 4, "{arrived:?}");
+        // Closed by one end: what comes to it is lost, what it sent before arrives.
+        network.send(1_000_000, id, End::Called, Bytes::from_static(b"bye"));
+        network.close(1_000_001, id, End::Called, "done");
+        network.send(1_000_002, id, End::Caller, Bytes::from_static(b"late"));
+        let arrived = drain(&mut network);
+        assert_eq!(bytes_at(&arrived, End::Called), b"");
+        assert_eq!(bytes_at(&arrived, End::Caller), b"bye");
         assert_eq!(arrived.last(), Some(&(End::Caller, Parcel::Closed("done"))));
         assert!(network.wires.is_empty());
     }
