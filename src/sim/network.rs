@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn bytes_arrive_in_order_in_pieces() {
-        let weather = Weather { cut_permille: 800, loss_permille: 100, ..Weather::FAIR };
+        let weather = Weather { cut_permille: 1000, loss_permille: 100, ..Weather::FAIR };
         let mut network = Network::new(Dice::new(3, 3), weather);
         let id = network.call(0, 1, 2);
         assert_eq!(drain(&mut network), [(End::Called, Parcel::Call)]);
