@@ -9,4 +9,5 @@ pub mod raft;
 pub mod record;
 pub mod replica;
 pub mod server;
+pub mod sim;
 pub mod types;

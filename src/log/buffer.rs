@@ -46,6 +46,14 @@ impl WriteBuffer {
         WriteBuffer { index, memory, capacity }
     }
 
+    /// Give the memory back. Only for an executor that writes from it itself and is done (the simulator, which starts
+    /// more nodes than a machine has memory for); one that lends it to a kernel keeps it for ever.
+    pub fn free(self) {
+        let layout = Layout::from_size_align(self.capacity, BLOCK_BYTES).expect("it was allocated with it");
+        // SAFETY: allocated with this layout in `allocate`, and `self`, its one owner, ends here.
+        unsafe { std::alloc::dealloc(self.memory.as_ptr(), layout) }
+    }
+
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `capacity` zeroed bytes were allocated here, and `&self` keeps writers out.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.capacity) }
@@ -95,6 +103,11 @@ impl BufferPool {
 
     pub fn take(&mut self) -> Option<WriteBuffer> {
         self.free.pop()
+    }
+
+    /// See `WriteBuffer::free`. What is lent out is not among them.
+    pub fn free(self) {
+        self.free.into_iter().chain(self.mark_block).for_each(WriteBuffer::free);
     }
 
     pub(super) fn take_mark_block(&mut self) -> Option<WriteBuffer> {

@@ -232,6 +232,12 @@ impl Log {
         self.pool.regions()
     }
 
+    /// Give back the memory of the write buffers that no operation has: see `WriteBuffer::free`.
+    pub fn free_buffers(self) {
+        self.pool.free();
+        self.ops.into_iter().for_each(|op| op.kind.free_buffer());
+    }
+
     /// Append at the log end; `batch.base_offset()` must be the log end. In the tail cache at once, on its way to the
     /// device at `end_turn`.
     pub fn append(&mut self, batch: StampedBatch) {

@@ -65,6 +65,15 @@ pub enum OpKind {
     FlushSegment { segment: SegmentId },
 }
 
+impl OpKind {
+    /// See `WriteBuffer::free`.
+    pub fn free_buffer(self) {
+        if let OpKind::Write { buffer, .. } = self {
+            buffer.free();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Completion {
     pub id: OpId,

@@ -100,6 +100,15 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// It will not be carried out: see `WriteBuffer::free`.
+    pub fn free_buffer(self) {
+        if let Action::Disk(op) = self {
+            op.kind.free_buffer();
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Debug,

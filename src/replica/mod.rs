@@ -232,6 +232,13 @@ impl Replica {
         self.log.buffer_regions()
     }
 
+    /// The node is dead, and its memory is to be used again: see `WriteBuffer::free`. Operations that were polled are
+    /// their executor's to free.
+    pub fn free_buffers(self) {
+        self.actions.into_iter().for_each(Action::free_buffer);
+        self.log.free_buffers();
+    }
+
     /// No more Produce should be read from clients until it turns false; voters' requests still should.
     pub fn is_full(&self) -> bool {
         self.log.is_full() || self.uncommitted_bytes >= self.limits.uncommitted_bytes_max

@@ -31,7 +31,8 @@ pub(super) fn raft_config(config: &Config, directory_id: Uuid, seed: u64) -> Raf
         election_backoff_max_ms: config.election_backoff_max_ms,
         request_timeout_ms: config.request_timeout_ms,
         retry_backoff_ms: config.retry_backoff_ms,
-        fetch_wait_ms_max: FETCH_WAIT_MS_MAX,
+        // A parked Fetch must come back before its sender takes the leader for dead.
+        fetch_wait_ms_max: FETCH_WAIT_MS_MAX.min(config.fetch_timeout_ms / 2),
         seed,
     }
 }

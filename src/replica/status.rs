@@ -35,6 +35,20 @@ pub struct Status {
     pub counters: Counters,
 }
 
+/// Where a node stands, for whoever checks it after every turn: cheaper than `Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub role: RoleName,
+    pub epoch: Epoch,
+    pub leader: Option<NodeId>,
+    pub high_watermark: Option<HighWatermark>,
+    pub log_end: LogEndOffset,
+    pub flushed: FlushedOffset,
+    /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
+    pub is_gated: bool,
+    pub parked_requests: usize,
+}
+
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VoterStatus {
     pub node_id: i32,
@@ -67,6 +81,19 @@ pub struct Counters {
 }
 
 impl Replica {
+    pub fn standing(&self) -> Standing {
+        Standing {
+            role: self.raft.role(),
+            epoch: self.raft.epoch(),
+            leader: self.raft.leader(),
+            high_watermark: self.raft.high_watermark(),
+            log_end: self.raft.log_end(),
+            flushed: self.log.flushed(),
+            is_gated: self.is_gated(),
+            parked_requests: self.parked_requests(),
+        }
+    }
+
     pub fn status(&self, now: Now) -> Status {
         let raft = &self.raft;
         let (log_end, high_watermark) = (raft.log_end().0, raft.high_watermark());

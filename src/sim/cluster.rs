@@ -1,0 +1,600 @@
+//! The executor: starts and kills nodes, runs their turns, and carries out their actions on simulated parts.
+//!
+//! It is to the simulator what `server::replica_core` and its connections are to the server.
+
+use super::checker::Violation;
+use super::durable::DurableLog;
+use super::lies::Lie;
+use super::network::{End, Host, Parcel, WireId};
+use super::node::{AllPlatters, Arrival, Node, Process, Served};
+use super::{Event, Simulation};
+use crate::log::{Completion, DiskOp, RecoveryError, SmallFile, recover};
+use crate::protocol::{Request, Response};
+use crate::replica::admit::Admitted;
+use crate::replica::producers::Producers;
+use crate::replica::session::{Arrived, Session};
+use crate::replica::*;
+use crate::types::*;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// More turns than this in one millisecond of a node is a busy loop.
+const TURNS_PER_MS_MAX: u64 = 3_000;
+
+impl Simulation {
+    // --- life and death
+
+    /// Start the process: recover from what the disk has kept.
+    pub fn start(&mut self, host: Host) {
+        let Some(mut node) = self.nodes.remove(&host) else { return };
+        if matches!(node.process, Process::Down { .. }) {
+            self.start_process(&mut node);
+        }
+        self.nodes.insert(host, node);
+    }
+
+    fn start_process(&mut self, node: &mut Node) {
+        node.process = Process::Down { is_starting: false };
+        if self.liar.tells(Lie::VoteRestored) {
+            node.disk.restore_older(SmallFile::QuorumState);
+        }
+        if node.incarnation > 0 && self.liar.tells(Lie::TailForgotten) {
+            node.disk.forget_tail();
+        }
+        let forgets = self.liar.tells(Lie::ProducersForgotten);
+        let limits = &node.config.limits;
+        let mut producers = Producers::new(limits.producer_ids_max);
+        let mut on_batch = |header: &crate::record::BatchHeader| {
+            if !forgets {
+                producers.on_append(header)
+            }
+        };
+        let recovered = match recover(&mut node.disk, &log_config(limits), &mut on_batch) {
+            Ok(recovered) => recovered,
+            Err(error) => return self.on_start_refused(node, error),
+        };
+        for note in &recovered.notes {
+            self.trace.line(self.now_ns, node.host, note);
+        }
+        if let Some(standing) = node.standing {
+            let (end, epoch) = (recovered.log_end, recovered.quorum_state.epoch);
+            self.checker.on_recovered(node.host, standing.flushed, end, epoch);
+        }
+        // Written over meanwhile, or cut off.
+        if std::mem::take(&mut node.is_rotten) {
+            node.lost = DurableLog::default();
+        }
+        self.checker.on_durable(node.host, &mut node.disk.log);
+        node.incarnation += 1;
+        self.totals.starts += 1;
+        let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
+        let text = format!("started, its log ends at {}", recovered.log_end);
+        let replica = Replica::new(&node.config, node.directory_id(), recovered, producers, seed, now);
+        self.trace.line(self.now_ns, node.host, &text);
+        node.process = Process::Up(Box::new(replica));
+        node.inbox.push_back(Arrival::DiskFree(1 << 40));
+        self.wake(node, 1_000);
+    }
+
+    fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
+        let text = format!("does not start: {error}");
+        self.trace.line(self.now_ns, node.host, &text);
+        match error {
+            RecoveryError::Corrupt(_) if !node.is_rotten => {
+                let detail = format!("node {} {text}, and nothing is rotten", node.host);
+                self.checker.violate("only rot is refused", detail);
+            }
+            // An operator reads that line and empties the directory.
+            RecoveryError::Corrupt(_) => self.wipe(node),
+            RecoveryError::Disk(_) => {}
+        }
+        let delay_ns = self.dice.around(300 * NS_PER_MS);
+        self.start_later(node, delay_ns);
+    }
+
+    pub fn start_later(&mut self, node: &mut Node, delay_ns: u64) {
+        if let Process::Down { is_starting: false } = node.process {
+            node.process = Process::Down { is_starting: true };
+            self.at(self.now_ns + delay_ns, Event::Start(node.host));
+        }
+    }
+
+    /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
+    pub fn wipe(&mut self, node: &mut Node) {
+        if !node.is_rotten {
+            node.lost = node.disk.log.clone();
+        }
+        node.disk.wipe();
+        node.directory_generation += 1;
+        node.is_rotten = false;
+        node.standing = None;
+        node.is_behind = Some(self.checker.committed_end());
+        self.checker.on_wiped(node.host);
+        self.totals.wipes += 1;
+        self.trace.line(self.now_ns, node.host, "has got an empty disk");
+    }
+
+    /// The process is gone: connections break, what was submitted happens or not. With the power, what was not
+    /// flushed is lost or torn, and nobody is told that the connections are gone.
+    pub fn crash(&mut self, host: Host, with_power: bool, why: &str) {
+        let Some(mut node) = self.nodes.remove(&host) else { return };
+        if node.is_up() {
+            self.end_process(&mut node, with_power, why);
+        } else if with_power {
+            node.disk.cut_power();
+        }
+        self.nodes.insert(host, node);
+    }
+
+    fn end_process(&mut self, node: &mut Node, with_power: bool, why: &str) {
+        self.trace.line(self.now_ns, node.host, why);
+        let Process::Up(replica) = std::mem::replace(&mut node.process, Process::Down { is_starting: false })
+        else {
+            return;
+        };
+        replica.free_buffers();
+        for arrival in node.inbox.drain(..) {
+            if let Arrival::Disk(Completion { buffer: Some(buffer), .. }) = arrival {
+                buffer.free();
+            }
+        }
+        if node.is_rotten {
+            // What it held until the rot is seen.
+            node.lost = node.disk.log.clone();
+        }
+        node.disk.kill().into_iter().for_each(|buffer| buffer.free());
+        if with_power {
+            node.disk.cut_power();
+        }
+        if !node.is_rotten {
+            self.checker.on_durable(node.host, &mut node.disk.log);
+        }
+        let called = std::mem::take(&mut node.served).into_keys().map(|wire| (wire, End::Called));
+        let calling = std::mem::take(&mut node.links).into_values().map(|wire| (wire, End::Caller));
+        for (wire, end) in called.chain(calling).collect::<Vec<_>>() {
+            match with_power {
+                true => self.network.vanish(self.now_ns, wire, end),
+                false => self.network.close(self.now_ns, wire, end, "connection reset by peer"),
+            }
+        }
+        node.stirred.clear();
+        node.asked_votes.clear();
+        node.turn_at = None;
+        node.paused_until = 0;
+        node.dies_after = None;
+    }
+
+    // --- what arrives
+
+    /// Let the node have a turn soon.
+    pub fn wake(&mut self, node: &mut Node, in_ns: u64) {
+        let at = (self.now_ns + in_ns).max(node.paused_until);
+        if node.turn_at.is_none_or(|turn| turn > at) {
+            node.turn_at = Some(at);
+            self.at(at, Event::Turn(node.host));
+        }
+    }
+
+    /// Something for a node, to be looked at in its next turn.
+    pub fn arrive(&mut self, host: Host, arrival: Arrival) {
+        let Some(mut node) = self.nodes.remove(&host) else { return };
+        if node.is_up() {
+            node.inbox.push_back(arrival);
+            let delay_ns = 500 + self.dice.around(5_000);
+            self.wake(&mut node, delay_ns);
+        } else {
+            match arrival {
+                Arrival::Net { wire, parcel: Parcel::Call, .. } => self.network.refuse(self.now_ns, wire),
+                Arrival::Net { wire, end, parcel: Parcel::Bytes(_) | Parcel::Accepted } => {
+                    self.network.close(self.now_ns, wire, end, "connection reset by peer")
+                }
+                Arrival::Disk(Completion { buffer: Some(buffer), .. }) => buffer.free(),
+                _ => {}
+            }
+        }
+        self.nodes.insert(host, node);
+    }
+
+    pub fn on_disk(&mut self, host: Host, ticket: u64) {
+        let Some(node) = self.nodes.get_mut(&host) else { return };
+        let Some((completion, has_failed)) = node.disk.complete(ticket) else { return };
+        self.totals.faults += has_failed as u64;
+        self.checker.on_durable(host, &mut node.disk.log);
+        self.arrive(host, Arrival::Disk(completion));
+    }
+
+    // --- a turn
+
+    pub fn turn(&mut self, host: Host) {
+        let Some(mut node) = self.nodes.remove(&host) else { return };
+        if node.turn_at == Some(self.now_ns) {
+            node.turn_at = None;
+            if node.paused_until > self.now_ns {
+                let left_ns = node.paused_until - self.now_ns;
+                self.wake(&mut node, left_ns);
+            } else if let Process::Up(replica) =
+                std::mem::replace(&mut node.process, Process::Down { is_starting: false })
+            {
+                self.run_turn(&mut node, replica);
+                // Also of a node that has died in it: somebody may have heard it.
+                return self.check_turn(node);
+            }
+        }
+        self.nodes.insert(host, node);
+    }
+
+    fn check_turn(&mut self, node: Node) {
+        let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
+        // What is behind the rot is not found any more once it has been looked for.
+        let is_seen = node.is_rotten && !node.is_up();
+        self.nodes.insert(host, node);
+        if let Some(mut standing) = standing {
+            standing.flushed = if is_seen { FlushedOffset::default() } else { standing.flushed };
+            self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
+        }
+    }
+
+    fn run_turn(&mut self, node: &mut Node, mut replica: Box<Replica>) {
+        self.totals.turns += 1;
+        let now = node.clock.now(self.now_ns);
+        self.check_busy(node, now);
+        let inputs = node.config.limits.turn_inputs_max as u64;
+        let inputs = if self.dice.permille(300) { self.dice.between(1, inputs) } else { inputs };
+        for _ in 0..inputs {
+            let Some(arrival) = node.inbox.pop_front() else { break };
+            self.take_arrival(node, &mut replica, now, arrival);
+        }
+        for wire in std::mem::take(&mut node.stirred) {
+            self.read_requests(node, &mut replica, now, wire);
+        }
+        if replica.deadline().is_some_and(|deadline| deadline <= now.monotonic_ns) {
+            replica.handle(now, Input::Tick);
+        }
+        replica.end_turn(now);
+        let mut ended = None;
+        let mut left = node.dies_after.take();
+        while let Some(action) = replica.poll_action() {
+            if left == Some(0) {
+                action.free_buffer();
+                ended = Some((EXIT_OK, "was killed in the middle of a turn".to_string()));
+                break;
+            }
+            left = left.map(|left| left - 1);
+            if let Action::Stop { exit_code, why } = action {
+                ended = Some((exit_code, why));
+                break;
+            }
+            self.carry_out(node, &mut replica, action);
+        }
+        node.standing = Some(replica.standing());
+        let next = replica.deadline().map(|deadline| node.clock.when(deadline));
+        // Who waits for room is looked at again when something has been flushed or committed.
+        let has_more = !node.inbox.is_empty() || !node.stirred.is_empty() && !replica.is_full();
+        node.process = Process::Up(replica);
+        match ended {
+            Some((code, why)) => self.on_stopped(node, code, &why),
+            None if has_more => self.wake(node, 2_000),
+            None => {
+                let in_ns = next.map_or(1_000 * NS_PER_MS, |at| at.saturating_sub(self.now_ns).max(1_000));
+                self.wake(node, in_ns.min(1_000 * NS_PER_MS));
+            }
+        }
+        self.note_caught_up(node);
+    }
+
+    fn check_busy(&mut self, node: &mut Node, now: Now) {
+        let ms = now.monotonic_ns / NS_PER_MS;
+        node.busy = if node.busy.0 == ms { (ms, node.busy.1 + 1) } else { (ms, 1) };
+        if node.busy.1 > TURNS_PER_MS_MAX {
+            let detail = format!("node {} had {} turns in a millisecond", node.host, node.busy.1);
+            self.checker.violate("no node is busy with nothing", detail);
+        }
+    }
+
+    fn on_stopped(&mut self, node: &mut Node, code: i32, why: &str) {
+        let text = format!("stopped with exit code {code}: {why}");
+        self.end_process(node, false, &text);
+        self.totals.stops += 1;
+        let delay_ns = self.dice.around(500 * NS_PER_MS);
+        self.start_later(node, delay_ns);
+    }
+
+    /// A voter that was given an empty disk counts again when its log has what was committed then.
+    fn note_caught_up(&mut self, node: &mut Node) {
+        if node.is_behind.is_some_and(|end| node.disk.log.end() >= end) && node.says_caught_up() {
+            node.is_behind = None;
+            node.lost = DurableLog::default();
+        }
+    }
+
+    fn take_arrival(&mut self, node: &mut Node, replica: &mut Replica, now: Now, arrival: Arrival) {
+        match arrival {
+            Arrival::Disk(completion) => replica.handle(now, Input::Disk(completion)),
+            Arrival::DiskFree(bytes) => replica.handle(now, Input::DiskFree { bytes }),
+            Arrival::Shutdown => replica.handle(now, Input::Shutdown),
+            Arrival::Net { wire, end: End::Caller, parcel } => {
+                let Some(link) = node.link_of(wire) else { return };
+                match parcel {
+                    Parcel::Accepted => replica.handle(now, Input::PeerConnected { link }),
+                    Parcel::Bytes(bytes) => replica.handle(now, Input::PeerData { link, bytes }),
+                    Parcel::Closed(why) => {
+                        node.links.remove(&link);
+                        replica.handle(now, Input::PeerClosed { link, why: why.to_string() });
+                    }
+                    Parcel::Call => {}
+                }
+            }
+            Arrival::Net { wire, end: End::Called, parcel } => match parcel {
+                Parcel::Call => self.accept(node, wire),
+                Parcel::Bytes(bytes) => {
+                    if let Some(served) = node.served.get_mut(&wire) {
+                        served.unread.extend_from_slice(&bytes);
+                        self.read_requests(node, replica, now, wire);
+                    }
+                }
+                Parcel::Closed(_) => self.forget_served(node, replica, now, wire),
+                Parcel::Accepted => {}
+            },
+        }
+    }
+
+    fn accept(&mut self, node: &mut Node, wire: WireId) {
+        let Some(host) = self.network.host(wire, End::Caller) else { return };
+        if self.network.is_refusing() {
+            return self.network.refuse(self.now_ns, wire);
+        }
+        let session = Session::new(node.session_limits());
+        node.served.insert(wire, Served { session, host, produces: false, unread: BytesMut::new() });
+        self.network.accept(self.now_ns, wire);
+    }
+
+    fn forget_served(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
+        if node.served.remove(&wire).is_some() {
+            node.stirred.remove(&wire);
+            node.asked_votes.retain(|(asked, _), _| *asked != wire);
+            replica.handle(now, Input::ConnectionClosed { connection: ConnectionId(wire.0) });
+        }
+    }
+
+    fn close_served(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
+        self.forget_served(node, replica, now, wire);
+        self.network.close(self.now_ns, wire, End::Called, "closed by the server");
+    }
+
+    /// All requests that the session has, unless it or the replica has no room.
+    fn read_requests(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
+        loop {
+            let Some(served) = node.served.get_mut(&wire) else { return };
+            if !served.unread.is_empty() {
+                let unread = served.unread.split();
+                served.session.receive_buffer().extend_from_slice(&unread);
+            }
+            let must_wait = replica.is_full() && served.produces && !served.session.is_peer();
+            if must_wait {
+                node.stirred.insert(wire);
+                return;
+            }
+            match served.session.poll_request(now) {
+                None => return,
+                Some(Ok(arrived)) => self.hand_over(node, replica, now, wire, arrived),
+                Some(Err(why)) => {
+                    let text = format!("closed a connection for bad input: {why:?}");
+                    self.trace.line(self.now_ns, node.host, &text);
+                    self.totals.bad_input += 1;
+                    return self.close_served(node, replica, now, wire);
+                }
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        node: &mut Node,
+        replica: &mut Replica,
+        now: Now,
+        wire: WireId,
+        arrived: Arrived,
+    ) {
+        let Arrived { seq, api_version, client_id, mut request } = arrived;
+        match &mut request {
+            Admitted::Produce(produce) => {
+                if produce.acks == -1 && self.liar.tells(Lie::AckBeforeCommit) {
+                    produce.acks = 1;
+                }
+                if let Some(served) = node.served.get_mut(&wire) {
+                    served.produces = true;
+                }
+            }
+            Admitted::Other(Request::Vote(vote)) => {
+                let asked = vote.topics.first().and_then(|topic| topic.partitions.first());
+                if let Some(vote) = asked.filter(|vote| !vote.pre_vote) {
+                    let asked = (Epoch(vote.replica_epoch), vote.replica_id.0);
+                    node.asked_votes.insert((wire, seq), asked);
+                }
+            }
+            Admitted::Other(Request::Fetch(fetch))
+                if fetch.replica_id.0 > 0 || fetch.replica_state.replica_id.0 > 0 =>
+            {
+                let partitions = fetch.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+                for partition in partitions {
+                    let end = replica.standing().log_end.0.0;
+                    if end > partition.fetch_offset && self.liar.tells(Lie::FetchAhead) {
+                        partition.fetch_offset = end;
+                        partition.last_fetched_epoch = replica.standing().epoch.0;
+                    }
+                }
+            }
+            Admitted::Other(_) => {}
+        }
+        let (received_ns, decoded_ns) = (now.monotonic_ns, now.monotonic_ns);
+        let connection = ConnectionId(wire.0);
+        let input =
+            Input::Request { connection, seq, api_version, client_id, request, received_ns, decoded_ns };
+        replica.handle(now, input);
+    }
+
+    // --- actions
+
+    fn carry_out(&mut self, node: &mut Node, replica: &mut Replica, action: Action) {
+        let now = node.clock.now(self.now_ns);
+        match action {
+            Action::Disk(op) => self.submit(node, op),
+            Action::Note { level, text } => {
+                if level != Level::Debug {
+                    self.trace.line(self.now_ns, node.host, &text);
+                }
+            }
+            Action::Stop { .. } => {}
+            Action::Answer { connection, seq, response } => {
+                self.answer(node, replica, now, WireId(connection.0), seq, response)
+            }
+            Action::Close { connection, .. } => self.close_served(node, replica, now, WireId(connection.0)),
+            Action::PeerConnect { link, .. } => {
+                let wire = self.network.call(self.now_ns, node.host, link.node.0);
+                // A link that was not closed is replaced, as the server does it.
+                if let Some(old) = node.links.insert(link, wire) {
+                    self.network.close(self.now_ns, old, End::Caller, "closed by this node");
+                }
+            }
+            Action::PeerSend { link, chunks } => {
+                if let Some(wire) = node.links.get(&link) {
+                    let (wire, whole) = (*wire, chunks.concat());
+                    self.trace.bytes(&whole);
+                    self.network.send(self.now_ns, wire, End::Caller, Bytes::from(whole));
+                }
+            }
+            Action::PeerClose { link } => {
+                if let Some(wire) = node.links.get(&link).copied() {
+                    self.network.close(self.now_ns, wire, End::Caller, "closed by this node");
+                    let parcel = Parcel::Closed("closed by this node");
+                    node.inbox.push_back(Arrival::Net { wire, end: End::Caller, parcel });
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, node: &mut Node, op: DiskOp) {
+        let lie = self.liar.about(&op.kind);
+        let is_early = lie == Some(Lie::CompletionEarly);
+        let (ticket, takes_ns) = node.disk.submit(op, lie);
+        let takes_ns = if is_early { 1_000 } else { takes_ns };
+        let host = node.host;
+        self.at(self.now_ns + takes_ns, Event::Disk(host, ticket));
+        if self.liar.tells(Lie::CompletionSwapped) {
+            node.disk.swap_tickets(ticket);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        node: &mut Node,
+        replica: &mut Replica,
+        now: Now,
+        wire: WireId,
+        seq: u64,
+        mut response: Option<Response>,
+    ) {
+        let asked = node.asked_votes.remove(&(wire, seq));
+        if let Some(response) = &mut response {
+            self.falsify(node, wire, response);
+        }
+        if let (Some((epoch, candidate)), Some(Response::Vote(vote))) = (asked, &response) {
+            let line = vote.topics.first().and_then(|topic| topic.partitions.first());
+            if line.is_some_and(|line| line.vote_granted && line.error_code == 0) {
+                self.checker.on_vote(node.host, epoch, candidate, node.durable_vote());
+            }
+        }
+        let Some(served) = node.served.get_mut(&wire) else { return };
+        if let Err(why) = served.session.answer(seq, response) {
+            let text = format!("closed a connection: {why:?}");
+            self.trace.line(self.now_ns, node.host, &text);
+            return self.close_served(node, replica, now, wire);
+        }
+        while let Some(bytes) = served.session.poll_output() {
+            served.session.sent(bytes.len());
+            self.trace.bytes(&bytes);
+            self.network.send(self.now_ns, wire, End::Called, bytes);
+        }
+        node.stirred.insert(wire);
+    }
+
+    /// Lies about answers.
+    fn falsify(&mut self, node: &Node, wire: WireId, response: &mut Response) {
+        let is_client = node.served.get(&wire).is_some_and(|s| s.host >= super::FIRST_CLIENT);
+        match response {
+            Response::Produce(produce) => {
+                let lines = produce.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
+                for line in lines {
+                    if line.error_code == 0 && self.liar.tells(Lie::AckMoved) {
+                        line.base_offset += 1;
+                    }
+                    if line.error_code == 0 && self.liar.tells(Lie::AnswerSwapped) {
+                        std::mem::swap(&mut line.base_offset, &mut self.held_back);
+                    }
+                    if line.error_code != 0 && self.liar.tells(Lie::AckOfFailure) {
+                        (line.error_code, line.base_offset) = (0, self.checker.committed_end().0 - 1);
+                    }
+                }
+            }
+            Response::Vote(vote) => {
+                for line in vote.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    if !line.vote_granted && line.error_code == 0 && self.liar.tells(Lie::VoteGranted) {
+                        line.vote_granted = true;
+                    }
+                }
+            }
+            Response::Fetch(fetch) => {
+                for partition in fetch.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    if partition.error.is_none() {
+                        self.falsify_fetch(node, is_client, partition);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn falsify_fetch(
+        &mut self,
+        node: &Node,
+        is_client: bool,
+        partition: &mut crate::protocol::FetchPartition,
+    ) {
+        if is_client && self.liar.tells(Lie::PastHighWatermark) {
+            partition.high_watermark += 5;
+        }
+        let tail = node.disk.log.batches.last().filter(|b| b.id.next > self.checker.committed_end());
+        if let Some(tail) = tail.filter(|_| is_client)
+            && self.liar.tells(Lie::UncommittedShown)
+            && let Some(bytes) = node.disk.bytes_of(tail.segment, tail.position, tail.size_bytes)
+        {
+            partition.records = crate::record::check_fetched(bytes).0;
+        }
+        let Some(batch) = partition.records.first_mut() else { return };
+        let (base, epoch) = (batch.base_offset(), batch.epoch());
+        if is_client && self.liar.tells(Lie::ConsumerMoved) {
+            batch.stamp(Offset(base.0 + 1), epoch);
+        }
+        if !is_client && self.liar.tells(Lie::FollowerEpoch) {
+            batch.stamp(base, Epoch((epoch.0 - 1).max(0)));
+        }
+    }
+
+    // --- for faults and the end
+
+    pub fn leader(&self) -> Option<Host> {
+        let leads = |node: &&Node| {
+            let is_leader = |s: &Standing| s.role == crate::raft::RoleName::Leader && !s.is_gated;
+            node.is_up() && node.standing.as_ref().is_some_and(is_leader)
+        };
+        self.nodes.values().filter(leads).max_by_key(|n| n.standing.map(|s| s.epoch)).map(|n| n.host)
+    }
+
+    pub fn standings(&self) -> BTreeMap<Host, Option<Standing>> {
+        self.nodes.iter().map(|(host, node)| (*host, node.standing.filter(|_| node.is_up()))).collect()
+    }
+
+    pub fn violation(&self) -> Option<&Violation> {
+        self.checker.violation()
+    }
+}

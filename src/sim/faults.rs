@@ -1,0 +1,428 @@
+//! What goes wrong, and when: each seed draws which faults are on and how often they come (swarm testing).
+//!
+//! A fault that takes a voter's records away for good (an empty disk, rot) strikes a minority at most: a majority of
+//! lost disks is a loss that nobody promises against.
+
+use super::dice::Dice;
+use super::network::{Host, Weather};
+use super::node::{Arrival, Node};
+use super::{Event, FIRST_CLIENT, Simulation};
+use crate::types::*;
+
+macro_rules! faults {
+    ($($name:ident $word:literal $group:ident $mean_ms:literal $what:literal),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $(#[doc = $what] $name),* }
+
+        impl Fault {
+            pub const ALL: &[Fault] = &[$(Fault::$name),*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$name => $word),* }
+            }
+
+            pub fn what(self) -> &'static str {
+                match self { $(Fault::$name => $what),* }
+            }
+
+            fn group(self) -> Group {
+                match self { $(Fault::$name => Group::$group),* }
+            }
+
+            /// Mean time between two of them, before the seed makes it shorter or longer.
+            fn mean_ms(self) -> u64 {
+                match self { $(Fault::$name => $mean_ms),* }
+            }
+        }
+    };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Process,
+    Disk,
+    Network,
+    Clock,
+}
+
+faults! {
+    Kill "kill" Process 3_000 "a process dies, its disk and connections stay as they are",
+    KillInTurn "kill-in-turn" Process 4_000 "a process dies between two actions of a turn",
+    KillAll "kill-all" Process 20_000 "all processes die together",
+    Terminate "terminate" Process 6_000 "a node is asked to shut down",
+    Pause "pause" Process 4_000 "a process stands still, shorter or longer than every timeout",
+    PowerCut "power-cut" Disk 5_000 "power fails: unflushed sectors are lost, kept or torn",
+    PowerCutAll "power-cut-all" Disk 20_000 "power fails for all nodes together",
+    SlowDisk "slow-disk" Disk 6_000 "a disk is a hundred times slower for a while",
+    DiskErrors "disk-errors" Disk 10_000 "writes, flushes and reads of a disk fail for a while",
+    DiskFull "disk-full" Disk 10_000 "a disk has no room for a while",
+    Rot "rot" Disk 15_000 "a bit of a flushed sector flips",
+    Wipe "wipe" Disk 20_000 "a node comes back with an empty disk under the same id",
+    Isolate "isolate" Network 5_000 "one node is cut off",
+    Split "split" Network 6_000 "the hosts fall into two groups, clients among them",
+    OneWay "one-way" Network 6_000 "nothing passes from one node to another, the other way it does",
+    Edge "edge" Network 6_000 "two nodes do not reach each other, others do",
+    Flap "flap" Network 8_000 "a path is cut and healed again and again",
+    Reset "reset" Network 1_000 "connections break, in the middle of a frame",
+    Storm "storm" Network 8_000 "long delays and losses everywhere for a while",
+    Refuse "refuse" Network 8_000 "connects are refused for a while",
+    Drift "drift" Clock 5_000 "a monotonic clock changes its rate, up to 5 %, seldom 30 %",
+    WallJump "wall-jump" Clock 4_000 "a wall clock jumps, up to a day, back too",
+}
+
+impl Fault {
+    pub fn parse(name: &str) -> Option<Fault> {
+        Fault::ALL.iter().find(|fault| fault.name() == name).copied()
+    }
+}
+
+/// Which faults may be on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Each seed draws its own.
+    Swarm,
+    /// All of them.
+    Safety,
+    /// Seldom any: what matters is that work goes on.
+    Liveness,
+    Disk,
+    Network,
+    Process,
+    Clock,
+    /// None.
+    Calm,
+}
+
+impl Profile {
+    pub const ALL: &[(&str, Profile)] = &[
+        ("swarm", Profile::Swarm),
+        ("safety", Profile::Safety),
+        ("liveness", Profile::Liveness),
+        ("disk", Profile::Disk),
+        ("network", Profile::Network),
+        ("process", Profile::Process),
+        ("clock", Profile::Clock),
+        ("calm", Profile::Calm),
+    ];
+
+    pub fn parse(name: &str) -> Option<Profile> {
+        Profile::ALL.iter().find(|(n, _)| *n == name).map(|(_, profile)| *profile)
+    }
+
+    /// The faults of a run with their mean intervals in ms.
+    pub fn draw(self, dice: &mut Dice) -> Vec<(Fault, u64)> {
+        let mut drawn = Vec::new();
+        for fault in Fault::ALL {
+            let factor = dice.pick(&[3, 10, 10, 30]).unwrap_or(10);
+            let is_picked = dice.permille(400);
+            let is_on = match self {
+                Profile::Swarm => is_picked,
+                Profile::Safety => true,
+                Profile::Liveness => is_picked && factor == 30,
+                Profile::Disk => fault.group() == Group::Disk,
+                Profile::Network => fault.group() == Group::Network,
+                Profile::Process => fault.group() == Group::Process,
+                Profile::Clock => fault.group() == Group::Clock,
+                Profile::Calm => false,
+            };
+            if is_on {
+                drawn.push((*fault, fault.mean_ms() * factor / 10));
+            }
+        }
+        drawn
+    }
+}
+
+/// A change for the worse ends again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Relief {
+    Partition,
+    Path(Host, Host),
+    Disk(Host),
+    Room(Host),
+    Weather,
+}
+
+impl Simulation {
+    /// Ask for the next fault of this kind.
+    pub fn plan_fault(&mut self, fault: Fault) {
+        let Some((_, mean_ms)) = self.plan.iter().find(|(planned, _)| *planned == fault) else { return };
+        let in_ns = 1 + self.chance.around(mean_ms * NS_PER_MS);
+        self.at(self.now_ns + in_ns, Event::Fault(fault));
+    }
+
+    pub fn on_fault(&mut self, fault: Fault) {
+        if self.is_calm {
+            return;
+        }
+        self.plan_fault(fault);
+        let hosts: Vec<Host> = self.nodes.keys().copied().collect();
+        // Leaders have more to lose.
+        let leader = self.leader().filter(|_| self.chance.permille(300));
+        let drawn = self.chance.pick(&hosts);
+        let Some(host) = leader.or(drawn) else { return };
+        if self.inject(fault, host, &hosts) {
+            self.totals.faults += 1;
+        }
+    }
+
+    /// False: there was no occasion.
+    fn inject(&mut self, fault: Fault, host: Host, hosts: &[Host]) -> bool {
+        match fault {
+            Fault::Kill => self.kill(host, false, "was killed"),
+            Fault::KillInTurn => {
+                let after = self.chance.below(4);
+                self.with(host, |node| node.dies_after = Some(after))
+            }
+            Fault::KillAll => {
+                hosts.iter().for_each(|host| self.kill(*host, false, "was killed with all others"))
+            }
+            Fault::Terminate => self.arrive(host, Arrival::Shutdown),
+            Fault::Pause => self.pause(host),
+            Fault::PowerCut => self.kill(host, true, "lost its power"),
+            Fault::PowerCutAll => {
+                hosts.iter().for_each(|host| self.kill(*host, true, "lost its power with all others"))
+            }
+            Fault::SlowDisk => {
+                let slowness = self.chance.pick(&[10, 100, 1_000]).unwrap_or(100);
+                self.with(host, |node| node.disk.trouble.slowness = slowness);
+                self.say(host, "has a slow disk now");
+                self.relieve(Relief::Disk(host), 2_000);
+            }
+            Fault::DiskErrors => self.disk_errors(host),
+            Fault::DiskFull => {
+                self.arrive(host, Arrival::DiskFree(0));
+                self.relieve(Relief::Room(host), 3_000);
+            }
+            Fault::Rot => return self.rot(host),
+            Fault::Wipe => return self.empty_disk(host),
+            Fault::Isolate | Fault::Split => self.split(fault, host, hosts),
+            Fault::OneWay | Fault::Edge | Fault::Flap => self.cut_path(fault, host, hosts),
+            Fault::Reset => self.reset_some(),
+            Fault::Storm | Fault::Refuse => self.worsen(fault),
+            Fault::Drift => {
+                let most = if self.chance.permille(100) { 300_000 } else { 50_000 };
+                let drift = self.chance.below(2 * most) as i64 - most as i64;
+                let now_ns = self.now_ns;
+                self.with(host, |node| node.clock.set_drift(now_ns, drift));
+            }
+            Fault::WallJump => {
+                let most_ms = self.chance.pick(&[1_000, 3_600_000, 86_400_000]).unwrap_or(1_000);
+                let offset_ms = self.chance.below(2 * most_ms) as i64 - most_ms as i64;
+                self.with(host, |node| node.clock.set_wall_offset_ms(offset_ms));
+            }
+        }
+        true
+    }
+
+    fn with(&mut self, host: Host, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = self.nodes.get_mut(&host) {
+            change(node);
+        }
+    }
+
+    fn say(&mut self, host: Host, text: &str) {
+        self.trace.line(self.now_ns, host, text);
+    }
+
+    fn relieve(&mut self, relief: Relief, mean_ms: u64) {
+        let in_ns = self.chance.around(mean_ms * NS_PER_MS);
+        self.at(self.now_ns + in_ns, Event::Relief(relief));
+    }
+
+    fn kill(&mut self, host: Host, with_power: bool, why: &str) {
+        self.crash(host, with_power, why);
+        let delay_ns = self.chance.around(600 * NS_PER_MS);
+        if let Some(mut node) = self.nodes.remove(&host) {
+            self.start_later(&mut node, delay_ns);
+            self.nodes.insert(host, node);
+        }
+    }
+
+    fn pause(&mut self, host: Host) {
+        let mean_ms = self.chance.pick(&[20, 500, 4_000]).unwrap_or(500);
+        let until = self.now_ns + self.chance.around(mean_ms * NS_PER_MS);
+        let text = format!("stands still for {} ms", (until - self.now_ns) / NS_PER_MS);
+        self.say(host, &text);
+        self.with(host, |node| node.paused_until = until);
+    }
+
+    fn disk_errors(&mut self, host: Host) {
+        let reads = self.chance.permille(500);
+        self.with(host, |node| match reads {
+            true => node.disk.trouble.read_error_permille = 300,
+            false => {
+                (node.disk.trouble.write_error_permille, node.disk.trouble.file_error_permille) = (100, 100)
+            }
+        });
+        self.say(
+            host,
+            if reads { "has a disk that fails to read" } else { "has a disk that fails to write" },
+        );
+        self.relieve(Relief::Disk(host), 1_000);
+    }
+
+    /// May one more voter lose what it has? Only while all others have caught up with a leader once: until then
+    /// nothing tells an empty disk from a cluster's first start, and two empty voters of three may elect each other
+    /// over the head of one that holds acknowledged records. A voter has no directory id to be known by (KIP-853).
+    fn can_lose(&self, host: Host) -> bool {
+        let is_born = |node: &Node| node.says_caught_up() && node.disk.log.end() > Offset(0);
+        if self.nodes.values().any(|node| node.is_voter() && node.is_behind.is_none() && !is_born(node)) {
+            return false;
+        }
+        let lost = |node: &&Node| node.is_voter() && (node.is_rotten || node.is_behind.is_some());
+        let voters = self.nodes.values().filter(|node| node.is_voter()).count();
+        let Some(node) = self.nodes.get(&host) else { return false };
+        let is_lost = node.is_rotten || node.is_behind.is_some();
+        !node.is_voter() || is_lost || self.nodes.values().filter(lost).count() < (voters - 1) / 2
+    }
+
+    fn rot(&mut self, host: Host) -> bool {
+        if !self.can_lose(host) {
+            return false;
+        }
+        let Some(node) = self.nodes.get_mut(&host) else { return false };
+        if !node.disk.rot() {
+            return false;
+        }
+        node.is_rotten = true;
+        self.say(host, "has rot in its log");
+        true
+    }
+
+    /// The node dies, gets a new disk and comes back.
+    fn empty_disk(&mut self, host: Host) -> bool {
+        if !self.can_lose(host) {
+            return false;
+        }
+        self.crash(host, true, "lost its disk");
+        if let Some(mut node) = self.nodes.remove(&host) {
+            self.wipe(&mut node);
+            let delay_ns = self.chance.around(600 * NS_PER_MS);
+            self.start_later(&mut node, delay_ns);
+            self.nodes.insert(host, node);
+        }
+        true
+    }
+
+    fn everybody(&self) -> Vec<Host> {
+        self.nodes.keys().chain(self.clients.keys()).copied().collect()
+    }
+
+    fn split(&mut self, fault: Fault, host: Host, hosts: &[Host]) {
+        let takes_clients = self.chance.permille(300);
+        let mut inside = vec![host];
+        if fault == Fault::Split {
+            inside.extend(hosts.iter().filter(|_| self.chance.permille(400)));
+        }
+        for other in self.everybody() {
+            let is_free = other >= FIRST_CLIENT && !takes_clients;
+            if is_free || inside.contains(&other) {
+                continue;
+            }
+            for member in &inside {
+                self.network.block(*member, other);
+                self.network.block(other, *member);
+            }
+        }
+        let text =
+            format!("nodes {inside:?} are cut off{}", if takes_clients { ", from clients too" } else { "" });
+        self.say(0, &text);
+        self.relieve(Relief::Partition, 2_000);
+    }
+
+    fn cut_path(&mut self, fault: Fault, host: Host, hosts: &[Host]) {
+        let others: Vec<Host> = hosts.iter().copied().filter(|other| *other != host).collect();
+        let Some(other) = self.chance.pick(&others) else { return };
+        let times = if fault == Fault::Flap { 8 } else { 1 };
+        self.network.block(host, other);
+        if fault == Fault::Edge {
+            self.network.block(other, host);
+        }
+        let text = format!("{}: from {host} to {other}", fault.what());
+        self.say(0, &text);
+        for time in 0..times {
+            let at = self.now_ns + time * 400 * NS_PER_MS;
+            let healed_at = at + self.chance.around(300 * NS_PER_MS);
+            self.at(healed_at, Event::Relief(Relief::Path(host, other)));
+            if time > 0 {
+                self.at(at, Event::Cut(host, other));
+            }
+        }
+    }
+
+    fn reset_some(&mut self) {
+        let wires = self.network.open_wires();
+        let share = self.chance.pick(&[50, 300, 1000]).unwrap_or(300);
+        for wire in wires {
+            if self.chance.permille(share) {
+                self.network.reset(self.now_ns, wire);
+            }
+        }
+        self.say(0, "connections were reset");
+    }
+
+    fn worsen(&mut self, fault: Fault) {
+        let mean_ms = self.chance.pick(&[5, 50, 300]).unwrap_or(50);
+        self.network.weather = match fault {
+            Fault::Refuse => Weather { refuse_permille: 500, ..self.network.weather },
+            _ => Weather {
+                delay_mean_ns: mean_ms * NS_PER_MS,
+                loss_permille: self.chance.below(300),
+                cut_permille: 800,
+                ..self.network.weather
+            },
+        };
+        let text = format!("{}: {:?}", fault.what(), self.network.weather);
+        self.say(0, &text);
+        self.relieve(Relief::Weather, 3_000);
+    }
+
+    pub fn on_relief(&mut self, relief: Relief) {
+        match relief {
+            Relief::Partition => {
+                self.network.heal();
+                self.say(0, "the network is whole again");
+            }
+            Relief::Path(from, to) => {
+                self.network.unblock(from, to);
+                self.network.unblock(to, from);
+            }
+            Relief::Disk(host) => self.with(host, |node| node.disk.trouble = Default::default()),
+            Relief::Room(host) => self.arrive(host, Arrival::DiskFree(1 << 40)),
+            Relief::Weather => self.network.weather = self.fair.clone(),
+        }
+    }
+
+    /// All faults end: everything is whole, on time and running from here on.
+    pub fn calm_down(&mut self) {
+        self.is_calm = true;
+        self.network.heal();
+        self.network.weather = Weather::FAIR;
+        self.say(0, "all faults have ended");
+        let hosts: Vec<Host> = self.nodes.keys().copied().collect();
+        for host in hosts {
+            let now_ns = self.now_ns;
+            self.with(host, |node| {
+                node.disk.trouble = Default::default();
+                node.clock.set_drift(now_ns, 0);
+                node.clock.set_wall_offset_ms(0);
+                node.paused_until = 0;
+                node.dies_after = None;
+            });
+            if self.nodes.get(&host).is_some_and(|node| node.is_rotten) {
+                self.crash(host, false, "is stopped: an operator saw the rot");
+                if let Some(mut node) = self.nodes.remove(&host) {
+                    self.wipe(&mut node);
+                    self.nodes.insert(host, node);
+                }
+            }
+            if let Some(mut node) = self.nodes.remove(&host) {
+                self.start_later(&mut node, 1_000);
+                self.wake(&mut node, 1_000);
+                self.nodes.insert(host, node);
+            }
+            self.arrive(host, Arrival::DiskFree(1 << 40));
+        }
+    }
+}

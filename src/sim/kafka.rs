@@ -1,0 +1,132 @@
+//! Kafka's frames as clients send and read them, straight through the codec crate.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{self as km, ApiKey, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+/// Api key and the version that the simulated clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Api(pub ApiKey, pub i16);
+
+pub const PRODUCE: Api = Api(ApiKey::Produce, 9);
+pub const FETCH: Api = Api(ApiKey::Fetch, 12);
+pub const LIST_OFFSETS: Api = Api(ApiKey::ListOffsets, 5);
+pub const METADATA: Api = Api(ApiKey::Metadata, 9);
+pub const INIT_PRODUCER_ID: Api = Api(ApiKey::InitProducerId, 4);
+pub const DESCRIBE_QUORUM: Api = Api(ApiKey::DescribeQuorum, 1);
+pub const API_VERSIONS: Api = Api(ApiKey::ApiVersions, 3);
+
+pub fn encode<R: Encodable>(api: Api, correlation_id: i32, request: &R) -> Bytes {
+    let Api(key, version) = api;
+    let mut header = RequestHeader::default();
+    header.request_api_key = key as i16;
+    header.request_api_version = version;
+    header.correlation_id = correlation_id;
+    header.client_id = Some(StrBytes::from_static_str("kraft-sim"));
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    header.encode(&mut frame, key.request_header_version(version)).expect("a header encodes");
+    request.encode(&mut frame, version).expect("a request of ours encodes");
+    let length = (frame.len() - 4) as i32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame.freeze()
+}
+
+/// The next whole frame without its length.
+pub fn next_frame(received: &mut BytesMut) -> Option<Bytes> {
+    let length = i32::from_be_bytes(received.get(..4)?.try_into().ok()?) as usize;
+    if received.len() < 4 + length {
+        return None;
+    }
+    received.advance(4);
+    Some(received.split_to(length).freeze())
+}
+
+/// Correlation id and body of an answer.
+pub fn decode<R: Decodable>(api: Api, frame: &Bytes) -> Option<(i32, R)> {
+    let Api(key, version) = api;
+    let mut rest = frame.clone();
+    let header = ResponseHeader::decode(&mut rest, key.response_header_version(version)).ok()?;
+    let body = R::decode(&mut rest, version).ok()?;
+    (!rest.has_remaining()).then_some((header.correlation_id, body))
+}
+
+fn topic_name() -> km::TopicName {
+    km::TopicName(StrBytes::from_static_str(super::TOPIC))
+}
+
+pub fn produce(acks: i16, timeout_ms: i32, records: Bytes) -> km::ProduceRequest {
+    let mut partition = km::produce_request::PartitionProduceData::default();
+    partition.records = Some(records);
+    let mut topic = km::produce_request::TopicProduceData::default();
+    topic.name = topic_name();
+    topic.partition_data.push(partition);
+    let mut request = km::ProduceRequest::default();
+    request.transactional_id = None;
+    request.acks = acks;
+    request.timeout_ms = timeout_ms;
+    request.topic_data.push(topic);
+    request
+}
+
+pub fn fetch(offset: i64, max_wait_ms: i32, max_bytes: i32) -> km::FetchRequest {
+    let mut partition = km::fetch_request::FetchPartition::default();
+    partition.fetch_offset = offset;
+    partition.current_leader_epoch = -1;
+    partition.partition_max_bytes = max_bytes;
+    let mut topic = km::fetch_request::FetchTopic::default();
+    topic.topic = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::FetchRequest::default();
+    request.replica_id = (-1).into();
+    request.max_wait_ms = max_wait_ms;
+    request.min_bytes = 1;
+    request.max_bytes = max_bytes;
+    request.session_epoch = -1;
+    request.topics.push(topic);
+    request
+}
+
+/// -1: the latest offset.
+pub fn list_offsets(timestamp: i64) -> km::ListOffsetsRequest {
+    let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
+    partition.timestamp = timestamp;
+    partition.current_leader_epoch = -1;
+    let mut topic = km::list_offsets_request::ListOffsetsTopic::default();
+    topic.name = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::ListOffsetsRequest::default();
+    request.replica_id = (-1).into();
+    request.topics.push(topic);
+    request
+}
+
+pub fn describe_quorum() -> km::DescribeQuorumRequest {
+    let mut topic = km::describe_quorum_request::TopicData::default();
+    topic.topic_name = topic_name();
+    topic.partitions.push(km::describe_quorum_request::PartitionData::default());
+    let mut request = km::DescribeQuorumRequest::default();
+    request.topics.push(topic);
+    request
+}
+
+pub fn init_producer_id() -> km::InitProducerIdRequest {
+    let mut request = km::InitProducerIdRequest::default();
+    request.transactional_id = None;
+    request.producer_id = (-1).into();
+    request.producer_epoch = -1;
+    request
+}
+
+pub fn metadata() -> km::MetadataRequest {
+    let mut request = km::MetadataRequest::default();
+    request.topics = None;
+    request
+}
+
+pub fn api_versions() -> km::ApiVersionsRequest {
+    let mut request = km::ApiVersionsRequest::default();
+    request.client_software_name = StrBytes::from_static_str("kraft-sim");
+    request.client_software_version = StrBytes::from_static_str("1");
+    request
+}

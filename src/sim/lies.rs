@@ -1,0 +1,111 @@
+//! An executor that lies: each kind breaks one promise that the system rests on, and the checker must notice.
+//!
+//! Kinds of the disk are carried out by `SimDisk`, the others by the executor of actions. Without `--lie` nothing here
+//! is ever used.
+
+use super::dice::Dice;
+use crate::log::{OpKind, SmallFile};
+
+macro_rules! lies {
+    ($($name:ident $word:literal $what:literal),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Lie { $(#[doc = $what] $name),* }
+
+        impl Lie {
+            pub const ALL: &[Lie] = &[$(Lie::$name),*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Lie::$name => $word),* }
+            }
+
+            pub fn what(self) -> &'static str {
+                match self { $(Lie::$name => $what),* }
+            }
+        }
+    };
+}
+
+lies! {
+    FlushNotDone "flush-not-done" "a durable write stays in the device's cache",
+    WriteLost "write-lost" "a write is reported and never made",
+    WriteTorn "write-torn" "a write is reported and only some of its sectors are written",
+    WriteMisplaced "write-misplaced" "a write goes to the next block",
+    VoteForgotten "vote-forgotten" "quorum-state is reported as replaced and is not",
+    VoteRestored "vote-restored" "a node finds an older quorum-state when it starts",
+    OpeningFlushSkipped "opening-flush-skipped" "recovery's flush does nothing",
+    DirectoryEntryLost "directory-entry-lost" "a new segment's name is not durable",
+    TruncationLost "truncation-lost" "zeros behind a cut are not written",
+    TruncationLate "truncation-late" "zeros behind a cut are written after what is appended there",
+    CompletionSwapped "completion-swapped" "an operation's completion is handed to another one",
+    CompletionEarly "completion-early" "a durable write is reported when it is submitted",
+    TailForgotten "tail-forgotten" "a node finds its log without the last batch when it starts",
+    AnswerSwapped "answer-swapped" "an answer goes to another connection's request",
+    AckMoved "ack-moved" "a Produce is answered with the next offset",
+    AckOfFailure "ack-of-failure" "a Produce that failed is answered as if it had not",
+    AckBeforeCommit "ack-before-commit" "a Produce with acks=-1 is taken as one with acks=1",
+    PastHighWatermark "past-high-watermark" "a consumer is shown a higher high watermark",
+    UncommittedShown "uncommitted-shown" "a consumer is given batches from the leader's tail",
+    ConsumerMoved "consumer-moved" "a consumer is given a batch at another offset",
+    FetchAhead "fetch-ahead" "a follower's Fetch says that it has more than it has",
+    FollowerEpoch "follower-epoch" "a follower is given a batch with another epoch",
+    VoteGranted "vote-granted" "a refused vote is answered as granted",
+    ProducersForgotten "producers-forgotten" "a node starts without the state of its producers",
+}
+
+impl Lie {
+    pub fn parse(name: &str) -> Option<Lie> {
+        Lie::ALL.iter().find(|lie| lie.name() == name).copied()
+    }
+
+    /// How often it is told, where there is an occasion.
+    fn permille(self) -> u64 {
+        match self {
+            Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced | Lie::CompletionSwapped => 50,
+            Lie::AnswerSwapped | Lie::AckMoved | Lie::ConsumerMoved | Lie::FollowerEpoch => 50,
+            Lie::FetchAhead => 100,
+            Lie::FlushNotDone | Lie::CompletionEarly => 300,
+            _ => 1000,
+        }
+    }
+}
+
+/// The lie of this run, if any.
+#[derive(Debug)]
+pub struct Liar {
+    kind: Option<Lie>,
+    dice: Dice,
+    pub told: u64,
+}
+
+impl Liar {
+    pub fn new(kind: Option<Lie>, dice: Dice) -> Liar {
+        Liar { kind, dice, told: 0 }
+    }
+
+    /// Is this the occasion?
+    pub fn tells(&mut self, lie: Lie) -> bool {
+        if self.kind != Some(lie) || !self.dice.permille(lie.permille()) {
+            return false;
+        }
+        self.told += 1;
+        true
+    }
+
+    /// A lie about this operation, if it is one that such a lie can be told of.
+    pub fn about(&mut self, op: &OpKind) -> Option<Lie> {
+        let lie = self.kind?;
+        let fits = match op {
+            OpKind::Write { durable, .. } => match lie {
+                Lie::FlushNotDone | Lie::CompletionEarly => *durable,
+                Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced => true,
+                _ => false,
+            },
+            OpKind::ReplaceFile { file: SmallFile::QuorumState, .. } => lie == Lie::VoteForgotten,
+            OpKind::ZeroSegment { .. } => matches!(lie, Lie::TruncationLost | Lie::TruncationLate),
+            OpKind::FlushSegment { .. } => lie == Lie::OpeningFlushSkipped,
+            OpKind::CreateSegment { .. } => lie == Lie::DirectoryEntryLost,
+            _ => false,
+        };
+        (fits && self.tells(lie)).then_some(lie)
+    }
+}

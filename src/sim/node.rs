@@ -1,0 +1,229 @@
+//! One node of the cluster: a real `Replica` and real sessions, with what surrounds them made of simulated parts.
+
+use super::clock::NodeClock;
+use super::dice::Dice;
+use super::disk::SimDisk;
+use super::durable::{BatchId, DurableLog};
+use super::network::{End, Host, Parcel, WireId};
+use crate::config::{Config, Limits, Voter, Wait};
+use crate::log::{Completion, SmallFile};
+use crate::replica::session::{Session, SessionLimits};
+use crate::replica::{PeerLink, Replica, Standing};
+use crate::types::*;
+use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+/// What has come and waits for the node's next turn.
+#[derive(Debug)]
+pub enum Arrival {
+    Net { wire: WireId, end: End, parcel: Parcel },
+    Disk(Completion),
+    DiskFree(u64),
+    Shutdown,
+}
+
+/// An inbound connection.
+pub struct Served {
+    pub session: Session,
+    pub host: Host,
+    /// A Produce has come on it.
+    pub produces: bool,
+    /// Arrived while the session had no room: the socket's buffer.
+    pub unread: BytesMut,
+}
+
+pub enum Process {
+    Up(Box<Replica>),
+    /// Until it is started again, and with which disk.
+    Down {
+        is_starting: bool,
+    },
+}
+
+pub struct Node {
+    pub host: Host,
+    pub config: Config,
+    pub process: Process,
+    pub incarnation: u64,
+    pub disk: SimDisk,
+    pub clock: NodeClock,
+    pub inbox: VecDeque<Arrival>,
+    pub served: BTreeMap<WireId, Served>,
+    pub links: BTreeMap<PeerLink, WireId>,
+    /// Connections with something unread, or with answers given since they were read.
+    pub stirred: BTreeSet<WireId>,
+    /// The next turn.
+    pub turn_at: Option<u64>,
+    pub paused_until: u64,
+    /// Die in the middle of the actions of the next turn, after so many.
+    pub dies_after: Option<u64>,
+    /// What it said after its last turn.
+    pub standing: Option<Standing>,
+    /// A bit of its log has flipped: a refusal to start is right.
+    pub is_rotten: bool,
+    /// Its disk was replaced by an empty one, and it has not caught up since.
+    pub is_behind: Option<Offset>,
+    /// What was on that disk.
+    pub lost: DurableLog,
+    pub directory_generation: u64,
+    /// Votes asked for on a connection and not answered: epoch and candidate by request.
+    pub asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
+    /// Turns without time passing.
+    pub busy: (u64, u64),
+}
+
+impl Node {
+    pub fn new(config: Config, disk: SimDisk, clock: NodeClock) -> Node {
+        Node {
+            host: config.node_id.0,
+            config,
+            process: Process::Down { is_starting: false },
+            incarnation: 0,
+            disk,
+            clock,
+            inbox: VecDeque::new(),
+            served: BTreeMap::new(),
+            links: BTreeMap::new(),
+            stirred: BTreeSet::new(),
+            turn_at: None,
+            paused_until: 0,
+            dies_after: None,
+            standing: None,
+            is_rotten: false,
+            is_behind: None,
+            lost: DurableLog::default(),
+            directory_generation: 0,
+            asked_votes: BTreeMap::new(),
+            busy: (0, 0),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        matches!(self.process, Process::Up(_))
+    }
+
+    pub fn is_voter(&self) -> bool {
+        self.config.voters.iter().any(|v| v.id == self.config.node_id)
+    }
+
+    pub fn directory_id(&self) -> Uuid {
+        Uuid(self.host as u128 * 1000 + u128::from(self.directory_generation))
+    }
+
+    pub fn link_of(&self, wire: WireId) -> Option<PeerLink> {
+        self.links.iter().find(|(_, w)| **w == wire).map(|(link, _)| *link)
+    }
+
+    /// Epoch and candidate that quorum-state names on the platter.
+    pub fn durable_vote(&self) -> Option<(i64, i64)> {
+        let file = self.disk.small(SmallFile::QuorumState)?;
+        Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
+    }
+
+    /// Does quorum-state say that the log has caught up with a leader since it was empty?
+    pub fn says_caught_up(&self) -> bool {
+        let file = self.disk.small(SmallFile::QuorumState).unwrap_or_default();
+        std::str::from_utf8(file).is_ok_and(|text| text.contains("\"caughtUp\":true"))
+    }
+
+    pub fn session_limits(&self) -> SessionLimits {
+        let limits = &self.config.limits;
+        SessionLimits {
+            request_bytes_max: limits.request_bytes_max,
+            output_bytes_max: limits.connection_output_bytes_max,
+            requests_max: limits.connection_requests_max,
+            message_bytes_max: limits.message_bytes_max,
+            timestamp_before_max_ms: limits.timestamp_before_max_ms,
+            timestamp_after_max_ms: limits.timestamp_after_max_ms,
+            topic_name: self.config.topic_name.clone(),
+            topic_id: self.config.topic_id,
+        }
+    }
+}
+
+/// The number behind a key of a small JSON file. The checker reads it in its own way, not through the code under test.
+fn number_after(file: &[u8], key: &str) -> Option<i64> {
+    let text = std::str::from_utf8(file).ok()?;
+    let rest = text.get(text.find(key)? + key.len()..)?;
+    let end = rest.find([',', '}']).unwrap_or(rest.len());
+    rest[..end].trim().parse().ok()
+}
+
+/// All disks, for the checker.
+pub struct AllPlatters<'a>(pub &'a BTreeMap<Host, Node>);
+
+impl super::checker::Platters for AllPlatters<'_> {
+    fn log(&self, host: Host) -> Option<&DurableLog> {
+        self.0.get(&host).map(|node| &node.disk.log)
+    }
+
+    fn held(&self, host: Host, end: Offset) -> Option<BatchId> {
+        let node = self.0.get(&host)?;
+        let (now, before) = (node.disk.log.ending_at(end), node.lost.ending_at(end));
+        now.or(before).map(|placed| placed.id)
+    }
+
+    fn batch(&self, host: Host, id: &BatchId) -> Option<Bytes> {
+        let node = self.0.get(&host)?;
+        let at = node.disk.log.batches.partition_point(|b| b.id.base < id.base);
+        let placed = node.disk.log.batches.get(at).filter(|b| b.id == *id)?;
+        node.disk.bytes_of(placed.segment, placed.position, placed.size_bytes)
+    }
+}
+
+/// Sizes so small that everything that is rare in life happens often: rolls, reads from the disk, full buffers.
+fn limits(dice: &mut Dice) -> Limits {
+    const KIB: usize = 1024;
+    let write_buffer_bytes = dice.pick(&[4 * KIB, 8 * KIB, 16 * KIB]).unwrap_or(8 * KIB);
+    Limits {
+        message_bytes_max: 32 * KIB,
+        request_bytes_max: 256 * KIB,
+        segment_bytes_max: dice.pick(&[40, 64, 256]).unwrap_or(64) * KIB as u64,
+        zero_ahead_bytes: dice.pick(&[4, 16, 32]).unwrap_or(16) * KIB as u64,
+        fetch_response_bytes_max: 256 * KIB,
+        replica_fetch_bytes_max: dice.pick(&[4, 64]).unwrap_or(64) * KIB,
+        tail_cache_bytes_max: dice.pick(&[0, 4, 64]).unwrap_or(64) * KIB,
+        write_buffer_bytes,
+        write_buffers: 32 * KIB / write_buffer_bytes + 2,
+        group_bytes_max: dice.pick(&[4, 16, 32]).unwrap_or(16) * KIB,
+        unflushed_bytes_max: 64 * KIB as u64,
+        uncommitted_bytes_max: 128 * KIB as u64,
+        connection_output_bytes_max: 512 * KIB,
+        turn_inputs_max: dice.pick(&[1, 4, 64]).unwrap_or(64),
+        flush_stall_ms_max: dice.pick(&[200, 2_000]).unwrap_or(2_000),
+        commit_mark_idle_ms: dice.pick(&[5, 100]).unwrap_or(100),
+        ..Limits::default()
+    }
+}
+
+/// Configurations of all nodes: voters 1.., then observers.
+pub fn configs(dice: &mut Dice, voters: i32, observers: i32) -> Vec<Config> {
+    let endpoint = |id: i32| Endpoint { host: format!("node-{id}"), port: 9092 };
+    let quorum: Vec<Voter> =
+        (1..=voters).map(|id| Voter { id: NodeId(id), endpoint: endpoint(id) }).collect();
+    let election_timeout_ms = dice.pick(&[150, 500, 1_000]).unwrap_or(500);
+    let limits = limits(dice);
+    let config = |id: i32| Config {
+        node_id: NodeId(id),
+        directory_id: None,
+        cluster_id: Uuid::ZERO.to_string(),
+        topic_name: super::TOPIC.to_string(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+        voters: quorum.clone(),
+        listener_name: "PLAINTEXT".to_string(),
+        listener: endpoint(id),
+        advertised: endpoint(id),
+        log_dir: PathBuf::from("simulated"),
+        http_listener: None,
+        cpus: None,
+        wait: Wait::Sleep,
+        election_timeout_ms,
+        fetch_timeout_ms: 2 * election_timeout_ms,
+        election_backoff_max_ms: election_timeout_ms,
+        request_timeout_ms: 2 * election_timeout_ms,
+        retry_backoff_ms: 20,
+        limits: limits.clone(),
+    };
+    (1..=voters + observers).map(config).collect()
+}
