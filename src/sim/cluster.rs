@@ -10,6 +10,7 @@ use super::node::{AllPlatters, Arrival, Node, Process, Served};
 use super::{Event, Simulation};
 use crate::log::{Completion, DiskOp, RecoveryError, SmallFile, recover};
 use crate::protocol::{Request, Response};
+use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
 use crate::replica::producers::Producers;
 use crate::replica::session::{Arrived, Session};
@@ -85,7 +86,8 @@ impl Simulation {
                 self.checker.violate("only rot is refused", detail);
             }
             // An operator reads that line and empties the directory.
-            RecoveryError::Corrupt(_) => self.wipe(node),
+            RecoveryError::Corrupt(_) if !self.has_stale_leader(node.host, node.standing) => self.wipe(node),
+            RecoveryError::Corrupt(_) => {}
             RecoveryError::Disk(_) => {}
         }
         let delay_ns = self.dice.around(300 * NS_PER_MS);
@@ -97,6 +99,18 @@ impl Simulation {
             node.process = Process::Down { is_starting: true };
             self.at(self.now_ns + delay_ns, Event::Start(node.host));
         }
+    }
+
+    /// Does somebody still lead an epoch that this voter has left? An empty disk forgets that it has, and would help
+    /// that leader to a majority again: records of two epochs would be acknowledged at one offset. Without a
+    /// directory id (KIP-853) nobody can tell, so nobody promises against it.
+    pub fn has_stale_leader(&self, host: Host, standing: Option<Standing>) -> bool {
+        let leads = |node: &Node| {
+            let older =
+                |s: Standing| s.role == RoleName::Leader && standing.is_some_and(|mine| s.epoch < mine.epoch);
+            node.host != host && node.is_up() && node.standing.is_some_and(older)
+        };
+        self.nodes.values().any(leads)
     }
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
@@ -584,7 +598,7 @@ impl Simulation {
 
     pub fn leader(&self) -> Option<Host> {
         let leads = |node: &&Node| {
-            let is_leader = |s: &Standing| s.role == crate::raft::RoleName::Leader && !s.is_gated;
+            let is_leader = |s: &Standing| s.role == RoleName::Leader && !s.is_gated;
             node.is_up() && node.standing.as_ref().is_some_and(is_leader)
         };
         self.nodes.values().filter(leads).max_by_key(|n| n.standing.map(|s| s.epoch)).map(|n| n.host)

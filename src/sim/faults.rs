@@ -292,7 +292,8 @@ impl Simulation {
 
     /// The node dies, gets a new disk and comes back.
     fn empty_disk(&mut self, host: Host) -> bool {
-        if !self.can_lose(host) {
+        let standing = self.nodes.get(&host).and_then(|node| node.standing);
+        if !self.can_lose(host) || self.has_stale_leader(host, standing) {
             return false;
         }
         self.crash(host, true, "lost its disk");
@@ -410,12 +411,9 @@ impl Simulation {
                 node.paused_until = 0;
                 node.dies_after = None;
             });
+            // Its next start refuses the rot, and it gets another disk.
             if self.nodes.get(&host).is_some_and(|node| node.is_rotten) {
                 self.crash(host, false, "is stopped: an operator saw the rot");
-                if let Some(mut node) = self.nodes.remove(&host) {
-                    self.wipe(&mut node);
-                    self.nodes.insert(host, node);
-                }
             }
             if let Some(mut node) = self.nodes.remove(&host) {
                 self.start_later(&mut node, 1_000);
