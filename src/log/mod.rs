@@ -75,6 +75,11 @@ pub trait LogSource {
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError>;
 }
 
+/// What an operator can do about rot. An emptied voter is safe only beside voters that remember (see raft's rule of
+/// the empty voter).
+const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
+                      directory, and the leader fills it again";
+
 /// Refusal to start: cutting here could lose acknowledged records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{segment} is corrupt at byte {position}: {why}")]

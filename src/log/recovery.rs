@@ -18,7 +18,7 @@ use super::epoch_checkpoint::{self, epoch_before, note_batch};
 use super::op::{SegmentId, SmallFile};
 use super::quorum_state;
 use super::segment::{Place, Segment, Segments};
-use super::{Corrupt, LogConfig, LogSource, RecoveredLog, RecoveryError};
+use super::{Corrupt, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -282,8 +282,7 @@ impl<'a> Scan<'a> {
             let (expected, durable) = (self.expected, mark.end);
             return Err(corrupt(format!(
                 "{why}; records from offset {expected} to {durable} were durable once, so this is rot and not a torn \
-                 tail, and nothing was cut. Restore the file, or empty this directory so that it is filled \
-                 again from the other voters"
+                 tail, and nothing was cut. {REFILL}"
             ))
             .into());
         }
@@ -410,10 +409,7 @@ fn read_quorum_state(
     let state = quorum_state::decode(&file).map_err(|why| Corrupt {
         segment: "quorum-state".to_string(),
         position: 0,
-        why: format!(
-            "{why}. It holds this voter's votes, so guessing could elect two leaders. Restore the file, or empty this \
-             directory so that it is filled again from the other voters"
-        ),
+        why: format!("{why}. It holds this voter's votes, so guessing could elect two leaders. {REFILL}"),
     })?;
     if state.epoch < log_epoch {
         // Kafka: QuorumState.initialize.

@@ -7,7 +7,7 @@
 
 use super::segment::Place;
 use super::tasks::{Shutdown, Step, Task, TaskKind};
-use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, SegmentId, block_floor};
+use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, block_floor};
 use crate::record::{BatchHeader, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -169,6 +169,6 @@ impl Log {
 
 fn unreadable(segment: SegmentId, position: u64, why: String) -> DiskError {
     let operation = format!("finding where to truncate {} near byte {position}", segment.file_name());
-    let reason = format!("{why}; the batches there are rotten: restore the file, or empty the directory");
+    let reason = format!("{why}; the batches there are rotten. {REFILL}");
     DiskError { operation, reason, errno: 0 }
 }

@@ -99,6 +99,16 @@ pub enum Response {
     Fetch(FetchResponse),
 }
 
+impl Response {
+    pub fn error(&self) -> ErrorCode {
+        match self {
+            Response::Vote(response) => response.error,
+            Response::BeginQuorumEpoch(response) | Response::EndQuorumEpoch(response) => response.error,
+            Response::Fetch(response) => response.error,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VoteResponse {
     pub error: ErrorCode,

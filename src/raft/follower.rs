@@ -20,9 +20,7 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
         assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
         let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
-        // Our first vote was for an empty log: a leader that won with it began the log, and nothing was before.
-        let is_first_leader = self.first_vote == Some(epoch) && voted.is_some_and(|voted| voted.id == leader);
-        let caught_up = self.state.caught_up || is_first_leader;
+        let caught_up = self.state.caught_up || self.is_first_leader(epoch, leader);
         self.state = QuorumState { epoch, leader: Some(leader), voted, caught_up };
         effects.notes.push(format!("following {leader} in epoch {epoch}"));
         self.role = Role::Follower(Follower {
@@ -46,7 +44,8 @@ impl Raft {
             return Err(format!("it says that {leader} leads epoch {epoch}, which is not a voter"));
         }
         let known = self.state.leader.filter(|_| epoch == self.state.epoch);
-        if leader == self.config.local.id && known != Some(leader) {
+        // Whose disk was emptied may have led it: `maybe_adopt` takes the epoch over, not the leader.
+        if leader == self.config.local.id && known != Some(leader) && self.state.caught_up {
             return Err(format!("it says that I lead epoch {epoch}, which I do not"));
         }
         match known {
@@ -60,10 +59,15 @@ impl Raft {
     /// Adopt a newer epoch, or the leader of this one (Kafka: KafkaRaftClient.maybeTransition).
     /// `check_claim` has been passed.
     fn maybe_adopt(&mut self, now: Now, epoch: Epoch, leader: Option<NodeId>, effects: &mut Effects) {
-        let leader = leader.filter(|leader| *leader != self.config.local.id);
+        let elected = leader.filter(|leader| *leader != self.config.local.id);
+        let leader = elected.filter(|leader| self.may_follow(epoch, *leader));
+        let is_new = epoch > self.state.epoch;
         match leader {
-            Some(leader) if epoch > self.state.epoch => self.become_follower(now, epoch, leader, effects),
-            None if epoch > self.state.epoch => self.become_unattached(now, epoch, effects),
+            Some(leader) if is_new => self.become_follower(now, epoch, leader, effects),
+            None if is_new => {
+                self.become_unattached(now, epoch, effects);
+                effects.notes.extend(elected.map(|leader| self.why_not_following(leader)));
+            }
             Some(leader) if epoch == self.state.epoch && self.is_seeking_leader() => {
                 self.become_follower(now, epoch, leader, effects)
             }
@@ -151,8 +155,14 @@ impl Raft {
             self.drop_peer(leader, why, effects);
             return ErrorCode::INVALID_REQUEST;
         }
+        if leader == self.config.local.id {
+            return ErrorCode::INVALID_REQUEST;
+        }
+        let was_new = epoch > self.state.epoch;
         self.maybe_adopt(now, epoch, Some(leader), effects);
-        if matches!(self.role, Role::Prospective(_)) && leader != self.config.local.id {
+        if !self.may_follow(epoch, leader) {
+            effects.notes.extend(Some(self.why_not_following(leader)).filter(|_| !was_new));
+        } else if matches!(self.role, Role::Prospective(_)) {
             // It speaks, so it lives: no reason to ask for pre-votes against it.
             self.become_follower(now, epoch, leader, effects);
         }

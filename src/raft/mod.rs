@@ -20,6 +20,7 @@
 pub mod effects;
 pub mod event;
 
+mod empty_voter;
 mod epochs;
 mod follower;
 mod high_watermark;
@@ -125,6 +126,8 @@ pub struct Raft {
     votes_since: Option<Epoch>,
     /// The epoch of the first vote of this voter's life, which by the rule of the empty voter was for an empty log.
     first_vote: Option<Epoch>,
+    /// While not caught up: the other voters that have told us their epoch since this process began.
+    heard: Vec<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +156,7 @@ impl Raft {
             shutdown: Shutdown::No,
             votes_since: None,
             first_vote: None,
+            heard: Vec::new(),
             epochs,
             config,
         };
@@ -246,6 +250,7 @@ impl Raft {
     }
 
     fn on_response(&mut self, now: Now, from: NodeId, response: Response, effects: &mut Effects) {
+        self.maybe_hear(from, response.error());
         match response {
             Response::Vote(response) => self.on_vote_response(now, from, response, effects),
             Response::BeginQuorumEpoch(response) => {

@@ -243,17 +243,6 @@ impl Raft {
             follower.shared_end = follower.shared_end.max(shared_end);
         }
     }
-
-    /// Everything that the leader knows to be committed is durable here: this voter is as good as any other.
-    fn maybe_catch_up(&mut self, told: Option<HighWatermark>, effects: &mut Effects) {
-        let Some(told) = told.filter(|_| !self.state.caught_up && self.voters.local_is_voter()) else {
-            return;
-        };
-        if self.flushed.0.min(self.log_shared_with_leader()) >= told.0 {
-            self.state.caught_up = true;
-            effects.notes.push(format!("caught up with the quorum at {told}: voting without reserve"));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -37,23 +37,6 @@ impl Raft {
         self.shutdown == Shutdown::No && self.voters.local_is_voter()
     }
 
-    /// Standing is a vote for oneself, so the rule of the empty voter holds for it too. With one voter there is
-    /// nobody whose records could be lost.
-    fn may_vote_for_local(&self) -> bool {
-        self.may_help(self.epochs.last()) || self.voters.local_is_only_voter()
-    }
-
-    /// The rule of the empty voter. A wiped disk looks like a new one, and its owner may have acknowledged records
-    /// that now only one other voter holds: with its vote a log without them could win. So until it has caught up
-    /// with a leader it votes for empty logs only, which lets a new cluster begin. One more log is harmless: one
-    /// with a record of an epoch in or after which we have voted, for its leader was elected under our eyes. Without
-    /// that, a new cluster whose first leader stops before it has committed anything could be stuck for ever.
-    fn may_help(&self, last: OffsetAndEpoch) -> bool {
-        self.state.caught_up
-            || last.offset == Offset(0)
-            || self.votes_since.is_some_and(|since| last.epoch >= since)
-    }
-
     fn keep_looking_for_leader(&mut self, now: Now) {
         if self.state.leader == Some(self.config.local.id) {
             return self.resign_again(now);
@@ -63,13 +46,6 @@ impl Raft {
             election_deadline,
             fetcher: Fetcher::due_at(self.config.retry_at(now)),
         });
-    }
-
-    fn remember_vote(&mut self) {
-        if self.votes_since.is_none() {
-            self.votes_since = Some(self.state.epoch);
-            self.first_vote = Some(self.state.epoch);
-        }
     }
 
     /// The pre-votes of a majority: stand in the next epoch, with our own vote.

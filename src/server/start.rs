@@ -140,7 +140,7 @@ fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers
             exit_code: EXIT_CORRUPT,
             line: format!(
                 "{corrupt}. It lies below what was committed, so cutting it could lose acknowledged records: this \
-                 node does not start. Restore the file, or move {} away so that the other voters fill it anew.",
+                 node does not start. The partition is {}.",
                 partition.display()
             ),
         },

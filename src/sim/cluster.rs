@@ -86,8 +86,7 @@ impl Simulation {
                 self.checker.violate("only rot is refused", detail);
             }
             // An operator reads that line and empties the directory.
-            RecoveryError::Corrupt(_) if !self.has_stale_leader(node.host, node.standing) => self.wipe(node),
-            RecoveryError::Corrupt(_) => {}
+            RecoveryError::Corrupt(_) => self.wipe(node),
             RecoveryError::Disk(_) => {}
         }
         let delay_ns = self.dice.around(300 * NS_PER_MS);
@@ -99,18 +98,6 @@ impl Simulation {
             node.process = Process::Down { is_starting: true };
             self.at(self.now_ns + delay_ns, Event::Start(node.host));
         }
-    }
-
-    /// Does somebody still lead an epoch that this voter has left? An empty disk forgets that it has, and would help
-    /// that leader to a majority again: records of two epochs would be acknowledged at one offset. Without a
-    /// directory id (KIP-853) nobody can tell, so nobody promises against it.
-    pub fn has_stale_leader(&self, host: Host, standing: Option<Standing>) -> bool {
-        let leads = |node: &Node| {
-            let older =
-                |s: Standing| s.role == RoleName::Leader && standing.is_some_and(|mine| s.epoch < mine.epoch);
-            node.host != host && node.is_up() && node.standing.is_some_and(older)
-        };
-        self.nodes.values().any(leads)
     }
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.

@@ -292,8 +292,7 @@ impl Simulation {
 
     /// The node dies, gets a new disk and comes back.
     fn empty_disk(&mut self, host: Host) -> bool {
-        let standing = self.nodes.get(&host).and_then(|node| node.standing);
-        if !self.can_lose(host) || self.has_stale_leader(host, standing) {
+        if !self.can_lose(host) {
             return false;
         }
         self.crash(host, true, "lost its disk");
