@@ -284,6 +284,12 @@ impl SimDisk {
 
     fn flush_all(&mut self) {
         let sector = self.sector;
+        for (segment, file) in &self.segments {
+            // Zeros of a truncation that was killed become durable only now.
+            if let Some(first) = file.dirty.first() {
+                self.log.cut(*segment, (first * sector) as u64);
+            }
+        }
         for file in self.segments.values_mut().chain(self.mark.as_mut()) {
             file.flush(0, file.cached.len(), sector);
         }

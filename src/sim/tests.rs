@@ -32,7 +32,7 @@ fn seeds_hold() {
 /// Seeds in which the simulator once found a fault of the system (or of itself), at full length.
 #[test]
 fn seeds_that_once_failed_hold() {
-    for seed in [10, 40, 56, 68, 88, 92, 97, 107, 166, 291, 330, 104_615] {
+    for seed in [10, 40, 56, 68, 88, 92, 97, 107, 166, 291, 330, 104_615, 105_962] {
         let outcome = run(&Options::new(seed));
         assert!(outcome.failure.is_none(), "seed {seed}: {:#?}", outcome.failure);
     }
