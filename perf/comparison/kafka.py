@@ -136,8 +136,11 @@ class Brokers(Java):
         wait_until("three replicas in sync", is_in_sync, READY_SECONDS_MAX, self.processes.values())
 
     def leader(self, among=None):
-        """By the port that a load of one record found."""
-        port = int(self.run.one_record(self)["leader"].rpartition(":")[2])
+        """By the port that a load of one record found; None while there is no leader."""
+        try:
+            port = int(self.run.one_record(self)["leader"].rpartition(":")[2])
+        except Failed:
+            return None
         found = next(n for n in NODES if self.port(n) == port)
         return found if among is None or found in among else None
 
