@@ -116,24 +116,28 @@ mod tests {
         data_batch(&slices, WALL_MS, None)
     }
 
-    fn decompress(codec: Compression, stream: &[u8]) -> Vec<u8> {
+    fn read_all(mut reader: impl Read) -> Vec<u8> {
         let mut out = Vec::new();
+        reader.read_to_end(&mut out).unwrap();
+        out
+    }
+
+    fn decompress(codec: Compression, stream: &[u8]) -> Vec<u8> {
         match codec {
-            Compression::None => out.extend_from_slice(stream),
-            Compression::Gzip => drop(flate2::read::GzDecoder::new(stream).read_to_end(&mut out).unwrap()),
-            Compression::Lz4 => {
-                drop(lz4_flex::frame::FrameDecoder::new(stream).read_to_end(&mut out).unwrap());
-            }
-            Compression::Zstd => out = zstd::stream::decode_all(stream).unwrap(),
-            Compression::Snappy => {
-                let mut rest = stream.strip_prefix(SNAPPY_JAVA_HEADER).unwrap();
-                while !rest.is_empty() {
-                    let (length, after) = rest.split_at(4);
-                    let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
-                    out.extend(snap::raw::Decoder::new().decompress_vec(&after[..length]).unwrap());
-                    rest = &after[length..];
-                }
-            }
+            Compression::None => stream.to_vec(),
+            Compression::Gzip => read_all(flate2::read::GzDecoder::new(stream)),
+            Compression::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(stream)),
+            Compression::Zstd => zstd::stream::decode_all(stream).unwrap(),
+            Compression::Snappy => decompress_snappy(stream),
+        }
+    }
+
+    fn decompress_snappy(stream: &[u8]) -> Vec<u8> {
+        let (mut out, mut rest) = (Vec::new(), stream.strip_prefix(SNAPPY_JAVA_HEADER).unwrap());
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let (block, next) = after.split_at(u32::from_be_bytes(*length) as usize);
+            out.extend(snap::raw::Decoder::new().decompress_vec(block).unwrap());
+            rest = next;
         }
         out
     }
