@@ -36,7 +36,8 @@ class Results:
         return self.median(system, work, lambda value: value["bytes_per_second"] / MIB)
 
     def cpu_seconds_per_gb(self, system, work):
-        return self.median(system, work, lambda value: value["server_cpu_seconds"] / (value["bytes"] / GB) if value["bytes"] else None)
+        """The warm-up too, in the time as in the bytes."""
+        return self.median(system, work, lambda value: value["server_cpu_seconds"] / (value["served_bytes"] / GB) if value["served_bytes"] else None)
 
     def case(self, names, read, system="device"):
         """Of several cases of the device or the loopback the best, which is the smallest."""

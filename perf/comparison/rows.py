@@ -53,7 +53,7 @@ class Line:
             return "-"
         if self.is_ratio and self.is_fraction and 0 < value < 1:
             return f"1/{1 / value:.3g}"
-        return f"{value:.3g}"
+        return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,13 +39,18 @@ class Lengths:
     kafka_share: float
 
 
-FULL = Lengths(rounds=5, seconds=15, warmup=3, jvm_warmup=15, gb=4, device_seconds=5, idle_seconds=10,
+FULL = Lengths(rounds=5, seconds=15, warmup=3, jvm_warmup=15, gb=3, device_seconds=5, idle_seconds=10,
                own_line_seconds=31, kills=2, kafka_share=1)
 QUICK = Lengths(rounds=1, seconds=3, warmup=1, jvm_warmup=4, gb=0.6, device_seconds=1, idle_seconds=4,
                 own_line_seconds=16, kills=1, kafka_share=0.2)
 # For the tests: all of it works; the figures mean nothing.
 TINY = Lengths(rounds=1, seconds=0.3, warmup=0.1, jvm_warmup=0, gb=0.01, device_seconds=0.1, idle_seconds=0.3,
                own_line_seconds=6, kills=1, kafka_share=0.002)
+
+
+def served_bytes(value):
+    """Of the values that were acknowledged at any time of a load, as the servers' CPU time is of all of it."""
+    return value["bytes"] * sum(value["records_each_second"]) / value["records"] if value["records"] else 0
 
 
 class Run:
@@ -83,7 +88,7 @@ class Run:
 
     def without_paths(self, text):
         """Without this machine's paths: the run is kept."""
-        return text.replace(str(self.data), "DATA").replace(f"{ROOT}/", "").replace(f"{self.bin_dir}/", "")
+        return text.replace(str(self.data), "DATA").replace(f"{ROOT}/", "").replace(f"{self.bin_dir}/", "").replace(str(self.bin_dir), "BIN")
 
     def check_room(self, gb):
         free = shutil.disk_usage(self.data).free
@@ -110,6 +115,7 @@ class Run:
         before = system.cpu_seconds()
         value = self.perf(*command)
         value["server_cpu_seconds"] = system.cpu_seconds() - before
+        value["served_bytes"] = served_bytes(value)
         value["command"] = self.without_paths(" ".join(str(part) for part in command))
         return self.keep_load(system, work, value)
 

@@ -124,7 +124,7 @@ def kafka_producer(size):
         if not found:
             raise Failed("no result in its output")
         rate, mib = (float(part.replace(",", "")) for part in found[-1][1:])
-        value = {"records": records, "bytes": records * size, "records_per_second": rate, "bytes_per_second": mib * MIB,
+        value = {"records": records, "bytes": records * size, "served_bytes": records * size, "records_per_second": rate, "bytes_per_second": mib * MIB,
                  "server_cpu_seconds": system.cpu_seconds() - before, "output": text.splitlines()[-1]}
         note(f"{system.name}, {work}: {rate:,.0f} records/s, {mib:,.1f} MB/s")
         return run.save(system, work, value)

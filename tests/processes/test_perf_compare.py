@@ -71,8 +71,8 @@ def test_kafka_stands_beside_it(scratch):
     assert "min.insync.replicas=2" in (out / "configurations" / "kafka-1.properties").read_text()
 
 
-def load(rate=0.0, p50=0.0, p99=0.0, mib=0.0):
-    return {"records_per_second": rate, "bytes_per_second": mib * MIB, "bytes": 10**9, "server_cpu_seconds": 2.0,
+def load(rate=0.0, p50=0.0, p99=0.0, mib=0.0, cpu=0.0):
+    return {"records_per_second": rate, "bytes_per_second": mib * MIB, "bytes": 10**9, "served_bytes": 2 * 10**9, "server_cpu_seconds": cpu,
             "latency": {"latency": {"p50": p50, "p99": p99}}}
 
 
@@ -95,6 +95,10 @@ def test_ratios_are_of_medians_and_judged_by_their_limits(scratch):
     results.save("three", "1000-connections", 1, load(rate=2_000.0))
     results.save("kafka", "1000-connections", 1, load(rate=1_000.0))
     assert [line.verdict for line in row(results, 6).lines[:2]] == ["met", "not measured"]
+    results.save("three", "16-batches", 1, load(cpu=2.0))
+    results.save("kafka", "16-batches", 1, load(cpu=20.0))
+    cpu = next(line for line in row(results, 11).lines if line.against == "Kafka unflushed, 16 batches")
+    assert (cpu.ours, cpu.beside, cpu.verdict) == (1.0, 10.0, "met")
 
 
 def test_floors_are_the_faster_way_to_wait(scratch):
