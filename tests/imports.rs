@@ -61,19 +61,25 @@ const TABLE: &[Row] = &[
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
         // base64 and serde_json for interval logs and reports.
+        // crc32c and the four codecs are for the compressed batches of kraft-perf; the server has none.
         // kraft-perf measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
         crates: Only(&[
             "base64",
             "bytes",
             "clap",
+            "crc32c",
+            "flate2",
             "hdrhistogram",
             "io_uring",
             "libc",
+            "lz4_flex",
             "plotters",
             "serde_json",
             "signal_hook",
+            "snap",
             "tracing",
             "tracing_subscriber",
+            "zstd",
         ]),
     },
 ];

@@ -128,6 +128,15 @@ fn a_number_of_records_is_met_exactly_in_both_loops() {
 }
 
 #[test]
+fn the_shorter_of_duration_and_count_ends_the_run() {
+    let server = NullServer::start("127.0.0.1:0");
+    let few = run(&server, &["--num-records", "5", "--duration", "60", "--compression", "zstd"]);
+    assert_eq!((few["records"].as_u64(), few["load"]["compression"].as_str()), (Some(5), Some("zstd")));
+    let short = run(&server, &["--num-records", "1000000000", "--duration", "0.3", "--warmup", "0"]);
+    assert!(short["records"].as_u64() > Some(0) && short["seconds"].as_f64() < Some(20.0), "{short}");
+}
+
+#[test]
 fn the_open_loop_keeps_its_rate() {
     let server = NullServer::start("127.0.0.1:0");
     let value = run(&server, &["--rate", "1000", "--warmup", "0.5", "--duration", "1", "--clients", "4"]);

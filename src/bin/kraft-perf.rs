@@ -1,7 +1,7 @@
 //! `kraft-perf`: loads a Kafka broker over its protocol and measures in ns; and measures what lies below any broker, the
 //! disk (`kraft-perf device`) and the loopback (`kraft-perf loopback`).
 //!
-//! - `options.rs`: flags. `batch.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
+//! - `options.rs`: flags. `batch.rs`, `compression.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
 //! - `load.rs`: a run. `worker.rs`: a thread of it, over `connection.rs`, `link.rs`, `epoll.rs` and `cluster.rs`.
 //! - `recording.rs`: what was seen. `report.rs`: how it is shown.
 
@@ -9,6 +9,8 @@
 mod batch;
 #[path = "kraft-perf/cluster.rs"]
 mod cluster;
+#[path = "kraft-perf/compression.rs"]
+mod compression;
 #[path = "kraft-perf/connection.rs"]
 mod connection;
 #[path = "kraft-perf/device.rs"]

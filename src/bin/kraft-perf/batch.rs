@@ -1,8 +1,12 @@
 //! Batches, built before the run begins: what is sent is one of a pool, so that the driver costs next to nothing.
 
+use std::io;
+
 use bytes::Bytes;
 
 use kraft::record::{data_batch, restamp_producer};
+
+use crate::compression::Compression;
 
 /// More templates than this show a server nothing new.
 const TEMPLATES_MAX: usize = 1024;
@@ -41,12 +45,22 @@ impl Template {
 pub struct Templates(Vec<Template>);
 
 impl Templates {
-    /// `wall_ms`: the timestamp of all records, since the Unix epoch.
-    pub fn build(payload: &Payload, records_per_batch: usize, wall_ms: i64, seed: u64) -> Templates {
+    /// `wall_ms`: the timestamp of all records, since the Unix epoch. `Err`: a sentence.
+    pub fn build(
+        payload: &Payload,
+        records_per_batch: usize,
+        compression: Compression,
+        wall_ms: i64,
+        seed: u64,
+    ) -> Result<Templates, String> {
         let mut random = Random::new(seed);
-        let count = template_count(payload, records_per_batch);
-        let build = |_| build_template(payload, records_per_batch, wall_ms, &mut random);
-        Templates((0..count).map(build).collect())
+        let build = |_| {
+            let mut template = build_template(payload, records_per_batch, wall_ms, &mut random);
+            template.batch = compression.apply(template.batch)?;
+            Ok(template)
+        };
+        let templates = (0..template_count(payload, records_per_batch)).map(build).collect::<io::Result<_>>();
+        templates.map(Templates).map_err(|e| format!("a batch cannot be compressed ({e})."))
     }
 
     pub fn get(&self, index: usize) -> &Template {
@@ -123,6 +137,10 @@ mod tests {
 
     const WALL_MS: i64 = 1_795_356_185_000;
 
+    fn templates(payload: &Payload, records_per_batch: usize) -> Templates {
+        Templates::build(payload, records_per_batch, Compression::None, WALL_MS, 1).unwrap()
+    }
+
     /// The values of a batch that a server would accept.
     fn values(batch: &[u8]) -> Vec<Vec<u8>> {
         let limits = ProduceLimits {
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_fixed_size_needs_one_template() {
-        let templates = Templates::build(&Payload::Random { min: 256, max: 256 }, 64, WALL_MS, 1);
+        let templates = templates(&Payload::Random { min: 256, max: 256 }, 64);
         assert_eq!(templates.0.len(), 1);
         let template = templates.get(0);
         assert_eq!((template.records, template.value_bytes), (64, 64 * 256));
@@ -148,7 +166,7 @@ mod tests {
 
     #[test]
     fn uniform_sizes_reach_both_ends() {
-        let templates = Templates::build(&Payload::Random { min: 3, max: 6 }, 2, WALL_MS, 1);
+        let templates = templates(&Payload::Random { min: 3, max: 6 }, 2);
         let sizes: Vec<usize> = templates
             .0
             .iter()
@@ -164,7 +182,7 @@ mod tests {
 
     #[test]
     fn large_records_take_bounded_memory() {
-        let templates = Templates::build(&Payload::Random { min: 1, max: 1_000_000 }, 32, WALL_MS, 1);
+        let templates = templates(&Payload::Random { min: 1, max: 1_000_000 }, 32);
         assert_eq!(templates.0.len(), 2);
         assert!(templates.batch_bytes_max() <= 32 * 1_000_100);
     }
@@ -172,7 +190,7 @@ mod tests {
     #[test]
     fn lines_of_a_payload_file_are_drawn() {
         let lines = vec![b"one".to_vec(), b"three".to_vec(), Vec::new()];
-        let templates = Templates::build(&Payload::Lines(lines.clone()), 1, WALL_MS, 1);
+        let templates = templates(&Payload::Lines(lines.clone()), 1);
         for line in lines {
             assert!(
                 templates.0.iter().any(|template| values(&template.batch) == [line.as_slice()]),
@@ -183,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_idempotent_batch_is_valid_for_every_sequence() {
-        let templates = Templates::build(&Payload::Random { min: 10, max: 10 }, 3, WALL_MS, 1);
+        let templates = templates(&Payload::Random { min: 10, max: 10 }, 3);
         let mut out = Vec::new();
         for sequence in [0, 3, i32::MAX] {
             templates.get(0).stamp_into(&mut out, (77, 2, sequence));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::batch::Templates;
 use crate::cluster::Cluster;
 use crate::epoll::raise_descriptor_limit;
-use crate::options::{End, LoadOptions, Plan};
+use crate::options::{LoadOptions, Plan};
 use crate::recording::Recording;
 use crate::report::{Report, Written};
 use crate::worker::{Interval, Shared, Worker};
@@ -51,7 +51,8 @@ fn check_descriptors(plan: &Plan) -> Result<(), String> {
 fn drive(plan: &Plan, stop: &AtomicBool, progress: Progress) -> Result<Report, String> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall_ms = since_epoch.as_millis() as i64;
-    let templates = Templates::build(&plan.payload, plan.records_per_batch, wall_ms, TEMPLATE_SEED);
+    let Plan { payload, records_per_batch, compression, .. } = plan;
+    let templates = Templates::build(payload, *records_per_batch, *compression, wall_ms, TEMPLATE_SEED)?;
     let cluster = Cluster::new(&plan.bootstrap, &plan.topic);
     let shared = Shared { plan, templates: &templates, cluster: &cluster, stop };
     let (intervals, received) = mpsc::channel();
@@ -126,10 +127,7 @@ struct Collector {
 
 impl Collector {
     fn new(plan: &Plan, progress: Progress) -> Collector {
-        let end = match plan.end {
-            End::After(duration) => Some(plan.warmup + duration),
-            End::Batches(_) => None,
-        };
+        let end = plan.end.after.map(|duration| plan.warmup + duration);
         Collector {
             threads: plan.threads,
             warmup: plan.warmup,

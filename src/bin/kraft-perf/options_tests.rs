@@ -5,6 +5,14 @@ fn plan(args: &[&str]) -> Result<Plan, String> {
     arguments.map_err(|e| e.to_string())?.load.plan()
 }
 
+fn batches(batches: u64) -> End {
+    End { after: None, batches: Some(batches) }
+}
+
+fn after(duration: Duration) -> End {
+    End { after: Some(duration), batches: None }
+}
+
 #[test]
 fn flags_of_kafkas_tool_mean_the_same_here() {
     let plan = plan(&[
@@ -20,7 +28,7 @@ fn flags_of_kafkas_tool_mean_the_same_here() {
         "PLAINTEXT://a:1, b:2",
     ])
     .unwrap();
-    assert_eq!((plan.topic.as_str(), plan.rate, plan.end), ("t", Some(500.0), End::Batches(1000)));
+    assert_eq!((plan.topic.as_str(), plan.rate, plan.end), ("t", Some(500.0), batches(1000)));
     assert_eq!(plan.bootstrap, ["a:1", "b:2"]);
     assert_eq!(plan.payload, Payload::Random { min: 100, max: 100 });
 }
@@ -30,7 +38,7 @@ fn without_flags_it_is_a_closed_loop_of_one() {
     let plan = plan(&[]).unwrap();
     assert_eq!((plan.clients, plan.in_flight, plan.threads, plan.rate), (1, 1, 1, None));
     assert_eq!((plan.acks, plan.is_idempotent), (-1, false));
-    assert_eq!((plan.warmup, plan.end), (Duration::from_secs(1), End::After(Duration::from_secs(10))));
+    assert_eq!((plan.warmup, plan.end), (Duration::from_secs(1), after(Duration::from_secs(10))));
 }
 
 #[test]
@@ -43,7 +51,7 @@ fn the_open_loop_has_more_in_flight() {
 #[test]
 fn records_are_rounded_up_to_whole_batches() {
     let plan = plan(&["--num-records", "129", "--records-per-batch", "64"]).unwrap();
-    assert_eq!((plan.end, plan.warmup), (End::Batches(3), Duration::ZERO));
+    assert_eq!((plan.end, plan.warmup), (batches(3), Duration::ZERO));
 }
 
 #[test]
@@ -93,6 +101,21 @@ fn bad_values_are_one_line_that_names_the_flag() {
 }
 
 #[test]
-fn duration_and_count_exclude_each_other() {
-    assert!(plan(&["--duration", "1", "--num-records", "1"]).unwrap_err().contains("cannot be used with"));
+fn of_duration_and_count_the_first_ends_the_run() {
+    let plan = plan(&["--duration", "1", "--num-records", "7"]).unwrap();
+    assert_eq!(plan.end, End { after: Some(Duration::from_secs(1)), batches: Some(7) });
+}
+
+#[test]
+fn every_codec_of_kafka_has_its_name() {
+    for (name, codec) in [
+        ("none", Compression::None),
+        ("gzip", Compression::Gzip),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4),
+        ("zstd", Compression::Zstd),
+    ] {
+        assert_eq!(plan(&["--compression", name]).unwrap().compression, codec);
+        assert_eq!(codec.name(), name);
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use kraft::server::control::latency::StageHistograms;
 
 use crate::batch::Payload;
+use crate::compression::Compression;
 use crate::load::Seconds;
 use crate::options::{End, LoadOptions, Plan};
 use crate::recording::{Pause, Recording};
@@ -61,7 +62,7 @@ impl Report {
         seconds.each.iter().for_each(|second| total.merge(second));
         let seen = Duration::from_nanos(total.last_ack_ns).saturating_sub(plan.warmup).as_secs_f64();
         let measured = match plan.end {
-            End::After(duration) if !is_cut_short => duration.as_secs_f64(),
+            End { after: Some(duration), batches: None } if !is_cut_short => duration.as_secs_f64(),
             _ => seen,
         };
         let (each, unanswered) = (seconds.each, seconds.unanswered);
@@ -130,7 +131,11 @@ impl Report {
             Payload::Lines(_) => "a file's records".to_string(),
         };
         let pace = rate.map_or("closed loop".to_string(), |rate| format!("{rate} records/s"));
-        format!("{pace}, {clients} x {in_flight} in flight, {records_per_batch} x {records}")
+        let codec = match self.plan.compression {
+            Compression::None => String::new(),
+            codec => format!(", {}", codec.name()),
+        };
+        format!("{pace}, {clients} x {in_flight} in flight, {records_per_batch} x {records}{codec}")
     }
 
     /// The first line has the form of kafka-producer-perf-test's last one, for scripts that read it.
@@ -237,6 +242,7 @@ impl Report {
             "records_per_batch": plan.records_per_batch,
             "batch_bytes_max": self.batch_bytes,
             "acks": plan.acks,
+            "compression": plan.compression.name(),
             "idempotent": plan.is_idempotent,
             "warmup_seconds": plan.warmup.as_secs_f64(),
             "wait": format!("{:?}", plan.wait).to_lowercase(),

@@ -14,7 +14,7 @@ use crate::cluster::{self, Cluster};
 use crate::connection::{Connection, Producer, Sent, State, Verdict};
 use crate::epoll::Epoll;
 use crate::link::Link;
-use crate::options::{End, Plan, Wait};
+use crate::options::{Plan, Wait};
 use crate::pace::Schedule;
 use crate::recording::Recording;
 use crate::wire::{self, ProduceAnswer, ProduceHead};
@@ -75,10 +75,8 @@ impl<'a> Worker<'a> {
     pub fn connect(shared: &'a Shared<'a>, index: usize) -> Result<Worker<'a>, String> {
         let plan = shared.plan;
         let share = |whole: u64| (whole + (plan.threads - 1 - index) as u64) / plan.threads as u64;
-        let (end_ns, remaining) = match plan.end {
-            End::After(duration) => (nanos(plan.warmup + duration), u64::MAX),
-            End::Batches(batches) => (u64::MAX, share(batches)),
-        };
+        let end_ns = plan.end.after.map_or(u64::MAX, |duration| nanos(plan.warmup + duration));
+        let remaining = plan.end.batches.map_or(u64::MAX, share);
         let schedule = plan.rate.map(|rate| Schedule::new(rate, plan.records_per_batch, index, plan.threads));
         let timeout_ms = plan.request_timeout.as_millis().min(i32::MAX as u128) as i32;
         let mut worker = Worker {

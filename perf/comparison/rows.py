@@ -1,0 +1,165 @@
+"""The table: fifteen rows, each a figure of kraft beside another one of the same run, and what it must and shall reach."""
+
+import dataclasses
+import statistics
+
+from .results import MIB
+
+KAFKA, FLUSHED = "Kafka unflushed", "Kafka flushed"
+NAMES = {"kafka": KAFKA, "kafka-flushed": FLUSHED, "etcd": "etcd"}
+SCALE_GB = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One comparison. With `beside` the value is ours ÷ beside, without it it is ours."""
+
+    against: str
+    ours: float | None
+    beside: float | None
+    unit: str
+    must: float | None
+    aim: float | None
+    is_at_most: bool = True
+    is_ratio: bool = True
+
+    @property
+    def is_fraction(self):
+        return bool(self.aim) and self.must < 1 and round(1 / self.aim, 6).is_integer()
+
+    @property
+    def value(self):
+        if not self.is_ratio:
+            return self.ours
+        return None if self.ours is None or not self.beside else self.ours / self.beside
+
+    def reaches(self, limit):
+        return self.value is not None and (self.value <= limit if self.is_at_most else self.value >= limit)
+
+    @property
+    def verdict(self):
+        if self.value is None:
+            return "not measured"
+        if self.must is None:
+            return "-"
+        return "aim reached" if self.reaches(self.aim) else "met" if self.reaches(self.must) else "NOT met"
+
+    def shown_limit(self, limit):
+        return "-" if limit is None else ("≤ " if self.is_at_most else "≥ ") + self.shown(limit)
+
+    def shown(self, value):
+        """Where the limits are fractions, as 1/8, the value is shown as one."""
+        if value is None:
+            return "-"
+        if self.is_ratio and self.is_fraction and 0 < value < 1:
+            return f"1/{1 / value:.3g}"
+        return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    number: int
+    work: str
+    lines: list
+
+    @property
+    def verdict(self):
+        """The worst of its lines; what was not measured is not met."""
+        judged = [line.verdict for line in self.lines if line.must is not None]
+        for verdict in ("NOT met", "not measured", "met"):
+            if verdict in judged:
+                return verdict
+        return "aim reached"
+
+    def shown(self, read):
+        return ", ".join(dict.fromkeys(read(line) for line in self.lines if line.must is not None))
+
+    def shown_values(self):
+        return ", ".join(line.shown(line.value) for line in self.lines if line.must is not None)
+
+
+def against_peers(ours, beside, unit, limits, is_at_most=True, suffix=""):
+    """`limits`: {peer: (must, aim)}; `beside`: the figure of a system."""
+    return [Line(NAMES[peer] + suffix, ours, beside(peer), unit, must, aim, is_at_most)
+            for peer, (must, aim) in limits.items()]
+
+
+def plus(a, b):
+    return None if a is None or b is None else a + b
+
+
+def latency_rows(results):
+    p50 = lambda system: results.latency_us(system, "one-in-flight", "p50")
+    p99 = lambda system: results.latency_us(system, "one-in-flight", "p99")
+    loopback = results.loopback_us()
+    floor_three = plus(results.raw_write_us(3), plus(loopback, loopback))
+    yield Row(1, "one voter, one record of 256 B in flight: p50 ÷ (raw durable 4 KiB write + loopback round trip)",
+              [Line("raw", p50("one"), plus(results.raw_write_us(1), loopback), "us", 1.3, 1.1)])
+    yield Row(2, "three voters, the same: p50 ÷ (raw durable write of three writers at once + 2 loopback round trips)",
+              [Line("raw", p50("three"), floor_three, "us", 1.5, 1.2)])
+    yield Row(3, "the same, p99 ÷ p50", [Line("its own p50", p99("three"), p50("three"), "us", 3, 2)])
+    yield Row(4, "the same against Kafka unflushed / flushed / etcd, p50", against_peers(
+        p50("three"), p50, "us", {"kafka": (1 / 2, 1 / 3), "kafka-flushed": (1 / 8, 1 / 12), "etcd": (1 / 3, 1 / 5)}))
+    yield Row(5, "p99 against Kafka unflushed / flushed / etcd", against_peers(
+        p99("three"), p99, "us", {"kafka": (1 / 8, 1 / 15), "kafka-flushed": (1 / 12, 1 / 30), "etcd": (1 / 3, 1 / 5)}))
+
+
+def throughput_rows(results):
+    commits = lambda system: results.records_per_second(system, "1000-connections")
+    mib = lambda system, work="16-batches": results.mib_per_second(system, work)
+    peers = {"kafka": (1.8, 3), "kafka-flushed": (15, 25), "etcd": (4, 6)}
+    ceiling = Line("a server that answers at once", commits("three"), commits("null"), "commits/s", None, None)
+    yield Row(6, "1,000 connections, one record of 256 B each: commits/s against Kafka unflushed / flushed / etcd",
+              [*against_peers(commits("three"), commits, "commits/s", peers, is_at_most=False), ceiling])
+    yield Row(7, "16 batches of 64 × 1 KiB in flight: MB/s against Kafka unflushed / flushed", against_peers(
+        mib("three"), mib, "MB/s", {"kafka": (5, 10), "kafka-flushed": (9, 16)}, is_at_most=False))
+    yield Row(8, "one voter, 1 MiB batches: MB/s ÷ raw 1 MiB durable rate",
+              [Line("raw", mib("one", "1MiB-batches"), results.raw_mib_per_second(), "MB/s", 0.8, 0.95, False)])
+    sizes = {"100 B": "kafka-100", "1,024 B": "kafka-1024"}
+    yield Row(9, "kafka-producer-perf-test 100 B and 1,024 B, defaults, acks=all: MB/s ÷ the same against a server that answers at once",
+              [Line(f"a server that answers at once, {size}", mib("three", work), mib("null", work), "MB/s", 0.7, 0.9, False)
+               for size, work in sizes.items()])
+    limits = {"kafka": (2.5, 3.5), "kafka-flushed": (8, 12)}
+    yield Row(10, "the same against Kafka unflushed / flushed, 100 B and 1,024 B", [
+        line for size, work in sizes.items()
+        for line in against_peers(mib("three", work), lambda peer, work=work: mib(peer, work), "MB/s", limits, False, f", {size}")])
+
+
+def cost_rows(results):
+    cpu = lambda system, work: results.cpu_seconds_per_gb(system, work)
+    limits = {"kafka": (1 / 8, 1 / 15), "kafka-flushed": (1 / 25, 1 / 50)}
+    loads = {"kafka-producer-perf-test": "kafka-1024", "16 batches": "16-batches"}
+    yield Row(11, "server CPU seconds per GB (all three nodes), 1 KiB, against Kafka unflushed / flushed: "
+              "kafka-producer-perf-test, and 16 batches of 64 in flight", [
+                  line for load, work in loads.items()
+                  for line in against_peers(cpu("three", work), lambda peer, work=work: cpu(peer, work), "s/GB", limits, True, f", {load}")])
+    count = lambda key: results.median("three", "counts", lambda value: value[key])
+    yield Row(12, "allocations per record at 64 records a batch; system calls per record at full load (all three nodes)", [
+        Line("allocations per record", count("allocations_per_record"), None, "", 0, 0, is_ratio=False),
+        Line("system calls per record", count("system_calls_per_record"), None, "", 0.05, 0.02, is_ratio=False)])
+    p99 = lambda system: results.latency_us(system, "open", "p99")
+    yield Row(13, "open loop at half of the best rate of Kafka unflushed: p99 against Kafka's",
+              [Line(KAFKA, p99("three"), p99("kafka"), "us", 1 / 10, 1 / 30)])
+
+
+def node_rows(results):
+    idle = results.median("three", "idle", lambda value: max(value["cpu_percent"].values()))
+    log = f"log-{SCALE_GB}"
+    rss = results.median("one", log, lambda value: max(value["rss_bytes"].values()) / MIB)
+    start = results.median("one", log, lambda value: max(value["start_seconds"].values()))
+    yield Row(14, "idle node: CPU; RSS after 10 GB written; start with a 10 GB log (the last two with --scale)", [
+        Line("idle CPU, % of a core", idle, None, "%", 1, 0.3, is_ratio=False),
+        Line(f"RSS after {SCALE_GB} GB, MiB", rss, None, "MiB", 128, 64, is_ratio=False),
+        Line(f"start with {SCALE_GB} GB, s", start, None, "s", 1, 0.2, is_ratio=False)])
+    yield Row(15, "kill -9 of the leader to next acknowledged record, against Kafka's TestRaftServer and brokers at the same timeouts",
+              [Line("TestRaftServer", failover_ms(results, "three"), failover_ms(results, "raft-25"), "ms", 0.5, 0.3),
+               Line("Kafka brokers", failover_ms(results, "three"), failover_ms(results, "kafka"), "ms", 0.5, 0.3)])
+
+
+def failover_ms(results, system):
+    kills = [ms for value in results.of(system, "failover") for ms in value["ms"]]
+    return statistics.median(kills) if kills else None
+
+
+def rows(results):
+    return [*latency_rows(results), *throughput_rows(results), *cost_rows(results), *node_rows(results)]

@@ -1,0 +1,132 @@
+"""One run: its options, its directories, what it has seen and what it lacks."""
+
+import dataclasses
+import datetime
+import json
+import pathlib
+import os
+import shutil
+
+from . import etcd, kafka
+from .processes import Failed, note, run as run_command, said
+from .results import GB, MIB, Results
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Left free on the disk: a full one is not what is to be measured.
+FREE_BYTES_MIN = 2 * GB
+# Exit code of kraft-perf: records were refused for good or never answered.
+PERF_INCOMPLETE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long everything takes."""
+
+    rounds: int
+    # Of each load, and what comes before it.
+    seconds: float
+    warmup: float
+    # Load before the first measurement of a server whose code is compiled while it runs.
+    jvm_warmup: float
+    # At most so much is written by each load of many bytes.
+    gb: float
+    device_seconds: float
+    idle_seconds: float
+    # What TestRaftServer is watched for; it prints a line every five seconds.
+    own_line_seconds: float
+    kills: int
+    # Of the number of records that kafka-producer-perf-test sends in the full run.
+    kafka_share: float
+
+
+FULL = Lengths(rounds=5, seconds=15, warmup=3, jvm_warmup=15, gb=3, device_seconds=5, idle_seconds=10,
+               own_line_seconds=31, kills=2, kafka_share=1)
+QUICK = Lengths(rounds=1, seconds=3, warmup=1, jvm_warmup=4, gb=0.6, device_seconds=1, idle_seconds=4,
+                own_line_seconds=16, kills=1, kafka_share=0.2)
+# For the tests: all of it works; the figures mean nothing.
+TINY = Lengths(rounds=1, seconds=0.3, warmup=0.1, jvm_warmup=0, gb=0.01, device_seconds=0.1, idle_seconds=0.3,
+               own_line_seconds=6, kills=1, kafka_share=0.002)
+
+
+def served_bytes(value):
+    """Of the values that were acknowledged at any time of a load, as the servers' CPU time is of all of it."""
+    return value["bytes"] * sum(value["records_each_second"]) / value["records"] if value["records"] else 0
+
+
+class Run:
+    def __init__(self, options, lengths):
+        self.root, self.options, self.lengths = ROOT, options, lengths
+        self.bin_dir = pathlib.Path(options.bin_dir or ROOT)
+        self.port_base, self.overrides = options.port_base, options.override
+        commit = said(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]) or "unknown"
+        self.commit = commit + ("-dirty" if said(["git", "-C", ROOT, "status", "--porcelain", "-uno"]) else "")
+        self.began = datetime.datetime.now().astimezone()
+        default = ROOT / "perf" / "runs" / f"{self.began:%Y%m%d-%H%M}-{self.commit}"
+        self.out = pathlib.Path(options.out).resolve() if options.out else default
+        self.logs, self.raw, self.configurations = (self.out / name for name in ("logs", "raw", "configurations"))
+        for directory in (self.logs, self.raw, self.configurations):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.data = pathlib.Path(options.data_dir).resolve() / f"compare-{os.getpid()}"
+        self.data.mkdir(parents=True)
+        self.results = Results(self.raw)
+        self.missing = {}
+        self.round = 1
+        self.java = self.java_missing = self.etcd = self.etcd_missing = None
+
+    def find_peers(self, systems):
+        """Java with Kafka's jars, and etcd: fetched and built where that is needed."""
+        self.java, self.java_missing = kafka.find_java(ROOT) if self.options.java else (None, "left out by --no-java")
+        if "etcd" in systems:
+            self.etcd, self.etcd_missing = etcd.find_etcd(ROOT)
+
+    def miss(self, what, why):
+        note(f"MISSING {what}: {why}")
+        self.missing.setdefault(what, why)
+
+    def binary(self, name):
+        return self.bin_dir / name
+
+    def without_paths(self, text):
+        """Without this machine's paths: the run is kept."""
+        return text.replace(str(self.data), "DATA").replace(f"{ROOT}/", "").replace(f"{self.bin_dir}/", "").replace(str(self.bin_dir), "BIN")
+
+    def check_room(self, gb):
+        free = shutil.disk_usage(self.data).free
+        if free < gb * GB + FREE_BYTES_MIN:
+            raise Failed(f"{free / GB:.0f} GB are free, and {gb + FREE_BYTES_MIN / GB:.0f} GB are needed: give --gb or --data-dir")
+
+    def perf(self, *arguments):
+        """kraft-perf; what it prints as JSON, also where not all was acknowledged."""
+        command = [self.binary("kraft-perf"), *arguments, "--json", "-"]
+        return json.loads(run_command(command, accepted=(0, PERF_INCOMPLETE)))
+
+    def one_record(self, system):
+        return self.perf("--bootstrap-server", system.bootstrap, "--topic", system.topic, "--num-records", 1)
+
+    def save(self, system, work, value):
+        return self.results.save(system.name, work, self.round, value)
+
+    def load(self, system, work, *flags, keeps_histogram=False):
+        """kraft-perf against a system; its JSON with the servers' CPU time, kept."""
+        command = ["--bootstrap-server", system.bootstrap, "--topic", system.topic, *flags]
+        if keeps_histogram:
+            path = self.raw / f"{system.name}-{work}-{self.round}"
+            command += ["--hgrm", f"{path}.hgrm", "--hlog", f"{path}.hlog"]
+        before = system.cpu_seconds()
+        value = self.perf(*command)
+        value["server_cpu_seconds"] = system.cpu_seconds() - before
+        value["served_bytes"] = served_bytes(value)
+        value["command"] = self.without_paths(" ".join(str(part) for part in command))
+        return self.keep_load(system, work, value)
+
+    def keep_load(self, system, work, value):
+        refused, unanswered = value.get("failed_records", 0), value.get("unanswered_batches", 0)
+        if refused or unanswered:
+            self.miss(f"{system.name}, {work}, in part", f"{refused} records were refused for good, {unanswered} batches never answered")
+        if not value["records"]:
+            raise Failed("nothing was acknowledged of what was sent while it was measured")
+        self.save(system, work, value)
+        latency, errors = value["latency"]["latency"], sum(value["errors"].values())
+        note(f"{system.name}, {work}: {value['records_per_second']:,.0f} records/s, {value['bytes_per_second'] / MIB:,.1f} MB/s, "
+             f"p50 {latency['p50']:,.1f} us, p99 {latency['p99']:,.1f} us" + (f", ERRORS {errors}: {value['errors']}" if errors else ""))
+        return value

@@ -1,0 +1,63 @@
+"""kraft-perf against real nodes, and what it wrote read by Kafka's own consumer."""
+
+import json
+import xml.etree.ElementTree
+
+import kafka_tools
+import pytest
+from cluster import RELEASE_DIR
+
+PERF = RELEASE_DIR / "kraft-perf"
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+LINES = [f"line {n} " + "abc" * (n % 40) for n in range(50)]
+
+
+def perf(cluster, *arguments):
+    return json.loads(kafka_tools.run(PERF, "--bootstrap-server", cluster.bootstrap, "--json", "-", *arguments).check().out)
+
+
+def test_every_codec_is_read_by_kafkas_consumer(clusters, scratch):
+    """One batch of each codec from a payload file, with and without idempotence, in one log."""
+    cluster = clusters(1)
+    payload = scratch / "payload.txt"
+    payload.write_text("\n".join(LINES))
+    count = 0
+    for codec in CODECS:
+        for more in ([], ["--idempotent"]):
+            value = perf(cluster, "--payload-file", payload, "--compression", codec, "--records-per-batch", 200, "--num-records", 200, *more)
+            assert (value["records"], value["errors"], value["load"]["compression"]) == (200, {}, codec)
+            count += 200
+    records = kafka_tools.console_read(cluster.bootstrap, "--offset", "earliest", "--max-messages", count)
+    assert len(records) == count and {line for _, line in records} <= set(LINES)
+    assert len({line for _, line in records}) > len(LINES) / 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_compressed_batch_is_smaller_and_counted_before(quorum, scratch, codec):
+    payload = scratch / "payload.txt"
+    payload.write_text("the same again\n" * 3)
+    value = perf(quorum, "--payload-file", payload, "--compression", codec, "--records-per-batch", 1000, "--num-records", 2000)
+    assert value["bytes"] == 2000 * len("the same again")
+    assert (value["load"]["batch_bytes_max"] < 6000) == (codec != "none"), value["load"]
+
+
+def test_every_output_of_an_open_loop_with_mixed_sizes(quorum, scratch):
+    files = {kind: scratch / f"out.{kind}" for kind in ("json", "hlog", "hgrm", "svg")}
+    output = kafka_tools.run(PERF, "--bootstrap-server", quorum.bootstrap, "--throughput", 500, "--record-size", "10:2000", "--clients", 4,
+                             "--threads", 2, "--records-per-batch", 5, "--acks", 1, "--warmup", 0.5, "--duration", 2, "--progress",
+                             *(part for kind, path in files.items() for part in (f"--{kind}", path))).check()
+    assert "records sent" in output.out and "99.9th" in output.out, "kafka-producer-perf-test's line, then a table"
+    assert sum("records/s" in line for line in output.err.splitlines()) >= 2, f"a line each second:\n{output.err}"
+    value = json.loads(files["json"].read_text())
+    assert value["latency"]["latency"]["count"] == value["latency"]["service"]["count"] > 0
+    assert 10 <= value["bytes"] / value["records"] <= 2000
+    assert files["hlog"].read_text().startswith("#[Histogram log format") and "HISTFAAA" in files["hlog"].read_text()
+    assert "1/(1-Percentile)" in files["hgrm"].read_text()
+    assert xml.etree.ElementTree.parse(files["svg"]).getroot().tag.endswith("svg")
+
+
+def test_duration_and_number_of_records_end_it_whichever_comes_first(quorum):
+    few = perf(quorum, "--num-records", 10, "--duration", 30)
+    assert few["records"] == 10 and few["seconds"] < 20
+    short = perf(quorum, "--num-records", 10**9, "--duration", 0.5, "--warmup", 0)
+    assert 0 < short["records"] < 10**9 and short["seconds"] < 10

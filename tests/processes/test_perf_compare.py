@@ -1,0 +1,120 @@
+"""perf/compare in its tiny form: no figure of it means anything, but every part of it runs. Needs no etcd."""
+
+import json
+import random
+import re
+import socket
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import kafka_tools
+from cluster import RELEASE_DIR, REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "perf"))
+
+from comparison import etcd, kafka, rows  # noqa: E402
+from comparison.results import MIB, Results  # noqa: E402
+
+PORTS_NEEDED = 40
+
+
+def free_port_block():
+    def is_free(port):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) != 0
+    bases = iter(lambda: random.randrange(20000, 31000), None)
+    return next(base for base in bases if all(is_free(base + n) for n in range(PORTS_NEEDED)))
+
+
+def compare(scratch, *options):
+    """(directory of the run, its summary)."""
+    out, data = scratch / "out", scratch / "data"
+    data.mkdir()
+    kafka_tools.run("perf/compare", "--tiny", "--port-base", free_port_block(), "--data-dir", data, "--out", out,
+                    "--bin-dir", RELEASE_DIR, *options).check()
+    assert list(data.iterdir()) == [], "it removes its data"
+    return out, (out / "summary.md").read_text()
+
+
+def missing(summary):
+    return re.findall(r"^- ([^:]+): (.*)$", summary.partition("## Missing")[2], re.M)
+
+
+def test_all_that_needs_no_other_server(scratch):
+    out, summary = compare(scratch, "--systems", "own", "--no-java")
+    numbers = [int(n) for n in re.findall(r"^\| (\d+) \|", summary.partition("## Behind")[0], re.M)]
+    assert numbers == list(range(1, 16)), summary
+    for number in (1, 2, 3, 8, 12):
+        row = re.search(rf"^\| {number} \|.*$", summary, re.M)[0]
+        assert "not measured" not in row, row
+    unexpected = [line for line in missing(summary) if "--systems" not in line[1] and "--no-java" not in line[1]
+                  and line[0] != "three, open" and line[0] != "system calls"]
+    assert unexpected == []
+    assert any("etcd" in what and "left out" in why for what, why in missing(summary)), "a peer is never skipped in silence"
+    for name in ("one-one-in-flight", "three-1000-connections", "three-16-batches", "three-failover", "device-raw"):
+        assert json.loads((out / "raw" / f"{name}-1.json").read_text())
+    plots = sorted(out.glob("*.svg"))
+    assert [plot.name for plot in plots] == ["cpu-per-gb.svg", "latency-one-in-flight.svg", "load-p50.svg", "load-p99.svg"]
+    for plot in plots:
+        assert xml.etree.ElementTree.parse(plot).getroot().tag.endswith("svg")
+        assert f"]({plot.name})" in summary
+    assert "kernel:" in (out / "host.md").read_text()
+    assert str(REPOSITORY) not in summary + "".join(file.read_text() for file in (out / "configurations").iterdir())
+
+
+def test_kafka_stands_beside_it(scratch):
+    out, summary = compare(scratch, "--systems", "three,kafka", "--only", 4)
+    value = json.loads((out / "raw" / "kafka-one-in-flight-1.json").read_text())
+    assert value["records"] > 0 and value["server_cpu_seconds"] > 0
+    assert re.search(r"^\| 4 \| Kafka unflushed \| [\d,.]+ \| [\d,.]+ \| us \| [\d./]+ \|", summary, re.M), summary
+    assert "min.insync.replicas=2" in (out / "configurations" / "kafka-1.properties").read_text()
+
+
+def load(rate=0.0, p50=0.0, p99=0.0, mib=0.0, cpu=0.0):
+    return {"records_per_second": rate, "bytes_per_second": mib * MIB, "bytes": 10**9, "served_bytes": 2 * 10**9, "server_cpu_seconds": cpu,
+            "latency": {"latency": {"p50": p50, "p99": p99}}}
+
+
+def row(results, number):
+    return next(row for row in rows.rows(results) if row.number == number)
+
+
+def test_ratios_are_of_medians_and_judged_by_their_limits(scratch):
+    results = Results(scratch)
+    for round, p50 in enumerate((100.0, 900.0, 110.0), 1):
+        results.save("three", "one-in-flight", round, load(p50=p50, p99=300.0))
+    results.save("kafka", "one-in-flight", 1, load(p50=440.0, p99=3_000.0))
+    results.save("kafka-flushed", "one-in-flight", 1, load(p50=800.0, p99=9_000.0))
+    unflushed, flushed, etcd = row(results, 4).lines
+    assert (unflushed.value, unflushed.shown(unflushed.value), unflushed.verdict) == (0.25, "1/4", "aim reached")
+    assert flushed.verdict == "NOT met" and etcd.verdict == "not measured"
+    assert row(results, 4).verdict == "NOT met", "the worst of its lines"
+    assert row(results, 5).shown_values() == "1/10, 1/30, -" and row(results, 5).verdict == "not measured"
+    assert row(results, 3).lines[0].verdict == "met"
+    results.save("three", "1000-connections", 1, load(rate=2_000.0))
+    results.save("kafka", "1000-connections", 1, load(rate=1_000.0))
+    assert [line.verdict for line in row(results, 6).lines[:2]] == ["met", "not measured"]
+    results.save("three", "16-batches", 1, load(cpu=2.0))
+    results.save("kafka", "16-batches", 1, load(cpu=20.0))
+    cpu = next(line for line in row(results, 11).lines if line.against == "Kafka unflushed, 16 batches")
+    assert (cpu.ours, cpu.beside, cpu.verdict) == (1.0, 10.0, "met")
+
+
+def test_floors_are_the_faster_way_to_wait(scratch):
+    results = Results(scratch)
+    case = lambda name, p50: {"name": name, "latency": {"p50": p50}, "bytes_per_second": 1_000 * MIB}
+    results.save("device", "raw", 1, {"cases": [
+        case("4 KiB, 1 writer, sleeping", 90.0), case("4 KiB, 1 writer, yielding", 80.0), case("1 MiB, 4 in flight", 400.0)]})
+    results.save("loopback", "raw", 1, {"cases": [case("threads free", 20.0), case("both on one core", 10.0)]})
+    results.save("one", "one-in-flight", 1, load(p50=120.0))
+    results.save("one", "1MiB-batches", 1, load(mib=850.0))
+    assert (row(results, 1).lines[0].beside, row(results, 1).verdict) == (100.0, "met")
+    assert (row(results, 2).lines[0].value, row(results, 8).lines[0].value) == (None, 0.85)
+
+
+def test_a_peer_that_cannot_be_had_says_why(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(etcd.shutil, "which", lambda _: None)
+    assert "Go" in etcd.find_etcd(Path("/nonexistent"))[1]
+    assert "java" in kafka.find_java(Path("/nonexistent"))[1]
