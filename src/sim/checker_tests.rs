@@ -29,7 +29,9 @@ impl Platters for TwoOfThree {
     fn batch(&self, _host: Host, _id: &BatchId) -> Option<Bytes> {
         let values: Vec<Vec<u8>> = (0..10).map(|number| Value { client: 100, number }.encode(0)).collect();
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        Some(crate::record::data_batch(&values, 0, None))
+        let mut bytes = crate::record::data_batch(&values, 0, None).to_vec();
+        bytes[12..16].copy_from_slice(&BATCH.epoch.0.to_be_bytes());
+        Some(Bytes::from(bytes))
     }
 }
 

@@ -123,12 +123,12 @@ impl Simulation {
     /// that leader to a majority again: records of two epochs would be acknowledged at one offset. Without a
     /// directory id (KIP-853) nobody can tell, so nobody promises against it.
     pub fn has_stale_leader(&self, host: Host, standing: Option<Standing>) -> bool {
-        let leads = |node: &Box<Node>| {
+        let leads = |node: &Node| {
             let older =
                 |s: Standing| s.role == RoleName::Leader && standing.is_some_and(|mine| s.epoch < mine.epoch);
             node.host != host && node.is_up() && node.standing.is_some_and(older)
         };
-        self.nodes.values().any(leads)
+        self.nodes.values().any(|node| leads(node))
     }
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
@@ -646,11 +646,16 @@ impl Simulation {
     // --- for faults and the end
 
     pub fn leader(&self) -> Option<Host> {
-        let leads = |node: &&Box<Node>| {
+        let leads = |node: &&Node| {
             let is_leader = |s: &Standing| s.role == RoleName::Leader && !s.is_gated;
             node.is_up() && node.standing.as_ref().is_some_and(is_leader)
         };
-        self.nodes.values().filter(leads).max_by_key(|n| n.standing.map(|s| s.epoch)).map(|n| n.host)
+        self.nodes
+            .values()
+            .map(|node| &**node)
+            .filter(leads)
+            .max_by_key(|n| n.standing.map(|s| s.epoch))
+            .map(|n| n.host)
     }
 
     pub fn standings(&self) -> BTreeMap<Host, Option<Standing>> {

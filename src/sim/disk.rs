@@ -390,12 +390,14 @@ impl SimDisk {
                 }
             }
             OpKind::DeleteSegment { segment } if !whole => {
-                if self.dice.permille(700) {
+                let is_removed = self.dice.permille(700);
+                if is_removed {
                     self.remove(*segment);
                 }
             }
             OpKind::ReplaceFile { file, contents } if !whole => {
-                if self.dice.permille(700) {
+                let is_renamed = self.dice.permille(700);
+                if is_renamed {
                     self.replace(*file, contents);
                 }
             }

@@ -317,10 +317,12 @@ impl Simulation {
         if self.nodes.values().any(|node| node.is_voter() && node.is_behind.is_none() && !is_born(node)) {
             return false;
         }
-        let lost = |node: &&Box<Node>| node.is_voter() && node.may_be_lost();
+        let lost = |node: &&Node| node.is_voter() && node.may_be_lost();
         let voters = self.nodes.values().filter(|node| node.is_voter()).count();
         let Some(node) = self.nodes.get(&host) else { return false };
-        !node.is_voter() || node.may_be_lost() || self.nodes.values().filter(lost).count() < (voters - 1) / 2
+        !node.is_voter()
+            || node.may_be_lost()
+            || self.nodes.values().map(|node| &**node).filter(lost).count() < (voters - 1) / 2
     }
 
     fn rot(&mut self, fault: Fault, host: Host) -> bool {

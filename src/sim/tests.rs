@@ -33,16 +33,13 @@ fn seeds_hold() {
 #[test]
 fn every_fault_strikes() {
     let mut struck = [0; FAULTS];
-    let mut undone = [0; 3];
     for seed in 0..40 {
         let totals = run(&Options { profile: Profile::Safety, ..short(seed) }).totals;
         struck.iter_mut().zip(totals.of_kind).for_each(|(sum, count)| *sum += count);
-        undone.iter_mut().zip(totals.undone).for_each(|(sum, count)| *sum += count);
     }
     let idle: Vec<&str> =
         Fault::ALL.iter().filter(|fault| struck[**fault as usize] == 0).map(|f| f.name()).collect();
     assert!(idle.is_empty(), "these never struck: {idle:?}");
-    assert!(undone.iter().all(|count| *count > 0), "names, sizes, sectors taken back: {undone:?}");
 }
 
 /// Seeds in which the simulator once found a fault of the system (or of itself), at full length.
