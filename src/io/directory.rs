@@ -297,7 +297,9 @@ pub struct DirectorySource {
 
 impl DirectorySource {
     /// Waits first for the direct writes of a killed predecessor: the kernel may still carry them out after the
-    /// process is gone, and what is read before them would not be what the disk holds.
+    /// process is gone, and what is read before them would not be what the disk holds. Then makes the names durable:
+    /// it may have died between a rename and the flush of the directory, and a vote read from a quorum-state that a
+    /// power cut takes back would be given twice.
     pub fn open(partition: &Path) -> Result<DirectorySource, DiskError> {
         let mut source = DirectorySource { partition: partition.to_path_buf(), open: None };
         let segments = source.segments()?;
@@ -306,6 +308,8 @@ impl DirectorySource {
             let path = source.partition.join(&name);
             drain(&path).map_err(|e| disk_error(format!("wait for writes under way to {name}"), &e))?;
         }
+        let flush = || format!("flush the names in {}", source.partition.display());
+        sync_directory(&source.partition).map_err(|e| disk_error(flush(), &e))?;
         Ok(source)
     }
 

@@ -67,6 +67,11 @@ impl Fetches {
         self.parked.len() + self.reading.len()
     }
 
+    /// Those that wait for data, without those that are being read.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     pub fn deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
@@ -356,7 +361,7 @@ impl Replica {
             return self.on_scan_read(token, result);
         }
         let Some(job) = self.fetches.reading.remove(&token) else { return };
-        if self.is_gated() || !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {

@@ -27,7 +27,7 @@ mod status;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::{Config, Limits};
-use crate::log::{Log, LogConfig, LogEvent, RecoveredLog};
+use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
 use crate::protocol::quorum::QuorumContext;
 use crate::protocol::{self, Response};
 use crate::raft::random::Random;
@@ -61,6 +61,11 @@ enum Gate {
 enum Deferred {
     Event(Event),
     Input(Input),
+    /// Its answer would tell an epoch that is not durable yet.
+    Read {
+        token: u64,
+        result: Result<Vec<StampedBatch>, ReadError>,
+    },
 }
 
 pub struct Replica {
@@ -333,6 +338,9 @@ impl Replica {
                     self.step_or_defer(now, Event::Truncated(end));
                 }
                 LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
+                LogEvent::ReadDone { token, result } if self.is_gated() => {
+                    self.deferred.push_back(Deferred::Read { token, result });
+                }
                 LogEvent::ReadDone { token, result } => self.on_read_done(now, token, result),
                 LogEvent::ShutDown => self.stop(EXIT_OK, "shut down".to_string()),
                 LogEvent::Failed(error) => {
@@ -361,6 +369,7 @@ impl Replica {
             match self.deferred.pop_front() {
                 Some(Deferred::Event(event)) => self.step(now, event),
                 Some(Deferred::Input(input)) => self.on_input(now, input),
+                Some(Deferred::Read { token, result }) => self.on_read_done(now, token, result),
                 None => return,
             }
         }
