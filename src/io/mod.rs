@@ -15,3 +15,4 @@ pub mod listener;
 pub mod log_device;
 pub mod peer;
 pub mod rate_limit;
+pub mod ring;
