@@ -1,4 +1,5 @@
-//! Whatever a frame holds, decoding it allocates at most four times its size and a little more.
+//! Whatever a frame holds, decoding it allocates at most four times its size and a little more; and admitting a Produce
+//! allocates nothing for a record.
 //!
 //! A binary of its own, because it counts what the global allocator hands out.
 
@@ -10,6 +11,9 @@ use fixtures::{Frame, Seeded, frames};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
 use kraft::protocol::{advertised, decode_request};
 use kraft::raft::RequestKind;
+use kraft::record::data_batch;
+use kraft::replica::admit::Admitted;
+use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,12 +26,15 @@ struct Counting;
 thread_local! {
     /// All that this thread has asked for, freed or not.
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+    /// How often it has asked.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get().saturating_add(layout.size())));
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -139,4 +146,54 @@ fn well_formed_frames_of_many_small_elements_do_not_either() {
     }
     let few = Bytes::from([&[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 100][..], &[0; 200]].concat());
     decode_request(few).expect("a hundred topics are no attack");
+}
+
+fn limits() -> SessionLimits {
+    SessionLimits {
+        request_bytes_max: 1 << 20,
+        output_bytes_max: 1 << 20,
+        requests_max: 64,
+        message_bytes_max: 1 << 20,
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: 3_600_000,
+        topic_name: "t".to_string(),
+        topic_id: Uuid(2),
+    }
+}
+
+/// Produce 7 with one batch of so many records of 100 bytes.
+fn produce_frame(records: usize) -> Vec<u8> {
+    let batch = data_batch(&vec![&[7; 100][..]; records], 0, None);
+    let mut frame = vec![0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x75, 0x30];
+    frame.extend_from_slice(&[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
+    frame.extend_from_slice(&(batch.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&batch);
+    [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
+}
+
+/// Allocations from the last byte of a Produce in the receive buffer to the checked batch.
+fn admission_allocations(records: usize) -> usize {
+    let mut session = Session::new(limits());
+    let frame = produce_frame(records);
+    for part in frame.chunks(4096) {
+        session.receive_buffer().extend_from_slice(part);
+    }
+    let before = ALLOCATIONS.get();
+    let arrived = session.poll_request(Now::default()).expect("whole").expect("a good frame");
+    let count = ALLOCATIONS.get() - before;
+    let Admitted::Produce(produce) = arrived.request else { panic!("not a Produce") };
+    let batch = produce.partitions[0].batch.as_ref().expect("a good batch");
+    assert_eq!(batch.header().record_count as usize, records);
+    count
+}
+
+/// What a request costs is the same for one record and for thousands: none is allocated for a record.
+#[test]
+fn admission_allocates_nothing_for_a_record() {
+    let one = admission_allocations(1);
+    assert!(one > 0 && one < 32, "{one} allocations for a request");
+    for records in [2, 64, 5_000] {
+        let many = admission_allocations(records);
+        assert!(many <= one, "{many} allocations for {records} records, {one} for one");
+    }
 }

@@ -50,7 +50,7 @@ const TABLE: &[Row] = &[
         module: "io",
         // `LogSource` is what recovery reads through; io implements it.
         modules: &["types", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
-        crates: Only(&["bytes", "futures_lite", "glommio", "io_uring", "libc", "tracing"]),
+        crates: Only(&["bytes", "glommio", "io_uring", "libc", "tracing"]),
     },
     Row {
         module: "server",

@@ -3,24 +3,27 @@
 //! The server's sessions and peer links read and write through it. Sending is tried at once with one system call for
 //! all chunks; only when the socket is full does somebody wait. It never buffers what it was not given to send.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
+
+use super::ring::{CoreRing, Readiness};
 
 /// Chunks given to the kernel in one call.
 const CHUNKS_PER_SEND: usize = 64;
 
 pub struct Connection {
-    /// Borrowed only inside a poll, never across one: reader and writer are different tasks.
-    stream: RefCell<TcpStream>,
-    fd: RawFd,
+    // Both go before the socket.
+    readable: Readiness,
+    writable: Readiness,
+    /// The last read took all that there was: the kernel says when there is more.
+    is_drained: Cell<bool>,
+    socket: OwnedFd,
 }
 
 /// Bytes waiting for the socket, in order.
@@ -57,32 +60,47 @@ impl Output {
 }
 
 impl Connection {
-    /// Take over a connected socket, on the executor that will serve it.
-    pub fn adopt(socket: OwnedFd) -> io::Result<Connection> {
-        // SAFETY: the descriptor is ours and given away whole.
-        let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-        Connection::from_stream(stream)
-    }
-
-    pub fn from_stream(stream: TcpStream) -> io::Result<Connection> {
+    /// Take over a connected socket, on the core whose ring it is.
+    pub fn adopt(socket: OwnedFd, ring: &Rc<CoreRing>) -> io::Result<Connection> {
         // Small answers must not wait for the acknowledgement of the one before.
-        stream.set_nodelay(true).map_err(|e| io::Error::other(e.to_string()))?;
-        let fd = stream.as_raw_fd();
-        Ok(Connection { stream: RefCell::new(stream), fd })
+        set_nodelay(&socket)?;
+        let fd = socket.as_raw_fd();
+        Ok(Connection {
+            readable: Readiness::to_read(ring.clone(), fd),
+            writable: Readiness::to_write(ring.clone(), fd),
+            is_drained: Cell::new(false),
+            socket,
+        })
     }
 
     /// Read into the spare room of `buffer`, which must have some. 0: the other side has closed.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        let room = buffer.chunk_mut();
-        debug_assert!(room.len() > 0, "a read without room would look like a close");
-        // SAFETY: the stream only hands the slice to recv(2), which writes to it and reads nothing.
-        let spare = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr(), room.len()) };
-        let read = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, spare);
-        if let Poll::Ready(Ok(n)) = read {
-            // SAFETY: recv(2) has filled the first `n` bytes.
-            unsafe { buffer.advance_mut(n) };
+        loop {
+            if self.is_drained.get() {
+                ready!(self.readable.poll(cx));
+                self.is_drained.set(false);
+            }
+            match self.receive(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.is_drained.set(true),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
         }
-        read
+    }
+
+    fn receive(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let room = buffer.chunk_mut();
+        let room_bytes = room.len();
+        debug_assert!(room_bytes > 0, "a read without room would look like a close");
+        // SAFETY: recv(2) writes to the spare room and reads nothing of it.
+        let received = unsafe {
+            libc::recv(self.socket.as_raw_fd(), room.as_mut_ptr().cast(), room_bytes, libc::MSG_DONTWAIT)
+        };
+        let n = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: recv(2) has filled the first `n` bytes.
+        unsafe { buffer.advance_mut(n) };
+        self.is_drained.set(0 < n && n < room_bytes);
+        Ok(n)
     }
 
     /// Send as much as the socket takes now. Returns the bytes sent; what is left stays in `output`.
@@ -113,41 +131,44 @@ impl Connection {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = vectors.as_mut_ptr();
             message.msg_iovlen = count;
-            libc::sendmsg(self.fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            libc::sendmsg(self.socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
 
-    /// Wait until the socket takes bytes again, and give it some of `bytes`. Returns how many.
-    pub async fn send_when_possible(&self, bytes: &[u8]) -> io::Result<usize> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)).await
-    }
-
-    /// As `send_when_possible` for the first chunk of `output`.
+    /// Wait until the socket takes bytes again, and give it some of `output`. Returns how many.
     pub async fn drain_some(&self, output: &RefCell<Output>) -> io::Result<usize> {
-        let first = output.borrow().chunks.front().cloned();
-        let Some(first) = first else { return Ok(0) };
-        let n = self.send_when_possible(&first).await?;
-        output.borrow_mut().advance(n);
-        Ok(n)
+        std::future::poll_fn(|cx| self.writable.poll(cx)).await;
+        self.send_now(&mut output.borrow_mut())
     }
 
     /// End both directions at once: whoever waits for this connection wakes up and sees it.
     pub fn shut_down(&self) {
-        // SAFETY: no pointers; the stream keeps the descriptor open.
-        unsafe { libc::shutdown(self.fd, libc::SHUT_RDWR) };
+        // SAFETY: no pointers; the socket is open as long as `self` lives.
+        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
     }
 
     /// A second descriptor of the same connection, to serve it from another core.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the stream keeps the descriptor open during the call.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()
+        self.socket.try_clone()
     }
+}
+
+fn set_nodelay(socket: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: an int to read, of the size told.
+    let failed = unsafe {
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        let bytes = size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), bytes)
+    };
+    if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::ring::tests::driven_ring;
     use glommio::LocalExecutorBuilder;
     use std::io::{Read, Write};
     use std::rc::Rc;
@@ -183,7 +204,7 @@ mod tests {
         let expected: Vec<u8> = (0..40_000_000u32).map(|i| i as u8).collect();
         let source = Bytes::from(expected.clone());
         run(async move {
-            let connection = Rc::new(Connection::adopt(server).unwrap());
+            let connection = Rc::new(Connection::adopt(server, &driven_ring()).unwrap());
             let mut buffer = BytesMut::new();
             assert_eq!(read(&connection, &mut buffer).await.unwrap(), 5);
             assert_eq!(buffer, "hello");
@@ -206,7 +227,7 @@ mod tests {
     fn shut_down_wakes_the_reader() {
         let (client, server) = pair();
         run(async move {
-            let connection = Rc::new(Connection::adopt(server).unwrap());
+            let connection = Rc::new(Connection::adopt(server, &driven_ring()).unwrap());
             let other = connection.clone();
             let reader = glommio::spawn_local(async move { read(&other, &mut BytesMut::new()).await });
             glommio::timer::sleep(std::time::Duration::from_millis(20)).await;
@@ -221,7 +242,7 @@ mod tests {
         let (client, server) = pair();
         drop(client);
         run(async move {
-            let connection = Connection::adopt(server).unwrap();
+            let connection = Connection::adopt(server, &driven_ring()).unwrap();
             let mut failed = false;
             for _ in 0..100 {
                 let mut output = Output::default();

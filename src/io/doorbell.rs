@@ -1,15 +1,12 @@
-//! Wakes a core from another thread, or from the ring: an eventfd that a task of the core's executor reads.
+//! Wakes a core from another thread: an eventfd that the core's ring watches.
 //!
 //! The file threads, the acceptor, the other cores and the signal thread ring it after they have put something into
-//! their queue; the ring rings it by itself (`register_eventfd`). It carries no data: whoever wakes looks into all
-//! of its queues.
+//! their queue. It carries no data: whoever wakes looks into all of its queues.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use glommio::io::BufferedFile;
 
 /// Cheap to clone; any thread may ring.
 #[derive(Clone, Debug)]
@@ -26,9 +23,8 @@ struct Inner {
 
 impl Doorbell {
     pub fn new() -> io::Result<Doorbell> {
-        // SAFETY: no pointers. Blocking on purpose: a ring parks a read of it until it is rung, where O_NONBLOCK
-        // would make that read return EAGAIN at once.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -52,34 +48,21 @@ impl Doorbell {
         self.inner.eventfd.as_raw_fd()
     }
 
-    /// The listening end, for a task of the executor that calls this.
-    pub fn listen(&self) -> io::Result<DoorbellListener> {
-        let fd = self.inner.eventfd.try_clone()?;
-        // SAFETY: the descriptor is ours and given away whole; BufferedFile closes it.
-        let file = unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) };
-        Ok(DoorbellListener { doorbell: self.clone(), file })
-    }
-}
-
-pub struct DoorbellListener {
-    doorbell: Doorbell,
-    file: BufferedFile,
-}
-
-impl DoorbellListener {
-    /// Returns when it was rung since the last call. Look into the queues after it, not before.
-    pub async fn heard(&self) -> io::Result<()> {
-        let read = self.file.read_at(0, 8).await;
-        self.doorbell.inner.rung.store(false, Ordering::SeqCst);
-        read.map(|_| ()).map_err(|e| io::Error::other(e.to_string()))
+    /// It was rung: from here on it may be rung again. Look into the queues after it, not before.
+    pub fn hear(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: eight writable bytes, as an eventfd gives them. Called after the ring has found it readable.
+        unsafe { libc::read(self.inner.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        self.inner.rung.store(false, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommio::LocalExecutorBuilder;
+    use crate::io::ring::CoreRing;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     #[test]
     fn nothing_put_before_a_ring_is_missed() {
@@ -91,20 +74,17 @@ mod tests {
                 sender.send(n).unwrap();
                 remote.ring();
                 if n % 100 == 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
         });
-        let executor = LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap();
-        let seen = executor.run(async move {
-            let listener = doorbell.listen().unwrap();
-            let mut seen = Vec::new();
-            while seen.len() < 1_000 {
-                listener.heard().await.unwrap();
-                seen.extend(receiver.try_iter());
-            }
-            seen
-        });
+        let ring = CoreRing::new(doorbell).unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 1_000 {
+            ring.wait(Duration::from_secs(20)).unwrap();
+            assert!(ring.take_rung(), "nobody rang for 20 s, and {} are missing", 1_000 - seen.len());
+            seen.extend(receiver.try_iter());
+        }
         thread.join().unwrap();
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
     }

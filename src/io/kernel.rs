@@ -29,12 +29,13 @@ fn check_io_uring() -> Result<(), String> {
         (opcode::Write::CODE, "WRITE"),
         (opcode::Read::CODE, "READ"),
         (opcode::PollAdd::CODE, "POLL_ADD"),
+        (opcode::PollRemove::CODE, "POLL_REMOVE"),
     ] {
         if !probe.is_supported(code) {
             return Err(format!("io_uring of this kernel lacks {name}: use Linux 5.19 or newer."));
         }
     }
-    // The device's own flags are newer than the opcodes.
+    // The flags of a core's ring are newer than the opcodes.
     let ring: io::Result<IoUring> = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(8);
     ring.map(|_| ()).map_err(|error| {
         format!(

@@ -1,4 +1,4 @@
-//! Executes the log's operations: writes and reads on a raw ring of its own, the slow rest on the file threads.
+//! Executes the log's operations: writes and reads on the core's ring, the slow rest on the file threads.
 //!
 //! Owned by the replica core, which submits once per turn and takes completions at the start of the next. glommio's
 //! files are not used: they flush through a worker that inherits the core's pinning, and take twice as long. The
@@ -11,18 +11,16 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 
 use super::disk_error::{disk_error, without_errno};
-use super::doorbell::Doorbell;
 use super::durable::ZeroedBlocks;
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
+use super::ring::CoreRing;
 use crate::log::{BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, OpId, OpKind, WriteBuffer};
 
-/// Entries of the submission queue; more operations wait their turn in memory (the log bounds them).
-const RING_ENTRIES: u32 = 128;
-/// The kernel gives twice as many.
-const COMPLETION_ENTRIES: u32 = 2 * RING_ENTRIES;
+/// Reads and writes that the kernel has at once; more wait their turn in memory (the log bounds them).
+const TRANSFERS_MAX: usize = 256;
 /// Open segments; the lowest is closed first, and opened again when it is read.
 const FILES_OPEN_MAX: usize = 64;
 /// An operation that the kernel sends back with EINTR or EAGAIN is not failed: it has not been tried yet.
@@ -38,21 +36,20 @@ pub enum DeviceEvent {
 }
 
 pub struct LogDevice {
-    ring: IoUring,
+    ring: Rc<CoreRing>,
     threads: FileThreads,
     /// Segments sort before the commit mark, so that it is never the lowest.
     files: BTreeMap<FileId, Rc<File>>,
     flights: Vec<Option<Flight>>,
     free_flights: Vec<usize>,
-    /// Flights that did not fit into the submission queue.
+    /// Flights that the ring has not got yet.
     unsent: VecDeque<usize>,
     /// Completions that did not come from the ring.
     completed: VecDeque<DeviceEvent>,
     buffers_registered: bool,
-    eventfd_armed: bool,
     writes_in_flight: usize,
-    /// In the submission queue or with the kernel.
-    sent: u32,
+    /// With the ring or the kernel.
+    sent: usize,
 }
 
 /// One read or write that the kernel has, or gets with the next submission.
@@ -83,9 +80,8 @@ enum Transfer {
 }
 
 impl LogDevice {
-    /// Call it on the thread that will own the device. `regions` are the log's write buffers by index.
-    pub fn new(threads: FileThreads, regions: &[(*const u8, usize)]) -> io::Result<LogDevice> {
-        let ring = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(RING_ENTRIES)?;
+    /// `regions` are the log's write buffers by index.
+    pub fn new(threads: FileThreads, ring: Rc<CoreRing>, regions: &[(*const u8, usize)]) -> LogDevice {
         let mut device = LogDevice {
             ring,
             threads,
@@ -95,13 +91,11 @@ impl LogDevice {
             unsent: VecDeque::new(),
             completed: VecDeque::new(),
             buffers_registered: false,
-            eventfd_armed: false,
             writes_in_flight: 0,
             sent: 0,
         };
         device.register_buffers(regions);
-        device.arm_doorbell()?;
-        Ok(device)
+        device
     }
 
     fn register_buffers(&mut self, regions: &[(*const u8, usize)]) {
@@ -113,7 +107,7 @@ impl LogDevice {
             .map(|(start, length)| libc::iovec { iov_base: start.cast_mut().cast(), iov_len: *length })
             .collect();
         // SAFETY: the log's write buffers live as long as the process (see `WriteBuffer`).
-        match unsafe { self.ring.submitter().register_buffers(&vectors) } {
+        match unsafe { self.ring.register_buffers(&vectors) } {
             Ok(()) => self.buffers_registered = true,
             Err(error) => tracing::warn!(
                 "The kernel does not register the write buffers ({error}): each write pins its pages anew, which \
@@ -125,7 +119,7 @@ impl LogDevice {
     /// Let flushes run on these CPUs, also where the calling thread is pinned to one: a worker that shares the core
     /// of a busy executor waits for it.
     pub fn set_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
-        self.ring.submitter().register_iowq_aff(cpus)
+        self.ring.register_worker_cpus(cpus)
     }
 
     pub fn buffers_registered(&self) -> bool {
@@ -220,40 +214,20 @@ impl LogDevice {
         self.completed.push_back(DeviceEvent::Completion(Completion { id, result, buffer }));
     }
 
-    /// Give the kernel what was pushed: one system call for all. `Err`: the ring itself is broken.
-    pub fn submit(&mut self) -> Result<(), DiskError> {
-        loop {
-            self.fill_submission_queue();
-            if self.ring.submission().is_empty() {
-                return Ok(());
-            }
-            match self.ring.submit() {
-                Ok(_) => {}
-                // Out of memory for the moment: try again in the next turn.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => {
-                    self.threads.doorbell().ring();
-                    return Ok(());
-                }
-                Err(e) => return Err(disk_error("submit to the ring", &e)),
-            }
-        }
-    }
-
-    /// Never more than the completion queue holds: what overflows it is handed out only by further system calls.
-    /// The rest goes with the turn that follows the next completion.
-    fn fill_submission_queue(&mut self) {
-        while self.sent < COMPLETION_ENTRIES
-            && let Some(slot) = self.unsent.front().copied()
+    /// Give the ring what was pushed; the kernel gets it with the ring's next call. Never more than `TRANSFERS_MAX`: the
+    /// rest goes with the turn that follows the next completion. False: there was nothing.
+    pub fn submit(&mut self) -> bool {
+        let sent_before = self.sent;
+        while self.sent < TRANSFERS_MAX
+            && let Some(slot) = self.unsent.pop_front()
         {
             let entry = self.entry(slot);
             // SAFETY: the flight in `slot` owns the memory and the descriptor that the entry names, until its
             // completion has been taken (and for ever, should the device be dropped before).
-            if unsafe { self.ring.submission().push(&entry) }.is_err() {
-                return;
-            }
-            self.unsent.pop_front();
+            unsafe { self.ring.push_transfer(entry, slot) };
             self.sent += 1;
         }
+        self.sent > sent_before
     }
 
     fn entry(&mut self, slot: usize) -> squeue::Entry {
@@ -261,7 +235,7 @@ impl LogDevice {
         let fd = types::Fd(flight.file.as_raw_fd());
         let position = flight.position + flight.done as u64;
         let length = (flight.length - flight.done) as u32;
-        let entry = match &mut flight.transfer {
+        match &mut flight.transfer {
             Transfer::Write { buffer, durable } => {
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 let start = buffer.as_ptr().wrapping_add(flight.done);
@@ -278,13 +252,12 @@ impl LogDevice {
                 let start = blocks.as_mut_ptr().wrapping_add(flight.done);
                 opcode::Read::new(fd, start, length).offset(position).build()
             }
-        };
-        entry.user_data(slot as u64)
+        }
     }
 
     /// True when `poll` would return something. No system call.
     pub fn has_events(&mut self) -> bool {
-        !self.completed.is_empty() || !self.ring.completion().is_empty()
+        !self.completed.is_empty() || self.ring.has_transfers()
     }
 
     /// Writes that the kernel has and that are not completed: worth a short spin.
@@ -292,37 +265,28 @@ impl LogDevice {
         self.writes_in_flight
     }
 
-    /// The ring has something whose completion will have to be noticed.
-    pub fn has_ring_operations(&self) -> bool {
-        self.sent > 0
-    }
-
     pub fn poll(&mut self) -> Option<DeviceEvent> {
         loop {
             if let Some(event) = self.completed.pop_front() {
                 return Some(event);
             }
-            let next = self.ring.completion().next();
-            match next {
-                Some(entry) => self.on_ring_completion(&entry),
+            match self.ring.poll_transfer() {
+                Some((slot, result)) => self.on_transfer(slot, result),
                 None => return self.threads.poll().map(on_file_event),
             }
         }
     }
 
-    fn on_ring_completion(&mut self, entry: &cqueue::Entry) {
-        let slot = entry.user_data() as usize;
+    fn on_transfer(&mut self, slot: usize, result: i32) {
         let Some(mut flight) = self.flights.get_mut(slot).and_then(Option::take) else {
             panic!("the ring completed operation {slot}, which is not under way");
         };
         self.sent -= 1;
-        let outcome = flight.on_result(entry.result());
+        let outcome = flight.on_result(result);
         match outcome {
             Outcome::Continue => {
                 self.flights[slot] = Some(flight);
                 self.unsent.push_back(slot);
-                // A turn follows, and with it a submission.
-                self.threads.doorbell().ring();
             }
             Outcome::Finished(result) => {
                 self.free_flights.push(slot);
@@ -348,29 +312,6 @@ impl LogDevice {
             }
             (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
         }
-    }
-
-    /// Rung by file threads and, while it is armed, by the ring.
-    pub fn doorbell(&self) -> &Doorbell {
-        self.threads.doorbell()
-    }
-
-    /// Completions ring the doorbell from here on. It is so after `new`.
-    pub fn arm_doorbell(&mut self) -> io::Result<()> {
-        if !self.eventfd_armed {
-            self.ring.submitter().register_eventfd(self.threads.doorbell().raw_fd())?;
-            self.eventfd_armed = true;
-        }
-        Ok(())
-    }
-
-    /// Completions are looked for by their owner: ringing would only wake it a second time.
-    pub fn disarm_doorbell(&mut self) -> io::Result<()> {
-        if self.eventfd_armed {
-            self.ring.submitter().unregister_eventfd()?;
-            self.eventfd_armed = false;
-        }
-        Ok(())
     }
 }
 

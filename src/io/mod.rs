@@ -1,4 +1,4 @@
-//! The kernel's side: files through a raw ring, sockets, clocks. It moves bytes and decides nothing.
+//! The kernel's side: files and sockets through the ring of a core, clocks. It moves bytes and decides nothing.
 //!
 //! Only this module and `server` name glommio or io-uring. `server` calls it; it never looks inside a request, a
 //! batch or the replica's state.
@@ -15,3 +15,4 @@ pub mod listener;
 pub mod log_device;
 pub mod peer;
 pub mod rate_limit;
+pub mod ring;

@@ -17,6 +17,8 @@ pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
 /// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
 pub const FETCHES_UNDER_WAY_MAX: usize = 2;
 const LENGTH_BYTES: usize = 4;
+/// A voter's frame is believed up to this size without having arrived: about what a Fetch may bring.
+const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
 pub enum PeerAction {
@@ -415,7 +417,8 @@ impl Link {
     }
 }
 
-/// Received bytes that are not yet a frame. A chunk that holds whole frames is cut without a copy.
+/// Received bytes that are not yet a frame. A chunk that holds whole frames is cut without a copy. Its memory grows with
+/// what has arrived, but for one frame of a Fetch's size.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     partial: BytesMut,
@@ -429,12 +432,18 @@ impl Incoming {
             self.whole = bytes;
             return;
         }
+        if self.partial.is_empty() {
+            // All of its room at once: growing would copy it again and again.
+            let announced = self.whole.first_chunk().map_or(0, |length| i32::from_be_bytes(*length));
+            let frame_bytes = LENGTH_BYTES + usize::try_from(announced).unwrap_or(0);
+            self.partial.reserve(frame_bytes.min(FRAME_RESERVE_BYTES_MAX));
+        }
         self.partial.extend_from_slice(&self.whole);
         self.partial.extend_from_slice(&bytes);
         self.whole = Bytes::new();
     }
 
-    /// The next whole frame without its length. Memory grows with what has arrived, not with what is announced.
+    /// The next whole frame without its length.
     pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, String> {
         let buffered = if self.partial.is_empty() { &self.whole[..] } else { &self.partial[..] };
         let Some(length) = buffered.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };

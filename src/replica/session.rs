@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 pub const RECEIVE_BYTES_MIN: usize = 16 * 1024;
 /// Most room given to one read of a busy connection, unless a larger frame is announced.
 pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+/// Most that an announced frame is given at once, where the one before was as large.
+const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
 /// Less room than this and a read is not worth its system call.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
@@ -217,6 +219,8 @@ struct Incoming {
     room_bytes: usize,
     /// Free room when `reserve` was last called; what it has shrunk by since was received.
     spare_bytes: usize,
+    /// Size of the last whole frame: the next one is believed up to that without having arrived.
+    frame_bytes: usize,
 }
 
 impl Incoming {
@@ -226,6 +230,7 @@ impl Incoming {
             allocation_bytes: 0,
             room_bytes: RECEIVE_BYTES_MIN,
             spare_bytes: 0,
+            frame_bytes: 0,
         }
     }
 
@@ -233,11 +238,12 @@ impl Incoming {
         self.buffer.capacity() - self.buffer.len()
     }
 
-    /// Make room for a read: at least worth its system call, and doubling while a large frame arrives.
+    /// Make room for a read: at least worth its system call, and doubling while a large frame arrives. One that is no
+    /// larger than the last gets all of its room at once: doubling would copy what is there again and again.
     fn reserve(&mut self) {
         self.adapt_room();
         let missing = self.missing_bytes();
-        let doubled = self.buffer.len().max(RECEIVE_BYTES_MIN);
+        let doubled = self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes);
         let needed = missing.min(doubled).max(READ_BYTES_MIN);
         if self.spare() < needed {
             let before = self.buffer.capacity();
@@ -258,7 +264,8 @@ impl Incoming {
         }
         if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes {
             // What a large frame, or a busy time, has left: a connection that is quiet again must not keep it.
-            *self = Incoming { room_bytes: self.room_bytes, ..Incoming::new() };
+            let Incoming { room_bytes, frame_bytes, .. } = *self;
+            *self = Incoming { room_bytes, frame_bytes, ..Incoming::new() };
         }
     }
 
@@ -280,6 +287,7 @@ impl Incoming {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_BYTES);
+        self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX);
         let frame = self.buffer.split_to(frame_bytes);
         let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
         if is_small && !frame.starts_with(&PRODUCE_KEY) {

@@ -1,10 +1,9 @@
-//! What waits for the replica on its own core: two lanes, voters before clients, and the bell that wakes its task.
+//! What waits for the replica on its own core: two lanes, voters before clients.
 //!
-//! Filled by sessions, peer links and the doorbell's task, emptied by the replica core's turns. One thread only.
+//! Filled by the tasks of sessions and peer links, emptied by the replica core's turns. One thread only.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::task::Waker;
 
 use crate::replica::Input;
 
@@ -16,21 +15,17 @@ pub struct Inputs {
     /// Voter requests and everything of peer links. Bounded by the requests that a session and a link may have.
     voters: RefCell<VecDeque<Input>>,
     clients: RefCell<VecDeque<Input>>,
-    waker: RefCell<Option<Waker>>,
-    rung: Cell<bool>,
 }
 
 impl Inputs {
     pub fn push_voter(&self, input: Input) {
         self.voters.borrow_mut().push_back(input);
-        self.wake();
     }
 
     /// The end of a connection goes this way too, also that of a voter: by the time it is taken, the voters' lane
     /// was empty, so nothing of the connection comes after it.
     pub fn push_client(&self, input: Input) {
         self.clients.borrow_mut().push_back(input);
-        self.wake();
     }
 
     pub fn pop(&self) -> Option<Input> {
@@ -45,34 +40,6 @@ impl Inputs {
     /// Client requests that may still be pushed. Ends of connections are not counted against it.
     pub fn client_room(&self) -> usize {
         CLIENT_INPUTS_MAX.saturating_sub(self.clients.borrow().len())
-    }
-
-    /// Something outside of the lanes wants a turn: a device, another core, a signal.
-    pub fn ring(&self) {
-        self.rung.set(true);
-        self.wake();
-    }
-
-    pub fn take_rung(&self) -> bool {
-        self.rung.replace(false)
-    }
-
-    pub fn is_rung(&self) -> bool {
-        self.rung.get()
-    }
-
-    /// Wake this task with the next input.
-    pub fn wake_with(&self, waker: &Waker) {
-        let mut slot = self.waker.borrow_mut();
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
     }
 }
 

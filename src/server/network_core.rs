@@ -20,6 +20,7 @@ use crate::io::clock;
 use crate::io::connection::{Connection, Output};
 use crate::io::listener::{Accepted, Place};
 use crate::io::rate_limit::{RateLimit, and_more};
+use crate::io::ring::CoreRing;
 use crate::protocol::Response;
 use crate::replica::admit::Admitted;
 use crate::replica::session::{Session, SessionLimits};
@@ -68,6 +69,7 @@ pub struct NetworkCore {
     limits: SessionLimits,
     control: Control,
     sink: RequestSink,
+    ring: Rc<CoreRing>,
     clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     connections_seen: Cell<u64>,
     /// Clients with answers to send at the end of the turn.
@@ -82,6 +84,7 @@ struct Client {
     id: ConnectionId,
     remote: SocketAddr,
     connection: Connection,
+    ring: Rc<CoreRing>,
     place: Cell<Option<Place>>,
     session: RefCell<Session>,
     output: RefCell<Output>,
@@ -110,12 +113,19 @@ enum End {
 }
 
 impl NetworkCore {
-    pub fn new(core: usize, limits: SessionLimits, control: Control, sink: RequestSink) -> Rc<NetworkCore> {
+    pub fn new(
+        core: usize,
+        limits: SessionLimits,
+        control: Control,
+        sink: RequestSink,
+        ring: Rc<CoreRing>,
+    ) -> Rc<NetworkCore> {
         Rc::new(NetworkCore {
             core,
             limits,
             control,
             sink,
+            ring,
             clients: RefCell::default(),
             connections_seen: Cell::new(0),
             answered: RefCell::default(),
@@ -151,7 +161,7 @@ impl NetworkCore {
         place: Place,
         session: Session,
     ) -> Option<Rc<Client>> {
-        let connection = match Connection::adopt(socket) {
+        let connection = match Connection::adopt(socket, &self.ring) {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!("The connection of {remote} ended before it was served: {error}.");
@@ -165,6 +175,7 @@ impl NetworkCore {
             id,
             remote,
             connection,
+            ring: self.ring.clone(),
             place: Cell::new(Some(place)),
             session: RefCell::new(session),
             output: RefCell::default(),
@@ -294,6 +305,11 @@ impl NetworkCore {
         if !client.answered.replace(true) {
             self.answered.borrow_mut().push(client);
         }
+    }
+
+    /// Connections with answers that `flush` will send.
+    pub fn answered(&self) -> usize {
+        self.answered.borrow().len()
     }
 
     /// Send what the turn has answered: one system call per connection.
@@ -447,6 +463,7 @@ impl Client {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
+            self.ring.note_woken();
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::inputs::Inputs;
 use crate::io::connection::{Connection, Output};
 use crate::io::peer;
+use crate::io::ring::CoreRing;
 use crate::replica::{Input, PeerLink};
 use crate::types::Endpoint;
 
@@ -23,6 +24,7 @@ const RECEIVE_BYTES_MIN: usize = 16 << 10;
 
 pub struct PeerLinks {
     inputs: Rc<Inputs>,
+    ring: Rc<CoreRing>,
     connect_timeout: Duration,
     links: RefCell<HashMap<PeerLink, Rc<Link>>>,
     unsent: RefCell<Vec<Rc<Link>>>,
@@ -39,8 +41,9 @@ struct Link {
 }
 
 impl PeerLinks {
-    pub fn new(inputs: Rc<Inputs>, connect_timeout: Duration) -> Rc<PeerLinks> {
-        Rc::new(PeerLinks { inputs, connect_timeout, links: RefCell::default(), unsent: RefCell::default() })
+    pub fn new(inputs: Rc<Inputs>, ring: Rc<CoreRing>, connect_timeout: Duration) -> Rc<PeerLinks> {
+        let (links, unsent) = (RefCell::default(), RefCell::default());
+        Rc::new(PeerLinks { inputs, ring, connect_timeout, links, unsent })
     }
 
     pub fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
@@ -57,7 +60,7 @@ impl PeerLinks {
     }
 
     async fn run(self: Rc<Self>, link: Rc<Link>, endpoint: Endpoint) {
-        let why = match peer::connect(&endpoint, self.connect_timeout).await {
+        let why = match peer::connect(&endpoint, self.connect_timeout, &self.ring).await {
             Err(error) => format!("cannot connect to {endpoint}: {error}"),
             Ok(_) if link.is_over.get() => return,
             Ok(connection) => {

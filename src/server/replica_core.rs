@@ -1,19 +1,15 @@
 //! The one task that owns the replica and the log device: takes inputs, lets the replica think, carries out its actions.
 //!
 //! A turn is: completions, voters, clients, up to `turn_inputs_max`; then `end_turn`; then one submission to the ring and
-//! one send per connection. Nothing in a turn waits. Between turns it sleeps, or spins for its own flush where the
-//! configuration has given it a CPU, yielding in each round.
+//! one send per connection. Nothing in a turn waits. Between turns the tasks of the sockets fill the queues, and the core
+//! sleeps in its ring, or spins for its own flush where the configuration has given it a CPU, yielding in each round.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use glommio::timer::Timer;
 
 use super::control::Control;
 use super::inputs::Inputs;
@@ -24,15 +20,16 @@ use super::signals::ShutdownAsked;
 use crate::config::Wait;
 use crate::io::clock;
 use crate::io::log_device::{DeviceEvent, LogDevice};
-use crate::log::DiskError;
+use crate::io::ring::CoreRing;
 use crate::protocol::Response;
 use crate::replica::{Action, ConnectionId, EXIT_DISK, Input, Level, Replica};
 use crate::types::{NS_PER_MS, Now};
 
 /// A spin for a flush lasts no longer than this; a slower device is slept for.
 const SPIN_NS_MAX: u64 = NS_PER_MS;
-/// Rounds between two looks at the sockets, about 10 us.
-const SPIN_ROUNDS: usize = 16;
+/// A turn that answers more connections gives its writes to the device before it sends, else after it: what a follower
+/// waits for goes first, but a hundred answers are worth a flush.
+const ANSWERS_BEFORE_WRITES_MAX: usize = 4;
 /// After a turn the status is at most this old.
 const STATUS_INTERVAL_NS: u64 = 50 * NS_PER_MS;
 const STAGES_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
@@ -59,6 +56,7 @@ pub struct Edge {
 pub struct ReplicaCore {
     pub replica: Replica,
     pub device: LogDevice,
+    pub ring: Rc<CoreRing>,
     pub inputs: Rc<Inputs>,
     pub network: Rc<NetworkCore>,
     pub links: Rc<PeerLinks>,
@@ -90,29 +88,30 @@ pub struct Schedule {
 impl ReplicaCore {
     /// Until the replica says stop, or the ring breaks.
     pub async fn run(&mut self) -> Ended {
-        let mut timer = DeadlineTimer::default();
         loop {
-            self.wait(&mut timer).await;
-            match self.turn() {
+            let turn = match self.wait().await {
+                Ok(()) => self.turn(),
+                Err(error) => Err(error),
+            };
+            match turn {
                 Ok(None) => {}
                 Ok(Some(ended)) => return ended,
-                Err(error) => return Ended { exit_code: EXIT_DISK, why: error.to_string() },
-            }
-            if self.is_ready() {
-                // Let the readers fill the queue while this turn's work is under way.
-                self.visit_sockets().await;
+                Err(error) => {
+                    let why = format!("the ring of the replica core is broken: {error}");
+                    return Ended { exit_code: EXIT_DISK, why };
+                }
             }
         }
     }
 
-    fn turn(&mut self) -> Result<Option<Ended>, DiskError> {
+    fn turn(&mut self) -> io::Result<Option<Ended>> {
         let now = clock::now();
-        self.inputs.take_rung();
+        self.ring.take_rung();
         let taken = self.take_inputs(now);
         self.publish_in_time(now);
         if taken == 0 {
-            // The ring may still have something that it could not take before.
-            self.device.submit()?;
+            // What the device goes on with by itself; the ring's next wait hands it over.
+            self.device.submit();
             return Ok(None);
         }
         self.schedule.last_turn = now.monotonic_ns;
@@ -120,9 +119,16 @@ impl ReplicaCore {
         // Its own time: what the turn itself costs shows between the commit and the answer.
         self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
-        self.device.submit()?;
+        let has_transfers = self.device.submit();
+        let transfers_first = self.network.answered() > ANSWERS_BEFORE_WRITES_MAX;
+        if has_transfers && transfers_first {
+            self.ring.submit()?;
+        }
         self.links.flush();
         self.network.flush();
+        if has_transfers && !transfers_first {
+            self.ring.submit()?;
+        }
         self.tell_full();
         self.flush_edges();
         self.network.wake_waiting();
@@ -301,63 +307,39 @@ impl ReplicaCore {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.inputs.is_rung() || !self.inputs.is_empty() || self.device.has_events()
+        self.ring.is_rung() || !self.inputs.is_empty() || self.device.has_events()
     }
 
-    async fn wait(&mut self, timer: &mut DeadlineTimer) {
-        if self.wait == Wait::Spin {
-            if self.spin_for_flush().await {
-                return;
-            }
-            if let Err(error) = self.device.arm_doorbell() {
-                tracing::warn!(
-                    "The ring's doorbell cannot be set ({error}): flushes are looked for in each turn."
-                );
-                return;
-            }
+    /// Until there is something to do, or a deadline has come.
+    async fn wait(&mut self) -> io::Result<()> {
+        self.ring.reap();
+        self.ring.run_tasks().await;
+        if self.is_ready() || self.wait == Wait::Spin && self.spin_for_flush().await? {
+            return Ok(());
         }
-        let deadline = self.deadline();
-        poll_fn(|cx| {
-            self.inputs.wake_with(cx.waker());
-            if self.is_ready() { Poll::Ready(()) } else { timer.poll(deadline, cx) }
-        })
-        .await
+        let left_ns = self.deadline().saturating_sub(clock::monotonic_ns());
+        self.ring.wait(Duration::from_nanos(left_ns))?;
+        self.ring.run_tasks().await;
+        Ok(())
     }
 
     /// Look for the completion of a flush and give the CPU away in each round: without that the kernel's flush
     /// workers wait for the next timer tick, 4 ms. True: there is something to do.
-    async fn spin_for_flush(&mut self) -> bool {
-        if self.device.writes_in_flight() == 0 || self.device.disarm_doorbell().is_err() {
-            return false;
-        }
+    async fn spin_for_flush(&mut self) -> io::Result<bool> {
         let start_ns = clock::monotonic_ns();
-        let deadline = self.deadline();
-        while clock::monotonic_ns() - start_ns < SPIN_NS_MAX {
-            for _ in 0..SPIN_ROUNDS {
-                if self.is_ready() || clock::monotonic_ns() >= deadline {
-                    return true;
-                }
-                // SAFETY: no arguments.
-                unsafe { libc::sched_yield() };
+        let deadline = self.deadline().min(start_ns + SPIN_NS_MAX);
+        while self.device.writes_in_flight() > 0 && clock::monotonic_ns() < deadline {
+            // The sockets that the tasks wait for again.
+            self.ring.submit()?;
+            // SAFETY: no arguments.
+            unsafe { libc::sched_yield() };
+            self.ring.reap();
+            self.ring.run_tasks().await;
+            if self.is_ready() {
+                return Ok(true);
             }
-            self.visit_sockets().await;
         }
-        false
-    }
-
-    /// Let the executor look at its sockets. A task that only yields stays runnable, and glommio would look no sooner
-    /// than its preempt timer fires; this one sleeps until its own ring of the doorbell comes back through the kernel.
-    async fn visit_sockets(&mut self) {
-        self.device.doorbell().ring();
-        let mut is_back = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut is_back, true) {
-                return Poll::Ready(());
-            }
-            self.inputs.wake_with(cx.waker());
-            Poll::Pending
-        })
-        .await
+        Ok(false)
     }
 }
 
@@ -365,32 +347,5 @@ impl Edge {
     fn put(&mut self, message: ToNetwork) {
         self.sender.put(message);
         self.is_dirty = true;
-    }
-}
-
-/// One timer that is set again only when the deadline comes closer: deadlines mostly move away.
-#[derive(Default)]
-struct DeadlineTimer {
-    armed: Option<(u64, Timer)>,
-}
-
-impl DeadlineTimer {
-    fn poll(&mut self, deadline_ns: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let now_ns = clock::monotonic_ns();
-        if now_ns >= deadline_ns {
-            return Poll::Ready(());
-        }
-        let is_in_time = self.armed.as_ref().is_some_and(|(armed_ns, _)| *armed_ns <= deadline_ns);
-        if !is_in_time {
-            self.armed = Some((deadline_ns, Timer::new(Duration::from_nanos(deadline_ns - now_ns))));
-        }
-        let Some((_, timer)) = &mut self.armed else { return Poll::Pending };
-        let fired = Pin::new(timer).poll(cx).is_ready();
-        if fired {
-            // Early: the deadline has moved. The turn that follows finds nothing due and comes back here.
-            self.armed = None;
-            return Poll::Ready(());
-        }
-        Poll::Pending
     }
 }

@@ -18,11 +18,12 @@ use super::replica_core::{Edge, Ended, ReplicaCore, Schedule};
 use super::signals::{self, ShutdownAsked};
 use crate::config::{Config, Limits};
 use crate::io::directory::{Directory, DirectorySource, Owner, random_u64};
-use crate::io::doorbell::{Doorbell, DoorbellListener};
+use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, Probe};
 use crate::io::file_thread::{FileThreads, LogFiles};
 use crate::io::listener::{Acceptor, Listener, Offer};
 use crate::io::log_device::LogDevice;
+use crate::io::ring::CoreRing;
 use crate::io::{clock, kernel};
 use crate::log::{self, RecoveredLog, RecoveryError};
 use crate::record::BatchHeader;
@@ -36,11 +37,12 @@ const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1024;
 /// Long on purpose. When it fires before the first task of a round has run, as it does on a busy machine, glommio 0.9
 /// takes the round for an idle one and sleeps on runnable tasks until the next event (its `run_task_queues`). Nothing
-/// here rests on preemption: tasks are short, and a busy replica core visits its sockets by itself.
+/// here rests on preemption: tasks are short, and a core waits in its own ring.
 const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// Short, because it also bounds what a lost wake-up of the executor costs (see `PREEMPT_TIMER`).
+const EXECUTOR_WAKE_INTERVAL: Duration = Duration::from_secs(1);
+/// A network core looks for idle connections this often.
 const NETWORK_IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a node does not start or does not go on: one line, and the exit code.
@@ -332,45 +334,46 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
     let Node { config, placement, mask, directory_id, recovered, producers, .. } = node;
     let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
     let replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
-    let device = LogDevice::new(parts.threads, &replica.buffer_regions())
-        .map_err(|e| kernel_failure("The log's ring cannot be built", e))?;
+    let status_bell = parts.doorbell.clone();
+    parts.control.wake_with(move || status_bell.ring());
+    // Whoever has put something into a queue before this, has rung too.
+    let ring = CoreRing::new(parts.doorbell)
+        .map_err(|e| kernel_failure("The ring of the replica core cannot be built", e))?;
+    let device = LogDevice::new(parts.threads, ring.clone(), &replica.buffer_regions());
     if placement.cores[0].is_some()
         && let Err(error) = device.set_worker_cpus(&mask.set)
     {
         tracing::warn!("Flush workers share the replica core's CPU ({error}): flushes may be slower.");
     }
-    let status_bell = parts.doorbell.clone();
-    parts.control.wake_with(move || status_bell.ring());
     let inputs = Rc::new(Inputs::default());
-    let bell = parts.doorbell.listen().map_err(|e| kernel_failure("The doorbell cannot be heard", e))?;
-    glommio::spawn_local(ring_inputs(bell, inputs.clone())).detach();
+    glommio::spawn_local(wake_executor()).detach();
+    let (control, network_ring) = (parts.control, ring.clone());
+    let sink = RequestSink::Local(inputs.clone());
+    let connect_timeout = Duration::from_millis(config.request_timeout_ms);
     let mut core = ReplicaCore {
         replica,
         device,
-        network: NetworkCore::new(0, parts.limits, parts.control.clone(), RequestSink::Local(inputs.clone())),
-        links: PeerLinks::new(inputs.clone(), Duration::from_millis(config.request_timeout_ms)),
+        network: NetworkCore::new(0, parts.limits, control.clone(), sink, network_ring),
+        links: PeerLinks::new(inputs.clone(), ring.clone(), connect_timeout),
+        ring,
         inputs,
         edges: parts.edges,
         accepted: parts.accepted,
-        control: parts.control,
+        control,
         open_connections: acceptor.open_connections(),
         shutdown_asked: parts.shutdown_asked,
         wait: placement.wait,
         turn_inputs_max: config.limits.turn_inputs_max,
         schedule: Schedule::default(),
     };
-    // What came before the doorbell was heard.
-    core.inputs.ring();
     tracing::info!("{}", parts.ready);
     Ok(core.run().await)
 }
 
-async fn ring_inputs(bell: DoorbellListener, inputs: Rc<Inputs>) {
+/// Bounds what a lost wake-up of the executor costs (see `PREEMPT_TIMER`): nothing else of it ever comes from outside.
+async fn wake_executor() {
     loop {
-        match bell.heard().await {
-            Ok(()) => inputs.ring(),
-            Err(error) => panic!("the doorbell of the replica core cannot be read: {error}"),
-        }
+        glommio::timer::sleep(EXECUTOR_WAKE_INTERVAL).await;
     }
 }
 
@@ -388,24 +391,27 @@ fn start_network_core(
     let (to_replica, receiver) = ReplicaSender::new(replica);
     executor(node.placement.cores[core], "network-core")
         .spawn(move || {
-            let network = NetworkCore::new(core, limits, control, RequestSink::Mesh(to_replica));
-            network_core(network, doorbell, messages)
+            let ring = match CoreRing::new(doorbell) {
+                Ok(ring) => ring,
+                Err(error) => panic!("the ring of a network core cannot be built: {error}"),
+            };
+            let sink = RequestSink::Mesh(to_replica);
+            let network = NetworkCore::new(core, limits, control, sink, ring.clone());
+            network_core(network, ring, messages)
         })
         .map_err(|e| kernel_failure("A network core cannot be started", e))?;
     Ok(Edge { receiver, sender, is_dirty: false })
 }
 
-async fn network_core(network: Rc<NetworkCore>, doorbell: Doorbell, messages: Receiver<ToNetwork>) {
-    let bell = match doorbell.listen() {
-        Ok(bell) => bell,
-        Err(error) => panic!("the doorbell of a network core cannot be heard: {error}"),
-    };
-    glommio::spawn_local(close_idle(network.clone())).detach();
-    doorbell.ring();
+async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {
+    glommio::spawn_local(wake_executor()).detach();
+    let mut idle_closed_ns = clock::monotonic_ns();
     loop {
-        if let Err(error) = bell.heard().await {
-            panic!("the doorbell of a network core cannot be read: {error}");
+        ring.run_tasks().await;
+        if let Err(error) = ring.wait(NETWORK_IDLE_INTERVAL) {
+            panic!("the ring of a network core is broken: {error}");
         }
+        ring.take_rung();
         for message in messages.try_iter() {
             match message {
                 ToNetwork::Accepted(accepted) => network.accept(accepted),
@@ -418,12 +424,10 @@ async fn network_core(network: Rc<NetworkCore>, doorbell: Doorbell, messages: Re
         }
         network.flush();
         network.wake_waiting();
-    }
-}
-
-async fn close_idle(network: Rc<NetworkCore>) {
-    loop {
-        glommio::timer::sleep(NETWORK_IDLE_INTERVAL).await;
-        network.close_idle(clock::monotonic_ns());
+        let now_ns = clock::monotonic_ns();
+        if now_ns >= idle_closed_ns + NETWORK_IDLE_INTERVAL.as_nanos() as u64 {
+            idle_closed_ns = now_ns;
+            network.close_idle(now_ns);
+        }
     }
 }

@@ -21,10 +21,11 @@ fn rig_with(registered: bool, mode: impl Fn(&std::path::Path) -> DurableWrite) -
     let directory = tempfile::tempdir().unwrap();
     let files = LogFiles { directory: directory.path().to_path_buf(), mode: mode(directory.path()) };
     files.create_commit_mark().unwrap();
-    let threads = FileThreads::start(files, Doorbell::new().unwrap()).unwrap();
+    let ring = CoreRing::new(Doorbell::new().unwrap()).unwrap();
+    let threads = FileThreads::start(files, ring.doorbell().clone()).unwrap();
     let pool = BufferPool::new(8, BUFFER_BYTES);
     let regions = if registered { pool.regions() } else { Vec::new() };
-    let device = LogDevice::new(threads, &regions).unwrap();
+    let device = LogDevice::new(threads, ring, &regions);
     assert_eq!(device.buffers_registered(), registered);
     let mut rig = Rig { directory, device, pool, next_id: 0 };
     rig.run(OpKind::CreateSegment { segment: SEGMENT, zeroed: 1 << 20 }).result.unwrap();
@@ -52,11 +53,11 @@ impl Rig {
     fn next(&mut self) -> Completion {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            self.device.submit().unwrap();
+            self.device.submit();
             match self.device.poll() {
                 Some(DeviceEvent::Completion(completion)) => return completion,
                 Some(DeviceEvent::DiskFree(bytes)) => assert!(bytes > 0),
-                None => std::thread::sleep(Duration::from_micros(50)),
+                None => self.device.ring.wait(Duration::from_secs(1)).unwrap(),
             }
             assert!(Instant::now() < deadline, "no completion within 20 s");
         }
@@ -154,10 +155,10 @@ fn many_writes_in_flight_all_complete_with_their_own_buffers() {
 fn more_reads_than_the_ring_has_entries_all_complete() {
     for mut rig in rigs() {
         rig.write(FILE, 0, 9, 4_096, true).result.unwrap();
-        for _ in 0..RING_ENTRIES * 3 {
+        for _ in 0..TRANSFERS_MAX * 2 {
             rig.push(OpKind::Read { segment: SEGMENT, position: 10, length: 20 });
         }
-        for _ in 0..RING_ENTRIES * 3 {
+        for _ in 0..TRANSFERS_MAX * 2 {
             assert!(matches!(rig.next().result, Ok(Done::Read(bytes)) if bytes == vec![9; 20]));
         }
     }

@@ -280,6 +280,25 @@ fn a_large_frame_is_taken_without_a_copy_and_leaves_no_large_buffer() {
 }
 
 #[test]
+fn a_frame_no_larger_than_the_last_is_received_into_one_place() {
+    let mut session = Session::new(limits());
+    let frame = produce(1, -1, &vec![7; 300_000]);
+    receive(&mut session, &frame);
+    let first = poll(&mut session);
+    let (head, rest) = frame.split_at(10_000);
+    receive(&mut session, head);
+    session.receive_buffer();
+    let start = session.incoming.buffer.as_ptr();
+    for part in rest.chunks(10_000) {
+        let buffer = session.receive_buffer();
+        assert!(buffer.capacity() - buffer.len() >= part.len(), "no room is left");
+        buffer.extend_from_slice(part);
+        assert_eq!(session.incoming.buffer.as_ptr(), start, "what had arrived was copied");
+    }
+    assert_eq!((first.len(), poll(&mut session).len()), (1, 1));
+}
+
+#[test]
 fn a_busy_connection_gets_a_larger_buffer_and_a_quiet_one_gives_it_back() {
     let mut session = Session::new(limits());
     let stream: Vec<u8> = (0..20_000).flat_map(metadata).collect();

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Settings;
 use crate::io::doorbell::Doorbell;
 use crate::io::listener::{Acceptor, Listener, Offer};
+use crate::io::ring::tests::driven_ring;
 use crate::protocol::messages as m;
 use crate::server::mesh::{CREDITS_PER_CORE, ToReplica, core_of};
 use crate::types::Endpoint;
@@ -122,7 +123,8 @@ fn answers_go_out_in_request_order_and_a_close_is_reported_once() {
     });
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted);
         let mut connection = None;
         for expected in 0..3 {
@@ -166,7 +168,8 @@ fn other_protocols_are_closed_and_nobody_else_notices() {
     });
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted_bad);
         assert!(matches!(next_input(&inputs).await, Input::ConnectionClosed { .. }));
         assert_eq!(bad.join().unwrap(), 0);
@@ -189,7 +192,8 @@ fn a_session_with_enough_under_way_is_not_read_until_it_is_answered() {
     });
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted);
         let mut seen = 0;
         while seen < 20 {
@@ -221,7 +225,8 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
     });
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted);
         let host = "x".repeat(1 << 20);
         loop {
@@ -258,7 +263,8 @@ fn producers_wait_while_the_replica_is_full() {
     });
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted);
         let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no request") };
         network.clients.borrow()[&connection].produces.set(true);
@@ -285,7 +291,8 @@ fn idle_connections_are_closed_and_their_places_freed() {
     let (client, accepted) = rig.client(|mut stream| stream.read(&mut [0; 1]).unwrap());
     run(async move {
         let inputs = Rc::new(Inputs::default());
-        let network = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         network.accept(accepted);
         let now_ns = clock::monotonic_ns();
         network.close_idle(now_ns + CONNECTION_IDLE_MS_MAX * NS_PER_MS / 2);
@@ -311,7 +318,8 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
     });
     run(async move {
         let (edge, from_core) = ReplicaSender::new(Doorbell::new().unwrap());
-        let network = NetworkCore::new(1, limits(), rig.control.clone(), RequestSink::Mesh(edge));
+        let network =
+            NetworkCore::new(1, limits(), rig.control.clone(), RequestSink::Mesh(edge), driven_ring());
         network.accept(accepted);
         let next = async || {
             for _ in 0..20_000 {
@@ -334,7 +342,8 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
         assert_eq!(edge.credits(), CREDITS_PER_CORE);
 
         let inputs = Rc::new(Inputs::default());
-        let replica_core = NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()));
+        let replica_core =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
         replica_core.accept_moved(*moved);
         for expected in 1..=2 {
             let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no vote") };

@@ -1,0 +1,379 @@
+//! The ring of one core: the only place where the core sleeps, and what its sockets, its log device and its doorbell
+//! wait in.
+//!
+//! glommio runs the core's tasks, but does not wait for them: its own way to sleep and back takes eight system calls on
+//! three rings and a barrier across all CPUs. Here one call hands over the turn's writes, sleeps until anything has
+//! completed, and tells what. `server` calls it between turns; nothing in here blocks but [`CoreRing::wait`]. What still
+//! goes through glommio (connecting, names) says so with [`CoreRing::outside`], so that the core looks there too.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::doorbell::Doorbell;
+
+const SUBMISSION_ENTRIES: u32 = 256;
+/// More completions than this are kept by the kernel, and cost a system call more.
+const COMPLETION_ENTRIES: u32 = 4096;
+/// While glommio has something under way the core looks there this often.
+const OUTSIDE_INTERVAL: Duration = Duration::from_millis(1);
+
+// What an entry's user data says: the upper bits whose it is, the lower ones which.
+const KIND_SHIFT: u32 = 62;
+const READINESS: u64 = 0;
+const TRANSFER: u64 = 1;
+const BELL: u64 = 2;
+const CANCEL: u64 = 3;
+
+pub struct CoreRing {
+    inner: RefCell<Inner>,
+    doorbell: Doorbell,
+    is_rung: Cell<bool>,
+    /// Tasks that wait for glommio.
+    outside: Cell<usize>,
+    /// A task has woken another one since the tasks were run.
+    has_woken: Cell<bool>,
+}
+
+struct Inner {
+    ring: IoUring,
+    /// What did not fit into the submission queue. Bounded by the sockets of the core and the operations of its log.
+    backlog: VecDeque<squeue::Entry>,
+    watches: Vec<Watch>,
+    free_watches: Vec<usize>,
+    /// (slot, result) of the log device's transfers.
+    transfers: VecDeque<(usize, i32)>,
+    woken: Vec<Waker>,
+}
+
+/// One direction of a socket that the kernel watches.
+#[derive(Default)]
+struct Watch {
+    waker: Option<Waker>,
+    has_fired: bool,
+    /// Nobody asks any more: the slot is free when its completion comes.
+    is_abandoned: bool,
+}
+
+impl CoreRing {
+    /// Call it on the thread that will own it. `doorbell` wakes this core from others.
+    pub fn new(doorbell: Doorbell) -> io::Result<Rc<CoreRing>> {
+        let ring = IoUring::builder()
+            .setup_coop_taskrun()
+            .setup_single_issuer()
+            .setup_cqsize(COMPLETION_ENTRIES)
+            .build(SUBMISSION_ENTRIES)?;
+        let inner = Inner {
+            ring,
+            backlog: VecDeque::new(),
+            watches: Vec::new(),
+            free_watches: Vec::new(),
+            transfers: VecDeque::new(),
+            woken: Vec::new(),
+        };
+        let core = CoreRing {
+            inner: RefCell::new(inner),
+            doorbell,
+            is_rung: Cell::new(false),
+            outside: Cell::new(0),
+            has_woken: Cell::new(false),
+        };
+        core.watch_bell();
+        Ok(Rc::new(core))
+    }
+
+    fn watch_bell(&self) {
+        let poll = opcode::PollAdd::new(types::Fd(self.doorbell.raw_fd()), libc::POLLIN as u32).build();
+        self.inner.borrow_mut().push(poll.user_data(user_data(BELL, 0)));
+    }
+
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    /// True once after each time that the doorbell was rung: look into the queues after it, not before.
+    pub fn take_rung(&self) -> bool {
+        self.is_rung.replace(false)
+    }
+
+    pub fn is_rung(&self) -> bool {
+        self.is_rung.get()
+    }
+
+    /// # Safety
+    /// The memory stays where it is as long as the ring lives.
+    pub unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.borrow().ring.submitter().register_buffers(buffers) }
+    }
+
+    pub fn register_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
+        self.inner.borrow().ring.submitter().register_iowq_aff(cpus)
+    }
+
+    /// Queue a read or write of the log device; `poll_transfer` gives `slot` back with its result.
+    ///
+    /// # Safety
+    /// Memory and descriptor of the entry live until its result has been taken.
+    pub unsafe fn push_transfer(&self, entry: squeue::Entry, slot: usize) {
+        self.inner.borrow_mut().push(entry.user_data(user_data(TRANSFER, slot)));
+    }
+
+    pub fn poll_transfer(&self) -> Option<(usize, i32)> {
+        self.inner.borrow_mut().transfers.pop_front()
+    }
+
+    pub fn has_transfers(&self) -> bool {
+        !self.inner.borrow().transfers.is_empty()
+    }
+
+    /// Somebody waits for glommio as long as this lives.
+    pub fn outside(self: &Rc<Self>) -> Outside {
+        self.outside.set(self.outside.get() + 1);
+        Outside { ring: self.clone() }
+    }
+
+    /// Give the kernel what was queued, without waiting. `Err`: the ring itself is broken.
+    pub fn submit(&self) -> io::Result<()> {
+        self.inner.borrow_mut().submit()
+    }
+
+    /// Give the kernel what was queued and sleep until something has completed, `timeout` at most. Then as `reap`.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = if self.outside.get() > 0 { timeout.min(OUTSIDE_INTERVAL) } else { timeout };
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.fill()?;
+            let timespec = types::Timespec::from(timeout);
+            let args = types::SubmitArgs::new().timespec(&timespec);
+            match inner.ring.submitter().submit_with_args(1, &args) {
+                Ok(_) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ETIME) => {}
+                Err(e) => is_transient(e)?,
+            }
+        }
+        self.reap();
+        Ok(())
+    }
+
+    /// Take what has completed and wake those who wait for it. No system call, unless the queue ran over or the doorbell
+    /// was rung.
+    pub fn reap(&self) {
+        let (mut woken, bell) = {
+            let mut inner = self.inner.borrow_mut();
+            let bell = inner.take_completions();
+            (std::mem::take(&mut inner.woken), bell)
+        };
+        if !woken.is_empty() {
+            self.note_woken();
+        }
+        woken.drain(..).for_each(Waker::wake);
+        // Its allocation serves the next time.
+        self.inner.borrow_mut().woken = woken;
+        if bell {
+            self.doorbell.hear();
+            self.is_rung.set(true);
+            self.watch_bell();
+        }
+    }
+
+    /// Whoever wakes a task of this core by itself says so here, so that the core does not sleep on it.
+    pub fn note_woken(&self) {
+        self.has_woken.set(true);
+    }
+
+    /// Let all tasks run that have been woken or started, and those that they wake; and glommio look after what it has
+    /// under way. They run while glommio has the caller at the end of its queue: no system call.
+    pub async fn run_tasks(&self) {
+        if self.outside.get() > 0 {
+            glommio::executor().yield_task_queue_now().await;
+        }
+        loop {
+            self.has_woken.set(false);
+            glommio::executor().yield_now().await;
+            if !self.has_woken.get() {
+                return;
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: a poll names no memory; a transfer's is promised by `push_transfer`.
+        let is_pushed = self.backlog.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok();
+        if !is_pushed {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Move the backlog into the submission queue, as often as that has to be emptied for it.
+    fn fill(&mut self) -> io::Result<()> {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push`.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                self.backlog.pop_front();
+                continue;
+            }
+            match self.ring.submit() {
+                Ok(_) => {}
+                Err(e) => return is_transient(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.fill()?;
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        self.ring.submit().map(|_| ()).or_else(is_transient)
+    }
+
+    /// True: the doorbell was rung.
+    fn take_completions(&mut self) -> bool {
+        let mut bell = false;
+        loop {
+            loop {
+                let next = self.ring.completion().next();
+                let Some(entry) = next else { break };
+                bell |= self.take_completion(&entry);
+            }
+            let has_more = self.ring.submission().cq_overflow();
+            if !has_more || self.ring.submit().is_err() {
+                return bell;
+            }
+        }
+    }
+
+    fn take_completion(&mut self, entry: &cqueue::Entry) -> bool {
+        let (kind, slot) = (entry.user_data() >> KIND_SHIFT, entry.user_data() as u32 as usize);
+        match kind {
+            READINESS => self.complete_watch(slot),
+            TRANSFER => self.transfers.push_back((slot, entry.result())),
+            BELL => return true,
+            _ => {}
+        }
+        false
+    }
+
+    fn complete_watch(&mut self, slot: usize) {
+        let watch = &mut self.watches[slot];
+        if watch.is_abandoned {
+            *watch = Watch::default();
+            return self.free_watches.push(slot);
+        }
+        watch.has_fired = true;
+        self.woken.extend(watch.waker.take());
+    }
+
+    fn watch(&mut self, fd: RawFd, events: u32, waker: Waker) -> usize {
+        let slot = self.free_watches.pop().unwrap_or_else(|| {
+            self.watches.push(Watch::default());
+            self.watches.len() - 1
+        });
+        self.watches[slot].waker = Some(waker);
+        let poll = opcode::PollAdd::new(types::Fd(fd), events).build();
+        self.push(poll.user_data(user_data(READINESS, slot)));
+        slot
+    }
+
+    /// True: it has fired, and the slot is free. Else it wakes this task.
+    fn take_fired(&mut self, slot: usize, waker: &Waker) -> bool {
+        let watch = &mut self.watches[slot];
+        if !watch.has_fired {
+            watch.waker = Some(waker.clone());
+            return false;
+        }
+        *watch = Watch::default();
+        self.free_watches.push(slot);
+        true
+    }
+
+    fn abandon(&mut self, slot: usize) {
+        let watch = &mut self.watches[slot];
+        if watch.has_fired {
+            *watch = Watch::default();
+            return self.free_watches.push(slot);
+        }
+        // Until its completion comes the kernel holds on to the socket.
+        (watch.is_abandoned, watch.waker) = (true, None);
+        let remove = opcode::PollRemove::new(user_data(READINESS, slot)).build();
+        self.push(remove.user_data(user_data(CANCEL, 0)));
+    }
+}
+
+fn user_data(kind: u64, slot: usize) -> u64 {
+    kind << KIND_SHIFT | slot as u64
+}
+
+/// Out of memory for the moment, or a completion queue to be emptied first: it goes with the next call.
+fn is_transient(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EBUSY | libc::EINTR) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// See `CoreRing::outside`.
+pub struct Outside {
+    ring: Rc<CoreRing>,
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.ring.outside.set(self.ring.outside.get() - 1);
+    }
+}
+
+/// One direction of one socket. The socket is closed after it is dropped, not before.
+pub struct Readiness {
+    ring: Rc<CoreRing>,
+    fd: RawFd,
+    events: u32,
+    watch: Cell<Option<usize>>,
+}
+
+impl Readiness {
+    pub fn to_read(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        Readiness { ring, fd, events, watch: Cell::new(None) }
+    }
+
+    pub fn to_write(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+        Readiness { ring, fd, events: libc::POLLOUT as u32, watch: Cell::new(None) }
+    }
+
+    /// Ready when the kernel has said since the last time that it is; one task at a time.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.ring.inner.borrow_mut();
+        let Some(slot) = self.watch.get() else {
+            self.watch.set(Some(inner.watch(self.fd, self.events, cx.waker().clone())));
+            return Poll::Pending;
+        };
+        if inner.take_fired(slot, cx.waker()) {
+            self.watch.set(None);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Readiness {
+    fn drop(&mut self) {
+        if let Some(slot) = self.watch.get() {
+            self.ring.inner.borrow_mut().abandon(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "ring/tests.rs"]
+pub mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+use std::future::poll_fn;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+/// A ring that is looked at every now and then, for tests whose own tasks wait for something else.
+pub fn driven_ring() -> Rc<CoreRing> {
+    let ring = CoreRing::new(Doorbell::new().unwrap()).unwrap();
+    let driven = ring.clone();
+    glommio::spawn_local(async move {
+        loop {
+            driven.wait(Duration::ZERO).unwrap();
+            glommio::timer::sleep(Duration::from_micros(200)).await;
+        }
+    })
+    .detach();
+    ring
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
+}
+
+fn new_ring() -> Rc<CoreRing> {
+    CoreRing::new(Doorbell::new().unwrap()).unwrap()
+}
+
+#[test]
+fn a_wait_ends_with_its_timeout_and_with_the_bell() {
+    let ring = new_ring();
+    let start = Instant::now();
+    ring.wait(Duration::from_millis(20)).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(20) && !ring.take_rung());
+    for _ in 0..3 {
+        let bell = ring.doorbell().clone();
+        let other = std::thread::spawn(move || bell.ring());
+        let start = Instant::now();
+        while !ring.is_rung() {
+            ring.wait(Duration::from_secs(20)).unwrap();
+        }
+        other.join().unwrap();
+        assert!(ring.take_rung() && !ring.take_rung() && start.elapsed() < Duration::from_secs(15));
+    }
+}
+
+#[test]
+fn a_task_sleeps_until_its_socket_is_ready_and_all_tasks_run_before_the_core_sleeps() {
+    run(async {
+        let ring = new_ring();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let seen = Rc::new(Cell::new(0));
+        let (counted, own) = (seen.clone(), ring.clone());
+        glommio::spawn_local(async move {
+            let readable = Readiness::to_read(own.clone(), here.as_raw_fd());
+            loop {
+                poll_fn(|cx| readable.poll(cx)).await;
+                // A task that wakes others, each of which wakes the next.
+                for _ in 0..10 {
+                    own.note_woken();
+                    glommio::executor().yield_now().await;
+                }
+                counted.set(counted.get() + 1);
+                let mut byte = [0];
+                std::io::Read::read_exact(&mut &here, &mut byte).unwrap();
+            }
+        })
+        .detach();
+        for n in 0..5 {
+            ring.run_tasks().await;
+            ring.wait(Duration::ZERO).unwrap();
+            ring.run_tasks().await;
+            assert_eq!(seen.get(), n, "woken without a reason");
+            there.write_all(&[7]).unwrap();
+            ring.wait(Duration::from_secs(20)).unwrap();
+            ring.run_tasks().await;
+            assert_eq!(seen.get(), n + 1);
+        }
+    });
+}
+
+#[test]
+fn what_is_ready_before_it_is_watched_is_seen_and_a_closed_end_too() {
+    let ring = new_ring();
+    let (here, there) = UnixStream::pair().unwrap();
+    let (readable, writable) = (
+        Readiness::to_read(ring.clone(), here.as_raw_fd()),
+        Readiness::to_write(ring.clone(), here.as_raw_fd()),
+    );
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(readable.poll(cx).is_pending() && writable.poll(cx).is_pending());
+    ring.wait(Duration::from_secs(20)).unwrap();
+    assert!(readable.poll(cx).is_pending() && writable.poll(cx).is_ready());
+    drop(there);
+    ring.wait(Duration::from_secs(20)).unwrap();
+    assert!(readable.poll(cx).is_ready());
+}
+
+#[test]
+fn a_dropped_watch_lets_the_socket_go_and_frees_its_slot() {
+    let ring = new_ring();
+    let cx = &mut Context::from_waker(Waker::noop());
+    for _ in 0..100 {
+        let (here, there) = UnixStream::pair().unwrap();
+        let readable = Readiness::to_read(ring.clone(), here.as_raw_fd());
+        assert!(readable.poll(cx).is_pending());
+        ring.submit().unwrap();
+        drop(readable);
+        drop(here);
+        // The kernel closes it when the watch has gone: the other end sees that.
+        there.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        while ring.inner.borrow().free_watches.is_empty() {
+            ring.wait(Duration::from_secs(1)).unwrap();
+        }
+        assert_eq!(std::io::Read::read(&mut &there, &mut [0]).unwrap(), 0);
+    }
+    assert_eq!(ring.inner.borrow().watches.len(), 1);
+}
+
+#[test]
+fn more_watches_than_any_queue_holds_all_fire() {
+    const SOCKETS: usize = SUBMISSION_ENTRIES as usize * 3;
+    let ring = new_ring();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let watches: Vec<_> = (0..SOCKETS).map(|_| Readiness::to_read(ring.clone(), here.as_raw_fd())).collect();
+    assert!(watches.iter().all(|watch| watch.poll(cx).is_pending()));
+    ring.submit().unwrap();
+    there.write_all(&[1]).unwrap();
+    let mut fired = 0;
+    let start = Instant::now();
+    while fired < SOCKETS && start.elapsed() < Duration::from_secs(20) {
+        ring.wait(Duration::from_secs(1)).unwrap();
+        fired = ring.inner.borrow().watches.iter().filter(|watch| watch.has_fired).count();
+    }
+    assert!(watches.iter().all(|watch| watch.poll(cx).is_ready()));
+}
+
+#[test]
+fn while_glommio_has_something_under_way_it_is_looked_after() {
+    run(async {
+        let ring = new_ring();
+        let is_over = Rc::new(Cell::new(false));
+        let (over, outside) = (is_over.clone(), ring.outside());
+        glommio::spawn_local(async move {
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+            over.set(true);
+            drop(outside);
+        })
+        .detach();
+        let start = Instant::now();
+        while !is_over.get() && start.elapsed() < Duration::from_secs(10) {
+            ring.run_tasks().await;
+            ring.wait(Duration::from_secs(20)).unwrap();
+        }
+        assert!(is_over.get() && ring.outside.get() == 0);
+    });
+}
