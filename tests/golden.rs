@@ -73,6 +73,7 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
         Request::Vote(body) => encode_request(frame, body),
         Request::BeginQuorumEpoch(body) => encode_request(frame, body),
         Request::EndQuorumEpoch(body) => encode_request(frame, body),
+        Request::UpdateRaftVoter(body) => encode_request(frame, body),
         Request::ApiVersionsUnsupported => panic!("{}: no frame here is of an unknown version", frame.name),
     }
 }
@@ -225,6 +226,7 @@ fn anyone() -> QuorumContext {
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
+        data_mode: kraft::types::DataMode::Interop,
         endpoint,
         voters: Vec::new(),
     }

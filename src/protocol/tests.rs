@@ -224,6 +224,7 @@ fn context() -> quorum::QuorumContext {
         topic_id: Uuid(1),
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "PLAINTEXT".to_string(),
+        data_mode: crate::types::DataMode::Native,
         endpoint: Endpoint { host: "one".to_string(), port: 9092 },
         voters: vec![(NodeId(2), Endpoint { host: "two".to_string(), port: 9093 })],
     }

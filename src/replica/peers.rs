@@ -10,7 +10,7 @@ use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{Buf, Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Longest pause before a link is connected again.
 pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
@@ -44,6 +44,8 @@ pub struct Peers {
     frame_bytes_max: usize,
     /// At most one per voter and lane.
     links: BTreeMap<PeerLink, Link>,
+    /// Voters that said so in their last ApiVersions.
+    serve_clients: BTreeSet<NodeId>,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
 }
@@ -63,6 +65,7 @@ impl Peers {
             retry_backoff_ms,
             frame_bytes_max,
             links: BTreeMap::new(),
+            serve_clients: BTreeSet::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -94,7 +97,8 @@ impl Peers {
         }
         let correlation_id = link.take_correlation_id();
         link.state = State::Handshaking { deadline_ns, correlation_id };
-        let frame = quorum::encode_api_versions_request(correlation_id, &self.client_id);
+        let frame =
+            quorum::encode_api_versions_request(correlation_id, &self.client_id, self.context.data_mode);
         self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
     }
 
@@ -152,6 +156,11 @@ impl Peers {
 
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
         self.events.pop_front()
+    }
+
+    /// The voter is known to take clients' requests.
+    pub fn serves_clients(&self, node: NodeId) -> bool {
+        self.serve_clients.contains(&node)
     }
 
     /// Monotonic ns at which `on_tick` is due.
@@ -214,7 +223,13 @@ impl Peers {
         let result = match &link.state {
             State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)
                 .and_then(|()| quorum::decode_api_versions_response(frame).map_err(|e| e.to_string()))
-                .map(|versions| link.state = State::Ready(versions)),
+                .map(|versions| {
+                    match versions.serves_clients {
+                        true => self.serve_clients.insert(key.node),
+                        false => self.serve_clients.remove(&key.node),
+                    };
+                    link.state = State::Ready(versions);
+                }),
             State::Ready(_) => link.complete(&self.context, frame).map(|(response, records)| {
                 link.backoff_ms = 0;
                 self.events.push_back(PeerEvent::Response { from: key.node, response, records });

@@ -24,6 +24,7 @@ fn context(local: i32) -> QuorumContext {
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(local), directory_id: Uuid(77) },
         listener_name: "PLAINTEXT".to_string(),
+        data_mode: crate::types::DataMode::Native,
         endpoint: endpoint(local),
         voters: (1..=3).map(|id| (NodeId(id), endpoint(id))).collect(),
     }

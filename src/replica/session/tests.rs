@@ -12,6 +12,7 @@ pub(crate) fn limits() -> SessionLimits {
         timestamp_after_max_ms: 3_600_000,
         topic_name: "__cluster_metadata".to_string(),
         topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Native,
     }
 }
 
