@@ -207,7 +207,11 @@ impl Peers {
                 &queued.request,
             );
             let (Some(frame), Some(version)) = (encoded, quorum::version_of(versions, kind)) else {
-                // An older Kafka: Vote 1 cannot say that a vote is only a pre-vote (KIP-996).
+                if let Some(response) = unsaid_pre_vote(versions, &queued.request) {
+                    let (from, records) = (key.node, Bytes::new());
+                    self.events.push_back(PeerEvent::Response { from, response, records });
+                    continue;
+                }
                 let why = format!("node {} has no version of {kind:?} that can carry the request", key.node);
                 self.events.push_back(PeerEvent::Failed { to: key.node, kind, why });
                 continue;
@@ -477,6 +481,18 @@ fn kind_of(request: &raft::Request) -> RequestKind {
         raft::Request::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         raft::Request::Fetch(_) => RequestKind::Fetch,
     }
+}
+
+/// Kafka before 4.0 has Vote 1, which cannot say that a vote is only a pre-vote (KIP-996). Such a voter cannot deny one
+/// either: Raft hears the error that Kafka's own client makes up here, and goes on to the election.
+fn unsaid_pre_vote(versions: &PeerVersions, request: &raft::Request) -> Option<raft::Response> {
+    let raft::Request::Vote(vote) = request else { return None };
+    (vote.pre_vote && versions.vote.is_some()).then_some(raft::Response::Vote(raft::VoteResponse {
+        error: ErrorCode::UNSUPPORTED_VERSION,
+        leader: None,
+        epoch: vote.epoch,
+        granted: false,
+    }))
 }
 
 fn lane_of(kind: RequestKind) -> Lane {
