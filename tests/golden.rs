@@ -207,6 +207,7 @@ fn every_response_is_answered_byte_for_byte() {
             55 => answer_again(frame, Response::DescribeQuorum),
             60 => answer_again(frame, Response::DescribeCluster),
             75 => answer_again(frame, Response::DescribeTopicPartitions),
+            82 => answer_again(frame, Response::UpdateRaftVoter),
             key => panic!("{}: no answer for {key}", frame.name),
         };
         let is_consumers =

@@ -306,6 +306,24 @@ fn answers_in_older_versions_are_read() {
 }
 
 #[test]
+fn kafkas_update_raft_voter_is_taken_from_a_voter_that_follows() {
+    let frame = frames().into_iter().find(|f| f.is_request && f.api_key == 82).expect("there is one");
+    let (_, request) = decode_request(frame.bytes.clone()).expect("decodes");
+    let Request::UpdateRaftVoter(mut m) = request else { panic!("{request:?}") };
+    let c = QuorumContext { cluster_id: Uuid::ZERO.to_string(), ..three() };
+    let epoch = Epoch(m.current_leader_epoch);
+    assert_eq!(update_raft_voter_request(&c, &m), Ok(epoch));
+    m.voter_id = 1;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::VOTER_NOT_FOUND), "it is ourselves");
+    m.voter_id = 7;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::VOTER_NOT_FOUND));
+    m.k_raft_version_feature.min_supported_version = 1;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::INVALID_REQUEST), "a newer kraft.version");
+    m.cluster_id = Some("another".to_string().into());
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::INCONSISTENT_CLUSTER_ID));
+}
+
+#[test]
 fn versions_are_taken_from_the_peers_answer() {
     for frame in frames().into_iter().filter(|f| !f.is_request && f.api_key == 18 && f.version == 4) {
         let versions = decode_api_versions_response(frame.bytes.clone()).expect("decodes");

@@ -131,11 +131,10 @@ impl Session {
             return Ok(());
         }
         self.is_peer = true;
-        let software = self.software.iter();
-        software
-            .map(|s| s.check(self.limits.data_mode, client_id))
-            .collect::<Result<(), _>>()
-            .map_err(FrameError)
+        match &self.software {
+            Some(software) => software.check(self.limits.data_mode, client_id).map_err(FrameError),
+            None => Ok(()),
+        }
     }
 
     /// No more requests should be read: too many under way, or too much output unsent.

@@ -137,9 +137,10 @@ class Moves:
         wait_for("one more acknowledgement", lambda: self.produce(self.leader(self.cluster.ours), 1), JAVA_PATIENCE_S)
 
         def all_hold_it():
-            status = self.cluster.leader_now().status()
-            end = status["high_watermark"]
-            return end if status["log_end_offset"] == end and all(v["log_end_offset"] == end for v in status["voters"]) else None
+            leader = self.cluster.leader_now()
+            status = leader.status() if leader in self.cluster.ours else None
+            end = status and status["high_watermark"]
+            return end if status and status["log_end_offset"] == end and all(v["log_end_offset"] == end for v in status["voters"]) else None
         return wait_for("every voter to hold the whole log", all_hold_it, JAVA_PATIENCE_S)
 
     def check(self, high_watermark):

@@ -98,7 +98,7 @@ def standing(port, timeout_s=1, epoch=0):
 
 
 class JavaVoter(Node):
-    """One TestRaftServer. As leader it appends records of its own."""
+    """One TestRaftServer. As leader it appends records of its own; up to Kafka 4.0 it takes no notice of rate and size."""
 
     def __init__(self, node_id, directory, properties, throughput=200, record_size=48, libs=KAFKA_LIBS):
         super().__init__(node_id, directory, properties)
@@ -112,7 +112,7 @@ class JavaVoter(Node):
         java = Path(os.environ["JAVA_HOME"]) / "bin" / "java" if "JAVA_HOME" in os.environ else "java"
         with open(self.stderr_file, "ab") as err, open(self.stdout_file, "ab") as out:
             self.process = subprocess.Popen(
-                [str(java), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+                [str(java), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
                  f"-Dlog4j2.configurationFile={self.log4j_file}", "-cp", f"{self.libs}/*", "kafka.tools.TestRaftServer",
                  "--config", str(self.config_file), "--throughput", str(self.throughput),
                  "--record-size", str(self.record_size),
