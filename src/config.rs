@@ -66,7 +66,9 @@ pub struct Config {
     pub topic_name: String,
     /// `kraft.topic.id`.
     pub topic_id: Uuid,
-    /// `controller.quorum.voters` (`quorum.voters`), ascending ids; this node is one of them.
+    /// `kraft.data.mode`: what the log may hold; meta.properties keeps it.
+    pub data_mode: DataMode,
+    /// `controller.quorum.voters` (`quorum.voters`), ascending ids. A node that is none of them is an observer.
     pub voters: Vec<Voter>,
     /// Name part of `listeners`, such as PLAINTEXT or CONTROLLER.
     pub listener_name: String,
@@ -210,6 +212,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, Refused> {
     let mut reader = reader::Reader::new(settings);
     let node = node::read_node(&mut reader);
     let limits = limits::read_limits(&mut reader);
+    node::check_interop_limits(&mut reader, node.as_ref(), &limits);
     let finished = reader.finish();
     match node {
         Some(node) if finished.errors.is_empty() => Ok(Loaded {
@@ -232,6 +235,7 @@ impl Config {
             cluster_id: Uuid::ZERO.to_string(),
             topic_name: "__cluster_metadata".to_string(),
             topic_id: Uuid::METADATA_TOPIC_ID,
+            data_mode: DataMode::Native,
             voters,
             listener_name: "PLAINTEXT".to_string(),
             listener: endpoint.clone(),

@@ -51,6 +51,25 @@ pub struct ReplicaKey {
     pub directory_id: Uuid,
 }
 
+/// What the log may hold (`kraft.data.mode`). Belongs to the log: fixed when it is created, the same on all nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataMode {
+    /// Batches as producers send them. Kafka's own voters would stop at most of them.
+    #[default]
+    Native,
+    /// Only what Kafka's own voters can read too: values without keys, headers and compression.
+    Interop,
+}
+
+impl fmt::Display for DataMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DataMode::Native => "native",
+            DataMode::Interop => "interop",
+        })
+    }
+}
+
 /// Host and port of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {

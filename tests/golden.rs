@@ -73,6 +73,7 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
         Request::Vote(body) => encode_request(frame, body),
         Request::BeginQuorumEpoch(body) => encode_request(frame, body),
         Request::EndQuorumEpoch(body) => encode_request(frame, body),
+        Request::UpdateRaftVoter(body) => encode_request(frame, body),
         Request::ApiVersionsUnsupported => panic!("{}: no frame here is of an unknown version", frame.name),
     }
 }
@@ -206,6 +207,7 @@ fn every_response_is_answered_byte_for_byte() {
             55 => answer_again(frame, Response::DescribeQuorum),
             60 => answer_again(frame, Response::DescribeCluster),
             75 => answer_again(frame, Response::DescribeTopicPartitions),
+            82 => answer_again(frame, Response::UpdateRaftVoter),
             key => panic!("{}: no answer for {key}", frame.name),
         };
         let is_consumers =
@@ -225,6 +227,7 @@ fn anyone() -> QuorumContext {
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
+        data_mode: kraft::types::DataMode::Interop,
         endpoint,
         voters: Vec::new(),
     }

@@ -48,6 +48,7 @@ fn context(frame: &Frame) -> QuorumContext {
         topic_id: if is_kraft1 { Uuid::METADATA_TOPIC_ID } else { Uuid(2) },
         local: ReplicaKey { id: NodeId(99), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
+        data_mode: kraft::types::DataMode::Interop,
         endpoint: own.map_or(nowhere, |(_, endpoint)| endpoint),
         voters: endpoints(&frame.body["nodeEndpoints"], "nodeId"),
     }
@@ -72,7 +73,13 @@ fn to_raft(c: &QuorumContext, header: &RequestHeader, request: &Request) -> Resu
 }
 
 fn newest(fetch: i16) -> PeerVersions {
-    PeerVersions { vote: Some(2), begin_quorum_epoch: Some(1), end_quorum_epoch: Some(1), fetch: Some(fetch) }
+    PeerVersions {
+        vote: Some(2),
+        begin_quorum_epoch: Some(1),
+        end_quorum_epoch: Some(1),
+        fetch: Some(fetch),
+        serves_clients: false,
+    }
 }
 
 #[test]
@@ -190,6 +197,7 @@ fn three() -> QuorumContext {
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "CONTROLLER".to_string(),
+        data_mode: kraft::types::DataMode::Interop,
         endpoint: endpoint(9092),
         voters: (1..=3).map(|id| (NodeId(id), endpoint(9091 + id as u16))).collect(),
     }
@@ -214,6 +222,7 @@ fn older_peers_get_what_their_version_can_say() {
         begin_quorum_epoch: Some(0),
         end_quorum_epoch: Some(0),
         fetch: Some(13),
+        serves_clients: false,
     };
     let unknown = |id| ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO };
     let last = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(9) };
@@ -297,6 +306,24 @@ fn answers_in_older_versions_are_read() {
 }
 
 #[test]
+fn kafkas_update_raft_voter_is_taken_from_a_voter_that_follows() {
+    let frame = frames().into_iter().find(|f| f.is_request && f.api_key == 82).expect("there is one");
+    let (_, request) = decode_request(frame.bytes.clone()).expect("decodes");
+    let Request::UpdateRaftVoter(mut m) = request else { panic!("{request:?}") };
+    let c = QuorumContext { cluster_id: Uuid::ZERO.to_string(), ..three() };
+    let epoch = Epoch(m.current_leader_epoch);
+    assert_eq!(update_raft_voter_request(&c, &m), Ok(epoch));
+    m.voter_id = 1;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::VOTER_NOT_FOUND), "it is ourselves");
+    m.voter_id = 7;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::VOTER_NOT_FOUND));
+    m.k_raft_version_feature.min_supported_version = 1;
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::INVALID_REQUEST), "a newer kraft.version");
+    m.cluster_id = Some("another".to_string().into());
+    assert_eq!(update_raft_voter_request(&c, &m), Err(ErrorCode::INCONSISTENT_CLUSTER_ID));
+}
+
+#[test]
 fn versions_are_taken_from_the_peers_answer() {
     for frame in frames().into_iter().filter(|f| !f.is_request && f.api_key == 18 && f.version == 4) {
         let versions = decode_api_versions_response(frame.bytes.clone()).expect("decodes");
@@ -304,7 +331,7 @@ fn versions_are_taken_from_the_peers_answer() {
         if is_broker {
             assert_eq!(
                 versions,
-                PeerVersions { fetch: Some(18), ..PeerVersions::default() },
+                PeerVersions { fetch: Some(18), serves_clients: true, ..PeerVersions::default() },
                 "{}",
                 frame.name
             );
@@ -313,12 +340,13 @@ fn versions_are_taken_from_the_peers_answer() {
         }
         assert_eq!(version_of(&versions, RequestKind::Fetch), Some(18));
     }
-    let frame = joined(&encode_api_versions_request(3, "kraft-1"));
+    let frame = joined(&encode_api_versions_request(3, "kraft-1", kraft::types::DataMode::Interop));
     let (header, request) = decode_request(frame.slice(4..)).expect("decodes");
     let Request::ApiVersions(request) = request else { panic!("{request:?}") };
     assert!(kraft::protocol::client_software_is_valid(&request, header.api_version));
     assert_eq!(request.client_software_name.as_str(), CLIENT_SOFTWARE_NAME);
     let answer = Response::ApiVersions(kraft::protocol::api_versions_response(header.api_version));
     let answer = joined(&encode_response(&header, &answer)).slice(4..);
-    assert_eq!(decode_api_versions_response(answer).expect("decodes"), newest(18));
+    let ours = PeerVersions { serves_clients: true, ..newest(18) };
+    assert_eq!(decode_api_versions_response(answer).expect("decodes"), ours);
 }

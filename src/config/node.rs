@@ -28,6 +28,8 @@ const CLUSTER_ID_BYTES_MAX: usize = 255;
 /// More than any machine that this server was seen on; the server checks which of them exist.
 const CPU_MAX: usize = 1023;
 const VOTERS_MAX: usize = 31;
+/// Kafka: `KafkaRaftClient.MAX_BATCH_SIZE_BYTES`.
+const INTEROP_MESSAGE_BYTES_MAX: usize = 8 << 20;
 
 /// All but the limits.
 pub(super) struct Node {
@@ -47,6 +49,7 @@ struct Identity {
     cluster_id: String,
     topic_name: String,
     topic_id: Uuid,
+    data_mode: DataMode,
 }
 
 struct Quorum {
@@ -70,6 +73,7 @@ impl Node {
             cluster_id: self.identity.cluster_id,
             topic_name: self.identity.topic_name,
             topic_id: self.identity.topic_id,
+            data_mode: self.identity.data_mode,
             voters: self.quorum.voters,
             listener_name: self.listener.name,
             listener: self.listener.endpoint,
@@ -130,7 +134,7 @@ fn read_ignored(r: &mut Reader) {
 
 fn read_quorum(r: &mut Reader) -> Option<Quorum> {
     let node_id = read_node_id(r);
-    read_roles(r);
+    let is_broker_only = read_roles(r) == "broker";
     let setting = r.find_either("controller.quorum.voters", "quorum.voters");
     let bootstrap = r.find("controller.quorum.bootstrap.servers");
     let voters = match setting {
@@ -164,9 +168,10 @@ fn read_quorum(r: &mut Reader) -> Option<Quorum> {
     }
     let (setting, (id_setting, node_id), voters) = (setting?, node_id?, voters?);
     r.effective("controller.quorum.voters", shown_voters(&voters), Some(setting));
-    if !voters.iter().any(|v| v.id == node_id) {
+    if !is_broker_only && !voters.iter().any(|v| v.id == node_id) {
         let why = format!(
-            "this node is not among the voters {} ({}). Add it there or correct its id.",
+            "this node is not among the voters {} ({}). Add it there or correct its id; to follow the log without a \
+             vote, set process.roles=broker.",
             shown_voters(&voters),
             setting.origin
         );
@@ -196,14 +201,15 @@ fn read_node_id<'a>(r: &mut Reader<'a>) -> Option<(&'a Setting, NodeId)> {
     }
 }
 
-/// Every voter is a controller in Kafka's words, and this server answers clients as a broker does: the key changes nothing.
-fn read_roles(r: &mut Reader) {
+/// Every voter is a controller in Kafka's words, and this server answers clients as a broker does: the key only says
+/// that a node which is not among the voters is meant to be none, as a broker is in Kafka.
+fn read_roles(r: &mut Reader) -> String {
     let setting = r.find("process.roles");
     r.value("process.roles", setting, "broker,controller".to_string(), |text| {
         let known = text.split(',').all(|role| matches!(role.trim(), "broker" | "controller"));
         let why = "the roles are broker and controller. Write for example process.roles=broker,controller.";
-        if known { Ok(text.to_string()) } else { Err(why.to_string()) }
-    });
+        if known { Ok(text.trim().to_string()) } else { Err(why.to_string()) }
+    })
 }
 
 fn shown_voters(voters: &[Voter]) -> String {
@@ -306,8 +312,17 @@ fn read_advertised(r: &mut Reader, quorum: Option<&Quorum>, listener: Option<&Li
             }
         };
     }
-    let own = quorum.and_then(|q| q.voters.iter().find(|v| v.id == q.node_id)).map(|v| v.endpoint.clone());
-    let (endpoint, listener) = (own?, listener?);
+    let (quorum, listener) = (quorum?, listener?);
+    let own = quorum.voters.iter().find(|v| v.id == quorum.node_id).map(|v| v.endpoint.clone());
+    // An observer stands in no list: what it binds is what it is called.
+    let bound = Some(listener.endpoint.clone()).filter(|e| e.host != ANY_HOST && e.host != "::");
+    let Some(endpoint) = own.or(bound) else {
+        r.miss(
+            key,
+            "this key is missing, and a node that is no voter has no other address to be reached at.",
+        );
+        return None;
+    };
     r.effective(key, format!("{}://{endpoint}", listener.name), None);
     Some(endpoint)
 }
@@ -369,11 +384,36 @@ fn read_identity(r: &mut Reader) -> Identity {
     let cluster_id = r.find("kraft.cluster.id");
     let topic_name = r.find("kraft.topic.name");
     let topic_id = r.find("kraft.topic.id");
+    let data_mode = r.find("kraft.data.mode");
     Identity {
         directory_id: r.optional("kraft.directory.id", parse_uuid),
         cluster_id: r.value("kraft.cluster.id", cluster_id, CLUSTER_ID.to_string(), parse_cluster_id),
         topic_name: r.value("kraft.topic.name", topic_name, TOPIC_NAME.to_string(), parse_topic_name),
         topic_id: r.value("kraft.topic.id", topic_id, Uuid::METADATA_TOPIC_ID, parse_uuid),
+        data_mode: r.value("kraft.data.mode", data_mode, DataMode::default(), parse_data_mode),
+    }
+}
+
+fn parse_data_mode(text: &str) -> Result<DataMode, String> {
+    match text {
+        "native" => Ok(DataMode::Native),
+        "interop" => Ok(DataMode::Interop),
+        _ => Err("this must be native (batches as producers send them) or interop (only what Kafka's own voters can \
+                  read)."
+            .to_string()),
+    }
+}
+
+/// Kafka's voters stop at a batch that is larger than they read.
+pub(super) fn check_interop_limits(r: &mut Reader, node: Option<&Node>, limits: &Limits) {
+    let is_interop = node.is_some_and(|node| node.identity.data_mode == DataMode::Interop);
+    if is_interop && limits.message_bytes_max > INTEROP_MESSAGE_BYTES_MAX {
+        let why = format!(
+            "{} is more than the {INTEROP_MESSAGE_BYTES_MAX} that Kafka's voters read (kraft.data.mode=interop). Lower \
+             it.",
+            limits.message_bytes_max
+        );
+        r.miss("message.max.bytes", why);
     }
 }
 

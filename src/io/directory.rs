@@ -17,11 +17,15 @@ use super::file_thread::{
     COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
 };
 use crate::log::{DiskError, LogSource, SegmentId, SmallFile};
-use crate::types::{NodeId, Uuid};
+use crate::types::{DataMode, NodeId, Uuid};
 
 const META_FILE: &str = "meta.properties";
+/// Ours, in that file; Kafka reads over keys that it does not know.
+const DATA_MODE_KEY: &str = "kraft.data.mode";
 const PARTITION_FILE: &str = "partition.metadata";
 const LOCK_FILE: &str = ".lock";
+/// Kafka: `Snapshots.SUFFIX`.
+const SNAPSHOT_SUFFIX: &str = ".checkpoint";
 /// Files of this kind are some hundred bytes; a larger one is not ours.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// A killed predecessor can have had writes under way in the last two segments: the one before a roll, and after it.
@@ -36,6 +40,7 @@ pub struct Owner {
     pub directory_id: Option<Uuid>,
     pub topic_name: String,
     pub topic_id: Uuid,
+    pub data_mode: DataMode,
 }
 
 /// Locked for this process until it is dropped.
@@ -45,6 +50,9 @@ pub struct Directory {
     /// `<path>/<topic>-0`
     pub partition: PathBuf,
     pub directory_id: Uuid,
+    /// meta.properties says that the log is of the owner's mode. If not, another program or an older server wrote what
+    /// is there, and the caller looks at the log before `record_data_mode`.
+    pub is_data_mode_known: bool,
     _lock: File,
 }
 
@@ -54,12 +62,26 @@ impl Directory {
     pub fn open(path: &Path, owner: &Owner) -> Result<Directory, String> {
         fs::create_dir_all(path).map_err(|e| not_usable(path, "cannot be created", &e))?;
         let lock = lock(path)?;
-        let directory_id = check_meta(path, owner)?;
+        let (directory_id, is_data_mode_known) = check_meta(path, owner)?;
         let partition = path.join(format!("{}-0", owner.topic_name));
         fs::create_dir_all(&partition).map_err(|e| not_usable(&partition, "cannot be created", &e))?;
         check_partition(&partition, owner)?;
+        check_no_snapshot(&partition)?;
         sync_directory(path).map_err(|e| not_usable(path, "cannot be flushed", &e))?;
-        Ok(Directory { path: path.to_path_buf(), partition, directory_id, _lock: lock })
+        let path = path.to_path_buf();
+        Ok(Directory { path, partition, directory_id, is_data_mode_known, _lock: lock })
+    }
+
+    /// The log is of the owner's mode from now on.
+    pub fn record_data_mode(&self, owner: &Owner) -> Result<(), String> {
+        if self.is_data_mode_known {
+            return Ok(());
+        }
+        let meta_path = self.path.join(META_FILE);
+        let text = read_small(&meta_path).map_err(|e| not_usable(&meta_path, "cannot be read", &e))?;
+        let mut properties = parse_properties(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        properties.insert(DATA_MODE_KEY.into(), owner.data_mode.to_string());
+        write_meta(&self.path, owner, self.directory_id, &properties)
     }
 }
 
@@ -121,8 +143,8 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Compare meta.properties with the owner, or write it. Returns the directory id.
-fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
+/// Compare meta.properties with the owner, or write it. Returns the directory id, and whether the data mode is known.
+fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), String> {
     let meta_path = path.join(META_FILE);
     let text = read_small(&meta_path).map_err(|e| not_usable(&meta_path, "cannot be read", &e))?;
     let Some(text) = text else {
@@ -131,7 +153,7 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
             None => random_uuid().map_err(|e| format!("No random bytes for a directory id: {e}."))?,
         };
         write_meta(path, owner, id, &BTreeMap::new())?;
-        return Ok(id);
+        return Ok((id, false));
     };
     let text = String::from_utf8_lossy(&text);
     let mut properties = parse_properties(&text);
@@ -141,6 +163,7 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
     // Version 0 names the node by its old key.
     let node_key = if properties.contains_key("node.id") { "node.id" } else { "broker.id" };
     meta.check(node_key, "node.id", &owner.node_id.to_string(), "another node's")?;
+    let is_data_mode_known = meta.check_data_mode(owner)?;
     if let Some(id) = meta.directory_id()? {
         if let Some(wanted) = owner.directory_id.filter(|wanted| *wanted != id) {
             return Err(format!(
@@ -149,7 +172,7 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
                 meta_path.display()
             ));
         }
-        return Ok(id);
+        return Ok((id, is_data_mode_known));
     }
     let id = match owner.directory_id {
         Some(id) => id,
@@ -157,7 +180,7 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<Uuid, String> {
     };
     properties.remove("broker.id");
     write_meta(path, owner, id, &properties)?;
-    Ok(id)
+    Ok((id, is_data_mode_known))
 }
 
 struct Meta<'a> {
@@ -188,6 +211,20 @@ impl Meta<'_> {
                  give this node a log.dirs of its own.",
                 self.path.display(),
                 found.map_or("(absent)", String::as_str)
+            )),
+        }
+    }
+
+    /// False: the file does not say.
+    fn check_data_mode(&self, owner: &Owner) -> Result<bool, String> {
+        let wanted = owner.data_mode.to_string();
+        match self.properties.get(DATA_MODE_KEY) {
+            None => Ok(false),
+            Some(found) if *found == wanted => Ok(true),
+            Some(found) => Err(format!(
+                "{DATA_MODE_KEY}={wanted}: {} says {DATA_MODE_KEY}={found}, and that is fixed when a log is created. \
+                 Set {DATA_MODE_KEY}={found}, or give this node, and all others of its quorum, an empty log.dirs.",
+                self.path.display()
             )),
         }
     }
@@ -257,6 +294,25 @@ fn check_partition(partition: &Path, owner: &Owner) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Kafka's snapshots, and the one that names the voters of a directory formatted with kraft.version 1.
+fn check_no_snapshot(partition: &Path) -> Result<(), String> {
+    let names = fs::read_dir(partition).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    let names = names.map_err(|e| not_usable(partition, "cannot be listed", &e))?;
+    match names.iter().find(|name| name.ends_with(SNAPSHOT_SUFFIX)) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{}: {name} is a snapshot or names the voters of kraft.version 1 (kafka-storage.sh format --standalone and \
+             --initial-controllers write it), and neither is supported yet. Format with --no-initial-controllers and \
+             set controller.quorum.voters.",
+            partition.display()
+        )),
+    }
 }
 
 /// `None` where there is no such file.

@@ -99,8 +99,8 @@ pub enum RecoveryError {
     Disk(#[from] DiskError),
 }
 
-/// What recovery found, and what `Log::new` continues from. The header of every batch was handed to `on_batch` of
-/// [`recover`]; nothing of it is kept here.
+/// What recovery found, and what `Log::new` continues from. Every batch was handed to `on_batch` of [`recover`]; nothing
+/// of it is kept here.
 pub struct RecoveredLog {
     pub quorum_state: QuorumState,
     pub log_start: Offset,

@@ -19,7 +19,7 @@ use super::op::{SegmentId, SmallFile};
 use super::quorum_state;
 use super::segment::{Place, Segment, Segments};
 use super::{Corrupt, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
-use crate::record::{BATCH_HEADER_BYTES, BatchHeader, check_fetched};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
 
@@ -42,11 +42,11 @@ pub(super) struct Repair {
     pub checkpoint_stale: bool,
 }
 
-/// Scan the directory. `on_batch` sees each valid batch header in order (producer state is folded from it).
+/// Scan the directory. `on_batch` sees each valid batch in order (producer state is folded from their headers).
 pub fn recover(
     source: &mut dyn LogSource,
     _config: &LogConfig,
-    on_batch: &mut dyn FnMut(&BatchHeader),
+    on_batch: &mut dyn FnMut(&StampedBatch),
 ) -> Result<RecoveredLog, RecoveryError> {
     let slots = read_slots(source.commit_mark()?.as_deref());
     let files = source.segments()?;
@@ -88,7 +88,7 @@ struct Stop {
 
 struct Scan<'a> {
     source: &'a mut dyn LogSource,
-    on_batch: &'a mut dyn FnMut(&BatchHeader),
+    on_batch: &'a mut dyn FnMut(&StampedBatch),
     slots: Slots,
     log_start: Offset,
     /// Base offset that the next batch must have.
@@ -114,7 +114,7 @@ impl<'a> Scan<'a> {
         source: &'a mut dyn LogSource,
         slots: Slots,
         log_start: Offset,
-        on_batch: &'a mut dyn FnMut(&BatchHeader),
+        on_batch: &'a mut dyn FnMut(&StampedBatch),
     ) -> Scan<'a> {
         let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= log_start);
         Scan {
@@ -162,7 +162,7 @@ impl<'a> Scan<'a> {
         let mut why = None;
         while segment.length < size && why.is_none() {
             match self.next_batch(id, segment.length, size)? {
-                Ok(header) => self.take_batch(&mut segment, &header),
+                Ok(batch) => self.take_batch(&mut segment, &batch),
                 Err(bad) => why = Some(bad),
             }
         }
@@ -173,8 +173,9 @@ impl<'a> Scan<'a> {
         Ok(Stop { segment: i, why: why.filter(|_| dirt_end > end), dirt_end })
     }
 
-    fn take_batch(&mut self, segment: &mut Segment, header: &BatchHeader) {
-        (self.on_batch)(header);
+    fn take_batch(&mut self, segment: &mut Segment, batch: &StampedBatch) {
+        (self.on_batch)(batch);
+        let header = batch.header();
         segment.push(header);
         note_batch(&mut self.epochs, header.leader_epoch, header.base_offset);
         self.expected = header.next_offset();
@@ -195,7 +196,7 @@ impl<'a> Scan<'a> {
         id: SegmentId,
         position: u64,
         size: u64,
-    ) -> Result<Result<BatchHeader, String>, RecoveryError> {
+    ) -> Result<Result<StampedBatch, String>, RecoveryError> {
         let left = size - position;
         let head = self.bytes_at(id, position, size, BATCH_HEADER_BYTES)?;
         let Some(header) = BatchHeader::decode(&head) else {
@@ -209,7 +210,7 @@ impl<'a> Scan<'a> {
         let bytes = self.bytes_at(id, position, size, header.size_bytes)?;
         let (batches, error) = check_fetched(bytes.slice(..header.size_bytes.min(bytes.len())));
         Ok(match (batches.first(), error) {
-            (Some(batch), _) => self.check_place(batch.header()).map(|()| *batch.header()),
+            (Some(batch), _) => self.check_place(batch.header()).map(|()| batch.clone()),
             (None, Some(error)) => Err(error.to_string()),
             (None, None) => Err("the file ends inside of the batch".to_string()),
         })

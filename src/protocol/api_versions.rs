@@ -21,6 +21,7 @@ pub mod key {
     pub const DESCRIBE_QUORUM: i16 = 55;
     pub const DESCRIBE_CLUSTER: i16 = 60;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+    pub const UPDATE_RAFT_VOTER: i16 = 82;
 }
 
 /// Lowest version of Produce that is served, although all from 0 are advertised.
@@ -42,6 +43,7 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::DESCRIBE_QUORUM, 0, 2),
     (key::DESCRIBE_CLUSTER, 0, 2),
     (key::DESCRIBE_TOPIC_PARTITIONS, 0, 0),
+    (key::UPDATE_RAFT_VOTER, 0, 0),
 ];
 
 /// The ApiVersions table: (key, min, max) of all that is answered (Produce advertised from 0).

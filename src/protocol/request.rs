@@ -27,6 +27,7 @@ pub enum Request {
     Vote(m::VoteRequest),
     BeginQuorumEpoch(m::BeginQuorumEpochRequest),
     EndQuorumEpoch(m::EndQuorumEpochRequest),
+    UpdateRaftVoter(m::UpdateRaftVoterRequest),
 }
 
 /// Decode a request frame (without its 4-byte length). Unknown key or version: FrameError, Kafka closes the connection
@@ -69,6 +70,7 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::DESCRIBE_QUORUM => decode(body, version).map(Request::DescribeQuorum),
         key::DESCRIBE_CLUSTER => decode(body, version).map(Request::DescribeCluster),
         key::DESCRIBE_TOPIC_PARTITIONS => decode(body, version).map(Request::DescribeTopicPartitions),
+        key::UPDATE_RAFT_VOTER => decode(body, version).map(Request::UpdateRaftVoter),
         unknown => Err(FrameError(format!("the api key {unknown} has no decoder"))),
     }
 }

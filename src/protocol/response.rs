@@ -24,6 +24,7 @@ pub enum Response {
     Vote(m::VoteResponse),
     BeginQuorumEpoch(m::BeginQuorumEpochResponse),
     EndQuorumEpoch(m::EndQuorumEpochResponse),
+    UpdateRaftVoter(m::UpdateRaftVoterResponse),
 }
 
 /// Encode the answer to a request of this header. An empty frame means that the answer cannot be said in that version
@@ -46,6 +47,7 @@ pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFr
         Response::Vote(response) => encode(header, response),
         Response::BeginQuorumEpoch(response) => encode(header, response),
         Response::EndQuorumEpoch(response) => encode(header, response),
+        Response::UpdateRaftVoter(response) => encode(header, response),
     }
 }
 

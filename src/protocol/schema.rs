@@ -132,6 +132,7 @@ pub fn request(api_key: i16) -> Option<&'static Message> {
         key::DESCRIBE_QUORUM => &DESCRIBE_QUORUM_REQUEST,
         key::DESCRIBE_CLUSTER => &DESCRIBE_CLUSTER_REQUEST,
         key::DESCRIBE_TOPIC_PARTITIONS => &DESCRIBE_TOPIC_PARTITIONS_REQUEST,
+        key::UPDATE_RAFT_VOTER => &UPDATE_RAFT_VOTER_REQUEST,
         _ => return None,
     })
 }
@@ -322,6 +323,23 @@ static END_PARTITION: Struct = Struct::of::<m::end_quorum_epoch_request::Partiti
     array(&PREFERRED_CANDIDATE).since(1),
 ]);
 static PREFERRED_CANDIDATE: Struct = Struct::of::<m::end_quorum_epoch_request::ReplicaInfo>(&[I32, UUID]);
+
+static UPDATE_RAFT_VOTER_REQUEST: Message = Message {
+    name: "UpdateRaftVoter request",
+    flexible_from: 0,
+    body: Struct::of::<m::UpdateRaftVoterRequest>(&[
+        NULLABLE_STRING,
+        I32,
+        I32,
+        UUID,
+        array(&UPDATED_LISTENER),
+        structure(&KRAFT_VERSION_FEATURE),
+    ]),
+};
+static UPDATED_LISTENER: Struct =
+    Struct::of::<m::update_raft_voter_request::Listener>(&[STRING, STRING, I16]);
+static KRAFT_VERSION_FEATURE: Struct =
+    Struct::of::<m::update_raft_voter_request::KRaftVersionFeature>(&[I16, I16]);
 
 // --- What we read as a client of other voters.
 

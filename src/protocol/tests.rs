@@ -154,6 +154,15 @@ fn end_quorum_epoch(version: i16) -> Bytes {
     frame_of(key::END_QUORUM_EPOCH, version, &m::EndQuorumEpochRequest::default().with_topics(vec![topic]))
 }
 
+fn update_raft_voter(version: i16) -> Bytes {
+    let listener = m::update_raft_voter_request::Listener::default().with_name(s("L")).with_host(s("host"));
+    frame_of(
+        key::UPDATE_RAFT_VOTER,
+        version,
+        &m::UpdateRaftVoterRequest::default().with_listeners(vec![listener]),
+    )
+}
+
 /// A request with something in each of its arrays.
 fn full_request(api_key: i16, version: i16) -> Bytes {
     match api_key {
@@ -174,6 +183,7 @@ fn full_request(api_key: i16, version: i16) -> Bytes {
         key::DESCRIBE_QUORUM => describe_quorum(version),
         key::DESCRIBE_CLUSTER => frame_of(api_key, version, &m::DescribeClusterRequest::default()),
         key::DESCRIBE_TOPIC_PARTITIONS => describe_topic_partitions(version),
+        key::UPDATE_RAFT_VOTER => update_raft_voter(version),
         other => panic!("no request for {other}"),
     }
 }
@@ -224,6 +234,7 @@ fn context() -> quorum::QuorumContext {
         topic_id: Uuid(1),
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "PLAINTEXT".to_string(),
+        data_mode: crate::types::DataMode::Native,
         endpoint: Endpoint { host: "one".to_string(), port: 9092 },
         voters: vec![(NodeId(2), Endpoint { host: "two".to_string(), port: 9093 })],
     }

@@ -213,14 +213,13 @@ impl Raft {
         }
     }
 
-    /// Handed over when all others have heard, when a later epoch has its leader (which took a majority), or when
-    /// waiting longer helps nobody.
+    /// Handed over when a later epoch has its leader, which took a majority, or when waiting longer helps nobody. That all
+    /// have heard is not enough: its candidate may need our vote, because Kafka's voters still deny each other their
+    /// pre-votes (KAFKA-20895), and lose a fetch timeout (Kafka: `GracefulShutdown`).
     pub(super) fn maybe_end_shutdown(&mut self, now: Now, effects: &mut Effects) {
         let Shutdown::HandingOver { deadline } = self.shutdown else { return };
         let is_waiting = match &self.role {
-            Role::Resigned(resigned) => !resigned.unacknowledged.is_empty(),
-            // A later epoch has begun: its candidate may need our vote.
-            Role::Unattached(_) => true,
+            Role::Resigned(_) | Role::Unattached(_) => !self.voters.local_is_only_voter(),
             _ => false,
         };
         if !is_waiting || deadline <= now.monotonic_ns {

@@ -143,14 +143,17 @@ fn a_stalled_disk_ends_the_leadership() {
 }
 
 #[test]
-fn a_shutdown_is_complete_when_all_have_heard() {
+fn a_shutdown_is_not_complete_because_all_have_heard() {
     let mut solo = Solo::leader(3, &[]);
     solo.step(Event::Shutdown);
     assert!(!solo.effects.contains(&Effect::ShutdownComplete));
     ended(&mut solo, 2);
-    ended(&mut solo, 2);
-    assert!(!solo.effects.contains(&Effect::ShutdownComplete));
     ended(&mut solo, 3);
+    // The next candidate may need this vote: one of Kafka's voters denies the other its pre-vote (KAFKA-20895).
+    assert!(!solo.effects.contains(&Effect::ShutdownComplete));
+    let vote = solo.vote_request(2, 1, at(1, 1), true);
+    assert!(vote.granted, "a resigned leader grants pre-votes");
+    solo.after_ms(2000).step(Event::Tick);
     assert!(solo.effects.contains(&Effect::ShutdownComplete));
 }
 

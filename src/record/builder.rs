@@ -1,7 +1,7 @@
 //! Builds uncompressed batches: control batches for `control`, data for tests, tools and the load driver.
 //!
-//! What it builds can be made wrong on purpose (attributes, counts), because tests need that; it is never used on the
-//! produce path, where batches stay as the producer sent them.
+//! What it builds can be made wrong on purpose (attributes, counts), because tests need that. Batches of the produce
+//! path stay as the producer sent them, but for those that `interop` must write anew.
 
 use super::batch::CRC_COVERED_FROM;
 use super::{BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES};

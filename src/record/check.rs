@@ -121,6 +121,14 @@ pub fn check_produced(records: Bytes, limits: &ProduceLimits) -> Result<StampedB
     Ok(StampedBatch::from_checked(header, records))
 }
 
+/// A batch that was built here from records that have been checked.
+pub(super) fn check_produced_whole(batch: Bytes) -> Result<StampedBatch, BatchError> {
+    let header = first_batch(&batch)?;
+    check_crc(&header, &batch)?;
+    check_counts(&header)?;
+    Ok(StampedBatch::from_checked(header, batch))
+}
+
 /// The first batch of a Produce request's records, which must be there as a whole.
 fn first_batch(records: &[u8]) -> Result<BatchHeader, BatchError> {
     let missing = || BatchError::Invalid("the request holds no whole record batch".to_string());

@@ -104,6 +104,24 @@ pub fn control_records(batch: &StampedBatch) -> Result<Vec<ControlRecord>, Malfo
     Ok(decoded)
 }
 
+/// Whether the quorum is still one of static voters. `Err`: a batch says that it is not, and this server would go on
+/// with the wrong voters.
+pub fn check_static_voters(batch: &StampedBatch) -> Result<(), String> {
+    // What cannot be read says nothing about voters.
+    let records = control_records(batch).unwrap_or_default();
+    let is_static = records
+        .iter()
+        .all(|record| !matches!(record, ControlRecord::KRaftVersion(1..) | ControlRecord::KRaftVoters(_)));
+    if is_static {
+        return Ok(());
+    }
+    Err(format!(
+        "the batch at offset {} says that the quorum has kraft.version 1, whose voters are kept in the log (KIP-853); \
+         this server supports kraft.version 0 with controller.quorum.voters only",
+        batch.base_offset()
+    ))
+}
+
 /// A LeaderChange control batch of one record, byte for byte as Kafka 4.3 writes it (value version 0), with its
 /// offset and epoch. Kafka names the leader first among the granting voters.
 pub fn leader_change_batch(

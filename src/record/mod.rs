@@ -13,12 +13,16 @@ mod batch;
 mod builder;
 mod check;
 mod control;
+mod interop;
 mod records;
 
 pub use batch::{BatchHeader, StampedBatch};
 pub use builder::{BatchBuilder, RecordSpec, data_batch, restamp_producer};
 pub use check::{BatchError, ProduceLimits, check_fetched, check_produced};
-pub use control::{ControlRecord, Voter, VoterEndpoint, control_records, leader_change_batch};
+pub use control::{
+    ControlRecord, Voter, VoterEndpoint, check_static_voters, control_records, leader_change_batch,
+};
+pub use interop::{INTEROP_BATCH_BYTES_MAX, check_interop, make_interop};
 pub use records::{Malformed, Record, RecordHeader, Records, record_timestamps, records};
 
 /// Bytes of a batch header, magic 2.

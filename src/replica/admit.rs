@@ -118,6 +118,10 @@ impl Admission<'_> {
                 self.api_version
             )));
         }
+        let batch = match self.limits.data_mode {
+            DataMode::Native => batch,
+            DataMode::Interop => record::make_interop(batch)?,
+        };
         Ok(batch.unpin(self.allocation_bytes))
     }
 

@@ -204,7 +204,7 @@ impl Replica {
     }
 
     fn empty_partition(&self, index: i32, error: ErrorCode) -> protocol::FetchPartition {
-        let leader = self.raft.leader();
+        let leader = self.leader_for_clients();
         protocol::FetchPartition {
             index,
             error,

@@ -94,6 +94,7 @@ pub struct Replica {
     actions: VecDeque<Action>,
     stages: Stages,
     counters: Counters,
+    refusal_noted_ns: Option<u64>,
     /// Monotonic ns at which the high watermark last moved.
     committed_ns: u64,
     committed_end: Offset,
@@ -149,6 +150,7 @@ impl Replica {
             actions: VecDeque::new(),
             stages: Stages::new(),
             counters: Counters::default(),
+            refusal_noted_ns: None,
             committed_ns: 0,
             committed_end: Offset(0),
             // Another stream than Raft's jitter, from the same seed.
@@ -292,6 +294,7 @@ impl Replica {
             Admitted::Other(R::Vote(m)) => self.on_vote(now, ticket, &m),
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
+            Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(&ticket, &m),
             Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, client_id, m),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);

@@ -10,7 +10,7 @@ use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{Buf, Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Longest pause before a link is connected again.
 pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
@@ -46,6 +46,8 @@ pub struct Peers {
     frame_bytes_max: usize,
     /// At most one per voter and lane.
     links: BTreeMap<PeerLink, Link>,
+    /// Voters that said so in their last ApiVersions.
+    serve_clients: BTreeSet<NodeId>,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
 }
@@ -65,6 +67,7 @@ impl Peers {
             retry_backoff_ms,
             frame_bytes_max,
             links: BTreeMap::new(),
+            serve_clients: BTreeSet::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -96,7 +99,8 @@ impl Peers {
         }
         let correlation_id = link.take_correlation_id();
         link.state = State::Handshaking { deadline_ns, correlation_id };
-        let frame = quorum::encode_api_versions_request(correlation_id, &self.client_id);
+        let frame =
+            quorum::encode_api_versions_request(correlation_id, &self.client_id, self.context.data_mode);
         self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
     }
 
@@ -156,6 +160,11 @@ impl Peers {
         self.events.pop_front()
     }
 
+    /// The voter is known to take clients' requests.
+    pub fn serves_clients(&self, node: NodeId) -> bool {
+        self.serve_clients.contains(&node)
+    }
+
     /// Monotonic ns at which `on_tick` is due.
     pub fn deadline(&self) -> Option<u64> {
         self.links.values().filter_map(Link::deadline).min()
@@ -200,7 +209,11 @@ impl Peers {
                 &queued.request,
             );
             let (Some(frame), Some(version)) = (encoded, quorum::version_of(versions, kind)) else {
-                // An older Kafka: Vote 1 cannot say that a vote is only a pre-vote (KIP-996).
+                if let Some(response) = unsaid_pre_vote(versions, &queued.request) {
+                    let (from, records) = (key.node, Bytes::new());
+                    self.events.push_back(PeerEvent::Response { from, response, records });
+                    continue;
+                }
                 let why = format!("node {} has no version of {kind:?} that can carry the request", key.node);
                 self.events.push_back(PeerEvent::Failed { to: key.node, kind, why });
                 continue;
@@ -216,7 +229,13 @@ impl Peers {
         let result = match &link.state {
             State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)
                 .and_then(|()| quorum::decode_api_versions_response(frame).map_err(|e| e.to_string()))
-                .map(|versions| link.state = State::Ready(versions)),
+                .map(|versions| {
+                    match versions.serves_clients {
+                        true => self.serve_clients.insert(key.node),
+                        false => self.serve_clients.remove(&key.node),
+                    };
+                    link.state = State::Ready(versions);
+                }),
             State::Ready(_) => link.complete(&self.context, frame).map(|(response, records)| {
                 link.backoff_ms = 0;
                 self.events.push_back(PeerEvent::Response { from: key.node, response, records });
@@ -471,6 +490,18 @@ fn kind_of(request: &raft::Request) -> RequestKind {
         raft::Request::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         raft::Request::Fetch(_) => RequestKind::Fetch,
     }
+}
+
+/// Kafka before 4.0 has Vote 1, which cannot say that a vote is only a pre-vote (KIP-996). Such a voter cannot deny one
+/// either: Raft hears the error that Kafka's own client makes up here, and goes on to the election.
+fn unsaid_pre_vote(versions: &PeerVersions, request: &raft::Request) -> Option<raft::Response> {
+    let raft::Request::Vote(vote) = request else { return None };
+    (vote.pre_vote && versions.vote.is_some()).then_some(raft::Response::Vote(raft::VoteResponse {
+        error: ErrorCode::UNSUPPORTED_VERSION,
+        leader: None,
+        epoch: vote.epoch,
+        granted: false,
+    }))
 }
 
 fn lane_of(kind: RequestKind) -> Lane {

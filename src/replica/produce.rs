@@ -242,7 +242,9 @@ impl Replica {
             partition.log_append_time_ms = answer.log_append_time_ms;
             partition.log_start_offset = if answer.error.is_none() { self.log.log_start().0 } else { -1 };
             partition.error_message = answer.message.map(m::StrBytes::from_string);
-            if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(leader)) = (answer.error, self.raft.leader()) {
+            if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(leader)) =
+                (answer.error, self.leader_for_clients())
+            {
                 // KIP-951: the client goes on at the leader without asking for Metadata.
                 partition.current_leader.leader_id = leader.0.into();
                 partition.current_leader.leader_epoch = self.raft.epoch().0;
@@ -262,7 +264,9 @@ impl Replica {
                 }
             }
         }
-        if let Some((leader, endpoint)) = self.leader_endpoint().filter(|_| not_leader) {
+        if let Some((leader, endpoint)) =
+            self.leader_endpoint().filter(|(leader, _)| not_leader && self.serves_clients(*leader))
+        {
             let mut node = m::produce_response::NodeEndpoint::default();
             node.node_id = leader.0.into();
             node.host = m::StrBytes::from_string(endpoint.host);

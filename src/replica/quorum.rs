@@ -2,7 +2,7 @@
 //!
 //! Called by `Replica`. Checks what Raft does not know (cluster id, topic, batches' bytes); decides nothing about roles.
 
-use super::{EXIT_CORRUPT, Level, Replica, Ticket};
+use super::{EXIT_CONFIG, EXIT_CORRUPT, Level, Replica, Ticket};
 use crate::config::Config;
 use crate::log::RecoveredLog;
 use crate::protocol::quorum::{self as wire, QuorumContext};
@@ -10,7 +10,7 @@ use crate::protocol::{Response, messages as m};
 use crate::raft::{
     self, BatchSpan, Effect, Event, FetchRequest, RaftConfig, RecoveredState, Request, RequestId, RequestKind,
 };
-use crate::record::{check_fetched, leader_change_batch};
+use crate::record::{StampedBatch, check_fetched, check_interop, check_static_voters, leader_change_batch};
 use crate::replica::peers::PeerEvent;
 use crate::types::*;
 
@@ -37,6 +37,9 @@ pub(super) fn raft_config(config: &Config, directory_id: Uuid, seed: u64) -> Raf
     }
 }
 
+/// Between two lines about requests that cannot be a voter's of this quorum.
+const REFUSAL_LINE_INTERVAL_MS: u64 = 10_000;
+
 /// How long a leader may park our Fetch (Kafka: `KafkaRaftClient.MAX_FETCH_WAIT_MS`).
 const FETCH_WAIT_MS_MAX: u64 = 500;
 
@@ -57,6 +60,7 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
         local: ReplicaKey { id: config.node_id, directory_id },
         listener_name: config.listener_name.clone(),
         endpoint: config.advertised.clone(),
+        data_mode: config.data_mode,
         voters: config.voters.iter().map(|v| (v.id, v.endpoint.clone())).collect(),
     }
 }
@@ -84,6 +88,16 @@ impl Replica {
         self.on_voter_request(now, ticket, request.map(Request::Fetch), fetch);
     }
 
+    /// It moves nothing, so Raft is only asked who leads.
+    pub(super) fn on_update_raft_voter(&mut self, ticket: &Ticket, m: &m::UpdateRaftVoterRequest) {
+        let error = match wire::update_raft_voter_request(&self.context, m) {
+            Err(error) => error,
+            Ok(epoch) => self.check_leader(epoch.0),
+        };
+        let (leader, epoch) = (self.raft.leader(), self.raft.epoch());
+        self.answer(ticket, wire::update_raft_voter_response(&self.context, error, leader, epoch));
+    }
+
     fn on_voter_request(
         &mut self,
         now: Now,
@@ -95,6 +109,7 @@ impl Replica {
             Ok(request) => request,
             Err(refusal) => {
                 self.counters.refused_requests += 1;
+                self.note_refusal(now, &refusal);
                 return self.answer(&ticket, refusal);
             }
         };
@@ -103,6 +118,39 @@ impl Replica {
         let request_id = RequestId(self.fresh_id());
         self.voter_requests.insert(request_id, VoterRequest { ticket, fetch });
         self.step(now, Event::Request { request_id, request });
+    }
+
+    /// A peer of another cluster asks again and again: one line in ten seconds says what is wrong with it.
+    fn note_refusal(&mut self, now: Now, refusal: &Response) {
+        if self
+            .refusal_noted_ns
+            .is_some_and(|at| now.monotonic_ns < at + REFUSAL_LINE_INTERVAL_MS * NS_PER_MS)
+        {
+            return;
+        }
+        self.refusal_noted_ns = Some(now.monotonic_ns);
+        let error = match refusal {
+            Response::Vote(m) => m.error_code,
+            Response::BeginQuorumEpoch(m) => m.error_code,
+            Response::EndQuorumEpoch(m) => m.error_code,
+            Response::Fetch(m) => m.error,
+            _ => return,
+        };
+        let text = match ErrorCode(error) {
+            ErrorCode::INCONSISTENT_CLUSTER_ID => format!(
+                "refused a request of a voter of another cluster: here kraft.cluster.id is {}. Give all nodes the same, \
+                 or correct controller.quorum.voters",
+                self.context.cluster_id
+            ),
+            error => format!(
+                "refused a voter's request with {}: it is not about partition 0 of {} with the id {} (kraft.topic.name, \
+                 kraft.topic.id), or says what no voter says",
+                error.name(),
+                self.context.topic,
+                self.context.topic_id
+            ),
+        };
+        self.note(Level::Warn, text);
     }
 
     /// Do what Raft wants done; what must be durable first is so when this is called.
@@ -126,6 +174,9 @@ impl Replica {
                 let batches: Vec<_> = self.fetched.drain(..).skip(first).take(count).collect();
                 assert_eq!(batches.len(), count, "Raft asks for batches that the answer did not hold");
                 for batch in batches {
+                    if let Some(why) = self.unfit(&batch) {
+                        return self.stop(EXIT_CONFIG, why);
+                    }
                     self.append_to_log(batch);
                 }
             }
@@ -151,6 +202,24 @@ impl Replica {
                 self.log.shutdown();
             }
         }
+    }
+
+    /// Why a batch of the leader's must not be stored here: this node cannot go by it, or one of Kafka's voters, which
+    /// replicate an interop log, could not read it.
+    fn unfit(&self, batch: &StampedBatch) -> Option<String> {
+        let leader = self.raft.leader().map_or_else(|| "the leader".to_string(), |id| format!("node {id}"));
+        if let Err(why) = check_static_voters(batch) {
+            return Some(format!("stopping before a batch that {leader} sent is stored: {why}"));
+        }
+        if self.context.data_mode == DataMode::Native {
+            return None;
+        }
+        let why = check_interop(batch).err()?;
+        Some(format!(
+            "stopping before the batch at offset {} that {leader} sent is stored, because it would stop Kafka's voters: \
+             {why}. Give every node of the quorum kraft.data.mode=interop, and an empty log.dirs where that is refused",
+            batch.base_offset()
+        ))
     }
 
     /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be

@@ -28,6 +28,8 @@ pub struct View<'a> {
     pub listener_name: &'a str,
     /// (id, endpoint, in sync: fetched within the fetch timeout, or is the leader)
     pub voters: &'a [(NodeId, Endpoint, bool)],
+    /// Whether clients may be sent to a voter: Kafka's controllers take no Produce.
+    pub serves_clients: &'a dyn Fn(NodeId) -> bool,
     pub leader: Option<NodeId>,
     pub epoch: Epoch,
     pub is_leader: bool,
@@ -39,6 +41,11 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// The leader, where clients find it there.
+    fn leader_for_clients(&self) -> Option<NodeId> {
+        self.leader.filter(|leader| (self.serves_clients)(*leader))
+    }
+
     /// The leader's id as the wire has it.
     fn leader_id(&self) -> m::BrokerId {
         m::BrokerId(self.leader.map_or(-1, |id| id.0))

@@ -6,6 +6,7 @@
 //! a frame is stored only as its bytes arrive, and a client that does not read is closed.
 
 use super::admit::{self, Admitted};
+use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{self, EncodedFrame, FrameError, Request, RequestHeader, Response};
 use crate::types::*;
 use bytes::{Buf, Bytes, BytesMut};
@@ -41,6 +42,7 @@ pub struct SessionLimits {
     pub timestamp_after_max_ms: i64,
     pub topic_name: String,
     pub topic_id: Uuid,
+    pub data_mode: DataMode,
 }
 
 /// A whole request, decoded and admitted.
@@ -68,6 +70,8 @@ pub struct Session {
     incoming: Incoming,
     failed: bool,
     is_peer: bool,
+    /// As ApiVersions named it; `None` where that did not come.
+    software: Option<PeerSoftware>,
     /// Sequence number of the first slot.
     first_seq: u64,
     slots: VecDeque<Slot>,
@@ -83,6 +87,7 @@ impl Session {
             incoming: Incoming::new(),
             failed: false,
             is_peer: false,
+            software: None,
             first_seq: 0,
             slots: VecDeque::new(),
             outgoing: Outgoing::default(),
@@ -110,13 +115,28 @@ impl Session {
     fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
         let Some(frame) = self.incoming.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
         let (mut header, request) = protocol::decode_request(frame)?;
-        self.is_peer |= is_voter_rpc(&request);
         let api_version = header.api_version;
         let client_id = header.client_id.take();
+        self.check_peer(&request, client_id.as_deref().unwrap_or_default())?;
         let request = admit::admit(request, api_version, &self.limits, now, self.incoming.allocation_bytes);
         let seq = self.first_seq + self.slots.len() as u64;
         self.slots.push_back(Slot::UnderWay(header));
         Ok(Some(Arrived { seq, api_version, client_id, request }))
+    }
+
+    /// A voter whose software cannot read this log must not begin to copy it, nor have a say in who writes it.
+    fn check_peer(&mut self, request: &Request, client_id: &str) -> Result<(), FrameError> {
+        if let Request::ApiVersions(request) = request {
+            self.software = Some(PeerSoftware::of(request));
+        }
+        if !is_voter_rpc(request) {
+            return Ok(());
+        }
+        self.is_peer = true;
+        match &self.software {
+            Some(software) => software.check(self.limits.data_mode, client_id).map_err(FrameError),
+            None => Ok(()),
+        }
     }
 
     /// No more requests should be read: too many under way, or too much output unsent.
@@ -203,7 +223,10 @@ impl Session {
 
 fn is_voter_rpc(request: &Request) -> bool {
     match request {
-        Request::Vote(_) | Request::BeginQuorumEpoch(_) | Request::EndQuorumEpoch(_) => true,
+        Request::Vote(_)
+        | Request::BeginQuorumEpoch(_)
+        | Request::EndQuorumEpoch(_)
+        | Request::UpdateRaftVoter(_) => true,
         Request::Fetch(fetch) => protocol::quorum::is_replica_fetch(fetch),
         _ => false,
     }

@@ -200,6 +200,7 @@ impl Replica {
             listener_name: &self.context.listener_name,
             local: self.context.local.id,
             voters: &voters,
+            serves_clients: &|node| self.serves_clients(node),
             leader: raft.leader(),
             epoch: raft.epoch(),
             is_leader: raft.is_leader(),
@@ -225,6 +226,18 @@ impl Replica {
             }
             other => unreachable!("{other:?} changes state and is handled elsewhere"),
         }
+    }
+
+    /// In a native quorum all nodes are ours. Beside Kafka's voters only those count that have said what they take.
+    pub(super) fn serves_clients(&self, node: NodeId) -> bool {
+        self.context.data_mode == DataMode::Native
+            || node == self.context.local.id
+            || self.peers.serves_clients(node)
+    }
+
+    /// The leader, where clients find it there.
+    pub(super) fn leader_for_clients(&self) -> Option<NodeId> {
+        self.raft.leader().filter(|leader| self.serves_clients(*leader))
     }
 
     /// In sync: the leader, and who has caught up with it within the fetch timeout. Only the leader knows; another

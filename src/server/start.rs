@@ -26,11 +26,11 @@ use crate::io::log_device::LogDevice;
 use crate::io::ring::CoreRing;
 use crate::io::{clock, kernel};
 use crate::log::{self, RecoveredLog, RecoveryError};
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, StampedBatch, check_interop, check_static_voters};
 use crate::replica::producers::Producers;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
-use crate::types::{HighWatermark, Offset, Uuid};
+use crate::types::{DataMode, HighWatermark, Offset, Uuid};
 
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
@@ -98,12 +98,13 @@ fn run_node(config: Config) -> Result<Ended, Failure> {
     let placement =
         Placement::choose(config.cpus.as_deref(), config.wait, &mask.cpus).map_err(config_error)?;
     kernel::check().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
-    let directory = open_directory(&config)?;
+    let (directory, owner) = open_directory(&config)?;
     let listener = Listener::bind(&config.listener).map_err(config_error)?;
     let control = Control::start(&config).map_err(config_error)?;
     let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
     let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
-    let (recovered, producers) = recover(&directory.partition, &config.limits)?;
+    let (recovered, producers) = recover(&directory, &config)?;
+    directory.record_data_mode(&owner).map_err(config_error)?;
     files.create_commit_mark().map_err(disk_failure)?;
     print_banner(&config, &directory, &placement, &probe, &recovered);
     if let Some(doubt) = placement.doubt(&mask.cpus) {
@@ -116,23 +117,29 @@ fn run_node(config: Config) -> Result<Ended, Failure> {
     Ok(ended)
 }
 
-fn open_directory(config: &Config) -> Result<Directory, Failure> {
+fn open_directory(config: &Config) -> Result<(Directory, Owner), Failure> {
     let owner = Owner {
         cluster_id: config.cluster_id.clone(),
         node_id: config.node_id,
         directory_id: config.directory_id,
         topic_name: config.topic_name.clone(),
         topic_id: config.topic_id,
+        data_mode: config.data_mode,
     };
-    Directory::open(&config.log_dir, &owner).map_err(config_error)
+    let directory = Directory::open(&config.log_dir, &owner).map_err(config_error)?;
+    Ok((directory, owner))
 }
 
-fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers), Failure> {
+fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Producers), Failure> {
+    let (partition, limits) = (&directory.partition, &config.limits);
     let mut producers = Producers::new(limits.producer_ids_max);
     let mut progress = Progress::start();
     let mut settling = Settling::new(limits);
+    let mut proof = Proof::new(config.data_mode, directory.is_data_mode_known);
     let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
-    let recovered = log::recover(&mut source, &log_config(limits), &mut |header| {
+    let recovered = log::recover(&mut source, &log_config(limits), &mut |batch| {
+        let header = batch.header();
+        proof.on_batch(batch);
         producers.on_append(header);
         settling.on_batch(header, &mut producers);
         progress.on_batch(header);
@@ -149,7 +156,43 @@ fn recover(partition: &Path, limits: &Limits) -> Result<(RecoveredLog, Producers
         RecoveryError::Disk(error) => disk_failure(error),
     })?;
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    proof.finish(partition)?;
     Ok((recovered, producers))
+}
+
+/// Looks for batches that this node must not go on from: those of dynamic voters, and, in a log that nobody has vouched
+/// for yet, those that would stop one of Kafka's voters.
+struct Proof {
+    must_be_interop: bool,
+    unfit: Option<String>,
+}
+
+impl Proof {
+    fn new(mode: DataMode, is_known: bool) -> Proof {
+        Proof { must_be_interop: mode == DataMode::Interop && !is_known, unfit: None }
+    }
+
+    fn on_batch(&mut self, batch: &StampedBatch) {
+        if self.unfit.is_some() {
+            return;
+        }
+        if let Err(why) = check_static_voters(batch) {
+            self.unfit = Some(why);
+        } else if self.must_be_interop
+            && let Err(why) = check_interop(batch)
+        {
+            self.unfit = Some(format!(
+                "kraft.data.mode=interop was not the mode of this log when its batch at offset {} was written: {why}. \
+                 Set kraft.data.mode=native, or give all nodes of the quorum an empty log.dirs",
+                batch.base_offset()
+            ));
+        }
+    }
+
+    fn finish(self, partition: &Path) -> Result<(), Failure> {
+        let Some(why) = self.unfit else { return Ok(()) };
+        Err(config_error(format!("{}: {why}.", partition.display())))
+    }
 }
 
 /// Settles producer state behind the part of the log that a leader may still truncate, so that recovery's memory does
@@ -290,6 +333,7 @@ fn session_limits(config: &Config) -> SessionLimits {
         timestamp_after_max_ms: limits.timestamp_after_max_ms,
         topic_name: config.topic_name.clone(),
         topic_id: config.topic_id,
+        data_mode: config.data_mode,
     }
 }
 

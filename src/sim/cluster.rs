@@ -53,9 +53,9 @@ impl Simulation {
         let forgets = self.liar.tells(Lie::ProducersForgotten);
         let limits = &node.config.limits;
         let mut producers = Producers::new(limits.producer_ids_max);
-        let mut on_batch = |header: &crate::record::BatchHeader| {
+        let mut on_batch = |batch: &crate::record::StampedBatch| {
             if !forgets {
-                producers.on_append(header)
+                producers.on_append(batch.header())
             }
         };
         let recovered = match recover(&mut node.disk, &log_config(limits), &mut on_batch) {

@@ -156,6 +156,7 @@ impl Node {
             timestamp_after_max_ms: limits.timestamp_after_max_ms,
             topic_name: self.config.topic_name.clone(),
             topic_id: self.config.topic_id,
+            data_mode: self.config.data_mode,
         }
     }
 }
@@ -229,6 +230,7 @@ pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) 
         cluster_id: Uuid::ZERO.to_string(),
         topic_name: super::TOPIC.to_string(),
         topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Native,
         voters: quorum.clone(),
         listener_name: "PLAINTEXT".to_string(),
         listener: endpoint(id),

@@ -196,10 +196,10 @@ def list_offsets(timestamp, correlation_id=1, topic=TOPIC):
 
 
 def vote(epoch, candidate, last_epoch, last_offset, cluster_id=CLUSTER_ID, voter_id=-1, pre_vote=False, correlation_id=1,
-         candidate_directory=NO_UUID, voter_directory=NO_UUID):
+         candidate_directory=NO_UUID, voter_directory=NO_UUID, topic=TOPIC):
     """Version 2, the one with the pre-vote field."""
     body = compact_string(cluster_id) + struct.pack(">i", voter_id)
-    body += compact_count(1) + compact_string(TOPIC) + compact_count(1)
+    body += compact_count(1) + compact_string(topic) + compact_count(1)
     body += struct.pack(">iii", 0, epoch, candidate) + candidate_directory + voter_directory
     body += struct.pack(">iqb", last_epoch, last_offset, pre_vote) + NO_TAGS + NO_TAGS + NO_TAGS
     return request(VOTE, 2, body, correlation_id, flexible=True)

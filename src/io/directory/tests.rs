@@ -9,6 +9,7 @@ fn owner() -> Owner {
         directory_id: None,
         topic_name: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Native,
     }
 }
 
@@ -63,6 +64,30 @@ fn another_owner_is_refused_with_key_value_and_file() {
     // Nothing was changed by the refusals.
     let same = Owner { directory_id: Some(id), ..owner() };
     assert_eq!(Directory::open(directory.path(), &same).unwrap().directory_id, id);
+}
+
+#[test]
+fn data_mode_is_fixed_once_it_is_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let interop = Owner { data_mode: DataMode::Interop, ..owner() };
+    let opened = Directory::open(directory.path(), &interop).unwrap();
+    assert!(!opened.is_data_mode_known);
+    drop(opened);
+    // Nobody has looked at the log yet: the mode may still change.
+    let opened = Directory::open(directory.path(), &owner()).unwrap();
+    assert!(!opened.is_data_mode_known);
+    drop(opened);
+    let opened = Directory::open(directory.path(), &interop).unwrap();
+    opened.record_data_mode(&interop).unwrap();
+    let id = opened.directory_id;
+    drop(opened);
+    assert!(meta(directory.path()).contains(&format!("directory.id={id}\nkraft.data.mode=interop\n")));
+    assert!(Directory::open(directory.path(), &interop).unwrap().is_data_mode_known);
+    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    assert!(
+        error.contains("kraft.data.mode=native:") && error.contains("says kraft.data.mode=interop"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -337,7 +337,7 @@ impl SimDisk {
     pub(super) fn sizes_of_batches(&mut self) -> u64 {
         let config = super::harness::small_config();
         let mut bytes = 0;
-        recover(self, &config, &mut |header| bytes += header.size_bytes as u64).expect("the log recovers");
+        recover(self, &config, &mut |batch| bytes += batch.size_bytes() as u64).expect("the log recovers");
         bytes
     }
 }

@@ -11,6 +11,7 @@ use super::super::response::encode_frame;
 use super::super::schema::{self, Message};
 use super::super::{EncodedFrame, FrameError, wire_uuid};
 use super::server::high_watermark;
+use super::software::software_version;
 use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
@@ -33,12 +34,14 @@ pub struct PeerVersions {
     pub begin_quorum_epoch: Option<i16>,
     pub end_quorum_epoch: Option<i16>,
     pub fetch: Option<i16>,
+    /// It takes Produce: clients may be sent there. Kafka's controllers do not.
+    pub serves_clients: bool,
 }
 
-pub fn encode_api_versions_request(correlation_id: i32, client_id: &str) -> EncodedFrame {
+pub fn encode_api_versions_request(correlation_id: i32, client_id: &str, mode: DataMode) -> EncodedFrame {
     let request = m::ApiVersionsRequest::default()
         .with_client_software_name(text(CLIENT_SOFTWARE_NAME))
-        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
+        .with_client_software_version(text(&software_version(mode)));
     let sender = Sender { correlation_id, client_id };
     sender.encode(key::API_VERSIONS, API_VERSIONS_VERSION, &request).unwrap_or_default()
 }
@@ -61,6 +64,7 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
         begin_quorum_epoch: version(key::BEGIN_QUORUM_EPOCH),
         end_quorum_epoch: version(key::END_QUORUM_EPOCH),
         fetch: version(key::FETCH).filter(|version| *version >= FETCH_VERSION_MIN),
+        serves_clients: version(key::PRODUCE).is_some(),
     })
 }
 

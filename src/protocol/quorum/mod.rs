@@ -6,6 +6,7 @@
 
 mod client;
 mod server;
+mod software;
 
 pub use client::{
     CLIENT_SOFTWARE_NAME, PeerVersions, decode_api_versions_response, decode_describe_quorum_response,
@@ -14,8 +15,10 @@ pub use client::{
 };
 pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
-    end_quorum_epoch_response, fetch_request, fetch_response, is_replica_fetch, vote_request, vote_response,
+    end_quorum_epoch_response, fetch_request, fetch_response, is_replica_fetch, update_raft_voter_request,
+    update_raft_voter_response, vote_request, vote_response,
 };
+pub use software::PeerSoftware;
 
 use super::messages::StrBytes;
 use crate::types::*;
@@ -33,6 +36,8 @@ pub struct QuorumContext {
     /// Name of the listener ("PLAINTEXT", "CONTROLLER") and our advertised endpoint, sent in BeginQuorumEpoch.
     pub listener_name: String,
     pub endpoint: Endpoint,
+    /// Told to other nodes of ours in ApiVersions, so that nodes of different modes never share a log.
+    pub data_mode: DataMode,
     /// Endpoints of the static voters, for `nodeEndpoints`.
     pub voters: Vec<(NodeId, Endpoint)>,
 }

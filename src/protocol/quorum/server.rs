@@ -89,6 +89,46 @@ pub fn end_quorum_epoch_request(
     })
 }
 
+/// Kafka: `UpdateVoterHandler`. A follower of the epoch tells its endpoints and kraft.version range. Under
+/// kraft.version 0 the voters are those of the configuration, so nothing changes here; Kafka's followers repeat it
+/// until they hear that it was taken. Gives the epoch that the sender follows.
+pub fn update_raft_voter_request(
+    c: &QuorumContext,
+    m: &m::UpdateRaftVoterRequest,
+) -> Result<Epoch, ErrorCode> {
+    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+        return Err(ErrorCode::INCONSISTENT_CLUSTER_ID);
+    }
+    let range = &m.k_raft_version_feature;
+    let is_sane = range.min_supported_version >= 0
+        && range.max_supported_version >= range.min_supported_version
+        && range.min_supported_version == 0
+        && m.current_leader_epoch >= 0
+        && !m.listeners.is_empty();
+    if !is_sane {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    let is_voter = c.voters.iter().any(|(id, _)| id.0 == m.voter_id && *id != c.local.id);
+    if is_voter { Ok(Epoch(m.current_leader_epoch)) } else { Err(ErrorCode::VOTER_NOT_FOUND) }
+}
+
+pub fn update_raft_voter_response(
+    c: &QuorumContext,
+    error: ErrorCode,
+    leader: Option<NodeId>,
+    epoch: Epoch,
+) -> Response {
+    use m::update_raft_voter_response::CurrentLeader;
+    let mut current = CurrentLeader::default().with_leader_epoch(epoch.0);
+    if let Some((id, endpoint)) = leader_endpoint(c, leader) {
+        current.leader_id = id.0.into();
+        current.host = text(&endpoint.host);
+        current.port = endpoint.port.into();
+    }
+    let response = m::UpdateRaftVoterResponse::default().with_error_code(error.0);
+    Response::UpdateRaftVoter(response.with_current_leader(current))
+}
+
 /// Replica Fetch (replica id >= 0). A consumer's Fetch never comes here. Below version 15 the replica id stands at
 /// the top, from there on in a tagged field; the other one is then -1.
 pub fn is_replica_fetch(m: &m::FetchRequest) -> bool {

@@ -24,6 +24,7 @@ fn context(local: i32) -> QuorumContext {
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(local), directory_id: Uuid(77) },
         listener_name: "PLAINTEXT".to_string(),
+        data_mode: crate::types::DataMode::Native,
         endpoint: endpoint(local),
         voters: (1..=3).map(|id| (NodeId(id), endpoint(id))).collect(),
     }
@@ -431,4 +432,40 @@ fn a_node_that_is_no_voter_has_no_link() {
     peers.send(at(0), NodeId(9), fetch(0));
     assert_eq!(look(&mut peers), [Seen::Failed(NodeId(9), RequestKind::Fetch)]);
     assert!(peers.links.is_empty());
+}
+
+#[test]
+fn pre_vote_to_a_kafka_that_knows_none_is_answered_here() {
+    let mut versions = protocol::api_versions_response(4);
+    for key in versions.api_keys.iter_mut().filter(|key| key.api_key == 52) {
+        key.max_version = 1;
+    }
+    let mut peers = peers();
+    let raft::Request::Vote(request) = vote(5) else { panic!("a vote") };
+    peers.send(at(0), NodeId(2), raft::Request::Vote(VoteRequest { pre_vote: true, ..request }));
+    peers.on_connected(at(1), CONTROL_2);
+    peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+    let unsaid =
+        VoteResponse { error: ErrorCode::UNSUPPORTED_VERSION, leader: None, epoch: Epoch(5), granted: false };
+    let seen = look(&mut peers);
+    assert_eq!(seen.last(), Some(&Seen::Answer(NodeId(2), raft::Response::Vote(unsaid))), "{seen:?}");
+    // The election itself goes out, in the version that it has.
+    peers.send(at(3), NodeId(2), vote(6));
+    assert_eq!(look(&mut peers), [Seen::Sent(CONTROL_2, 52, 1, 2)]);
+}
+
+#[test]
+fn voters_that_take_no_produce_are_remembered() {
+    let peers_after = |keys: &dyn Fn(i16) -> bool| {
+        let mut versions = protocol::api_versions_response(4);
+        versions.api_keys.retain(|key| keys(key.api_key));
+        let mut peers = peers();
+        peers.send(at(0), NodeId(2), vote(5));
+        peers.on_connected(at(1), CONTROL_2);
+        peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+        peers.serves_clients(NodeId(2))
+    };
+    assert!(!peers().serves_clients(NodeId(2)), "it has said nothing yet");
+    assert!(peers_after(&|_| true));
+    assert!(!peers_after(&|key| key != 0));
 }

@@ -1,6 +1,7 @@
 //! Metadata, DescribeCluster and DescribeTopicPartitions: the cluster, its one topic, and who leads it.
 //!
-//! Every voter stands as a broker and as a replica; in sync are those that the leader has heard of lately.
+//! Every voter that takes clients stands as a broker, every voter as a replica; in sync are those that the leader has
+//! heard of lately.
 
 use super::{View, text, topic_name};
 use crate::protocol::{Response, messages as m, wire_uuid};
@@ -26,7 +27,8 @@ pub fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Respons
         Some(asked) if asked.is_empty() && version == 0 => vec![our_topic(v)],
         Some(asked) => asked.iter().map(|topic| asked_topic(v, topic, version)).collect(),
     };
-    let brokers = v.voters.iter().map(|(id, endpoint, _)| {
+    let serving = v.voters.iter().filter(|(id, ..)| (v.serves_clients)(*id));
+    let brokers = serving.map(|(id, endpoint, _)| {
         MetadataResponseBroker::default()
             .with_node_id(m::BrokerId(id.0))
             .with_host(text(&endpoint.host))
@@ -36,7 +38,7 @@ pub fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Respons
         m::MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(text(v.cluster_id)))
-            .with_controller_id(v.leader_id())
+            .with_controller_id(client_leader_id(v))
             .with_topics(topics),
     )
 }
@@ -69,7 +71,7 @@ fn failed_topic(error: ErrorCode) -> MetadataResponseTopic {
 fn our_topic(v: &View) -> MetadataResponseTopic {
     let partition = MetadataResponsePartition::default()
         .with_error_code(partition_error(v).0)
-        .with_leader_id(v.leader_id())
+        .with_leader_id(client_leader_id(v))
         .with_leader_epoch(v.epoch.0)
         .with_replica_nodes(replicas(v))
         .with_isr_nodes(in_sync(v));
@@ -80,8 +82,13 @@ fn our_topic(v: &View) -> MetadataResponseTopic {
         .with_partitions(vec![partition])
 }
 
+fn client_leader_id(v: &View) -> m::BrokerId {
+    m::BrokerId(v.leader_for_clients().map_or(-1, |id| id.0))
+}
+
+/// Kafka's controller that leads takes no Produce: to clients there is no leader, and they ask again until there is.
 fn partition_error(v: &View) -> ErrorCode {
-    if v.leader.is_some() { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE }
+    if v.leader_for_clients().is_some() { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE }
 }
 
 fn replicas(v: &View) -> Vec<m::BrokerId> {
@@ -163,7 +170,7 @@ fn described_topic(v: &View, name: &str, first_partition: i32) -> DescribeTopicP
     }
     let partition = DescribeTopicPartitionsResponsePartition::default()
         .with_error_code(partition_error(v).0)
-        .with_leader_id(v.leader_id())
+        .with_leader_id(client_leader_id(v))
         .with_leader_epoch(v.epoch.0)
         .with_replica_nodes(replicas(v))
         .with_isr_nodes(in_sync(v))

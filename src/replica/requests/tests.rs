@@ -55,6 +55,7 @@ fn with_view(test: impl FnOnce(View)) {
         local: NodeId(2),
         listener_name: "PLAINTEXT",
         voters: &voters,
+        serves_clients: &|_| true,
         leader: Some(NodeId(2)),
         epoch: Epoch(4),
         is_leader: true,

@@ -12,6 +12,7 @@ pub(crate) fn limits() -> SessionLimits {
         timestamp_after_max_ms: 3_600_000,
         topic_name: "__cluster_metadata".to_string(),
         topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Native,
     }
 }
 
@@ -340,4 +341,31 @@ fn a_voter_is_known_by_its_requests() {
         assert_eq!(poll(&mut session).len(), 1);
         assert_eq!(session.is_peer(), is_peer, "case {i}");
     }
+}
+
+/// ApiVersions 3 from this program, and a Vote of version 0 of nobody.
+fn vote_of(software: &str, version: &str) -> Vec<u8> {
+    let compact = |text: &str| [&[text.len() as u8 + 1], text.as_bytes()].concat();
+    let hello = [compact(software), compact(version), vec![0]].concat();
+    [frame(18, 3, 1, true, &hello), frame(52, 0, 2, true, &[0, 1, 0])].concat()
+}
+
+#[test]
+fn voters_that_cannot_read_the_log_are_closed_and_clients_are_not() {
+    let last = |mode: DataMode, bytes: &[u8]| {
+        let mut session = Session::new(SessionLimits { data_mode: mode, ..limits() });
+        receive(&mut session, bytes);
+        std::iter::from_fn(|| session.poll_request(NOW)).last().expect("something came").err()
+    };
+    let java = vote_of("apache-kafka-java", "4.3.0");
+    let why = last(DataMode::Native, &java).expect("it is closed").to_string();
+    assert!(why.contains("the voter tester is apache-kafka-java 4.3.0"), "{why}");
+    assert!(last(DataMode::Interop, &java).is_none());
+    assert!(last(DataMode::Native, &vote_of("kraft", "1.0-native")).is_none());
+    assert!(last(DataMode::Interop, &vote_of("kraft", "1.0-native")).is_some());
+    // Without ApiVersions nobody knows who it is, and Java's clients are no voters.
+    assert!(last(DataMode::Native, &frame(52, 0, 2, true, &[0, 1, 0])).is_none());
+    let hello_bytes = 4 + u32::from_be_bytes([java[0], java[1], java[2], java[3]]) as usize;
+    let client = [&java[..hello_bytes], &metadata(3)].concat();
+    assert!(last(DataMode::Native, &client).is_none());
 }

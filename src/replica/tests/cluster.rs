@@ -75,7 +75,8 @@ impl Cluster {
         let mut producers = Producers::new(config.limits.producer_ids_max);
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
-        let recovered = recover(disk, &limits, &mut |header| producers.on_append(header)).expect("recovers");
+        let recovered =
+            recover(disk, &limits, &mut |batch| producers.on_append(batch.header())).expect("recovers");
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
@@ -231,6 +232,7 @@ impl Cluster {
             timestamp_after_max_ms: config.limits.timestamp_after_max_ms,
             topic_name: config.topic_name.clone(),
             topic_id: config.topic_id,
+            data_mode: config.data_mode,
         };
         let opened = Connection { session: Session::new(limits), owner, received: BytesMut::new() };
         self.nodes.get_mut(&node).expect("a node").connections.insert(connection, opened);

@@ -26,6 +26,7 @@ fn limits() -> SessionLimits {
         timestamp_after_max_ms: 3_600_000,
         topic_name: "__cluster_metadata".into(),
         topic_id: crate::types::Uuid::METADATA_TOPIC_ID,
+        data_mode: crate::types::DataMode::Native,
     }
 }
 

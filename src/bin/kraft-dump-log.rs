@@ -1,0 +1,177 @@
+//! `kraft-dump-log PATH...`: prints the batches of log segments in the words of Kafka's `kafka-dump-log.sh`, so that the
+//! outputs of both can be compared line by line.
+//!
+//! Reads only, also below a running node. Zeros behind the last batch are the space ahead of the writer, said in one
+//! line on stderr; anything else there is an error. Of compressed batches the header is shown, the records are not.
+
+#[path = "kraft-dump-log/batches.rs"]
+mod batches;
+#[path = "kraft-dump-log/lines.rs"]
+mod lines;
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use batches::{End, SegmentReader};
+use clap::Parser;
+
+/// Print the batches of log segments as kafka-dump-log.sh does
+#[derive(Debug, Parser)]
+#[command(name = "kraft-dump-log", version)]
+struct Arguments {
+    /// Segments (00000000000000000000.log), checkpoints, or directories of segments such as data/__cluster_metadata-0
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// A line for each record too
+    #[arg(long)]
+    deep_iteration: bool,
+
+    /// A line for each record, with key and payload
+    #[arg(long)]
+    print_data_log: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = run(&arguments, &mut out).and_then(|sound| out.flush().map(|()| sound));
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False: something is wrong with a segment, and stderr says what.
+fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<bool> {
+    let mut sound = true;
+    for path in &arguments.paths {
+        for segment in segments(path)? {
+            sound &= dump(&segment, arguments, out)?;
+        }
+    }
+    Ok(sound)
+}
+
+/// A file itself; of a directory all segments in the order of their offsets.
+fn segments(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "log") {
+            segments.push(file);
+        }
+    }
+    segments.sort();
+    if segments.is_empty() {
+        let why = format!("{}: no segment (*.log) is in this directory", path.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
+    Ok(segments)
+}
+
+fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<bool> {
+    let shown = path.display();
+    let at = |e: io::Error| io::Error::new(e.kind(), format!("{shown}: {e}"));
+    let mut segment = SegmentReader::open(path).map_err(at)?;
+    writeln!(out, "Dumping {shown}")?;
+    if let Some(start) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<i64>().ok()) {
+        writeln!(out, "Log starting offset: {start}")?;
+    }
+    let mut sound = true;
+    while let Some(batch) = segment.next_batch().map_err(at)? {
+        writeln!(out, "{}", lines::batch_line(&batch))?;
+        if let Some(why) = &batch.invalid {
+            eprintln!("error: {shown}, position {}: {why}", batch.position);
+            sound = false;
+        } else if arguments.deep_iteration || arguments.print_data_log {
+            lines::write_records(out, &batch, arguments.print_data_log)?;
+        }
+    }
+    match segment.end() {
+        End::Whole => {}
+        End::Zeros(bytes) => eprintln!("note: {shown}: {bytes} zeros follow, the space ahead of the writer"),
+        End::NoBatch { position, bytes } => {
+            eprintln!("error: {shown}: {bytes} bytes from position {position} on are no whole batch");
+            sound = false;
+        }
+    }
+    Ok(sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dumped(paths: &[PathBuf], flag: Option<&str>) -> (String, bool) {
+        let paths = paths.iter().map(|path| path.display().to_string());
+        let flags = flag.into_iter().map(str::to_string);
+        let arguments = ["kraft-dump-log".to_string()].into_iter().chain(flags).chain(paths);
+        let mut out = Vec::new();
+        let sound = run(&Arguments::parse_from(arguments), &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), sound)
+    }
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/files").join(name)
+    }
+
+    #[test]
+    fn segments_of_kafka_are_shown_in_kafkas_words() {
+        let directory = golden("voter-kraft0-clean/__raft_performance_test-0");
+        let (out, sound) = dumped(&[directory], Some("--deep-iteration"));
+        assert!(sound);
+        let mut lines = out.lines();
+        assert!(lines.next().unwrap().starts_with("Dumping "));
+        assert_eq!(lines.next(), Some("Log starting offset: 0"));
+        let first = lines.next().unwrap();
+        assert!(
+            first.starts_with(
+                "baseOffset: 0 lastOffset: 0 count: 1 baseSequence: -1 lastSequence: -1 producerId: -1 "
+            ) && first
+                .contains("isControl: true deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: ")
+                && first.contains(" size: 106 magic: 2 compresscodec: none crc: ")
+                && first.ends_with(" isvalid: true"),
+            "{first}"
+        );
+        let record = lines.next().unwrap();
+        assert!(
+            record.starts_with("| offset: 0 ")
+                && record.contains(" LeaderChange: {\"version\":0,\"leaderId\":"),
+            "{record}"
+        );
+    }
+
+    #[test]
+    fn damage_is_shown_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = golden("voter-kraft0-clean/__raft_performance_test-0/00000000000000000000.log");
+        let whole = std::fs::read(file).unwrap();
+        let copy = directory.path().join("00000000000000000000.log");
+        let shown = |bytes: &[u8]| {
+            std::fs::write(&copy, bytes).unwrap();
+            dumped(&[directory.path().to_path_buf()], None)
+        };
+        let (all, sound) = shown(&whole);
+        assert!(sound && all.lines().count() > 3);
+        let zeros = [whole.clone(), vec![0; 5000]].concat();
+        assert_eq!(shown(&zeros), (all.clone(), true));
+        let (cut, sound) = shown(&whole[..whole.len() - 1]);
+        assert!(!sound && cut.lines().count() == all.lines().count() - 1);
+        let mut flipped = whole.clone();
+        flipped[100] ^= 1;
+        let (out, sound) = shown(&flipped);
+        assert!(!sound && out.lines().nth(2).unwrap().ends_with("isvalid: false"), "{out}");
+        assert_eq!(out.lines().count(), all.lines().count());
+    }
+}

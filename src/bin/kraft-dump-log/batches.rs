@@ -1,0 +1,90 @@
+//! One segment, batch by batch. Memory grows with the largest batch, never with the file.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use bytes::Bytes;
+use kraft::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
+
+/// A batch as it stands in the file.
+pub struct FoundBatch {
+    pub position: u64,
+    pub header: BatchHeader,
+    /// `None` where it is not valid.
+    pub batch: Option<StampedBatch>,
+    pub invalid: Option<String>,
+}
+
+/// What follows the last batch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    Whole,
+    Zeros(u64),
+    NoBatch { position: u64, bytes: u64 },
+}
+
+pub struct SegmentReader {
+    file: BufReader<File>,
+    position: u64,
+    size: u64,
+    has_only_zeros_left: bool,
+}
+
+impl SegmentReader {
+    pub fn open(path: &Path) -> io::Result<SegmentReader> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(SegmentReader { file: BufReader::new(file), position: 0, size, has_only_zeros_left: false })
+    }
+
+    /// `None`: no whole batch begins here; `end` says what does.
+    pub fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
+        let left = self.size - self.position;
+        let mut head = [0; BATCH_HEADER_BYTES];
+        let header = if left < BATCH_HEADER_BYTES as u64 {
+            None
+        } else {
+            self.file.read_exact(&mut head)?;
+            BatchHeader::decode(&head)
+        };
+        let sizes = BATCH_HEADER_BYTES as u64..=left;
+        let Some(header) = header.filter(|header| sizes.contains(&(header.size_bytes as u64))) else {
+            self.has_only_zeros_left = self.only_zeros_follow()?;
+            return Ok(None);
+        };
+        let mut bytes = head.to_vec();
+        let rest = (header.size_bytes - BATCH_HEADER_BYTES) as u64;
+        (&mut self.file).take(rest).read_to_end(&mut bytes)?;
+        let (batches, error) = check_fetched(Bytes::from(bytes));
+        let batch = batches.into_iter().next();
+        let invalid = match (&batch, error) {
+            (Some(_), _) => None,
+            (None, Some(error)) => Some(error.to_string()),
+            (None, None) => Some("the file became shorter while it was read".to_string()),
+        };
+        let position = self.position;
+        self.position += header.size_bytes as u64;
+        Ok(Some(FoundBatch { position, header, batch, invalid }))
+    }
+
+    pub fn end(&self) -> End {
+        match self.size - self.position {
+            0 => End::Whole,
+            bytes if self.has_only_zeros_left => End::Zeros(bytes),
+            bytes => End::NoBatch { position: self.position, bytes },
+        }
+    }
+
+    fn only_zeros_follow(&mut self) -> io::Result<bool> {
+        self.file.seek(SeekFrom::Start(self.position))?;
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match self.file.read(&mut piece)? {
+                0 => return Ok(true),
+                count if piece[..count].iter().any(|byte| *byte != 0) => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+}

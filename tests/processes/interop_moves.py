@@ -1,0 +1,199 @@
+"""Moves of leadership in a quorum of Kafka's voters and ours, by everything that can happen to a leader's process.
+
+`Moves(cluster).move(how)` is one move: the leader is stopped, another takes over, the old one comes back and follows.
+While one of ours leads, records are produced, and each acknowledged one must be in every log at the end.
+
+As a program it goes through many moves in a row: `build/venv/bin/python tests/processes/interop_moves.py jjr`.
+"""
+
+import argparse
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import raw
+from cluster import REPOSITORY, wait_for
+from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, KAFKA_LIBS, JavaVoter, MixedCluster, batches_on_disk,
+                        check_logs_equal, wait_leader)
+
+HOW = ("SIGTERM", "kill -9", "SIGSTOP", "tail")
+
+
+def kind_of(node):
+    return "java" if isinstance(node, JavaVoter) else "kraft"
+
+
+class Moves:
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.acked = {}
+        self.led = Counter()
+        self.log = []
+        self._values = 0
+
+    def leader(self, among=None):
+        leader = wait_leader(self.cluster, among)
+        return leader
+
+    def epoch(self):
+        return max(status["epoch"] for status in self.cluster.statuses().values())
+
+    def produce(self, node, count=10, acks=-1):
+        """To one of ours that leads. Keeps what is acknowledged by a majority; false where it leads no more."""
+        try:
+            with raw.Connection(node.port) as connection:
+                for _ in range(count):
+                    value = f"value-{self._values}".encode()
+                    self._values += 1
+                    answer = connection.produce(raw.batch(value), acks=acks, topic=JAVA_TOPIC)
+                    if answer.error != raw.NONE:
+                        return False
+                    if acks == -1:
+                        self.acked[answer.offset] = value
+        except (OSError, raw.Closed):
+            return False
+        return True
+
+    def load(self, node):
+        """Some records under this leader: Kafka's generates them, ours is sent some."""
+        if isinstance(node, JavaVoter):
+            before = log_end(node)
+            wait_for(f"node {node.node_id} to append", lambda: log_end(node) > before or self.cluster.leader_now() is not node)
+        else:
+            self.produce(node)
+
+    def move(self, how):
+        old = self.leader()
+        epoch = self.epoch()
+        self.load(old)
+        others = [node for node in self.cluster if node is not old]
+        began = time.monotonic()
+        tail = getattr(self, "_" + {"SIGTERM": "terminate", "kill -9": "kill", "SIGSTOP": "pause", "tail": "tail"}[how])(old, others)
+        new = wait_for(f"a leader after {how} of node {old.node_id} ({kind_of(old)}) in epoch {epoch}",
+                       lambda: self._new_leader(old, others, epoch), JAVA_PATIENCE_S, every_s=0.01)
+        took = time.monotonic() - began
+        self.load(new)
+        if old.is_running() and how in ("SIGSTOP", "tail"):
+            old.resume()
+        elif not old.is_running():
+            old.start()
+        self._wait_following(old)
+        if tail:
+            wait_for(f"node {old.node_id} to cut its tail", lambda: tail not in epochs_by_offset(old), JAVA_PATIENCE_S)
+        self.led[kind_of(new)] += 1
+        self.log.append(f"{how:8} {kind_of(old):5} {old.node_id} -> {kind_of(new):5} {new.node_id}  {took:5.2f} s")
+
+    def _terminate(self, old, _others):
+        # A TestRaftServer that has handed over ends with 143, by the signal; one of ours with 0.
+        code = old.stop()
+        assert code in (0, 143, -signal.SIGTERM), f"node {old.node_id} ended with {code}"
+
+    def _kill(self, old, _others):
+        old.kill()
+
+    def _pause(self, old, _others):
+        old.pause()
+
+    def _tail(self, old, others):
+        """The leader appends while nobody follows, and is then stopped: what it appended must go."""
+        for node in others:
+            node.pause()
+        # Fetches that were parked take the first records with them into the sockets.
+        for _ in range(2):
+            before = log_end(old)
+            if not isinstance(old, JavaVoter):
+                self.produce(old, 1, acks=1)
+            wait_for(f"node {old.node_id} to append alone", lambda: log_end(old) > before)
+        old.pause()
+        tail = max(epochs_by_offset(old))
+        for node in others:
+            node.resume()
+        return tail
+
+    def _new_leader(self, old, others, epoch):
+        for node in others:
+            if node.is_running() and (status := node.status()):
+                if status["role"].lower() == "leader" and status["epoch"] > epoch:
+                    return node
+            assert node.is_running(), f"node {node.node_id} stopped by itself:\n{node.stderr()[-3000:]}"
+
+    def _wait_following(self, old):
+        def follows():
+            assert old.is_running(), f"node {old.node_id} stopped by itself:\n{old.stderr()[-3000:]}"
+            status = old.status()
+            return status and status["epoch"] >= self.epoch() and status["role"].lower() in ("follower", "leader")
+        wait_for(f"node {old.node_id} ({kind_of(old)}) to follow again", follows, JAVA_PATIENCE_S)
+
+    def settle(self):
+        """One of ours leads, so that nobody appends; every node holds its whole log. Returns the high watermark."""
+        for _ in range(20):
+            leader = self.leader()
+            if not isinstance(leader, JavaVoter):
+                break
+            self.move("SIGTERM")
+        # A record of this epoch: only then may the leader commit what came before.
+        wait_for("one more acknowledgement", lambda: self.produce(self.leader(self.cluster.ours), 1), JAVA_PATIENCE_S)
+
+        def all_hold_it():
+            leader = self.cluster.leader_now()
+            status = leader.status() if leader in self.cluster.ours else None
+            end = status and status["high_watermark"]
+            return end if status and status["log_end_offset"] == end and all(v["log_end_offset"] == end for v in status["voters"]) else None
+        return wait_for("every voter to hold the whole log", all_hold_it, JAVA_PATIENCE_S)
+
+    def check(self, high_watermark):
+        """Stops all nodes; then the files tell."""
+        for node in self.cluster:
+            if node.is_running():
+                node.stop()
+        check_logs_equal(self.cluster, high_watermark)
+        first = next(iter(self.cluster))
+        held = dict(pair for batch in batches_on_disk(first.partition_dir) if not batch.attributes & 0x20 for pair in batch.values())
+        lost = {offset: value for offset, value in self.acked.items() if held.get(offset) != value}
+        assert not lost, f"{len(lost)} of {len(self.acked)} acknowledged records are gone, such as {sorted(lost.items())[:3]}"
+        for node in self.cluster.javas:
+            assert node.faults() == [], node.faults()[:5]
+
+
+def log_end(node):
+    return max((batch.next_offset for batch in batches_on_disk(node.partition_dir)), default=0)
+
+
+def epochs_by_offset(node):
+    return {(batch.base, batch.epoch) for batch in batches_on_disk(node.partition_dir)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Moves leadership in a mixed quorum, and compares all logs at the end.")
+    parser.add_argument("kinds", help="a letter for each voter: j Kafka's TestRaftServer, r ours; such as jjr")
+    parser.add_argument("--moves", type=int, default=24)
+    parser.add_argument("--how", default=",".join(HOW), help="what happens to the leaders, in turn")
+    parser.add_argument("--seconds-max", type=int, default=900, help="fail when it takes longer")
+    parser.add_argument("--kafka-libs", type=Path, default=KAFKA_LIBS, help="directory of Kafka's jars")
+    parser.add_argument("--directory", type=Path, default=REPOSITORY / "build" / "test" / "interop")
+    options = parser.parse_args()
+    shutil.rmtree(options.directory, ignore_errors=True)
+    cluster = MixedCluster(options.directory, options.kinds, java_options={"libs": options.kafka_libs})
+    began = time.monotonic()
+    signal.alarm(options.seconds_max)
+    try:
+        for node in cluster:
+            node.start()
+        for node in cluster:
+            node.wait_ready()
+        moves, how = Moves(cluster), options.how.split(",")
+        for number in range(options.moves):
+            moves.move(how[number % len(how)])
+            print(f"{number + 1:3} {moves.log[-1]}", flush=True)
+        high_watermark = moves.settle()
+        moves.check(high_watermark)
+    finally:
+        cluster.end()
+    print(f"{options.moves} moves in {time.monotonic() - began:.0f} s, led by {dict(moves.led)}; the logs are byte-equal "
+          f"up to offset {high_watermark}, all {len(moves.acked)} acknowledged records are there")
+
+
+if __name__ == "__main__":
+    main()
