@@ -151,6 +151,7 @@ fn well_formed_frames_of_many_small_elements_do_not_either() {
 
 fn limits() -> SessionLimits {
     SessionLimits {
+        data_mode: kraft::types::DataMode::Native,
         request_bytes_max: 1 << 20,
         output_bytes_max: 1 << 20,
         requests_max: 64,
