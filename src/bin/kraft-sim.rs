@@ -130,6 +130,7 @@ fn run_one(flags: &Flags) -> i32 {
     }
     println!("seed {} hash {:#018x}", flags.seed, outcome.hash);
     println!("{}", totals_line(&outcome.totals));
+    println!("{}", faults_lines(&outcome.totals));
     let Some(failure) = &outcome.failure else { return 0 };
     print_failure(&options, failure);
     if flags.shrink {
@@ -193,7 +194,29 @@ fn totals_line(t: &Totals) -> String {
     )
 }
 
+/// How often each kind of fault has struck, and what power cuts took back: a fault that never acts tests nothing.
+fn faults_lines(t: &Totals) -> String {
+    let kinds: Vec<String> = Fault::ALL
+        .iter()
+        .zip(t.of_kind)
+        .filter(|(_, count)| *count > 0)
+        .map(|(fault, count)| format!("{} {count}", fault.name()))
+        .collect();
+    let [names, sizes, sectors] = t.undone;
+    format!(
+        "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
+         {} starts refused for rot",
+        kinds.join(", "),
+        t.flips,
+        t.refused_starts
+    )
+}
+
 fn add(sum: &mut Totals, one: &Totals) {
+    sum.of_kind.iter_mut().zip(one.of_kind).for_each(|(sum, one)| *sum += one);
+    sum.undone.iter_mut().zip(one.undone).for_each(|(sum, one)| *sum += one);
+    sum.flips += one.flips;
+    sum.refused_starts += one.refused_starts;
     sum.events += one.events;
     sum.simulated_ns += one.simulated_ns;
     sum.faults += one.faults;
@@ -289,6 +312,7 @@ impl Report {
     fn end(self, flags: &Flags) -> i32 {
         println!("{}", self.line());
         println!("{}", totals_line(&self.sum));
+        println!("{}", faults_lines(&self.sum));
         let mut kinds: Vec<(&str, Vec<u64>)> = Vec::new();
         for (seed, invariant) in &self.failed {
             match kinds.iter_mut().find(|(kind, _)| kind == invariant) {

@@ -64,6 +64,7 @@ pub struct LogConfig {
 }
 
 /// Where recovery reads from: the directory, as the server or the simulator has it. Synchronous, used only at start.
+/// The names that it shows are durable: promises are kept from what is read here, without writing it again.
 pub trait LogSource {
     /// Base offsets of all `%020d.log`, ascending, with their file sizes.
     fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError>;
@@ -345,6 +346,10 @@ impl Log {
 
     pub fn unflushed_bytes(&self) -> u64 {
         self.queued_bytes + self.groups.iter().map(|g| g.bytes).sum::<u64>()
+    }
+
+    pub fn tail_cache_bytes(&self) -> u64 {
+        self.tail.bytes() as u64
     }
 
     pub fn is_full(&self) -> bool {

@@ -24,6 +24,10 @@ impl TailCache {
         self.batches.front().map(StampedBatch::base_offset)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn push(&mut self, batch: StampedBatch) {
         let follows = self.batches.back().is_none_or(|last| last.next_offset() == batch.base_offset());
         assert!(follows, "batches of the tail cache are contiguous");

@@ -46,7 +46,23 @@ pub struct Standing {
     pub flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
     pub is_gated: bool,
-    pub parked_requests: usize,
+    pub memory: MemoryUse,
+}
+
+/// What a node keeps in memory, each part with a limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// `unflushed_bytes_max`
+    pub unflushed_bytes: u64,
+    /// `uncommitted_bytes_max`, while it leads.
+    pub uncommitted_bytes: u64,
+    /// `tail_cache_bytes_max`, and all that is unflushed.
+    pub tail_cache_bytes: u64,
+    /// `parked_requests_max`, for these and for those.
+    pub parked_produces: usize,
+    pub parked_fetches: usize,
+    /// `producer_ids_max`
+    pub producer_ids: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -90,7 +106,14 @@ impl Replica {
             log_end: self.raft.log_end(),
             flushed: self.log.flushed(),
             is_gated: self.is_gated(),
-            parked_requests: self.parked_requests(),
+            memory: MemoryUse {
+                unflushed_bytes: self.log.unflushed_bytes(),
+                uncommitted_bytes: self.uncommitted_bytes,
+                tail_cache_bytes: self.log.tail_cache_bytes(),
+                parked_produces: self.purgatory.len(),
+                parked_fetches: self.fetches.parked(),
+                producer_ids: self.producers.len(),
+            },
         }
     }
 

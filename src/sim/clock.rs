@@ -49,6 +49,12 @@ impl NodeClock {
         };
     }
 
+    /// The monotonic clock shows so much more from now on, as after the move of a virtual machine.
+    pub fn leap(&mut self, at_ns: u64, by_ns: u64) {
+        self.set_drift(at_ns, self.drift);
+        self.anchor_local_ns += by_ns;
+    }
+
     /// The wall clock is this far off from now on; the monotonic one does not notice.
     pub fn set_wall_offset_ms(&mut self, offset_ms: i64) {
         self.wall_offset_ms = offset_ms;
@@ -85,5 +91,7 @@ mod tests {
         let after = clock.now(1_000_000_000);
         assert_eq!(before.monotonic_ns, after.monotonic_ns);
         assert_eq!(after.wall_ms, before.wall_ms - 86_400_000);
+        clock.leap(1_500_000_000, 7);
+        assert_eq!(clock.now(1_500_000_000).monotonic_ns, after.monotonic_ns + 475_000_007);
     }
 }

@@ -6,7 +6,8 @@ use super::checker::Violation;
 use super::durable::DurableLog;
 use super::lies::Lie;
 use super::network::{End, Host, Parcel, WireId};
-use super::node::{AllPlatters, Arrival, Node, Process, Served};
+use super::node::{AllPlatters, Arrival, Node, Process, Served, without_bounds};
+use super::transit::flip_record_bit;
 use super::{Event, Simulation};
 use crate::log::{Completion, DiskOp, RecoveryError, SmallFile, recover};
 use crate::protocol::{Request, Response};
@@ -42,6 +43,13 @@ impl Simulation {
         if node.incarnation > 0 && self.liar.tells(Lie::TailForgotten) {
             node.disk.forget_tail();
         }
+        if !self.liar.tells(Lie::NamesBelieved) {
+            node.disk.open();
+        }
+        let has_rotten_votes = node.disk.are_votes_rotten();
+        if has_rotten_votes && self.liar.tells(Lie::RotBelieved) {
+            node.disk.unseal_votes();
+        }
         let forgets = self.liar.tells(Lie::ProducersForgotten);
         let limits = &node.config.limits;
         let mut producers = Producers::new(limits.producer_ids_max);
@@ -57,6 +65,10 @@ impl Simulation {
         for note in &recovered.notes {
             self.trace.line(self.now_ns, node.host, note);
         }
+        if has_rotten_votes {
+            let detail = format!("node {} started with a quorum-state that has rotted", node.host);
+            self.checker.violate("rot is refused, never believed", detail);
+        }
         if let Some(standing) = node.standing {
             let (end, epoch) = (recovered.log_end, recovered.quorum_state.epoch);
             self.checker.on_recovered(node.host, standing.flushed, end, epoch);
@@ -67,10 +79,14 @@ impl Simulation {
         }
         self.checker.on_durable(node.host, &mut node.disk.log);
         node.incarnation += 1;
+        // What a predecessor told while its platter was rotten was held against nothing.
+        node.told.clear();
         self.totals.starts += 1;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
         let text = format!("started, its log ends at {}", recovered.log_end);
-        let replica = Replica::new(&node.config, node.directory_id(), recovered, producers, seed, now);
+        let has_no_bounds = self.liar.tells(Lie::LimitsIgnored);
+        let config = if has_no_bounds { without_bounds(&node.config) } else { node.config.clone() };
+        let replica = Replica::new(&config, node.directory_id(), recovered, producers, seed, now);
         self.trace.line(self.now_ns, node.host, &text);
         node.process = Process::Up(Box::new(replica));
         node.inbox.push_back(Arrival::DiskFree(1 << 40));
@@ -80,8 +96,10 @@ impl Simulation {
     fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
         let text = format!("does not start: {error}");
         self.trace.line(self.now_ns, node.host, &text);
+        let is_rotten = node.is_rotten || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
+        self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;
         match error {
-            RecoveryError::Corrupt(_) if !node.is_rotten => {
+            RecoveryError::Corrupt(_) if !is_rotten => {
                 let detail = format!("node {} {text}, and nothing is rotten", node.host);
                 self.checker.violate("only rot is refused", detail);
             }
@@ -110,7 +128,7 @@ impl Simulation {
                 |s: Standing| s.role == RoleName::Leader && standing.is_some_and(|mine| s.epoch < mine.epoch);
             node.host != host && node.is_up() && node.standing.is_some_and(older)
         };
-        self.nodes.values().any(leads)
+        self.nodes.values().any(|node| leads(node))
     }
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
@@ -173,6 +191,8 @@ impl Simulation {
         }
         node.stirred.clear();
         node.asked_votes.clear();
+        node.asked_produces.clear();
+        node.not_held_back = 0;
         node.turn_at = None;
         node.paused_until = 0;
         node.dies_after = None;
@@ -237,7 +257,7 @@ impl Simulation {
         self.nodes.insert(host, node);
     }
 
-    fn check_turn(&mut self, node: Node) {
+    fn check_turn(&mut self, node: Box<Node>) {
         let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
         // What is behind the rot is not found any more once it has been looked for.
         let is_seen = node.is_rotten && !node.is_up();
@@ -245,6 +265,9 @@ impl Simulation {
         if let Some(mut standing) = standing {
             standing.flushed = if is_seen { FlushedOffset::default() } else { standing.flushed };
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
+            if !is_seen {
+                self.check_promises(host);
+            }
         }
     }
 
@@ -366,6 +389,7 @@ impl Simulation {
         if node.served.remove(&wire).is_some() {
             node.stirred.remove(&wire);
             node.asked_votes.retain(|(asked, _), _| *asked != wire);
+            node.asked_produces.retain(|(asked, _), _| *asked != wire);
             replica.handle(now, Input::ConnectionClosed { connection: ConnectionId(wire.0) });
         }
     }
@@ -412,6 +436,8 @@ impl Simulation {
         let Arrived { seq, api_version, client_id, mut request } = arrived;
         match &mut request {
             Admitted::Produce(produce) => {
+                let bytes = node.note_produce(wire, seq, produce);
+                self.largest_batch = self.largest_batch.max(bytes);
                 if produce.acks == -1 && self.liar.tells(Lie::AckBeforeCommit) {
                     produce.acks = 1;
                 }
@@ -472,9 +498,10 @@ impl Simulation {
             }
             Action::PeerSend { link, chunks } => {
                 if let Some(wire) = node.links.get(&link) {
-                    let (wire, whole) = (*wire, chunks.concat());
+                    let (wire, whole) = (*wire, Bytes::from(chunks.concat()));
                     self.trace.bytes(&whole);
-                    self.network.send(self.now_ns, wire, End::Caller, Bytes::from(whole));
+                    node.note_sent(&whole);
+                    self.network.send(self.now_ns, wire, End::Caller, whole);
                 }
             }
             Action::PeerClose { link } => {
@@ -511,6 +538,7 @@ impl Simulation {
         let asked = node.asked_votes.remove(&(wire, seq));
         if let Some(response) = &mut response {
             self.falsify(node, wire, response);
+            node.note_answer(wire, seq, response);
         }
         if let (Some((epoch, candidate)), Some(Response::Vote(vote))) = (asked, &response) {
             let line = vote.topics.first().and_then(|topic| topic.partitions.first());
@@ -524,12 +552,30 @@ impl Simulation {
             self.trace.line(self.now_ns, node.host, &text);
             return self.close_served(node, replica, now, wire);
         }
+        let mut chunks = Vec::new();
         while let Some(bytes) = served.session.poll_output() {
             served.session.sent(bytes.len());
             self.trace.bytes(&bytes);
-            self.network.send(self.now_ns, wire, End::Called, bytes);
+            chunks.push(bytes);
         }
+        let is_client = served.host >= super::FIRST_CLIENT;
+        self.send_answers(wire, chunks, is_client);
         node.stirred.insert(wire);
+    }
+
+    fn send_answers(&mut self, wire: WireId, chunks: Vec<Bytes>, is_client: bool) {
+        if chunks.is_empty() {
+            return;
+        }
+        let mut whole = Bytes::from(chunks.concat());
+        if is_client
+            && self.liar.is(Lie::RotServed)
+            && let Some(flipped) = flip_record_bit(&whole, &mut self.dice)
+            && self.liar.tells(Lie::RotServed)
+        {
+            whole = flipped;
+        }
+        self.network.send(self.now_ns, wire, End::Called, whole);
     }
 
     /// Lies about answers.
@@ -554,6 +600,9 @@ impl Simulation {
                 for line in vote.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
                     if !line.vote_granted && line.error_code == 0 && self.liar.tells(Lie::VoteGranted) {
                         line.vote_granted = true;
+                    }
+                    if self.liar.tells(Lie::EpochEarly) {
+                        line.leader_epoch += 1;
                     }
                 }
             }
@@ -601,7 +650,12 @@ impl Simulation {
             let is_leader = |s: &Standing| s.role == RoleName::Leader && !s.is_gated;
             node.is_up() && node.standing.as_ref().is_some_and(is_leader)
         };
-        self.nodes.values().filter(leads).max_by_key(|n| n.standing.map(|s| s.epoch)).map(|n| n.host)
+        self.nodes
+            .values()
+            .map(|node| &**node)
+            .filter(leads)
+            .max_by_key(|n| n.standing.map(|s| s.epoch))
+            .map(|n| n.host)
     }
 
     pub fn standings(&self) -> BTreeMap<Host, Option<Standing>> {

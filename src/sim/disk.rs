@@ -7,6 +7,8 @@
 use super::dice::Dice;
 use super::durable::DurableLog;
 use super::lies::Lie;
+use super::names::Names;
+use super::rot::Rotten;
 use crate::log::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +21,14 @@ const TAKES_NS_MAX: u64 = 5_000_000_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct DiskFile {
-    /// What a power cut leaves.
+    /// What a power cut leaves, at least: its length is the one that was last flushed.
     pub durable: Vec<u8>,
     /// What a read sees.
-    cached: Vec<u8>,
+    pub(super) cached: Vec<u8>,
     /// Sectors that differ.
     dirty: BTreeSet<usize>,
+    /// From here on a flush has changed the platter since `DurableLog` last looked.
+    changed_from: Option<usize>,
 }
 
 /// What this disk does wrong just now, each in a thousandth of operations.
@@ -44,25 +48,38 @@ struct Flight {
 }
 
 pub struct SimDisk {
-    dice: Dice,
+    pub(super) dice: Dice,
     /// What is written whole or not at all.
-    sector: usize,
+    pub(super) sector: usize,
     /// Without forced unit access a durable write flushes the whole cache.
     flushes_all: bool,
     latency_ns: u64,
-    segments: BTreeMap<SegmentId, DiskFile>,
-    /// Their names are not durable: only where a lie was told.
-    unsynced: BTreeSet<SegmentId>,
-    mark: Option<DiskFile>,
-    small: BTreeMap<SmallFile, Vec<u8>>,
+    pub(super) segments: BTreeMap<SegmentId, DiskFile>,
+    pub(super) mark: Option<DiskFile>,
+    /// Their bytes are durable before their names are: they are written under another one.
+    pub(super) small: BTreeMap<SmallFile, Vec<u8>>,
+    pub(super) names: Names,
+    pub(super) rotten: Rotten,
     /// What a lie keeps back: the contents that a small file had before.
-    older: BTreeMap<SmallFile, Vec<u8>>,
+    pub(super) older: BTreeMap<SmallFile, Vec<u8>>,
+    /// A lie: these were renamed before their bytes were durable.
+    hollow: BTreeSet<SmallFile>,
     in_flight: BTreeMap<Ticket, Flight>,
     /// Done late, although it was reported as done: file, position, bytes.
     late: Vec<(FileId, usize, Vec<u8>)>,
     next_ticket: Ticket,
     pub trouble: DiskTrouble,
     pub log: DurableLog,
+    /// Changes of names, sizes and sectors that power cuts have undone.
+    pub undone: Undone,
+}
+
+/// How much of what was not flushed power cuts have taken back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Undone {
+    pub names: u64,
+    pub sizes: u64,
+    pub sectors: u64,
 }
 
 impl SimDisk {
@@ -73,16 +90,24 @@ impl SimDisk {
             latency_ns: dice.pick(&[30_000, 100_000, 400_000, 3_000_000]).unwrap_or(100_000),
             dice,
             segments: BTreeMap::new(),
-            unsynced: BTreeSet::new(),
             mark: None,
             small: BTreeMap::new(),
+            names: Names::default(),
+            rotten: Rotten::default(),
             older: BTreeMap::new(),
+            hollow: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             late: Vec::new(),
             next_ticket: 0,
             trouble: DiskTrouble::default(),
             log: DurableLog::default(),
+            undone: Undone::default(),
         }
+    }
+
+    /// What the server does before it recovers: names that a predecessor left behind are made durable.
+    pub fn open(&mut self) {
+        self.names.flush();
     }
 
     /// Returns its ticket and the time that it takes.
@@ -177,6 +202,12 @@ impl SimDisk {
                 None => self.execute(&kind),
             },
         };
+        // Zeros of a cut that a dead process had begun may become durable only now, over batches that were seen.
+        for (id, file) in &mut self.segments {
+            if let Some(from) = file.changed_from.take() {
+                self.log.cut(*id, from as u64);
+            }
+        }
         self.log.refresh(&self.segments);
         let buffer = match kind {
             OpKind::Write { buffer, .. } => Some(buffer),
@@ -208,6 +239,8 @@ impl SimDisk {
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
                 self.segments.insert(*segment, DiskFile::zeros(*zeroed as usize));
+                self.names.on_created(*segment);
+                self.names.flush();
             }
             OpKind::ExtendSegment { segment, to, .. } => self.segment(*segment)?.resize(*to as usize, sector),
             OpKind::ZeroSegment { segment, from, to } => {
@@ -220,17 +253,35 @@ impl SimDisk {
                 self.segment(*segment)?.resize(*length as usize, sector);
             }
             OpKind::DeleteSegment { segment } => {
-                self.log.cut(*segment, 0);
-                self.segments.remove(segment);
+                self.remove(*segment);
+                self.names.flush();
             }
             OpKind::ReplaceFile { file, contents } => {
-                if let Some(old) = self.small.insert(*file, contents.clone()) {
-                    self.older.insert(*file, old);
-                }
+                self.replace(*file, contents);
+                self.names.flush();
             }
-            OpKind::FlushSegment { .. } => self.flush_all(),
+            OpKind::FlushSegment { segment } => {
+                self.flush_all();
+                self.segment(*segment)?.flush_whole(sector);
+            }
         }
         Ok(Done::Complete)
+    }
+
+    fn remove(&mut self, segment: SegmentId) {
+        self.log.cut(segment, 0);
+        if let Some(file) = self.segments.remove(&segment) {
+            self.names.on_removed(segment, file);
+        }
+    }
+
+    fn replace(&mut self, file: SmallFile, contents: &[u8]) {
+        let old = self.small.insert(file, contents.to_vec());
+        self.hollow.remove(&file);
+        if let Some(old) = &old {
+            self.older.insert(file, old.clone());
+        }
+        self.names.on_replaced(file, old);
     }
 
     fn segment(&mut self, segment: SegmentId) -> Result<&mut DiskFile, DiskError> {
@@ -265,7 +316,11 @@ impl SimDisk {
             }
             (Lie::DirectoryEntryLost, OpKind::CreateSegment { segment, .. }) => {
                 self.execute(kind)?;
-                self.unsynced.insert(*segment);
+                self.names.on_lied(*segment);
+            }
+            (Lie::SmallFileHollow, OpKind::ReplaceFile { file, .. }) => {
+                self.execute(kind)?;
+                self.hollow.insert(*file);
             }
             (Lie::TruncationLate, OpKind::ZeroSegment { segment, from, to }) => {
                 self.late.push((FileId::Segment(*segment), *from as usize, vec![0; (*to - *from) as usize]));
@@ -285,7 +340,9 @@ impl SimDisk {
     fn flush_all(&mut self) {
         let sector = self.sector;
         for file in self.segments.values_mut().chain(self.mark.as_mut()) {
-            file.flush(0, file.cached.len(), sector);
+            // The cache of the device, not the sizes that only the file system knows.
+            let (known, seen) = (file.durable.len(), file.cached.len());
+            file.flush(0, if known == seen { seen } else { known.min(seen) / sector * sector }, sector);
         }
     }
 
@@ -320,13 +377,36 @@ impl SimDisk {
             OpKind::ExtendSegment { segment, from, to } if !whole => {
                 let (to, sector) = (from + self.dice.below(to - from + 1), self.sector);
                 if let Ok(file) = self.segment(*segment) {
-                    file.resize(to as usize, sector);
+                    file.resize_cached(to as usize, sector);
+                }
+            }
+            OpKind::CutSegment { segment, length } if !whole => {
+                let sector = self.sector;
+                if self.dice.permille(700)
+                    && let Ok(file) = self.segment(*segment)
+                {
+                    file.resize_cached(*length as usize, sector);
                 }
             }
             OpKind::CreateSegment { segment, zeroed } if !whole => {
-                let size = self.dice.below(zeroed + 1) as usize;
+                let (size, sector) = (self.dice.below(zeroed + 1) as usize, self.sector);
                 if self.dice.permille(500) {
-                    self.segments.insert(*segment, DiskFile::zeros(size));
+                    let mut file = DiskFile::zeros(0);
+                    file.resize_cached(size, sector);
+                    self.segments.insert(*segment, file);
+                    self.names.on_created(*segment);
+                }
+            }
+            OpKind::DeleteSegment { segment } if !whole => {
+                let is_removed = self.dice.permille(700);
+                if is_removed {
+                    self.remove(*segment);
+                }
+            }
+            OpKind::ReplaceFile { file, contents } if !whole => {
+                let is_renamed = self.dice.permille(700);
+                if is_renamed {
+                    self.replace(*file, contents);
                 }
             }
             // All of it, but nobody has waited for the flush.
@@ -352,22 +432,19 @@ impl SimDisk {
         }
     }
 
-    /// Power is cut (after `kill`): each sector that was not flushed is the old or the new one.
+    /// Power is cut (after `kill`): each sector that was not flushed is the old or the new one, each size and name too.
     pub fn cut_power(&mut self) {
         let sector = self.sector;
         let keep = self.dice.below(1001);
         self.late.clear();
-        for segment in std::mem::take(&mut self.unsynced) {
-            self.segments.remove(&segment);
+        let SimDisk { names, dice, segments, small, undone, .. } = self;
+        undone.names += names.cut_power(dice, segments, small);
+        for file in segments.values_mut().chain(self.mark.as_mut()) {
+            file.cut_power(dice, sector, keep, undone);
         }
-        for file in self.segments.values_mut().chain(self.mark.as_mut()) {
-            for dirty in std::mem::take(&mut file.dirty) {
-                let range = dirty * sector..((dirty + 1) * sector).min(file.cached.len());
-                if self.dice.permille(keep) {
-                    file.durable[range.clone()].copy_from_slice(&file.cached[range]);
-                } else {
-                    file.cached[range.clone()].copy_from_slice(&file.durable[range]);
-                }
+        for file in std::mem::take(&mut self.hollow) {
+            if let Some(bytes) = self.small.get_mut(&file) {
+                bytes.truncate(self.dice.below(bytes.len() as u64) as usize);
             }
         }
         self.log.rescan(&self.segments);
@@ -376,69 +453,15 @@ impl SimDisk {
     /// Everything is gone: an operator has put in a new disk.
     pub fn wipe(&mut self) {
         (self.segments, self.small, self.older) = Default::default();
-        self.unsynced.clear();
+        (self.names, self.rotten) = Default::default();
+        self.hollow.clear();
         self.late.clear();
         self.mark = None;
         self.log.rescan(&self.segments);
     }
 
-    /// A bit of a flushed sector flips, in batches that the commit mark vouches for. False: there are none.
-    pub fn rot(&mut self) -> bool {
-        let Some((segment, end)) = self.vouched() else { return false };
-        let Some(target) = self.dice.pick(&self.segments.keys().copied().collect::<Vec<_>>()) else {
-            return false;
-        };
-        let size = match target.cmp(&segment) {
-            std::cmp::Ordering::Less => self.log.length(target),
-            std::cmp::Ordering::Equal => end,
-            std::cmp::Ordering::Greater => 0,
-        };
-        let (at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
-        let Some(file) = self.segments.get_mut(&target).filter(|f| at < f.durable.len() && size > 0) else {
-            return false;
-        };
-        file.durable[at] ^= 1 << bit;
-        file.cached[at] = file.durable[at];
-        file.dirty.remove(&(at / self.sector));
-        // Nobody has noticed: `log` neither, until the next start.
-        true
-    }
-
-    /// The lowest place up to which a slot of the commit mark vouches for the log: segment and position.
-    fn vouched(&self) -> Option<(SegmentId, u64)> {
-        const SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
-        let mark = &self.mark.as_ref()?.durable;
-        let slots = [0, BLOCK_BYTES].into_iter().filter_map(|slot| {
-            let place = mark.get(slot + SEGMENT_AT..slot + SEGMENT_AT + 16)?;
-            let segment = i64::from_be_bytes(place[..8].try_into().ok()?);
-            Some((SegmentId(crate::types::Offset(segment)), u64::from_be_bytes(place[8..].try_into().ok()?)))
-        });
-        slots.min()
-    }
-
     pub fn small(&self, file: SmallFile) -> Option<&[u8]> {
         self.small.get(&file).map(Vec::as_slice)
-    }
-
-    /// A lie: a small file is again what it was before its last change.
-    pub fn restore_older(&mut self, file: SmallFile) {
-        if let Some(old) = self.older.remove(&file) {
-            self.small.insert(file, old);
-        }
-    }
-
-    /// A lie: the last batches of the log, and the mark that knows of them, are gone.
-    pub fn forget_tail(&mut self) {
-        let Some(last) = self.log.batches.last().copied() else { return };
-        let sector = self.sector;
-        if let Some(file) = self.segments.get_mut(&last.segment) {
-            let end = file.cached.len();
-            let start = last.position as usize;
-            file.write(start, &vec![0; end - start], sector);
-            file.flush(start, end - start, sector);
-        }
-        self.mark = None;
-        self.log.rescan(&self.segments);
     }
 
     /// The bytes of a batch as a read sees them now.
@@ -458,8 +481,8 @@ fn disk_error(operation: &str) -> DiskError {
 }
 
 impl DiskFile {
-    fn zeros(size: usize) -> DiskFile {
-        DiskFile { durable: vec![0; size], cached: vec![0; size], dirty: BTreeSet::new() }
+    pub(super) fn zeros(size: usize) -> DiskFile {
+        DiskFile { durable: vec![0; size], cached: vec![0; size], dirty: BTreeSet::new(), changed_from: None }
     }
 
     fn read(&self, position: u64, length: usize) -> Bytes {
@@ -467,7 +490,7 @@ impl DiskFile {
         Bytes::copy_from_slice(&self.cached[start..(start + length).min(self.cached.len())])
     }
 
-    fn write(&mut self, at: usize, bytes: &[u8], sector: usize) {
+    pub(super) fn write(&mut self, at: usize, bytes: &[u8], sector: usize) {
         let end = (at + bytes.len()).min(self.cached.len());
         if at < end {
             self.cached[at..end].copy_from_slice(&bytes[..end - at]);
@@ -475,21 +498,67 @@ impl DiskFile {
         }
     }
 
+    /// With them the size that is needed to read them.
     fn flush(&mut self, at: usize, length: usize, sector: usize) {
         let sectors = at / sector..(at + length).div_ceil(sector);
         let flushed: Vec<usize> = self.dirty.range(sectors).copied().collect();
         for dirty in flushed {
             self.dirty.remove(&dirty);
             let range = dirty * sector..((dirty + 1) * sector).min(self.cached.len());
-            self.durable[range.clone()].copy_from_slice(&self.cached[range]);
+            if self.durable.len() < range.end {
+                self.durable.resize(range.end, 0);
+            }
+            let (old, new) = (&mut self.durable[range.clone()], &self.cached[range.clone()]);
+            if let Some(at) = old.iter().zip(new).position(|(old, new)| old != new) {
+                let at = range.start + at;
+                self.changed_from = Some(self.changed_from.map_or(at, |from| from.min(at)));
+                old.copy_from_slice(new);
+            }
         }
+    }
+
+    /// Data and size, as `fsync` does it.
+    pub(super) fn flush_whole(&mut self, sector: usize) {
+        self.flush(0, self.cached.len(), sector);
+        if self.cached.len() < self.durable.len() {
+            let end = self.cached.len();
+            self.changed_from = Some(self.changed_from.map_or(end, |from| from.min(end)));
+        }
+        self.durable.resize(self.cached.len(), 0);
     }
 
     /// Durable, as the operations that do it promise.
     fn resize(&mut self, size: usize, sector: usize) {
+        self.resize_cached(size, sector);
+        self.flush_whole(sector);
+    }
+
+    /// Nobody has waited for the flush.
+    fn resize_cached(&mut self, size: usize, sector: usize) {
+        let old = self.cached.len();
         self.cached.resize(size, 0);
-        self.durable.resize(size, 0);
         self.dirty.retain(|s| s * sector < size);
+        // The platter may still hold what an earlier cut took away.
+        self.dirty.extend(old.min(size) / sector..size.min(self.durable.len()).div_ceil(sector));
+    }
+
+    fn cut_power(&mut self, dice: &mut Dice, sector: usize, keep: u64, undone: &mut Undone) {
+        if self.durable.len() != self.cached.len() {
+            match dice.permille(500) {
+                true => self.durable.resize(self.cached.len(), 0),
+                false => undone.sizes += 1,
+            }
+        }
+        for dirty in std::mem::take(&mut self.dirty) {
+            let end = ((dirty + 1) * sector).min(self.cached.len()).min(self.durable.len());
+            let Some(new) = self.cached.get(dirty * sector..end) else { continue };
+            if dice.permille(keep) {
+                self.durable[dirty * sector..end].copy_from_slice(new);
+            } else {
+                undone.sectors += 1;
+            }
+        }
+        self.cached.clone_from(&self.durable);
     }
 }
 

@@ -2,6 +2,14 @@
 //!
 //! A fault that takes a voter's records away for good (an empty disk, rot) strikes a minority at most: a majority of
 //! lost disks is a loss that nobody promises against.
+//!
+//! Not here, and why:
+//! - Short writes and reads: the device goes on with them itself (`io::log_device`) and completes an operation whole or
+//!   as failed; the log never sees one. A file that somebody cut reads as rot does.
+//! - A misdirected write that was the last one of a log: where it should have gone nothing tells it from a write that
+//!   was never made. It is a lie (`write-misplaced`); what it overwrites elsewhere is a fault (`misdirect`).
+//! - Bits that flip in a frame outside of its record batches: see `transit`.
+//! - A durable quorum-state that vanishes: the voter goes on as one that has forgotten its votes, and says so.
 
 use super::dice::Dice;
 use super::network::{Host, Weather};
@@ -66,9 +74,19 @@ faults! {
     Reset "reset" Network 1_000 "connections break, in the middle of a frame",
     Storm "storm" Network 8_000 "long delays and losses everywhere for a while",
     Refuse "refuse" Network 8_000 "connects are refused for a while",
-    Drift "drift" Clock 5_000 "a monotonic clock changes its rate, up to 5 %, seldom 30 %",
+    Drift "drift" Clock 5_000 "a monotonic clock changes its rate: 5 % at most, seldom by half or to the fourfold",
     WallJump "wall-jump" Clock 4_000 "a wall clock jumps, up to a day, back too",
+    RotMark "rot-mark" Disk 12_000 "a bit of the commit mark flips",
+    RotVotes "rot-votes" Disk 20_000 "a bit of quorum-state flips",
+    RotEpochs "rot-epochs" Disk 15_000 "a bit of leader-epoch-checkpoint flips",
+    Misdirect "misdirect" Disk 20_000 "a flushed block holds what was meant for another place",
+    Flips "flips" Network 8_000 "bits of records flip on their way, for a while",
+    Deaf "deaf" Network 8_000 "a node hears nobody, or is heard by nobody",
+    ClockJump "clock-jump" Clock 8_000 "a monotonic clock leaps forward, up to a minute",
 }
+
+/// How many kinds there are.
+pub const FAULTS: usize = Fault::ALL.len();
 
 impl Fault {
     pub fn parse(name: &str) -> Option<Fault> {
@@ -109,10 +127,11 @@ impl Profile {
         Profile::ALL.iter().find(|(n, _)| *n == name).map(|(_, profile)| *profile)
     }
 
-    /// The faults of a run with their mean intervals in ms.
-    pub fn draw(self, dice: &mut Dice) -> Vec<(Fault, u64)> {
+    /// The faults of a run with their mean intervals in ms. Each draws from dice of its own: leaving one out, or adding
+    /// one to the list above, changes nothing for the others.
+    pub fn draw(self, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
         let mut drawn = Vec::new();
-        for fault in Fault::ALL {
+        for (fault, dice) in Fault::ALL.iter().zip(chances) {
             let factor = dice.pick(&[3, 10, 10, 30]).unwrap_or(10);
             let is_picked = dice.permille(400);
             let is_on = match self {
@@ -147,7 +166,7 @@ impl Simulation {
     /// Ask for the next fault of this kind.
     pub fn plan_fault(&mut self, fault: Fault) {
         let Some((_, mean_ms)) = self.plan.iter().find(|(planned, _)| *planned == fault) else { return };
-        let in_ns = 1 + self.chance.around(mean_ms * NS_PER_MS);
+        let in_ns = 1 + self.chances[fault as usize].around(mean_ms * NS_PER_MS);
         self.at(self.now_ns + in_ns, Event::Fault(fault));
     }
 
@@ -156,14 +175,18 @@ impl Simulation {
             return;
         }
         self.plan_fault(fault);
+        std::mem::swap(&mut self.chance, &mut self.chances[fault as usize]);
         let hosts: Vec<Host> = self.nodes.keys().copied().collect();
         // Leaders have more to lose.
         let leader = self.leader().filter(|_| self.chance.permille(300));
         let drawn = self.chance.pick(&hosts);
-        let Some(host) = leader.or(drawn) else { return };
-        if self.inject(fault, host, &hosts) {
+        if let Some(host) = leader.or(drawn)
+            && self.inject(fault, host, &hosts)
+        {
             self.totals.faults += 1;
+            self.totals.of_kind[fault as usize] += 1;
         }
+        std::mem::swap(&mut self.chance, &mut self.chances[fault as usize]);
     }
 
     /// False: there was no occasion.
@@ -194,16 +217,29 @@ impl Simulation {
                 self.arrive(host, Arrival::DiskFree(0));
                 self.relieve(Relief::Room(host), 3_000);
             }
-            Fault::Rot => return self.rot(host),
+            Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes => return self.rot(fault, host),
+            Fault::RotEpochs => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_epochs()),
             Fault::Wipe => return self.empty_disk(host),
             Fault::Isolate | Fault::Split => self.split(fault, host, hosts),
             Fault::OneWay | Fault::Edge | Fault::Flap => self.cut_path(fault, host, hosts),
             Fault::Reset => self.reset_some(),
-            Fault::Storm | Fault::Refuse => self.worsen(fault),
+            Fault::Storm | Fault::Refuse | Fault::Flips => self.worsen(fault),
+            Fault::Deaf => self.deafen(host),
+            Fault::Drift | Fault::WallJump | Fault::ClockJump => self.change_clock(fault, host),
+        }
+        true
+    }
+
+    fn change_clock(&mut self, fault: Fault, host: Host) {
+        let now_ns = self.now_ns;
+        match fault {
             Fault::Drift => {
-                let most = if self.chance.permille(100) { 300_000 } else { 50_000 };
-                let drift = self.chance.below(2 * most) as i64 - most as i64;
-                let now_ns = self.now_ns;
+                let (down, up) = match self.chance.below(100) {
+                    0..3 => (500_000, 3_000_000),
+                    3..10 => (300_000, 300_000),
+                    _ => (50_000, 50_000),
+                };
+                let drift = self.chance.below(down + up) as i64 - down as i64;
                 self.with(host, |node| node.clock.set_drift(now_ns, drift));
             }
             Fault::WallJump => {
@@ -211,8 +247,19 @@ impl Simulation {
                 let offset_ms = self.chance.below(2 * most_ms) as i64 - most_ms as i64;
                 self.with(host, |node| node.clock.set_wall_offset_ms(offset_ms));
             }
+            _ => {
+                let most_ms = self.chance.pick(&[100, 3_000, 60_000]).unwrap_or(100);
+                let by_ns = self.chance.below(most_ms * NS_PER_MS);
+                let text = format!("has a clock that leapt by {} ms", by_ns / NS_PER_MS);
+                self.say(host, &text);
+                if let Some(mut node) = self.nodes.remove(&host) {
+                    node.clock.leap(now_ns, by_ns);
+                    // Timers go off at once.
+                    self.wake(&mut node, 1_000);
+                    self.nodes.insert(host, node);
+                }
+            }
         }
-        true
     }
 
     fn with(&mut self, host: Host, change: impl FnOnce(&mut Node)) {
@@ -270,23 +317,30 @@ impl Simulation {
         if self.nodes.values().any(|node| node.is_voter() && node.is_behind.is_none() && !is_born(node)) {
             return false;
         }
-        let lost = |node: &&Node| node.is_voter() && (node.is_rotten || node.is_behind.is_some());
+        let lost = |node: &&Node| node.is_voter() && node.may_be_lost();
         let voters = self.nodes.values().filter(|node| node.is_voter()).count();
         let Some(node) = self.nodes.get(&host) else { return false };
-        let is_lost = node.is_rotten || node.is_behind.is_some();
-        !node.is_voter() || is_lost || self.nodes.values().filter(lost).count() < (voters - 1) / 2
+        !node.is_voter()
+            || node.may_be_lost()
+            || self.nodes.values().map(|node| &**node).filter(lost).count() < (voters - 1) / 2
     }
 
-    fn rot(&mut self, host: Host) -> bool {
+    fn rot(&mut self, fault: Fault, host: Host) -> bool {
         if !self.can_lose(host) {
             return false;
         }
         let Some(node) = self.nodes.get_mut(&host) else { return false };
-        if !node.disk.rot() {
+        let is_done = match fault {
+            Fault::Misdirect => node.disk.misdirect(),
+            Fault::RotMark => node.disk.rot_mark(),
+            Fault::RotVotes => node.disk.rot_votes(),
+            _ => node.disk.rot(),
+        };
+        if !is_done {
             return false;
         }
-        node.is_rotten = true;
-        self.say(host, "has rot in its log");
+        node.is_rotten |= matches!(fault, Fault::Rot | Fault::Misdirect);
+        self.say(host, fault.what());
         true
     }
 
@@ -352,6 +406,22 @@ impl Simulation {
         }
     }
 
+    /// All that others send to the node is held up, or all that it sends.
+    fn deafen(&mut self, host: Host) {
+        let hears = self.chance.permille(500);
+        let takes_clients = self.chance.permille(300);
+        for other in self.everybody() {
+            if other != host && (other < FIRST_CLIENT || takes_clients) {
+                match hears {
+                    true => self.network.block(host, other),
+                    false => self.network.block(other, host),
+                }
+            }
+        }
+        self.say(host, if hears { "is heard by nobody" } else { "hears nobody" });
+        self.relieve(Relief::Partition, 2_000);
+    }
+
     fn reset_some(&mut self) {
         let wires = self.network.open_wires();
         let share = self.chance.pick(&[50, 300, 1000]).unwrap_or(300);
@@ -367,6 +437,7 @@ impl Simulation {
         let mean_ms = self.chance.pick(&[5, 50, 300]).unwrap_or(50);
         self.network.weather = match fault {
             Fault::Refuse => Weather { refuse_permille: 500, ..self.network.weather },
+            Fault::Flips => Weather { flip_permille: 1 + self.chance.below(200), ..self.network.weather },
             _ => Weather {
                 delay_mean_ns: mean_ms * NS_PER_MS,
                 loss_permille: self.chance.below(300),

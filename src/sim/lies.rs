@@ -50,6 +50,12 @@ lies! {
     FollowerEpoch "follower-epoch" "a follower is given a batch with another epoch",
     VoteGranted "vote-granted" "a refused vote is answered as granted",
     ProducersForgotten "producers-forgotten" "a node starts without the state of its producers",
+    NamesBelieved "names-believed" "a start believes names that a dead process has not made durable",
+    SmallFileHollow "small-file-hollow" "a small file is renamed before its bytes are durable",
+    RotBelieved "rot-believed" "a rotten quorum-state is stripped of its checksum",
+    RotServed "rot-served" "a consumer is given a batch with a flipped bit",
+    EpochEarly "epoch-early" "an answer tells the epoch that comes next",
+    LimitsIgnored "limits-ignored" "a node is started with larger limits than it was told",
 }
 
 impl Lie {
@@ -62,7 +68,7 @@ impl Lie {
         match self {
             Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced | Lie::CompletionSwapped => 50,
             Lie::AnswerSwapped | Lie::AckMoved | Lie::ConsumerMoved | Lie::FollowerEpoch => 50,
-            Lie::FetchAhead => 100,
+            Lie::FetchAhead | Lie::EpochEarly | Lie::RotServed => 100,
             Lie::FlushNotDone | Lie::CompletionEarly => 300,
             _ => 1000,
         }
@@ -80,6 +86,10 @@ pub struct Liar {
 impl Liar {
     pub fn new(kind: Option<Lie>, dice: Dice) -> Liar {
         Liar { kind, dice, told: 0 }
+    }
+
+    pub fn is(&self, lie: Lie) -> bool {
+        self.kind == Some(lie)
     }
 
     /// Is this the occasion?
@@ -100,7 +110,9 @@ impl Liar {
                 Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced => true,
                 _ => false,
             },
-            OpKind::ReplaceFile { file: SmallFile::QuorumState, .. } => lie == Lie::VoteForgotten,
+            OpKind::ReplaceFile { file: SmallFile::QuorumState, .. } => {
+                matches!(lie, Lie::VoteForgotten | Lie::SmallFileHollow)
+            }
             OpKind::ZeroSegment { .. } => matches!(lie, Lie::TruncationLost | Lie::TruncationLate),
             OpKind::FlushSegment { .. } => lie == Lie::OpeningFlushSkipped,
             OpKind::CreateSegment { .. } => lie == Lie::DirectoryEntryLost,

@@ -21,12 +21,16 @@ mod faults;
 mod history;
 mod kafka;
 mod lies;
+mod names;
 mod network;
 mod node;
+mod promises;
+mod rot;
 mod shrink;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod transit;
 mod workload;
 
 use crate::types::*;
@@ -45,7 +49,7 @@ use trace::Trace;
 use workload::{Around, Client};
 
 pub use checker::Violation;
-pub use faults::{Fault, Profile};
+pub use faults::{FAULTS, Fault, Profile};
 pub use lies::Lie;
 pub use network::Host;
 pub use shrink::shrink;
@@ -96,6 +100,14 @@ pub struct Totals {
     pub events: u64,
     pub simulated_ns: u64,
     pub faults: u64,
+    /// The faults by their place in [`Fault::ALL`]; what the others are, disks have told one by one.
+    pub of_kind: [u64; FAULTS],
+    /// Names, sizes and sectors that power cuts have taken back.
+    pub undone: [u64; 3],
+    /// Frames with a flipped bit.
+    pub flips: u64,
+    /// Starts that rot has stopped.
+    pub refused_starts: u64,
     pub starts: u64,
     pub stops: u64,
     pub wipes: u64,
@@ -144,14 +156,16 @@ pub struct Simulation {
     now_ns: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     queued: u64,
-    nodes: BTreeMap<Host, Node>,
+    /// Boxed: they are taken out of the map and put back for each event.
+    nodes: BTreeMap<Host, Box<Node>>,
     clients: BTreeMap<Host, Client>,
     client_wakes: BTreeMap<Host, u64>,
     network: Network,
     fair: Weather,
     /// For the executor.
     dice: Dice,
-    /// For faults.
+    /// For faults: each kind has its own, and `chance` are those of the fault that is being injected.
+    chances: Vec<Dice>,
     chance: Dice,
     plan: Vec<(Fault, u64)>,
     is_calm: bool,
@@ -163,6 +177,8 @@ pub struct Simulation {
     liar: Liar,
     /// A lie's answer that goes to somebody else.
     held_back: i64,
+    /// Bytes of the largest batch that was handed to a node.
+    largest_batch: u64,
     totals: Totals,
 }
 
@@ -188,8 +204,8 @@ impl Simulation {
             delay_mean_ns: dice.pick(&[50_000, 500_000, 5_000_000]).unwrap_or(50_000),
             ..Weather::FAIR
         };
-        let mut chance = Dice::new(seed, 2);
-        let mut plan = options.profile.draw(&mut chance);
+        let mut chances: Vec<Dice> = (0..FAULTS as u64).map(|kind| Dice::new(seed, 2_000 + kind)).collect();
+        let mut plan = options.profile.draw(&mut chances);
         plan.retain(|(fault, _)| !options.without.contains(fault));
         let mut simulation = Simulation {
             now_ns: 1_000_000,
@@ -200,7 +216,8 @@ impl Simulation {
             client_wakes: BTreeMap::new(),
             network: Network::new(Dice::new(seed, 3), fair.clone()),
             fair,
-            chance,
+            chances,
+            chance: Dice::new(seed, 2),
             plan,
             is_calm: false,
             calm_at_ns: options.ticks_ms * NS_PER_MS,
@@ -210,6 +227,8 @@ impl Simulation {
             trace: Trace::new(options.trace),
             liar: Liar::new(options.lie, Dice::new(seed, 4)),
             held_back: 0,
+            // A leader's own batch.
+            largest_batch: 1_000,
             totals: Totals::default(),
             dice,
         };
@@ -223,12 +242,12 @@ impl Simulation {
     }
 
     fn add_nodes(&mut self, seed: u64, voters: i32, observers: i32) {
-        for config in node::configs(&mut self.dice, voters, observers) {
+        for config in node::configs(&mut self.dice, &mut Dice::new(seed, 5), voters, observers) {
             let host = config.node_id.0;
             let disk = SimDisk::new(Dice::new(seed, 1_000 + host as u64));
             let drift = self.dice.below(200) as i64 - 100;
             let clock = NodeClock::new(0, self.dice.around(1_000_000_000_000), drift);
-            self.nodes.insert(host, Node::new(config, disk, clock));
+            self.nodes.insert(host, Box::new(Node::new(config, disk, clock)));
             let at = self.dice.around(100 * NS_PER_MS);
             self.at(at, Event::Start(host));
         }
@@ -425,6 +444,10 @@ impl Simulation {
         self.totals.elections = self.checker.elections() as u64;
         self.totals.acknowledged = self.checker.history.acknowledged;
         self.totals.lies = self.liar.told;
+        self.totals.flips = self.network.flips();
+        let undone = self.nodes.values().map(|node| node.disk.undone);
+        self.totals.undone =
+            undone.fold([0; 3], |sum, u| [sum[0] + u.names, sum[1] + u.sizes, sum[2] + u.sectors]);
         let failure = self.checker.violation().cloned().map(|Violation { invariant, detail }| Failure {
             invariant: invariant.to_string(),
             detail,

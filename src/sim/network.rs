@@ -6,6 +6,7 @@
 //! several connections. It knows nothing of nodes, clients or frames.
 
 use super::dice::Dice;
+use super::transit::flip_record_bit;
 use crate::types::NS_PER_MS;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,6 +59,8 @@ pub struct Weather {
     pub refuse_permille: u64,
     /// What is sent is cut into several pieces this many times out of a thousand.
     pub cut_permille: u64,
+    /// A bit of a frame's records flips this many times out of a thousand.
+    pub flip_permille: u64,
 }
 
 impl Weather {
@@ -67,6 +70,7 @@ impl Weather {
         loss_permille: 0,
         refuse_permille: 0,
         cut_permille: 200,
+        flip_permille: 0,
     };
 }
 
@@ -105,6 +109,8 @@ pub struct Network {
     next_wire: u64,
     /// Pieces that the simulation has to look at: wire, sending end, time.
     due: Vec<(WireId, End, u64)>,
+    /// Connections on which a bit has flipped, once for each.
+    flipped: Vec<WireId>,
 }
 
 impl Network {
@@ -116,6 +122,7 @@ impl Network {
             blocked: BTreeSet::new(),
             next_wire: 0,
             due: Vec::new(),
+            flipped: Vec::new(),
         }
     }
 
@@ -140,8 +147,15 @@ impl Network {
         self.dice.permille(chance)
     }
 
-    /// Bytes from one end, cut where chance wants it.
+    /// Whole frames from one end, cut where chance wants it.
     pub fn send(&mut self, now_ns: u64, id: WireId, from: End, mut bytes: Bytes) {
+        if self.weather.flip_permille > 0
+            && self.dice.permille(self.weather.flip_permille)
+            && let Some(flipped) = flip_record_bit(&bytes, &mut self.dice)
+        {
+            self.flipped.push(id);
+            bytes = flipped;
+        }
         while bytes.len() > 1 && self.dice.permille(self.weather.cut_permille) {
             let cut = self.dice.between(1, bytes.len() as u64 - 1) as usize;
             let piece = bytes.split_to(cut);
@@ -150,6 +164,15 @@ impl Network {
         if !bytes.is_empty() {
             self.push(now_ns, id, from, Parcel::Bytes(bytes));
         }
+    }
+
+    /// Has a bit flipped on it?
+    pub fn has_flipped(&self, id: WireId) -> bool {
+        self.flipped.contains(&id)
+    }
+
+    pub fn flips(&self) -> u64 {
+        self.flipped.len() as u64
     }
 
     /// One end is closed, or its process has died: what it sent still arrives, what comes to it is lost.

@@ -5,8 +5,9 @@ use super::dice::Dice;
 use super::disk::SimDisk;
 use super::durable::{BatchId, DurableLog};
 use super::network::{End, Host, Parcel, WireId};
+use super::promises::Told;
 use crate::config::{Config, Limits, Voter, Wait};
-use crate::log::{Completion, SmallFile};
+use crate::log::Completion;
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::{PeerLink, Replica, Standing};
 use crate::types::*;
@@ -69,6 +70,12 @@ pub struct Node {
     pub directory_generation: u64,
     /// Votes asked for on a connection and not answered: epoch and candidate by request.
     pub asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
+    /// Produces handed over and not answered: acks and number of records by request.
+    pub asked_produces: BTreeMap<(WireId, u64), (i16, i64)>,
+    /// What it has told in this turn.
+    pub told: Vec<Told>,
+    /// Bytes of Produces that no bound of its memory has held back.
+    pub not_held_back: u64,
     /// Turns without time passing.
     pub busy: (u64, u64),
 }
@@ -95,6 +102,9 @@ impl Node {
             lost: DurableLog::default(),
             directory_generation: 0,
             asked_votes: BTreeMap::new(),
+            asked_produces: BTreeMap::new(),
+            told: Vec::new(),
+            not_held_back: 0,
             busy: (0, 0),
         }
     }
@@ -115,15 +125,23 @@ impl Node {
         self.links.iter().find(|(_, w)| **w == wire).map(|(link, _)| *link)
     }
 
+    /// Something of it has rotted, or it was lost and has not come back: no other may be lost that a majority needs.
+    pub fn may_be_lost(&self) -> bool {
+        self.is_behind.is_some()
+            || self.is_rotten
+            || self.disk.is_mark_rotten()
+            || self.disk.are_votes_rotten()
+    }
+
     /// Epoch and candidate that quorum-state names on the platter.
     pub fn durable_vote(&self) -> Option<(i64, i64)> {
-        let file = self.disk.small(SmallFile::QuorumState)?;
+        let file = self.disk.durable_votes()?;
         Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
     }
 
     /// Does quorum-state say that the log has caught up with a leader since it was empty?
     pub fn says_caught_up(&self) -> bool {
-        let file = self.disk.small(SmallFile::QuorumState).unwrap_or_default();
+        let file = self.disk.durable_votes().unwrap_or_default();
         std::str::from_utf8(file).is_ok_and(|text| text.contains("\"caughtUp\":true"))
     }
 
@@ -151,7 +169,7 @@ fn number_after(file: &[u8], key: &str) -> Option<i64> {
 }
 
 /// All disks, for the checker.
-pub struct AllPlatters<'a>(pub &'a BTreeMap<Host, Node>);
+pub struct AllPlatters<'a>(pub &'a BTreeMap<Host, Box<Node>>);
 
 impl super::checker::Platters for AllPlatters<'_> {
     fn log(&self, host: Host) -> Option<&DurableLog> {
@@ -173,7 +191,7 @@ impl super::checker::Platters for AllPlatters<'_> {
 }
 
 /// Sizes so small that everything that is rare in life happens often: rolls, reads from the disk, full buffers.
-fn limits(dice: &mut Dice) -> Limits {
+fn limits(dice: &mut Dice, bounds: &mut Dice) -> Limits {
     const KIB: usize = 1024;
     let write_buffer_bytes = dice.pick(&[4 * KIB, 8 * KIB, 16 * KIB]).unwrap_or(8 * KIB);
     Limits {
@@ -187,8 +205,9 @@ fn limits(dice: &mut Dice) -> Limits {
         write_buffer_bytes,
         write_buffers: 32 * KIB / write_buffer_bytes + 2,
         group_bytes_max: dice.pick(&[4, 16, 32]).unwrap_or(16) * KIB,
-        unflushed_bytes_max: 64 * KIB as u64,
-        uncommitted_bytes_max: 128 * KIB as u64,
+        unflushed_bytes_max: bounds.pick(&[1, 8, 64]).unwrap_or(64) * KIB as u64,
+        uncommitted_bytes_max: bounds.pick(&[2, 16, 128]).unwrap_or(128) * KIB as u64,
+        parked_requests_max: bounds.pick(&[3, 20, 1_000]).unwrap_or(1_000),
         connection_output_bytes_max: 512 * KIB,
         turn_inputs_max: dice.pick(&[1, 4, 64]).unwrap_or(64),
         flush_stall_ms_max: dice.pick(&[200, 2_000]).unwrap_or(2_000),
@@ -197,13 +216,13 @@ fn limits(dice: &mut Dice) -> Limits {
     }
 }
 
-/// Configurations of all nodes: voters 1.., then observers.
-pub fn configs(dice: &mut Dice, voters: i32, observers: i32) -> Vec<Config> {
+/// Configurations of all nodes: voters 1.., then observers. `bounds` draws those of their memory.
+pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) -> Vec<Config> {
     let endpoint = |id: i32| Endpoint { host: format!("node-{id}"), port: 9092 };
     let quorum: Vec<Voter> =
         (1..=voters).map(|id| Voter { id: NodeId(id), endpoint: endpoint(id) }).collect();
     let election_timeout_ms = dice.pick(&[150, 500, 1_000]).unwrap_or(500);
-    let limits = limits(dice);
+    let limits = limits(dice, bounds);
     let config = |id: i32| Config {
         node_id: NodeId(id),
         directory_id: None,
@@ -226,4 +245,14 @@ pub fn configs(dice: &mut Dice, voters: i32, observers: i32) -> Vec<Config> {
         limits: limits.clone(),
     };
     (1..=voters + observers).map(config).collect()
+}
+
+/// A lie: what a node is started with instead.
+pub fn without_bounds(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.limits.unflushed_bytes_max *= 1_000;
+    config.limits.uncommitted_bytes_max *= 1_000;
+    config.limits.parked_requests_max *= 1_000;
+    config.limits.tail_cache_bytes_max = (config.limits.tail_cache_bytes_max + 1) * 1_000;
+    config
 }

@@ -1,0 +1,196 @@
+//! What a platter loses without being asked: flipped bits, blocks in the wrong place. And two lies about a start.
+//!
+//! Part of `SimDisk`. Called by faults; nobody is told, `DurableLog` neither: it is noticed at the next start or read.
+
+use super::disk::{DiskFile, SimDisk};
+use crate::log::{BLOCK_BYTES, SegmentId, SmallFile};
+use crate::types::Offset;
+
+/// Bytes of a slot of the commit mark that hold the mark.
+const MARK_BYTES: usize = 64;
+/// Where the mark says how far it vouches: segment, position.
+const MARK_SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
+
+/// What has rotted beside the log, as long as it has not been written over.
+#[derive(Debug, Default)]
+pub struct Rotten {
+    /// Slots of the commit mark, as they read since.
+    marks: Vec<(usize, Vec<u8>)>,
+    /// quorum-state: as it reads since, and as it was written.
+    votes: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl SimDisk {
+    /// A bit of a flushed sector flips, in batches that the commit mark vouches for. False: there are none.
+    pub fn rot(&mut self) -> bool {
+        let Some((target, size)) = self.vouched_segment() else { return false };
+        let (at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
+        let Some(file) = self.segments.get_mut(&target) else { return false };
+        file.flip(at, 1 << bit)
+    }
+
+    /// A write of another block went to a block that the commit mark vouches for. False: there is none.
+    pub fn misdirect(&mut self) -> bool {
+        let Some((target, size)) = self.vouched_segment() else { return false };
+        let blocks = size / BLOCK_BYTES as u64;
+        let at = self.dice.below(blocks) as usize * BLOCK_BYTES;
+        let others: Vec<SegmentId> = self.segments.keys().copied().collect();
+        let Some(from) = self.dice.pick(&others).and_then(|id| self.segments.get(&id)) else { return false };
+        let from_blocks = from.durable.len() / BLOCK_BYTES;
+        let start = self.dice.below(from_blocks as u64) as usize * BLOCK_BYTES;
+        let Some(block) = from.durable.get(start..start + BLOCK_BYTES).map(<[u8]>::to_vec) else {
+            return false;
+        };
+        let Some(file) = self.segments.get_mut(&target).filter(|_| blocks > 0) else { return false };
+        file.overwrite(at, &block)
+    }
+
+    /// A segment, and how many of its bytes all slots of the commit mark vouch for.
+    fn vouched_segment(&mut self) -> Option<(SegmentId, u64)> {
+        let (segment, end) = self.vouched()?;
+        let target = self.dice.pick(&self.segments.keys().copied().collect::<Vec<_>>())?;
+        let size = match target.cmp(&segment) {
+            std::cmp::Ordering::Less => self.log.length(target),
+            std::cmp::Ordering::Equal => end,
+            std::cmp::Ordering::Greater => 0,
+        };
+        let length = self.segments.get(&target)?.durable.len() as u64;
+        (size > 0 && size <= length).then_some((target, size))
+    }
+
+    /// The lowest place up to which a slot of the commit mark vouches for the log: segment and position. None where a
+    /// slot is rotten: two faults of one disk that hide each other are more than it can be asked to notice.
+    fn vouched(&self) -> Option<(SegmentId, u64)> {
+        let mark = self.mark.as_ref().filter(|_| !self.is_mark_rotten())?;
+        let slots = [0, BLOCK_BYTES].into_iter().filter_map(|slot| {
+            let place = mark.durable.get(slot + MARK_SEGMENT_AT..slot + MARK_SEGMENT_AT + 16)?;
+            let segment = i64::from_be_bytes(place[..8].try_into().ok()?);
+            Some((SegmentId(Offset(segment)), u64::from_be_bytes(place[8..].try_into().ok()?)))
+        });
+        slots.min()
+    }
+
+    /// A bit of a slot of the commit mark flips, or one in both. False: nothing is written there.
+    pub fn rot_mark(&mut self) -> bool {
+        let first = self.dice.below(2) as usize;
+        let count = if self.dice.permille(250) { 2 } else { 1 };
+        let mut is_done = false;
+        for slot in [first, 1 - first].into_iter().take(count) {
+            let start = slot * BLOCK_BYTES;
+            let (at, bit) = (start + self.dice.below(MARK_BYTES as u64) as usize, self.dice.below(8));
+            let Some(mark) = self.mark.as_mut() else { return false };
+            let is_written = mark.durable[start..start + MARK_BYTES].iter().any(|byte| *byte != 0);
+            if is_written && mark.flip(at, 1 << bit) {
+                for image in [&mark.durable, &mark.cached] {
+                    self.rotten.marks.push((start, image[start..start + MARK_BYTES].to_vec()));
+                }
+                is_done = true;
+            }
+        }
+        is_done
+    }
+
+    pub fn is_mark_rotten(&self) -> bool {
+        let Some(mark) = &self.mark else { return false };
+        self.rotten.marks.iter().any(|(start, image)| mark.cached[*start..start + MARK_BYTES] == image[..])
+    }
+
+    /// A bit of quorum-state flips. False: there is none, or its name is not durable yet.
+    pub fn rot_votes(&mut self) -> bool {
+        let file = SmallFile::QuorumState;
+        if self.are_votes_rotten() || self.names.before(file).is_some() {
+            return false;
+        }
+        let Some(votes) = self.small.get_mut(&file).filter(|votes| !votes.is_empty()) else { return false };
+        let written = votes.clone();
+        let at = self.dice.below(votes.len() as u64) as usize;
+        votes[at] ^= 1 << self.dice.below(8);
+        self.rotten.votes = Some((votes.clone(), written));
+        true
+    }
+
+    pub fn are_votes_rotten(&self) -> bool {
+        let votes = self.small.get(&SmallFile::QuorumState);
+        self.rotten.votes.as_ref().is_some_and(|(rotten, _)| votes == Some(rotten))
+    }
+
+    /// A lie: what is rotten loses its checksum, and passes for a file that Kafka has written.
+    pub fn unseal_votes(&mut self) {
+        let Some(votes) = self.small.get_mut(&SmallFile::QuorumState) else { return };
+        let ours = std::str::from_utf8(votes).ok().and_then(|text| text.find(",\"caughtUp\":"));
+        if let Some(at) = ours {
+            votes.truncate(at);
+            votes.push(b'}');
+            // Rotten all the same.
+            if let Some((rotten, _)) = &mut self.rotten.votes {
+                rotten.clone_from(votes);
+            }
+        }
+    }
+
+    /// A bit of leader-epoch-checkpoint flips: the log knows its epochs itself. False: there is none.
+    pub fn rot_epochs(&mut self) -> bool {
+        let Some(epochs) = self.small.get_mut(&SmallFile::LeaderEpochCheckpoint) else { return false };
+        let at = self.dice.below(epochs.len() as u64) as usize;
+        let bit = self.dice.below(8);
+        epochs.get_mut(at).map(|byte| *byte ^= 1 << bit).is_some()
+    }
+
+    /// quorum-state as the platter has it, or had it before it rotted: what this voter has promised.
+    pub fn durable_votes(&self) -> Option<&[u8]> {
+        if let Some((rotten, written)) = &self.rotten.votes
+            && self.small.get(&SmallFile::QuorumState) == Some(rotten)
+        {
+            return Some(written);
+        }
+        self.names.before(SmallFile::QuorumState).unwrap_or_else(|| self.small(SmallFile::QuorumState))
+    }
+
+    /// A lie: a small file is again what it was before its last change.
+    pub fn restore_older(&mut self, file: SmallFile) {
+        if let Some(old) = self.older.remove(&file) {
+            self.small.insert(file, old);
+        }
+    }
+
+    /// A lie: the last batches of the log, and the mark that knows of them, are gone.
+    pub fn forget_tail(&mut self) {
+        let Some(last) = self.log.batches.last().copied() else { return };
+        let sector = self.sector;
+        if let Some(file) = self.segments.get_mut(&last.segment) {
+            let end = file.cached.len();
+            let start = last.position as usize;
+            file.write(start, &vec![0; end - start], sector);
+            file.flush_whole(sector);
+        }
+        self.mark = None;
+        self.log.rescan(&self.segments);
+    }
+}
+
+impl DiskFile {
+    /// False: the platter has no such byte.
+    fn flip(&mut self, at: usize, bits: u8) -> bool {
+        let (Some(durable), Some(cached)) = (self.durable.get_mut(at), self.cached.get_mut(at)) else {
+            return false;
+        };
+        *durable ^= bits;
+        *cached ^= bits;
+        true
+    }
+
+    /// False: that changes nothing.
+    fn overwrite(&mut self, at: usize, block: &[u8]) -> bool {
+        let range = at..at + block.len();
+        let (Some(durable), Some(cached)) = (self.durable.get_mut(range.clone()), self.cached.get_mut(range))
+        else {
+            return false;
+        };
+        if durable == block {
+            return false;
+        }
+        durable.copy_from_slice(block);
+        cached.copy_from_slice(block);
+        true
+    }
+}
