@@ -7,7 +7,7 @@ base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$base_dir/bin/steps.sh"
 cd "$base_dir"
 
-STAGES=(format lint unit build processes quickstart)
+STAGES=(format lint unit build simulation processes quickstart)
 
 usage() {
   cat <<USAGE
@@ -17,11 +17,15 @@ Runs all stages, or those named, in this order:
   lint        cargo clippy, warnings are errors; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
+  simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
   processes   tests/processes with pytest: real servers, Kafka's own tools, kcat, kafka-python, confluent-kafka
   quickstart  bin/quickstart.sh, short
 The last line says how many tests passed and failed; the exit code is 0 only if none failed.
 USAGE
 }
+
+# Simulated clusters in one run of this script.
+SIMULATION_SEEDS=2000
 
 declare -a wanted=()
 for stage in "$@"; do
@@ -54,10 +58,10 @@ count() {
     grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
-# The first failing test in the log of cargo test or pytest, after a colon.
+# The first failing test in the log of cargo test, pytest or kraft-sim, after a colon.
 first_failing_test() {
   [[ -f $1 ]] || return 0
-  sed -n 's/^FAILED \([^ ]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
+  sed -n 's/^FAILED \(tests[^ ]*\).*/: \1/p; s/^ *again: \(kraft-sim --seed [0-9]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
 }
 
 # follow LOG COMMAND...: runs COMMAND, its output both here and in LOG; waits so that a signal is served at once.
@@ -126,6 +130,63 @@ stage_unit() {
 }
 
 stage_build() { build_server; }
+
+# The seed from which this commit's seeds count: 32 bits of its id, far enough apart that those of two commits do
+# not overlap unless these bits are the same.
+first_seed() {
+  local commit
+  if commit=$(git rev-parse --verify --quiet HEAD 2>/dev/null) && [[ $commit =~ ^[0-9a-f]{8} ]]; then
+    echo $((16#${commit:0:8} << 16))
+  else
+    echo 0
+  fi
+}
+
+# simulate LABEL LOG ARGUMENT...: runs kraft-sim, counts its seeds, and says how to see each failure again.
+simulate() {
+  local label=$1 log=$2 status=0 line seeds bad
+  shift 2
+  run_with_progress "$label" "$log" "$(release_dir)/kraft-sim" "$@" || status=1
+  # The last progress line: "2000 seeds, 45.1/s, …, 0 failed".
+  line=$(tr '\r' '\n' <"$log" | grep -E '^[0-9]+ seeds, ' | tail -n 1)
+  seeds=${line%% *} bad=${line##*, }
+  bad=${bad%% *}
+  if [[ ! $seeds =~ ^[0-9]+$ || ! $bad =~ ^[0-9]+$ ]]; then
+    failed=$((failed + 1))
+    return 1
+  fi
+  passed=$((passed + seeds - bad)) failed=$((failed + bad))
+  ((status == 0)) && return 0
+  sed -n "s|^ *again: kraft-sim|$(release_dir)/kraft-sim|p" "$log" | head -n 10 | while read -r line; do note "again: $line"; done
+  return 1
+}
+
+stage_simulation() {
+  local status=0 first jobs seed cause old=0
+  if server_is_stale; then build_server || return 1; fi
+  jobs=$(nproc 2>/dev/null || echo 1)
+  : >"$logs/simulation.log"
+  while read -r seed cause; do
+    [[ $seed =~ ^[0-9]+$ ]] || continue
+    if "$(release_dir)/kraft-sim" --seed "$seed" >"$logs/simulation-old.log" 2>&1; then
+      passed=$((passed + 1)) old=$((old + 1))
+    else
+      failed=$((failed + 1)) status=1
+      cat "$logs/simulation-old.log" >>"$logs/simulation.log"
+      fail "seed $seed fails again ($cause)"
+      note "again: $(release_dir)/kraft-sim --seed $seed --trace"
+    fi
+  done <tests/simulator-seeds.txt
+  done_line "$old seeds that once failed pass"
+  first=$(first_seed)
+  ((first)) || note "no commit to draw seeds from (no git, or no repository): they count from 0"
+  note "$(release_dir)/kraft-sim --seed $first --seeds $SIMULATION_SEEDS --jobs $jobs"
+  simulate "$SIMULATION_SEEDS simulated clusters" "$logs/simulation-new.log" \
+    --seed "$first" --seeds "$SIMULATION_SEEDS" --jobs "$jobs" || status=1
+  cat "$logs/simulation-new.log" >>"$logs/simulation.log"
+  ((status)) || note "$(tr '\r' '\n' <"$logs/simulation-new.log" | grep -E '^[0-9]+ seeds, ' | tail -n 1)"
+  return "$status"
+}
 
 stage_processes() {
   local status=0
