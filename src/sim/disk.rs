@@ -27,6 +27,8 @@ pub struct DiskFile {
     pub(super) cached: Vec<u8>,
     /// Sectors that differ.
     dirty: BTreeSet<usize>,
+    /// From here on a flush has changed the platter since `DurableLog` last looked.
+    changed_from: Option<usize>,
 }
 
 /// What this disk does wrong just now, each in a thousandth of operations.
@@ -200,6 +202,12 @@ impl SimDisk {
                 None => self.execute(&kind),
             },
         };
+        // Zeros of a cut that a dead process had begun may become durable only now, over batches that were seen.
+        for (id, file) in &mut self.segments {
+            if let Some(from) = file.changed_from.take() {
+                self.log.cut(*id, from as u64);
+            }
+        }
         self.log.refresh(&self.segments);
         let buffer = match kind {
             OpKind::Write { buffer, .. } => Some(buffer),
@@ -331,12 +339,6 @@ impl SimDisk {
 
     fn flush_all(&mut self) {
         let sector = self.sector;
-        for (segment, file) in &self.segments {
-            // Zeros of a truncation that was killed become durable only now.
-            if let Some(first) = file.dirty.first() {
-                self.log.cut(*segment, (first * sector) as u64);
-            }
-        }
         for file in self.segments.values_mut().chain(self.mark.as_mut()) {
             // The cache of the device, not the sizes that only the file system knows.
             let (known, seen) = (file.durable.len(), file.cached.len());
@@ -480,7 +482,7 @@ fn disk_error(operation: &str) -> DiskError {
 
 impl DiskFile {
     pub(super) fn zeros(size: usize) -> DiskFile {
-        DiskFile { durable: vec![0; size], cached: vec![0; size], dirty: BTreeSet::new() }
+        DiskFile { durable: vec![0; size], cached: vec![0; size], dirty: BTreeSet::new(), changed_from: None }
     }
 
     fn read(&self, position: u64, length: usize) -> Bytes {
@@ -506,13 +508,22 @@ impl DiskFile {
             if self.durable.len() < range.end {
                 self.durable.resize(range.end, 0);
             }
-            self.durable[range.clone()].copy_from_slice(&self.cached[range]);
+            let (old, new) = (&mut self.durable[range.clone()], &self.cached[range.clone()]);
+            if let Some(at) = old.iter().zip(new).position(|(old, new)| old != new) {
+                let at = range.start + at;
+                self.changed_from = Some(self.changed_from.map_or(at, |from| from.min(at)));
+                old.copy_from_slice(new);
+            }
         }
     }
 
     /// Data and size, as `fsync` does it.
     pub(super) fn flush_whole(&mut self, sector: usize) {
         self.flush(0, self.cached.len(), sector);
+        if self.cached.len() < self.durable.len() {
+            let end = self.cached.len();
+            self.changed_from = Some(self.changed_from.map_or(end, |from| from.min(end)));
+        }
         self.durable.resize(self.cached.len(), 0);
     }
 
