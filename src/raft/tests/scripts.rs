@@ -335,6 +335,6 @@ macro_rules! scripts {
 }
 scripts! {
     check_quorum, deposed_leader, election, empty_voter, figure_8, high_watermark, invented_messages,
-    late_and_doubled, pre_vote, resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
+    late_and_doubled, longer_log_of_lower_epoch, pre_vote, resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
     stale_completions,
 }
