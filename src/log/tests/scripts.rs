@@ -131,7 +131,8 @@ fn outcome(mut disk: SimDisk) -> String {
         Ok(recovered) => {
             let mut node = Node::ready(disk, small_config());
             let kept = node.read_all().expect("what was recovered can be read").len();
-            let notes: Vec<_> = recovered.notes.iter().filter(|note| note.contains("torn")).cloned().collect();
+            let notes: Vec<_> =
+                recovered.notes.iter().filter(|note| note.contains("torn")).cloned().collect();
             format!("{kept} batches up to {}. {}", recovered.log_end, notes.join(" "))
         }
         Err(error) => format!("refused: {error}"),
