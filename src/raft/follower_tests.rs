@@ -220,3 +220,104 @@ fn an_observer_that_loses_its_leader_looks_for_another() {
     assert!(matches!(solo.raft.role, Role::Unattached(_)));
     assert_eq!(solo.sent().len(), 1);
 }
+
+#[test]
+fn one_fetch_is_under_way_while_the_disk_works_and_after_it() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 5)]);
+    solo.tick_at_deadline();
+    assert!(solo.sent_fetch().is_some(), "the first heartbeat");
+    solo.after_ms(500).step(Event::Tick);
+    assert!(solo.sent().is_empty(), "none before it is answered");
+    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    assert!(solo.sent_fetch().is_some(), "the second, whose time has come");
+    solo.fetched(None, &[span(10, 11, 5), span(12, 13, 5)]);
+    solo.step(Event::Flushed(FlushedOffset(Offset(12))));
+    solo.step(Event::Flushed(FlushedOffset(Offset(14))));
+    // Both Fetches that waited for the disk were sent by the caller; the leader may park the second one.
+    solo.after_ms(500).step(Event::Tick);
+    assert!(solo.sent().is_empty(), "no heartbeat without a flush to wait for");
+    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    solo.after_ms(20).step(Event::Tick);
+    assert!(solo.sent().is_empty(), "one of two has failed");
+    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(14)));
+}
+
+#[test]
+fn a_failure_of_a_node_that_was_not_asked_sends_nothing() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.step(Event::RequestFailed { to: NodeId(3), kind: RequestKind::Fetch });
+    solo.after_ms(20).step(Event::Tick);
+    assert!(solo.sent().is_empty());
+}
+
+#[test]
+fn a_follower_takes_no_more_than_its_disk_can_be_waited_for() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    let mut batches = Vec::new();
+    for i in 0..GATES_MAX as i64 + 3 {
+        batches.push(span(10 + i, 10 + i, 5));
+        solo.fetched(None, &batches);
+        solo.tick_at_deadline();
+    }
+    assert_eq!(solo.raft.log_end().0, Offset(10 + GATES_MAX as i64));
+    solo.flush();
+    solo.fetched(None, &batches[GATES_MAX..]);
+    assert_eq!(solo.raft.log_end().0, Offset(10 + batches.len() as i64), "the rest comes later");
+}
+
+#[test]
+fn a_search_that_is_never_answered_is_begun_again() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    solo.step(Event::Tick);
+    assert_eq!(solo.sent().len(), 1);
+    // The request timeout, and what a leader may park a Fetch for.
+    solo.after_ms(2499).step(Event::Tick);
+    assert!(solo.sent().is_empty());
+    solo.after_ms(1).step(Event::Tick);
+    assert_eq!(solo.sent().len(), 1);
+}
+
+#[test]
+fn an_observer_is_not_busy_with_elections() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    begin(&mut solo, 2, 5, None);
+    let mut response = solo.fetch_response();
+    (response.error, response.leader, response.epoch) = (ErrorCode::FENCED_LEADER_EPOCH, None, Epoch(9));
+    solo.step(Event::Response { from: NodeId(2), response: Response::Fetch(response) });
+    let mut ticks = 0;
+    while solo.now.monotonic_ns < 10_000 * NS_PER_MS {
+        solo.tick_at_deadline();
+        ticks += 1;
+        assert!(ticks < 20, "it is woken again and again at {}", solo.now.monotonic_ns);
+    }
+}
+
+#[test]
+fn an_observer_does_not_stand_in_for_a_leader_that_resigned() {
+    let mut solo = Solo::voter(4, 3, &[]);
+    begin(&mut solo, 2, 5, None);
+    solo.fetched(None, &[]);
+    assert_eq!(end(&mut solo, 2, 5, &[4, 1]), ErrorCode::NONE);
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.raft.leader(), Some(NodeId(2)));
+    assert!(
+        matches!(solo.raft.role, Role::Follower(_)),
+        "until the next leader speaks or the fetch timeout passes"
+    );
+}
+
+#[test]
+fn a_search_that_finds_the_same_leader_and_its_records_fetches_on_behind_the_flush() {
+    let mut solo = Solo::voter(4, 3, &[(3, 10)]);
+    begin(&mut solo, 2, 3, None);
+    solo.after_ms(2200).step(Event::Tick);
+    assert!(matches!(solo.raft.role, Role::Unattached(_)), "it was silent for too long");
+    solo.fetched(None, &[span(10, 11, 3)]);
+    // The change of the role makes the caller forget what waits for a flush, so nothing was handed out.
+    assert!(solo.effects.contains(&Effect::RoleChanged) && solo.after_flush.is_empty());
+    solo.flush();
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(12)));
+}

@@ -174,4 +174,21 @@ mod tests {
         solo.raft.high_watermark = Some(HighWatermark(Offset(3)));
         solo.raft.check_progress(&before);
     }
+
+    #[test]
+    #[should_panic(expected = "behind the log end")]
+    fn every_step_holds_the_high_watermark_against_the_log() {
+        let mut solo = Solo::voter(1, 3, &[(1, 5)]);
+        solo.raft.high_watermark = Some(HighWatermark(Offset(6)));
+        solo.step(Event::Tick);
+    }
+
+    #[test]
+    #[should_panic(expected = "follows as")]
+    fn every_step_holds_the_role_against_the_quorum_state() {
+        let mut solo = Solo::follower(3, &[(1, 5)]);
+        solo.raft.state.leader = Some(NodeId(3));
+        solo.raft.durable = solo.raft.state;
+        solo.step(Event::Tick);
+    }
 }

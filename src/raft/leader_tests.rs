@@ -169,7 +169,9 @@ fn a_shutdown_is_complete_when_a_new_leader_speaks_or_time_is_up() {
 
     let mut alone = Solo::leader(3, &[]);
     alone.step(Event::Shutdown);
-    alone.after_ms(2000).step(Event::Tick);
+    let began = alone.now;
+    alone.tick_at_deadline();
+    assert_eq!(alone.now.monotonic_ns, began.plus_ms(2000), "it asks to be woken when time is up");
     assert!(alone.effects.contains(&Effect::ShutdownComplete));
     let mut follower = Solo::follower(1, &[]);
     assert!(follower.step(Event::Shutdown).contains(&Effect::ShutdownComplete));
@@ -186,6 +188,41 @@ fn end_quorum_epoch_is_sent_until_it_is_acknowledged() {
     solo.step(Event::RequestFailed { to: NodeId(2), kind: crate::raft::RequestKind::EndQuorumEpoch });
     solo.after_ms(20).step(Event::Tick);
     assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [3]);
+    let refusal = LeaderResponse { error: ErrorCode::UNKNOWN_SERVER_ERROR, leader: None, epoch: Epoch(1) };
+    solo.step(Event::Response { from: NodeId(3), response: Response::EndQuorumEpoch(refusal) });
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(
+        solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+        [3],
+        "a refusal is no acknowledgement"
+    );
+}
+
+#[test]
+fn a_leader_that_begins_too_late_hears_so_from_the_answer() {
+    let mut solo = Solo::leader(3, &[]);
+    let fenced =
+        LeaderResponse { error: ErrorCode::FENCED_LEADER_EPOCH, leader: Some(NodeId(3)), epoch: Epoch(9) };
+    solo.step(Event::Response { from: NodeId(2), response: Response::BeginQuorumEpoch(fenced) });
+    assert_eq!((solo.raft.role(), solo.raft.leader()), (RoleName::Follower, Some(NodeId(3))));
+    assert_eq!(solo.raft.epoch(), Epoch(9));
+}
+
+#[test]
+fn an_only_voter_has_nobody_to_begin_with_again() {
+    assert_eq!(Solo::leader(1, &[]).raft.deadline(), None);
+}
+
+#[test]
+fn a_new_leader_shows_no_high_watermark_of_its_past() {
+    let mut solo = Solo::follower(3, &[(3, 10)]);
+    solo.fetched(Some(10), &[]);
+    assert_eq!(high_watermark(&solo), Some(10));
+    solo.win();
+    solo.flush();
+    assert_eq!(high_watermark(&solo), None, "another may have committed more, and shown it");
+    solo.fetch(2, 4, 11, 4);
+    assert_eq!(high_watermark(&solo), Some(11));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use super::super::solo::{Solo, at, span};
+use super::super::solo::{Solo, at, key, span};
 use super::*;
 use crate::raft::event::Event;
 
@@ -81,12 +81,13 @@ fn impossible_batches_drop_the_leader_and_append_nothing() {
         &[span(10, 12, 6)],
         &[span(10, 12, 2)],
         &[span(8, 12, 3)],
+        &[span(1, 3, 2)],
         &[span(-3, 12, 3)],
         &[span(10, i64::MAX, 5)],
         &[span(10, 12, 5), span(14, 15, 5)],
         &[span(10, 12, 5), span(13, 15, 4)],
     ] {
-        let mut solo = Solo::follower(5, &[(3, 10)]);
+        let mut solo = Solo::follower(5, &[(2, 2), (3, 10)]);
         solo.fetched(Some(10), batches);
         assert!(solo.has_dropped(2), "{batches:?}: {:?}", solo.effects);
         assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
@@ -229,4 +230,36 @@ fn a_leader_that_sends_only_nonsense_is_given_up() {
         solo.tick_at_deadline();
     }
     assert!((2000..2200).contains(&(solo.now.monotonic_ns / NS_PER_MS)), "{}", solo.now.monotonic_ns);
+}
+
+#[test]
+fn an_answer_of_a_newer_epoch_is_for_another_fetch() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    let response = FetchResponse { epoch: Epoch(6), batches: vec![span(10, 12, 6)], ..solo.fetch_response() };
+    solo.step(Event::Response { from: NodeId(2), response: crate::raft::Response::Fetch(response) });
+    assert_eq!((solo.raft.epoch(), solo.raft.log_end()), (Epoch(6), LogEndOffset(Offset(10))));
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.epoch), Some(Epoch(6)), "asked again in its epoch");
+}
+
+#[test]
+fn batches_that_we_hold_show_how_far_the_leaders_log_is_ours() {
+    // 8 and 9 of the old epoch come again: up to 10 the logs agree, 10 and 11 may yet be cut.
+    let mut solo = Solo::follower(5, &[(3, 12)]);
+    solo.fetched(Some(30), &[span(8, 9, 3)]);
+    assert_eq!(high_watermark(&solo), Some(10));
+    solo.diverging(at(3, 10));
+    assert!(solo.effects.contains(&Effect::Truncate { to: LogEndOffset(Offset(10)) }), "{:?}", solo.effects);
+}
+
+#[test]
+fn a_log_that_starts_later_has_nothing_before() {
+    let state = QuorumState { epoch: Epoch(4), leader: None, voted: None, caught_up: true };
+    let mut solo = Solo::with(key(1), (1..=3).map(key).collect(), state, 100, &[(4, 120)]);
+    solo.win();
+    assert_eq!(solo.raft.log_start(), Offset(100));
+    assert_eq!(solo.fetch(2, 5, 99, 4), refused(ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert_eq!(solo.fetch(2, 5, 100, 4), read(100));
+    assert_eq!(solo.raft.epoch_at(Offset(99)), None);
+    assert_eq!(solo.raft.end_of_epoch(Epoch(4)), Some(at(4, 120)));
+    assert_eq!(solo.raft.end_of_epoch(Epoch(3)), None);
 }

@@ -274,6 +274,9 @@ mod tests {
         assert_eq!(progress.last_caught_up_ns, Some(10));
         progress.on_fetch(at(30), Offset(12), Offset(12));
         assert_eq!(progress.last_caught_up_ns, Some(30));
+        progress.on_fetch(at(40), Offset(12), Offset(20));
+        progress.on_fetch(at(50), Offset(13), Offset(20));
+        assert_eq!(progress.last_caught_up_ns, Some(30), "20 was the end when it fetched at 40");
     }
 
     #[test]
@@ -284,5 +287,14 @@ mod tests {
         assert!(!fetcher.on_settled(NodeId(2)));
         assert!(fetcher.on_settled(NodeId(1)));
         assert!(!fetcher.on_settled(NodeId(1)));
+        for to in [1, 1, 2, 2] {
+            fetcher.on_sent(NodeId(to), Now::default());
+        }
+        let settled = [1, 2, 2, 2].map(|from| fetcher.on_settled(NodeId(from)));
+        assert_eq!(
+            settled,
+            [false, true, true, false],
+            "two to the second node, those to the first are forgotten"
+        );
     }
 }

@@ -48,11 +48,11 @@ impl RaftConfig {
 pub(super) fn succession_backoff_ms(place: Option<usize>, candidates: usize, backoff_ms_max: u64) -> u64 {
     match place {
         Some(0) => 0,
-        Some(place) if place < candidates => {
+        Some(place) => {
             let first = backoff_ms_max.checked_shr(candidates as u32 - 1).unwrap_or(0);
             first.saturating_mul(1 << (place - 1).min(40)).min(backoff_ms_max)
         }
-        _ => backoff_ms_max,
+        None => backoff_ms_max,
     }
 }
 

@@ -254,3 +254,80 @@ fn epochs_that_are_used_up_stop_no_process() {
         crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(i32::MAX) };
     solo.step(Event::Request { request_id, request: Request::BeginQuorumEpoch(request) });
 }
+
+fn vote_answer(solo: &mut Solo, error: ErrorCode) {
+    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false };
+    solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
+}
+
+#[test]
+fn only_a_pre_vote_can_be_unknown_to_a_peer() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 0, true);
+    vote_answer(&mut solo, ErrorCode::UNSUPPORTED_VERSION);
+    assert_eq!(solo.raft.role(), RoleName::Candidate, "that is no vote");
+}
+
+#[test]
+fn a_vote_answered_with_an_error_is_asked_for_again() {
+    let mut solo = Solo::voter(1, 3, &[]);
+    solo.tick_until(RoleName::Prospective);
+    vote_answer(&mut solo, ErrorCode::UNKNOWN_SERVER_ERROR);
+    assert_eq!(solo.sent().len(), 0);
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn an_election_that_nobody_answers_is_followed_by_the_next_at_once() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    assert_eq!(solo.sent().len(), 2);
+    // All asked, none answers: the next deadline is that of the election.
+    solo.tick_at_deadline();
+    assert_eq!((solo.raft.role(), solo.sent().len()), (RoleName::Prospective, 2));
+}
+
+#[test]
+fn who_led_this_epoch_before_its_restart_does_not_follow_itself_when_denied() {
+    let mut solo = Solo::new(1, 3, state(5, Some(1), Some(1), true), &[(5, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 5, false);
+    solo.vote_response(3, 5, false);
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Resigned, Epoch(5)));
+    let denied = solo.now;
+    solo.tick_until(RoleName::Prospective);
+    assert!(solo.now.monotonic_ns >= denied.plus_ms(1000), "it stands again after an election timeout");
+}
+
+#[test]
+fn a_candidate_with_another_disk_is_another_candidate() {
+    let with_disk = |directory| ReplicaKey { id: NodeId(2), directory_id: Uuid(directory) };
+    let mut solo = Solo::voter(1, 3, &[]);
+    let mut ask = |candidate| {
+        let (voter, epoch, last) = (None, Epoch(4), at(0, 0));
+        solo.request(Request::Vote(VoteRequest { voter, epoch, candidate, last, pre_vote: false }));
+        solo.reply_to_vote().granted
+    };
+    assert!(ask(with_disk(7)));
+    assert!(ask(with_disk(7)), "asked again");
+    assert!(!ask(with_disk(8)), "its disk was changed: it may stand with another log");
+    assert!(!ask(with_disk(0)), "it does not say with which disk");
+}
+
+#[test]
+fn the_id_0_is_a_voter_as_any_other() {
+    let state = state(3, None, None, true);
+    let mut solo = Solo::with(key(1), vec![key(0), key(1), key(2)], state, 0, &[(3, 10)]);
+    assert!(solo.vote_request(0, 4, at(3, 10), false).granted);
+    let begin = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(0), epoch: Epoch(4) };
+    solo.request(Request::BeginQuorumEpoch(begin));
+    assert_eq!(solo.raft.leader(), Some(NodeId(0)));
+}
+
+#[test]
+fn a_leader_on_the_disk_that_is_no_voter_is_looked_for_elsewhere() {
+    let solo = Solo::new(1, 3, state(5, Some(9), None, true), &[(5, 10)]);
+    assert_eq!(solo.raft.role(), RoleName::Unattached);
+}

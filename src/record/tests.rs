@@ -170,6 +170,57 @@ fn malformed_records_are_refused_with_their_number() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_a_batch_is_said_in_a_sentence() {
+    let why = |batch: Bytes| check_produced(batch, &LIMITS).expect_err("refused").to_string();
+    let good = one_value().build();
+    let length = good.len();
+    assert_eq!(
+        why(concat(&[good.clone(), good])),
+        format!("a partition takes exactly one record batch, but {length} bytes follow the first")
+    );
+    let record = |bytes: &[u8]| why(BatchBuilder::new(NOW_MS).raw_records(bytes, 1).build());
+    assert_eq!(
+        record(&[12, 0, 0]),
+        "record 0 of the batch is malformed: a record reaches past the end of its batch"
+    );
+    assert_eq!(
+        record(&[0xff, 0xff]),
+        "record 0 of the batch is malformed: a record reaches past the end of its batch"
+    );
+    assert_eq!(record(&[0xff; 5]), "record 0 of the batch is malformed: a varint is too long");
+}
+
+#[test]
+fn the_walk_over_records_ends_at_the_first_malformed_one() {
+    let good = [12, 0, 0, 0, 1, 1, 0];
+    for (bytes, count, goods) in
+        [(&[&good[..], &[3]].concat(), 1, 1), (&[&good[..], &[3], &good[..]].concat(), 3, 1)]
+    {
+        let batch = BatchBuilder::new(NOW_MS).raw_records(bytes, count).build();
+        let (batches, _) = check_fetched(altered(batch, 12, &0_i32.to_be_bytes()));
+        let mut walk = records(&batches[0]);
+        let read: Vec<bool> = walk.by_ref().take(10).map(|record| record.is_ok()).collect();
+        assert_eq!(read, [vec![true; goods], vec![false]].concat());
+        assert!(walk.next().is_none());
+    }
+}
+
+#[test]
+fn a_built_batch_is_as_the_java_producer_sends_it_and_can_be_stamped_anew() {
+    let mut batch = data_batch(&[b"hello"], NOW_MS, None).to_vec();
+    let checked = check_produced(Bytes::from(batch.clone()), &LIMITS).expect("valid");
+    let header = checked.header();
+    assert_eq!(header.leader_epoch, Epoch(-1));
+    assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (-1, -1, -1));
+    let values: Vec<_> = records(&checked).map(|record| record.expect("good").value).collect();
+    assert_eq!(values, [Some(&b"hello"[..])]);
+    restamp_producer(&mut batch, (1 << 40, 3, 70_000));
+    let checked = check_produced(Bytes::from(batch), &LIMITS).expect("its CRC is right");
+    let header = checked.header();
+    assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (1 << 40, 3, 70_000));
+}
+
 fn rotten(batch: Bytes) -> Bytes {
     let mut bytes = batch.to_vec();
     *bytes.last_mut().expect("a batch is not empty") ^= 1;
@@ -198,6 +249,11 @@ fn a_fetched_tail_is_left_out_and_a_bad_batch_ends_the_good_ones() {
         let (batches, error) = check_fetched(concat(&[stamped(10, 1), stamped(11, 1), bad]));
         assert_eq!(batches.len(), 2, "{what}");
         assert_eq!(error.map(|error| error.error()), Some(ErrorCode::CORRUPT_MESSAGE), "{what}");
+    }
+    for length in [i32::MIN, -1, 0, 5, 6, 48] {
+        let (batches, error) = check_fetched(altered(stamped(10, 1), 8, &length.to_be_bytes()));
+        let why = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(batches.is_empty() && why.contains("length field"), "length {length}: {why}");
     }
     for (offset, epoch) in [(-1, 1), (i64::MAX, 1), (0, -1)] {
         let (batches, error) = check_fetched(stamped(offset, epoch));
@@ -256,6 +312,12 @@ fn damaged_control_values_are_errors_and_reserve_nothing() {
         let value = [0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0x7f, 0, 0];
         assert!(ControlRecord::decode(&[0, 0, 0, kind], &value).is_err());
     }
+    let mut snapshot_header = vec![0; 11];
+    snapshot_header[2..10].copy_from_slice(&NOW_MS.to_be_bytes());
+    assert_eq!(
+        ControlRecord::decode(&[0, 0, 0, 3], &snapshot_header),
+        Ok(ControlRecord::SnapshotHeader { last_contained_log_timestamp: NOW_MS })
+    );
     assert_eq!(ControlRecord::decode(&[0, 0, 0, 9], &[]), Ok(ControlRecord::Unknown(9)));
     assert!(ControlRecord::decode(&[0], &[]).is_err());
 }

@@ -198,7 +198,10 @@ fn reads_keep_to_their_bounds() {
             (2, 3, 1 << 20, 0..0),
         ] {
             let read = match node.log.read(Offset(from), Offset(bound), max_bytes, 1) {
-                ReadOutcome::Batches(batches) => batches,
+                ReadOutcome::Batches(batches) => {
+                    assert!(!batches.is_empty(), "{from}..{bound}: nothing from memory is Empty");
+                    batches
+                }
                 ReadOutcome::Empty => Vec::new(),
                 ReadOutcome::Pending => match node.settle().pop() {
                     Some(LogEvent::ReadDone { result, .. }) => result.unwrap(),
@@ -215,6 +218,111 @@ fn reads_keep_to_their_bounds() {
         assert!(matches!(node.log.read(Offset(13), Offset(20), 1, 1), ReadOutcome::OutOfRange));
         assert!(matches!(node.log.read(Offset(12), Offset(20), 1, 1), ReadOutcome::Empty));
     }
+}
+
+/// A value much larger than what a read asks the device for at first.
+const LARGE: usize = 200_000;
+
+#[test]
+fn a_batch_larger_than_one_read_is_read_on() {
+    let uncached =
+        |segment_bytes_max| LogConfig { tail_cache_bytes_max: 0, segment_bytes_max, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), uncached(1 << 20));
+    let batches: Vec<_> = [10, LARGE, 20, LARGE, 30].into_iter().map(|bytes| node.append(1, bytes)).collect();
+    node.settle();
+    for (from, max_bytes, expected) in
+        [(0, 0, 0..1), (1, 0, 1..2), (1, 1 << 20, 1..5), (3, 0, 3..4), (4, 0, 4..5)]
+    {
+        assert!(matches!(node.log.read(Offset(from), Offset(5), max_bytes, 9), ReadOutcome::Pending));
+        let Some(LogEvent::ReadDone { token: 9, result: Ok(read) }) = node.settle().pop() else {
+            panic!("the read of {from} ends")
+        };
+        let read: Vec<_> = read.iter().map(bytes_of).collect();
+        assert!(read == batches[expected].iter().map(bytes_of).collect::<Vec<_>>(), "from {from}");
+    }
+    // A length that reaches over the end of the log is rot, and so is a file that ends within the batch.
+    let at = batches[0].size_bytes();
+    let mut rotten = Node::ready(node.shut_down(), uncached(1 << 20));
+    rotten.disk.edit(SEGMENT_0, |bytes| bytes[at + 8..at + 12].copy_from_slice(&1_000_000_i32.to_be_bytes()));
+    let error = rotten.read_one(Offset(1)).expect_err("rot");
+    assert!(error.to_string().contains("where the log has"), "{error}");
+    rotten.disk.edit(SEGMENT_0, |bytes| bytes.truncate(at + 5000));
+    let error = rotten.read_one(Offset(1)).expect_err("the file is shorter than the log");
+    assert!(error.to_string().contains("ends before the log"), "{error}");
+}
+
+#[test]
+fn the_newest_batches_are_served_from_memory_within_its_bound() {
+    let mut node = fresh();
+    let served_from_memory = |node: &mut Node| {
+        let (end, mut found) = (node.log.log_end().0, Vec::new());
+        for offset in 0..end.0 {
+            let read = node.log.read(Offset(offset), Offset(offset + 1), 0, 9);
+            let ReadOutcome::Batches(batches) = read else { continue };
+            found.push((offset, batches.iter().map(StampedBatch::size_bytes).sum::<usize>()));
+        }
+        node.settle();
+        found
+    };
+    for round in 1..=5 {
+        for _ in 0..10 {
+            node.append(1, 900);
+        }
+        let unflushed = served_from_memory(&mut node);
+        assert!(unflushed.len() >= 10, "what is not flushed is in memory, and only there: {unflushed:?}");
+        node.settle();
+        let end = node.log.log_end().0.0;
+        let cached = served_from_memory(&mut node);
+        // 6000 bytes take six batches of 970.
+        assert_eq!(
+            cached.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            ((end - 6)..end).collect::<Vec<_>>()
+        );
+        assert!(cached.iter().map(|(_, bytes)| bytes).sum::<usize>() <= small_config().tail_cache_bytes_max);
+        node.log.truncate(Offset(end - 4));
+        node.settle();
+        let left = served_from_memory(&mut node);
+        assert_eq!(left.len(), 2, "round {round}: what was not cut is still there");
+    }
+}
+
+#[test]
+fn of_equal_timestamps_the_first_is_the_largest() {
+    let config = LogConfig { segment_bytes_max: 12_000, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(1), config);
+    let append = |node: &mut Node, wall_ms, value_bytes| {
+        node.next_tag = wall_ms;
+        let offset = node.append(1, value_bytes).base_offset();
+        let queued = node.log.max_timestamp();
+        node.settle();
+        assert_eq!(queued, node.log.max_timestamp(), "queued or written");
+        offset
+    };
+    append(&mut node, 50, 100);
+    let first = append(&mut node, 90, 100);
+    // Of the same run, of another run, of other segments; and less in all of them.
+    for (wall_ms, value_bytes) in [(90, 100), (90, 5000), (90, 5000), (90, 9000), (20, 9000), (90, 10)] {
+        append(&mut node, wall_ms, value_bytes);
+        assert_eq!(node.log.max_timestamp(), Some((90, first)));
+    }
+    assert!(node.disk.sizes().len() > 2);
+    let later = append(&mut node, 91, 10);
+    assert_eq!(node.log.max_timestamp(), Some((91, later)));
+}
+
+#[test]
+fn a_log_may_start_later_than_at_0() {
+    let mut disk = SimDisk::new(1);
+    let first = batch(Offset(100), 3, 1, 5, 40);
+    disk.put_segment(SegmentId(Offset(100)), bytes_of(&first));
+    let mut node = Node::ready(disk, small_config());
+    assert_eq!((node.log.log_start(), node.log.log_end().0), (Offset(100), Offset(105)));
+    assert!(matches!(node.log.read(Offset(99), Offset(105), 1, 1), ReadOutcome::OutOfRange));
+    let second = node.append(1, 40);
+    node.settle();
+    let mut node = Node::ready(node.crash(), small_config());
+    let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(found == [bytes_of(&first), bytes_of(&second)]);
 }
 
 #[test]
@@ -251,6 +359,18 @@ fn an_idle_log_asks_for_a_turn_and_writes_its_mark() {
     let mut disk = node.crash();
     disk.edit(SEGMENT_0, |bytes| bytes.fill(0));
     assert!(Node::open(disk, small_config()).is_err());
+}
+
+#[test]
+fn what_is_under_way_and_what_waits_for_the_next_group_is_counted() {
+    let mut node = fresh();
+    let first = node.append(1, 300).size_bytes() as u64;
+    node.turn();
+    assert_eq!((node.log.unflushed_bytes(), node.log.size_bytes()), (first, first), "under way");
+    let second = node.append(1, 500).size_bytes() as u64;
+    assert_eq!((node.log.unflushed_bytes(), node.log.size_bytes()), (first + second, first + second));
+    node.settle();
+    assert_eq!((node.log.unflushed_bytes(), node.log.size_bytes()), (0, first + second));
 }
 
 #[test]

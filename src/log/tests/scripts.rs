@@ -122,6 +122,71 @@ impl Script {
     }
 }
 
+/// Bytes of this many are written whole or not at all.
+const SECTOR: usize = 512;
+
+/// What becomes of the log when the process and the power die now, and the disk is left as this.
+fn outcome(mut disk: SimDisk) -> String {
+    match recover(&mut disk, &small_config(), &mut |_| {}) {
+        Ok(recovered) => {
+            let mut node = Node::ready(disk, small_config());
+            let kept = node.read_all().expect("what was recovered can be read").len();
+            let notes: Vec<_> =
+                recovered.notes.iter().filter(|note| note.contains("torn")).cloned().collect();
+            format!("{kept} batches up to {}. {}", recovered.log_end, notes.join(" "))
+        }
+        Err(error) => format!("refused: {error}"),
+    }
+}
+
+impl Script {
+    /// The writes in flight, torn at each of their sectors: those before it arrived, all but it arrived, only it did.
+    fn tear_sectors(&mut self, out: &mut String) {
+        let mut sectors: Vec<(SegmentId, usize, Vec<u8>)> = Vec::new();
+        for op in &self.node().disk.in_flight {
+            if let OpKind::Write { file: FileId::Segment(id), position, buffer, length, .. } = &op.kind {
+                let chunks = buffer.as_slice()[..*length].chunks(SECTOR).enumerate();
+                let placed = chunks.map(|(i, bytes)| (*id, *position as usize + i * SECTOR, bytes.to_vec()));
+                // Zeros upon zeros cannot be torn.
+                sectors.extend(placed.filter(|(_, _, bytes)| bytes.iter().any(|byte| *byte != 0)));
+            }
+        }
+        sectors.sort();
+        type Arrives = fn(usize, usize) -> bool;
+        let tears: [(&str, Arrives); 3] =
+            [("before", |i, torn| i < torn), ("all but", |i, torn| i != torn), ("only", |i, torn| i == torn)];
+        for (which, arrives) in tears {
+            for torn in 0..=sectors.len() {
+                let mut disk = self.node().disk.image();
+                for (i, (segment, at, bytes)) in sectors.iter().enumerate() {
+                    if arrives(i, torn) {
+                        disk.edit(*segment, |all| all[*at..*at + SECTOR].copy_from_slice(bytes));
+                    }
+                }
+                let at = sectors.get(torn).map_or("end".to_string(), |(_, at, _)| at.to_string());
+                let _ = writeln!(out, "{which} {at}: {}", outcome(disk).trim_end());
+            }
+        }
+    }
+
+    /// Zeros from each byte of `from..to` on, with equal ends in one line.
+    fn tear_bytes(&mut self, from: usize, to: usize, out: &mut String) {
+        let mut ends: Vec<(usize, String)> = Vec::new();
+        for at in from..to {
+            let mut disk = self.node().disk.image();
+            disk.edit(SEGMENT_0, |bytes| bytes[at..].fill(0));
+            let outcome = outcome(disk);
+            let end = outcome.split(['.', ':']).next().unwrap_or_default();
+            if ends.last().is_none_or(|(_, last)| last != end) {
+                ends.push((at, end.to_string()));
+            }
+        }
+        for (at, end) in ends {
+            let _ = writeln!(out, "from {at} on: {end}");
+        }
+    }
+}
+
 impl goldenscript::Runner for Script {
     type Command = Command;
 
@@ -175,6 +240,13 @@ impl goldenscript::Runner for Script {
                 let segment = SegmentId(Offset(number(first)?));
                 self.left.as_mut().ok_or("crash first")?.edit(segment, |bytes| bytes[from..to].fill(0xff));
             }
+            // What each tear of the writes in flight would leave.
+            "tear" if first == "sectors" => self.tear_sectors(&mut out),
+            // tear FROM TO
+            "tear" => {
+                let to = args.next_pos().ok_or("up to where?")?;
+                self.tear_bytes(number(first)? as usize, number(to)? as usize, &mut out);
+            }
             "files" => {
                 let disk = self.node.as_ref().map(|node| &node.disk).or(self.left.as_ref());
                 for (segment, size) in disk.ok_or("no disk yet")?.sizes() {
@@ -217,6 +289,11 @@ fn truncate_into_older_segment() {
 #[test]
 fn torn_tail() {
     run("torn_tail");
+}
+
+#[test]
+fn torn_at_each_position() {
+    run("torn_at_each_position");
 }
 
 #[test]

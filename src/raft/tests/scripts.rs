@@ -334,7 +334,8 @@ macro_rules! scripts {
     };
 }
 scripts! {
-    check_quorum, deposed_leader, election, empty_voter, empty_voter_of_deposed_leader, empty_voter_that_led, figure_8, high_watermark, invented_messages,
-    late_and_doubled, pre_vote, resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
+    check_quorum, deposed_leader, election, empty_voter, empty_voter_of_deposed_leader, empty_voter_that_led,
+    figure_8, high_watermark, invented_messages, late_and_doubled, longer_log_of_lower_epoch, pre_vote,
+    resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
     stale_completions,
 }

@@ -31,15 +31,26 @@ pub(super) struct Solo {
 impl Solo {
     /// With a quorum state as recovered, and a log given by (epoch, end of that epoch), all of it flushed.
     pub(super) fn new(local: i32, voters: i32, quorum_state: QuorumState, epochs: &[(i32, i64)]) -> Solo {
+        Solo::with(key(local), (1..=voters).map(key).collect(), quorum_state, 0, epochs)
+    }
+
+    /// As `new`, with any voters, and a log that starts at any offset.
+    pub(super) fn with(
+        local: ReplicaKey,
+        voters: Vec<ReplicaKey>,
+        quorum_state: QuorumState,
+        log_start: i64,
+        epochs: &[(i32, i64)],
+    ) -> Solo {
         let mut starts = Vec::new();
-        let mut end = 0;
+        let mut end = log_start;
         for (epoch, epoch_end) in epochs {
             starts.push(EpochStart { epoch: Epoch(*epoch), start_offset: Offset(end) });
             end = *epoch_end;
         }
         let config = RaftConfig {
-            local: key(local),
-            voters: (1..=voters).map(key).collect(),
+            local,
+            voters,
             election_timeout_ms: 1000,
             fetch_timeout_ms: 2000,
             election_backoff_max_ms: 1000,
@@ -49,7 +60,8 @@ impl Solo {
             seed: 1,
         };
         let log_end = LogEndOffset(Offset(end));
-        let recovered = RecoveredState { quorum_state, log_start: Offset(0), log_end, epochs: starts };
+        let recovered =
+            RecoveredState { quorum_state, log_start: Offset(log_start), log_end, epochs: starts };
         Solo {
             raft: Raft::new(config, recovered, ms(0)),
             now: ms(0),
