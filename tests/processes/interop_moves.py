@@ -85,6 +85,27 @@ class Moves:
         self.led[kind_of(new)] += 1
         self.log.append(f"{how:8} {kind_of(old):5} {old.node_id} -> {kind_of(new):5} {new.node_id}  {took:5.2f} s")
 
+    def make_lead(self, target):
+        """The leader hands over to this node: nobody else can stand, and the leader's own vote makes the majority."""
+        old = self.leader()
+        if old is target:
+            return
+        epoch, began = self.epoch(), time.monotonic()
+        bystanders = [node for node in self.cluster if node not in (old, target)]
+        for node in bystanders:
+            node.pause()
+        old.signal(signal.SIGTERM)
+        wait_for(f"node {target.node_id} to lead", lambda: self._new_leader(None, [target], epoch), JAVA_PATIENCE_S, every_s=0.01)
+        took = time.monotonic() - began
+        for node in bystanders:
+            node.resume()
+        old.wait_exit()
+        old.start()
+        self.load(target)
+        self._wait_following(old)
+        self.led[kind_of(target)] += 1
+        self.log.append(f"handover {kind_of(old):5} {old.node_id} -> {kind_of(target):5} {target.node_id}  {took:5.2f} s")
+
     def _terminate(self, old, _others):
         # A TestRaftServer that has handed over ends with 143, by the signal; one of ours with 0.
         code = old.stop()
@@ -128,11 +149,8 @@ class Moves:
 
     def settle(self):
         """One of ours leads, so that nobody appends; every node holds its whole log. Returns the high watermark."""
-        for _ in range(20):
-            leader = self.leader()
-            if not isinstance(leader, JavaVoter):
-                break
-            self.move("SIGTERM")
+        if isinstance(self.leader(), JavaVoter):
+            self.make_lead(self.cluster.ours[0])
         # A record of this epoch: only then may the leader commit what came before.
         wait_for("one more acknowledgement", lambda: self.produce(self.leader(self.cluster.ours), 1), JAVA_PATIENCE_S)
 

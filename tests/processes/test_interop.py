@@ -18,7 +18,7 @@ import raw
 from cluster import CLUSTER_ID, RELEASE_DIR, free_port, wait_for
 from interop_moves import Moves, log_end
 from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, JavaVoter, MixedCluster, Standing, batches_on_disk,
-                        interop_node, replica_fetch, standing)
+                        check_logs_equal, interop_node, replica_fetch, standing)
 
 INTEROP = {"kraft.topic.name": JAVA_TOPIC, "kraft.topic.id": JAVA_TOPIC_ID, "kraft.data.mode": "interop"}
 UNSUPPORTED_COMPRESSION_TYPE = 76
@@ -79,13 +79,9 @@ def test_leadership_moves_between_kafkas_voter_and_ours(mixed):
     moves = Moves(cluster)
     for how in ("SIGTERM", "kill -9", "tail"):
         moves.move(how)
-    # Each kind has led once at least: a clean stop of the others puts the other one in its place.
-    for kind in ("java", "kraft"):
-        for _ in range(10):
-            if moves.led[kind]:
-                break
-            moves.move("SIGTERM")
-        assert moves.led[kind], moves.log
+    moves.make_lead(cluster.javas[0])
+    moves.make_lead(cluster.ours[0])
+    assert moves.led["java"] and moves.led["kraft"]
     moves.settle()
     produce_as_users_do(cluster, moves.leader(cluster.ours))
     high_watermark = moves.settle()
@@ -309,6 +305,19 @@ def test_observer_follows_and_never_votes(interop, scratch):
         assert observer.status()["epoch"] == epoch and "standing" not in observer.stderr()
         answer = standing(observer.port)
         assert answer.error != raw.NONE
+    finally:
+        observer.end()
+
+
+def test_observer_follows_kafkas_leader(mixed, scratch):
+    cluster = mixed("j")
+    observer = add_observer(cluster, scratch)
+    try:
+        observer.start().wait_ready()
+        wait_for("the observer to hold Kafka's records", lambda: observer.status()["flushed_offset"] > 100, JAVA_PATIENCE_S)
+        assert (observer.status()["role"], observer.status()["leader_id"]) == ("observer", 1)
+        cluster[1].stop(), observer.stop()
+        check_logs_equal([cluster[1], observer], min(log_end(cluster[1]), log_end(observer)))
     finally:
         observer.end()
 
