@@ -46,6 +46,8 @@ pub struct Standing {
     pub flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
     pub is_gated: bool,
+    /// The log was cut in memory, and is not yet on the disk.
+    pub is_truncating: bool,
     pub memory: MemoryUse,
 }
 
@@ -106,6 +108,7 @@ impl Replica {
             log_end: self.raft.log_end(),
             flushed: self.log.flushed(),
             is_gated: self.is_gated(),
+            is_truncating: !self.truncating_to.is_empty(),
             memory: MemoryUse {
                 unflushed_bytes: self.log.unflushed_bytes(),
                 uncommitted_bytes: self.uncommitted_bytes,

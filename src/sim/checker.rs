@@ -122,6 +122,11 @@ impl Checker {
             );
             self.violate("what is said to be flushed is on the platter", detail);
         }
+        // While it recovers, a cut that a dead process had begun may be seen and not durable.
+        if durable_end > now.log_end.0 && !now.is_truncating && !now.is_gated {
+            let detail = format!("node {host} has a log up to {}, its disk has {durable_end}", now.log_end);
+            self.violate("what was cut off is off the platter", detail);
+        }
         if now.role == RoleName::Leader {
             self.on_leader(host, now, platters);
         }

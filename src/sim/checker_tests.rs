@@ -44,6 +44,7 @@ fn standing(role: RoleName, epoch: i32, high_watermark: i64, end: i64) -> Standi
         log_end: LogEndOffset(Offset(end)),
         flushed: FlushedOffset(Offset(end)),
         is_gated: false,
+        is_truncating: false,
         memory: MemoryUse::default(),
     }
 }
@@ -74,7 +75,8 @@ fn what_nodes_say_of_themselves_is_checked() {
         |host, standing| broken_by(move |checker, platters| checker.on_turn(host, 1, &standing, platters));
     let cases = [
         ("one leader in an epoch", turn(2, standing(RoleName::Leader, 1, 10, 10))),
-        ("a leader has everything that was committed", turn(2, standing(RoleName::Leader, 2, 0, 0))),
+        ("what was cut off is off the platter", turn(2, standing(RoleName::Follower, 1, 0, 0))),
+        ("a leader has everything that was committed", turn(3, standing(RoleName::Leader, 2, 0, 0))),
         ("the high watermark of a node never falls", turn(1, standing(RoleName::Leader, 1, 9, 10))),
         ("the high watermark is within the log", turn(2, standing(RoleName::Follower, 1, 10, 9))),
         ("what is said to be flushed is on the platter", turn(2, standing(RoleName::Follower, 1, 10, 11))),

@@ -43,9 +43,8 @@ impl Simulation {
         if node.incarnation > 0 && self.liar.tells(Lie::TailForgotten) {
             node.disk.forget_tail();
         }
-        if !self.liar.tells(Lie::NamesBelieved) {
-            node.disk.open();
-        }
+        let flushes_names = !self.liar.tells(Lie::NamesBelieved);
+        node.disk.open(flushes_names);
         let has_rotten_votes = node.disk.are_votes_rotten();
         if has_rotten_votes && self.liar.tells(Lie::RotBelieved) {
             node.disk.unseal_votes();

@@ -106,8 +106,11 @@ impl SimDisk {
     }
 
     /// What the server does before it recovers: names that a predecessor left behind are made durable.
-    pub fn open(&mut self) {
-        self.names.flush();
+    pub fn open(&mut self, flushes_names: bool) {
+        if flushes_names {
+            self.names.flush();
+        }
+        self.rotten.log = false;
     }
 
     /// Returns its ticket and the time that it takes.
@@ -204,7 +207,7 @@ impl SimDisk {
         };
         // Zeros of a cut that a dead process had begun may become durable only now, over batches that were seen.
         for (id, file) in &mut self.segments {
-            if let Some(from) = file.changed_from.take() {
+            if let Some(from) = file.changed_from.take().filter(|_| !self.rotten.log) {
                 self.log.cut(*id, from as u64);
             }
         }

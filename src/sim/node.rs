@@ -76,6 +76,8 @@ pub struct Node {
     pub told: Vec<Told>,
     /// Bytes of Produces that no bound of its memory has held back.
     pub not_held_back: u64,
+    /// The epoch that it led last, and the uncommitted bytes that it had when it was elected.
+    pub inherited: (Epoch, u64),
     /// Turns without time passing.
     pub busy: (u64, u64),
 }
@@ -105,6 +107,7 @@ impl Node {
             asked_produces: BTreeMap::new(),
             told: Vec::new(),
             not_held_back: 0,
+            inherited: (Epoch(-1), 0),
             busy: (0, 0),
         }
     }

@@ -78,24 +78,16 @@ impl Checker {
         }
     }
 
-    /// After a turn: is what the node keeps in memory within its limits? `largest`: bytes of the largest batch that
-    /// any client has sent; `not_held_back`: of those that no bound has stopped.
-    pub fn check_memory(
-        &mut self,
-        host: Host,
-        now: &Standing,
-        limits: &Limits,
-        largest: u64,
-        not_held_back: u64,
-    ) {
+    /// After a turn: is what the node keeps in memory within its limits? `extra`: bytes of the largest batch that
+    /// any client has sent, and of those that no bound has stopped; `inherited`: uncommitted ones that a leader already
+    /// had when it was elected.
+    pub fn check_memory(&mut self, host: Host, now: &Standing, limits: &Limits, extra: u64, inherited: u64) {
         let memory = &now.memory;
-        let extra = largest + not_held_back;
         // A follower takes what one Fetch brings, and asks again when that is flushed.
         let fetched = limits.replica_fetch_bytes_max as u64;
         // A batch that is written in parts counts as a whole until it is, and its part under way with the group.
         let unflushed_max = limits.unflushed_bytes_max.max(fetched) + extra + limits.group_bytes_max as u64;
-        // A new leader has what it did not know to be committed when it followed.
-        let uncommitted_max = 2 * (limits.uncommitted_bytes_max.max(fetched) + extra);
+        let uncommitted_max = limits.uncommitted_bytes_max.max(inherited) + extra;
         let is_leader = now.role == RoleName::Leader;
         let uncommitted = if is_leader { memory.uncommitted_bytes } else { 0 };
         // Whole batches: of one that is written in parts the first ones may have been flushed.
@@ -223,9 +215,14 @@ impl Simulation {
         }
         if let Some(standing) = &node.standing {
             let limits = &node.config.limits;
-            self.checker.check_memory(host, standing, limits, self.largest_batch, node.not_held_back);
+            if standing.role == RoleName::Leader && node.inherited.0 != standing.epoch {
+                node.inherited = (standing.epoch, standing.memory.uncommitted_bytes);
+            }
+            let extra = self.largest_batch + node.not_held_back;
+            self.checker.check_memory(host, standing, limits, extra, node.inherited.1);
             // What had waited is flushed and committed as fast as anything else; then the bound is the usual one.
-            if !standing.is_gated && standing.memory.uncommitted_bytes == 0 {
+            let memory = &standing.memory;
+            if !standing.is_gated && memory.uncommitted_bytes == 0 && memory.unflushed_bytes == 0 {
                 node.not_held_back = 0;
             }
         }
@@ -281,6 +278,7 @@ mod tests {
                 log_end: LogEndOffset(Offset(0)),
                 flushed: FlushedOffset(Offset(0)),
                 is_gated: false,
+                is_truncating: false,
                 memory,
             };
             is_caught(|checker| checker.check_memory(1, &now, &limits, 0, 0))

@@ -14,6 +14,8 @@ const MARK_SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
 /// What has rotted beside the log, as long as it has not been written over.
 #[derive(Debug, Default)]
 pub struct Rotten {
+    /// Since the last start something of the log has rotted: who looks again would see less than was written.
+    pub(super) log: bool,
     /// Slots of the commit mark, as they read since.
     marks: Vec<(usize, Vec<u8>)>,
     /// quorum-state: as it reads since, and as it was written.
@@ -26,7 +28,9 @@ impl SimDisk {
         let Some((target, size)) = self.vouched_segment() else { return false };
         let (at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
         let Some(file) = self.segments.get_mut(&target) else { return false };
-        file.flip(at, 1 << bit)
+        let is_done = file.flip(at, 1 << bit);
+        self.rotten.log |= is_done;
+        is_done
     }
 
     /// A write of another block went to a block that the commit mark vouches for. False: there is none.
@@ -42,7 +46,9 @@ impl SimDisk {
             return false;
         };
         let Some(file) = self.segments.get_mut(&target).filter(|_| blocks > 0) else { return false };
-        file.overwrite(at, &block)
+        let is_done = file.overwrite(at, &block);
+        self.rotten.log |= is_done;
+        is_done
     }
 
     /// A segment, and how many of its bytes all slots of the commit mark vouch for.
