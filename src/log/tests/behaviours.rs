@@ -154,6 +154,21 @@ fn truncation_inside_a_batch_cuts_the_whole_batch() {
 }
 
 #[test]
+fn a_cut_that_meets_rot_stops_the_node_and_cuts_nothing() {
+    let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let batches: Vec<_> = (0..4).map(|_| node.append(2, 100)).collect();
+    node.settle();
+    // The second batch of four is rotten; the cut behind the third has to pass it.
+    node.disk.edit(SEGMENT_0, |bytes| bytes[batches[0].size_bytes() + 80] ^= 1);
+    let before = node.disk.contents(SEGMENT_0).to_vec();
+    node.log.truncate(Offset(6));
+    let events = node.settle();
+    assert!(matches!(events[..], [LogEvent::Failed(_)]), "{events:?}");
+    assert_eq!(node.disk.contents(SEGMENT_0), before);
+}
+
+#[test]
 fn an_unwritten_batch_is_cut_without_touching_the_device() {
     let mut node = fresh();
     node.append(1, 10);
