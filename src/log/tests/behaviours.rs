@@ -154,6 +154,32 @@ fn truncation_inside_a_batch_cuts_the_whole_batch() {
 }
 
 #[test]
+fn cuts_that_wait_behind_one_inside_of_a_batch_follow_it_down() {
+    let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let kept = node.append(2, 10);
+    node.append(3, 10);
+    node.append(4, 10);
+    node.settle();
+    node.log.truncate(Offset(4));
+    node.log.truncate(Offset(3));
+    let events = node.settle();
+    let ends: Vec<_> = events
+        .iter()
+        .map(|event| match event {
+            LogEvent::Truncated(end) => end.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ends, [Offset(2), Offset(2)], "neither 4 nor 3 is an end of a batch");
+    let new = node.append(1, 10);
+    assert_eq!(new.base_offset(), Offset(2));
+    node.settle();
+    let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(found == [bytes_of(&kept), bytes_of(&new)]);
+}
+
+#[test]
 fn a_cut_that_meets_rot_stops_the_node_and_cuts_nothing() {
     let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
     let mut node = Node::ready(SimDisk::new(3), config);
