@@ -126,6 +126,13 @@ fn quorum_state_follows_the_log_and_is_never_guessed() {
     assert_eq!((raised.quorum_state.epoch, raised.quorum_state.leader), (Epoch(6), None));
     assert!(raised.quorum_state.caught_up && raised.notes[0].contains("from 4 to 6"), "{:?}", raised.notes);
 
+    // A vote in the very epoch of the last batch is one that was given, and must not be given again.
+    let voted = ReplicaKey { id: NodeId(2), directory_id: Uuid(9) };
+    let state = QuorumState { epoch: Epoch(6), leader: Some(NodeId(2)), voted: Some(voted), caught_up: true };
+    disk.put_small(SmallFile::QuorumState, Some(quorum_state::encode(&state)));
+    let kept = Node::open(disk.image(), small_config()).unwrap();
+    assert_eq!((kept.quorum_state, kept.notes), (state, Vec::new()));
+
     disk.put_small(SmallFile::QuorumState, None);
     let forgotten = Node::open(disk.image(), small_config()).unwrap();
     assert_eq!(forgotten.quorum_state, QuorumState { epoch: Epoch(6), ..QuorumState::EMPTY });
