@@ -209,6 +209,14 @@ fn a_leader_that_begins_too_late_hears_so_from_the_answer() {
 }
 
 #[test]
+fn a_begin_that_is_refused_changes_nothing_and_is_told() {
+    let mut solo = Solo::leader(3, &[]);
+    let refusal = LeaderResponse { error: ErrorCode::INVALID_VOTER_KEY, leader: None, epoch: Epoch(1) };
+    solo.step(Event::Response { from: NodeId(2), response: Response::BeginQuorumEpoch(refusal) });
+    assert!(solo.raft.is_leader() && solo.notes == ["2 answered my BeginQuorumEpoch with INVALID_VOTER_KEY"]);
+}
+
+#[test]
 fn an_only_voter_has_nobody_to_begin_with_again() {
     assert_eq!(Solo::leader(1, &[]).raft.deadline(), None);
 }

@@ -263,3 +263,34 @@ fn a_log_that_starts_later_has_nothing_before() {
     assert_eq!(solo.raft.end_of_epoch(Epoch(4)), Some(at(4, 120)));
     assert_eq!(solo.raft.end_of_epoch(Epoch(3)), None);
 }
+
+fn answered(solo: &mut Solo, response: FetchResponse) {
+    solo.step(Event::Response { from: NodeId(2), response: crate::raft::Response::Fetch(response) });
+}
+
+#[test]
+fn a_snapshot_is_nothing_that_this_node_can_take() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    let response = FetchResponse { snapshot: Some(at(4, 90)), ..solo.fetch_response() };
+    answered(&mut solo, response);
+    assert!(solo.has_dropped(2));
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
+}
+
+#[test]
+fn a_fetch_that_is_answered_with_an_error_is_tried_again() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    let response = FetchResponse { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..solo.fetch_response() };
+    answered(&mut solo, response);
+    assert!(!solo.has_dropped(2) && solo.sent().is_empty());
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
+}
+
+#[test]
+fn a_fetch_without_an_id_counts_for_nothing() {
+    let mut solo = Solo::leader(3, &[]);
+    assert_eq!(solo.fetch(-1, 1, 1, 1), read(1));
+    assert_eq!(solo.raft.observer_progress(solo.now), []);
+    assert_eq!(high_watermark(&solo), None);
+}

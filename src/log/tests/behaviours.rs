@@ -126,6 +126,13 @@ fn quorum_state_follows_the_log_and_is_never_guessed() {
     assert_eq!((raised.quorum_state.epoch, raised.quorum_state.leader), (Epoch(6), None));
     assert!(raised.quorum_state.caught_up && raised.notes[0].contains("from 4 to 6"), "{:?}", raised.notes);
 
+    // A vote in the very epoch of the last batch is one that was given, and must not be given again.
+    let voted = ReplicaKey { id: NodeId(2), directory_id: Uuid(9) };
+    let state = QuorumState { epoch: Epoch(6), leader: Some(NodeId(2)), voted: Some(voted), caught_up: true };
+    disk.put_small(SmallFile::QuorumState, Some(quorum_state::encode(&state)));
+    let kept = Node::open(disk.image(), small_config()).unwrap();
+    assert_eq!((kept.quorum_state, kept.notes), (state, Vec::new()));
+
     disk.put_small(SmallFile::QuorumState, None);
     let forgotten = Node::open(disk.image(), small_config()).unwrap();
     assert_eq!(forgotten.quorum_state, QuorumState { epoch: Epoch(6), ..QuorumState::EMPTY });
@@ -151,6 +158,47 @@ fn truncation_inside_a_batch_cuts_the_whole_batch() {
         node.settle();
         assert_eq!(node.read_all().unwrap().last().map(bytes_of), Some(bytes_of(&kept)));
     }
+}
+
+#[test]
+fn cuts_that_wait_behind_one_inside_of_a_batch_follow_it_down() {
+    let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let kept = node.append(2, 10);
+    node.append(3, 10);
+    node.append(4, 10);
+    node.settle();
+    node.log.truncate(Offset(4));
+    node.log.truncate(Offset(3));
+    let events = node.settle();
+    let ends: Vec<_> = events
+        .iter()
+        .map(|event| match event {
+            LogEvent::Truncated(end) => end.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ends, [Offset(2), Offset(2)], "neither 4 nor 3 is an end of a batch");
+    let new = node.append(1, 10);
+    assert_eq!(new.base_offset(), Offset(2));
+    node.settle();
+    let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(found == [bytes_of(&kept), bytes_of(&new)]);
+}
+
+#[test]
+fn a_cut_that_meets_rot_stops_the_node_and_cuts_nothing() {
+    let config = LogConfig { tail_cache_bytes_max: 0, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let batches: Vec<_> = (0..4).map(|_| node.append(2, 100)).collect();
+    node.settle();
+    // The second batch of four is rotten; the cut behind the third has to pass it.
+    node.disk.edit(SEGMENT_0, |bytes| bytes[batches[0].size_bytes() + 80] ^= 1);
+    let before = node.disk.contents(SEGMENT_0).to_vec();
+    node.log.truncate(Offset(6));
+    let events = node.settle();
+    assert!(matches!(events[..], [LogEvent::Failed(_)]), "{events:?}");
+    assert_eq!(node.disk.contents(SEGMENT_0), before);
 }
 
 #[test]

@@ -64,11 +64,34 @@ fn a_missing_or_foreign_segment_is_refused() {
     for (segment, _) in disk.sizes() {
         let mut lacking = disk.image();
         lacking.remove_segment(segment);
-        assert!(refused(&mut lacking).is_some(), "without {}", segment.file_name());
+        let corrupt = refused(&mut lacking).expect("a segment is missing");
+        let is_first = segment == SEGMENT_0;
+        assert_eq!(corrupt.why.contains("the log began with it"), is_first, "without {segment:?}: {corrupt}");
+        assert_eq!(corrupt.segment == segment.file_name(), is_first, "{corrupt}");
         let mut short = disk.image();
         short.edit(segment, |bytes| _ = bytes.pop());
         assert!(refused(&mut short).is_some(), "one byte short: {}", segment.file_name());
     }
+    let mut nothing = disk.image();
+    disk.sizes().into_iter().for_each(|(segment, _)| nothing.remove_segment(segment));
+    let corrupt = refused(&mut nothing).expect("all segments are missing");
+    assert!(corrupt.why.contains("the log began with it"), "{corrupt}");
+}
+
+#[test]
+fn who_starts_a_log_without_a_mark_is_told() {
+    let says_so = |disk: &mut SimDisk| {
+        let recovered = recover(disk, &small_config(), &mut |_| {}).expect("the log recovers");
+        recovered.notes.iter().any(|note| note.contains("no commit mark"))
+    };
+    let (mut disk, _) = finished_log();
+    assert!(!says_so(&mut disk));
+    disk.mark_mut().fill(0);
+    assert!(says_so(&mut disk));
+    assert!(!says_so(&mut SimDisk::new(1)), "a new directory has none");
+    let mut empty = SimDisk::new(1);
+    empty.put_segment(SEGMENT_0, vec![0; 4096]);
+    assert!(!says_so(&mut empty), "nor has an empty log anything to lose");
 }
 
 /// Batches below a durable mark, then flushed ones above it; where the mark stands; the disk as a crash leaves it.

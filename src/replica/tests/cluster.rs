@@ -291,6 +291,11 @@ impl Cluster {
         (node, self.open(node, Owner::Client))
     }
 
+    /// Not closed by the node.
+    pub fn is_open(&self, client: (NodeId, ConnectionId)) -> bool {
+        self.nodes[&client.0].connections.contains_key(&client.1)
+    }
+
     /// Send a request; its answer comes with `receive`.
     pub fn send<R: Encodable>(
         &mut self,

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod disk;
+mod refusals;
 
 use bytes::Bytes;
 use kafka_protocol::messages as km;

@@ -1,0 +1,179 @@
+//! What a client is told when it asks for what this node does not have, or must not do.
+
+use super::*;
+
+fn sole_leader() -> (Cluster, Client) {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for value in [b"a", b"b", b"c"] {
+        assert_eq!(produce(&mut cluster, client, -1, batch(&[value])).0, 0);
+    }
+    (cluster, client)
+}
+
+fn fetch_error(cluster: &mut Cluster, client: Client, version: i16, request: &km::FetchRequest) -> i16 {
+    let answer: km::FetchResponse = cluster.call(client, FETCH, version, request);
+    match answer.responses.first() {
+        Some(topic) => topic.partitions[0].error_code,
+        None => answer.error_code,
+    }
+}
+
+#[test]
+fn a_fetch_is_refused_with_kafkas_code() {
+    type Change = fn(&mut km::FetchRequest);
+    let (mut cluster, client) = sole_leader();
+    let epoch = cluster.status(client.0).epoch;
+    let cases: [(&str, i16, Change, ErrorCode); 7] = [
+        ("nothing is wrong", 12, |_| {}, ErrorCode::NONE),
+        ("an unknown name", 12, |r| r.topics[0].topic = name("other"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("an unknown id", 13, |r| r.topics[0].topic_id = uuid(77), ErrorCode::UNKNOWN_TOPIC_ID),
+        (
+            "partition 1",
+            12,
+            |r| r.topics[0].partitions[0].partition = 1,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ),
+        (
+            "below the log start",
+            12,
+            |r| r.topics[0].partitions[0].fetch_offset = -1,
+            ErrorCode::OFFSET_OUT_OF_RANGE,
+        ),
+        (
+            "a session that began elsewhere",
+            12,
+            |r| (r.session_id, r.session_epoch) = (5, 3),
+            ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+        ),
+        (
+            "a session that never began",
+            12,
+            |r| (r.session_id, r.session_epoch) = (0, 3),
+            ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+        ),
+    ];
+    for (what, version, change, expected) in cases {
+        let mut request = fetch_request(1, 0);
+        change(&mut request);
+        assert_eq!(fetch_error(&mut cluster, client, version, &request), expected.0, "{what}");
+    }
+    for (leader_epoch, expected) in [
+        (-1, ErrorCode::NONE),
+        (epoch, ErrorCode::NONE),
+        (epoch - 1, ErrorCode::FENCED_LEADER_EPOCH),
+        (epoch + 1, ErrorCode::UNKNOWN_LEADER_EPOCH),
+    ] {
+        let mut request = fetch_request(1, 0);
+        request.topics[0].partitions[0].current_leader_epoch = leader_epoch;
+        assert_eq!(fetch_error(&mut cluster, client, 12, &request), expected.0, "epoch {leader_epoch}");
+    }
+    // The same partition twice: one is served, the other refused.
+    let mut twice = fetch_request(1, 0);
+    let again = twice.topics[0].partitions[0].clone();
+    twice.topics[0].partitions.push(again);
+    let answer: km::FetchResponse = cluster.call(client, FETCH, 12, &twice);
+    let errors: Vec<i16> = answer.responses[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(errors, [0, ErrorCode::INVALID_REQUEST.0]);
+}
+
+#[test]
+fn a_produce_is_refused_with_kafkas_code_and_leaves_nothing() {
+    type Change = fn(&mut km::ProduceRequest);
+    let (mut cluster, client) = sole_leader();
+    let end = cluster.status(client.0).log_end_offset;
+    let cases: [(&str, i16, Change, ErrorCode); 5] = [
+        ("acks of 2", 9, |r| r.acks = 2, ErrorCode::INVALID_REQUIRED_ACKS),
+        (
+            "a transaction",
+            9,
+            |r| r.transactional_id = Some(StrBytes::from_static_str("t").into()),
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ),
+        (
+            "an unknown name",
+            9,
+            |r| r.topic_data[0].name = name("other"),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ),
+        ("an unknown id", 13, |r| r.topic_data[0].topic_id = uuid(77), ErrorCode::UNKNOWN_TOPIC_ID),
+        (
+            "partition 1",
+            9,
+            |r| r.topic_data[0].partition_data[0].index = 1,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ),
+    ];
+    for (what, version, change, expected) in cases {
+        let mut request = produce_request(-1, batch(&[b"x"]));
+        change(&mut request);
+        let answer: km::ProduceResponse = cluster.call(client, PRODUCE, version, &request);
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!((partition.error_code, partition.base_offset), (expected.0, -1), "{what}");
+    }
+    assert_eq!(cluster.status(client.0).log_end_offset, end);
+}
+
+#[test]
+fn a_produce_that_wants_no_answer_gets_none_and_a_refused_one_loses_its_connection() {
+    let (mut cluster, client) = sole_leader();
+    let end = cluster.status(client.0).log_end_offset;
+    cluster.send(client, PRODUCE, 9, &produce_request(0, batch(&[b"x"])));
+    cluster.run_ms(100);
+    assert_eq!(cluster.status(client.0).log_end_offset, end + 1);
+    assert!(cluster.receive::<km::ProduceResponse>(client, PRODUCE, 9).is_none());
+    assert!(cluster.is_open(client), "and it may go on");
+    let mut refused = produce_request(0, batch(&[b"x"]));
+    refused.topic_data[0].name = name("other");
+    cluster.send(client, PRODUCE, 9, &refused);
+    cluster.run_ms(100);
+    assert!(!cluster.is_open(client), "there is no other way to tell");
+}
+
+#[test]
+fn a_follower_sends_its_clients_to_the_leader() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let other = *cluster.nodes.keys().find(|id| **id != leader).expect("a follower");
+    let client = cluster.connect(other);
+    cluster.run_ms(1000);
+    let expected = ErrorCode::NOT_LEADER_OR_FOLLOWER.0;
+    assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])), (expected, -1));
+    assert_eq!(fetch(&mut cluster, client, 0).0, expected);
+    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -1).0, expected);
+}
+
+/// (error code, offset)
+fn list_offsets(cluster: &mut Cluster, client: Client, topic: &'static str, timestamp: i64) -> (i16, i64) {
+    let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
+    partition.timestamp = timestamp;
+    partition.current_leader_epoch = -1;
+    let mut asked = km::list_offsets_request::ListOffsetsTopic::default();
+    asked.name = name(topic);
+    asked.partitions.push(partition);
+    let mut request = km::ListOffsetsRequest::default();
+    request.replica_id = (-1).into();
+    request.topics.push(asked);
+    let answer: km::ListOffsetsResponse = cluster.call(client, LIST_OFFSETS, 7, &request);
+    let partition = &answer.topics[0].partitions[0];
+    (partition.error_code, partition.offset)
+}
+
+#[test]
+fn offsets_that_cannot_be_listed_have_kafkas_code() {
+    let (mut cluster, client) = sole_leader();
+    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -1), (0, 4));
+    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -2), (0, 0));
+    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -99).0, ErrorCode::UNSUPPORTED_VERSION.0);
+    let unknown = list_offsets(&mut cluster, client, "other", -1);
+    assert_eq!(unknown.0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+}
+
+fn name(name: &'static str) -> km::TopicName {
+    km::TopicName(StrBytes::from_static_str(name))
+}
+
+fn uuid(id: u128) -> uuid::Uuid {
+    uuid::Uuid::from_u128(id)
+}
