@@ -185,6 +185,21 @@ impl Script {
             let _ = writeln!(out, "from {at} on: {end}");
         }
     }
+
+    fn show_files(&self, out: &mut String) -> Result<(), Box<dyn Error>> {
+        let disk = self.node.as_ref().map(|node| &node.disk).or(self.left.as_ref());
+        for (segment, size) in disk.ok_or("no disk yet")?.sizes() {
+            writeln!(out, "{} of {size} bytes", segment.file_name())?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, out: &mut String) -> Result<(), Box<dyn Error>> {
+        let read = self.node().read_all()?;
+        let spans: Vec<_> = read.iter().map(|b| format!("{}@{}", b.base_offset(), b.epoch())).collect();
+        writeln!(out, "{} (end {})", spans.join(" "), self.node().log.log_end())?;
+        Ok(())
+    }
 }
 
 impl goldenscript::Runner for Script {
@@ -247,18 +262,8 @@ impl goldenscript::Runner for Script {
                 let to = args.next_pos().ok_or("up to where?")?;
                 self.tear_bytes(number(first)? as usize, number(to)? as usize, &mut out);
             }
-            "files" => {
-                let disk = self.node.as_ref().map(|node| &node.disk).or(self.left.as_ref());
-                for (segment, size) in disk.ok_or("no disk yet")?.sizes() {
-                    writeln!(out, "{} of {size} bytes", segment.file_name())?;
-                }
-            }
-            "read" => {
-                let read = self.node().read_all()?;
-                let spans: Vec<_> =
-                    read.iter().map(|b| format!("{}@{}", b.base_offset(), b.epoch())).collect();
-                writeln!(out, "{} (end {})", spans.join(" "), self.node().log.log_end())?;
-            }
+            "files" => self.show_files(&mut out)?,
+            "read" => self.read(&mut out)?,
             other => return Err(format!("unknown command {other}").into()),
         }
         args.reject_next()?;
