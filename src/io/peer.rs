@@ -1,39 +1,117 @@
 //! Outbound connections to other voters: resolve, connect, give up in time. What is said on them is the replica's.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use glommio::net::TcpStream;
-
 use super::connection::Connection;
-use super::ring::CoreRing;
+use super::doorbell::Doorbell;
+use super::ring::{CoreRing, Readiness};
 use crate::types::Endpoint;
 
-/// Try each address of the endpoint in turn, each for at most `timeout`. The error names the last one tried.
+/// Try each address of the endpoint in turn, each for at most `timeout`. The error names the last one tried; its kind
+/// is the kernel's.
 pub async fn connect(endpoint: &Endpoint, timeout: Duration, ring: &Rc<CoreRing>) -> io::Result<Connection> {
-    // glommio resolves and connects: that is rare, and needs its timers.
-    let _outside = ring.outside();
     let mut failure = None;
-    for address in addresses(endpoint).await? {
-        match TcpStream::connect_timeout(address, timeout).await {
-            Ok(stream) => return adopt(&stream, ring),
-            Err(error) => failure = Some(io::Error::other(format!("{address}: {error}"))),
+    for address in addresses(endpoint, ring).await? {
+        match connect_to(address, timeout, ring).await {
+            Ok(socket) => return Connection::adopt(socket, ring),
+            Err(error) => failure = Some(io::Error::new(error.kind(), format!("{address}: {error}"))),
         }
     }
     Err(failure.unwrap_or_else(|| io::Error::other(format!("{} stands for no address", endpoint.host))))
 }
 
-fn adopt(stream: &TcpStream, ring: &Rc<CoreRing>) -> io::Result<Connection> {
-    // SAFETY: the stream keeps the descriptor open during the call.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }.try_clone_to_owned()?;
-    Connection::adopt(socket, ring)
+async fn connect_to(address: SocketAddr, timeout: Duration, ring: &Rc<CoreRing>) -> io::Result<OwnedFd> {
+    let socket = new_socket(&address)?;
+    // The kernel gives up by itself: the core has no timer for it.
+    set_user_timeout(&socket, timeout)?;
+    match start_connecting(&socket, &address) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+            let connected = Readiness::to_write(ring.clone(), socket.as_raw_fd());
+            poll_fn(|cx| connected.poll(cx)).await;
+            take_error(&socket)?;
+        }
+        result => result?,
+    }
+    // A connection that stands is given up by the replica, which knows what it waits for.
+    set_user_timeout(&socket, Duration::ZERO)?;
+    Ok(socket)
 }
 
-/// Names are looked up on a thread of the executor's pool: a name server that hangs must not hold up the core.
-async fn addresses(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn start_connecting(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let result = match address {
+        SocketAddr::V4(v4) => {
+            let name = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the name lives during the call, and is as long as it says.
+            unsafe { libc::connect(fd, (&raw const name).cast(), size_of::<libc::sockaddr_in>() as u32) }
+        }
+        SocketAddr::V6(v6) => {
+            let name = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: the name lives during the call, and is as long as it says.
+            unsafe { libc::connect(fd, (&raw const name).cast(), size_of::<libc::sockaddr_in6>() as u32) }
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Unanswered for so long, the kernel gives a connection up, also one that is being made; zero: its own patience.
+fn set_user_timeout(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    let ms = libc::c_uint::try_from(timeout.as_millis()).unwrap_or(libc::c_uint::MAX);
+    let size = size_of::<libc::c_uint>() as u32;
+    // SAFETY: the value lives during the call, and is as long as it says.
+    let result = unsafe {
+        let value = (&raw const ms).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value, size)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How the connecting ended.
+fn take_error(socket: &OwnedFd) -> io::Result<()> {
+    let (mut error, mut size): (libc::c_int, u32) = (0, size_of::<libc::c_int>() as u32);
+    // SAFETY: both live during the call, and the one is as long as the other says.
+    let result = unsafe {
+        let (value, size) = ((&raw mut error).cast(), &raw mut size);
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, value, size)
+    };
+    match (result, error) {
+        (0, 0) => Ok(()),
+        (0, error) => Err(io::Error::from_raw_os_error(error)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Names are looked up on a thread of their own: a name server that hangs must not hold up the core.
+async fn addresses(endpoint: &Endpoint, ring: &Rc<CoreRing>) -> io::Result<Vec<SocketAddr>> {
     let port = endpoint.port;
     let host = endpoint.host.trim_matches(['[', ']']).to_string();
     if host == "localhost" {
@@ -43,49 +121,56 @@ async fn addresses(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let lookup = glommio::executor().spawn_blocking(move || {
-        (host.as_str(), port).to_socket_addrs().map(|found| found.collect::<Vec<_>>())
-    });
-    lookup.await
+    let (found, looked_up) = mpsc::channel();
+    let done = Doorbell::new()?;
+    let is_done = Readiness::to_read(ring.clone(), done.raw_fd());
+    let bell = done.clone();
+    std::thread::Builder::new().name("resolver".into()).spawn(move || {
+        let result = (host.as_str(), port).to_socket_addrs().map(|found| found.collect::<Vec<_>>());
+        // Nobody listens any more when the node stops meanwhile.
+        let _ = found.send(result);
+        bell.ring();
+    })?;
+    poll_fn(|cx| is_done.poll(cx)).await;
+    looked_up.try_recv().unwrap_or_else(|_| Err(io::Error::other("the resolver ended without an answer")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::ring::tests::driven_ring;
-    use glommio::LocalExecutorBuilder;
+    use crate::io::ring::tests::drive;
     use std::time::Instant;
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
-    }
 
     fn endpoint(host: &str, port: u16) -> Endpoint {
         Endpoint { host: host.into(), port }
     }
 
     #[test]
-    fn connects_by_name_and_by_address() {
+    fn connects_by_name_and_by_address_and_nothing_else_wakes_the_core() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        run(async move {
-            let ring = driven_ring();
-            for host in ["localhost", "127.0.0.1", "ip6-localhost.invalid"] {
-                let connected = connect(&endpoint(host, port), Duration::from_secs(2), &ring).await;
-                assert_eq!(connected.is_ok(), !host.ends_with("invalid"), "{host}");
-            }
-        });
+        let start = Instant::now();
+        for host in ["localhost", "127.0.0.1", "[127.0.0.1]", "ip6-localhost.invalid"] {
+            let connected = drive(async move |ring| {
+                connect(&endpoint(host, port), Duration::from_secs(2), &ring).await.is_ok()
+            });
+            assert_eq!(connected, !host.ends_with("invalid"), "{host}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "a wake-up was lost: {:?}", start.elapsed());
     }
 
     #[test]
     fn a_refused_port_and_a_silent_host_are_errors_in_time() {
-        run(async move {
-            let ring = driven_ring();
-            let start = Instant::now();
-            assert!(connect(&endpoint("127.0.0.1", 1), Duration::from_secs(2), &ring).await.is_err());
-            // A test network of RFC 5737: nobody answers, or there is no route.
-            assert!(connect(&endpoint("192.0.2.1", 9), Duration::from_millis(200), &ring).await.is_err());
-            assert!(start.elapsed() < Duration::from_secs(2));
-        });
+        let connect_to = |host: &'static str, port, timeout_ms| {
+            drive(async move |ring| {
+                let timeout = Duration::from_millis(timeout_ms);
+                connect(&endpoint(host, port), timeout, &ring).await.err().map(|error| error.kind())
+            })
+        };
+        let start = Instant::now();
+        assert_eq!(connect_to("127.0.0.1", 1, 2_000), Some(io::ErrorKind::ConnectionRefused));
+        // A test network of RFC 5737: nobody answers, or there is no route.
+        assert!(connect_to("192.0.2.1", 9, 200).is_some());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! glommio runs the core's tasks, but does not wait for them: its own way to sleep and back takes eight system calls on
 //! three rings and a barrier across all CPUs. Here one call hands over the turn's writes, sleeps until anything has
-//! completed, and tells what. `server` calls it between turns; nothing in here blocks but [`CoreRing::wait`]. What still
-//! goes through glommio (connecting, names) says so with [`CoreRing::outside`], so that the core looks there too.
+//! completed, and tells what. `server` calls it between turns; nothing in here blocks but [`CoreRing::wait`].
+//! Nothing waits for glommio's own rings: it looks at them once a second.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,8 +21,6 @@ use super::doorbell::Doorbell;
 const SUBMISSION_ENTRIES: u32 = 256;
 /// More completions than this are kept by the kernel, and cost a system call more.
 const COMPLETION_ENTRIES: u32 = 4096;
-/// While glommio has something under way the core looks there this often.
-const OUTSIDE_INTERVAL: Duration = Duration::from_millis(1);
 
 // What an entry's user data says: the upper bits whose it is, the lower ones which.
 const KIND_SHIFT: u32 = 62;
@@ -35,8 +33,6 @@ pub struct CoreRing {
     inner: RefCell<Inner>,
     doorbell: Doorbell,
     is_rung: Cell<bool>,
-    /// Tasks that wait for glommio.
-    outside: Cell<usize>,
     /// A task has woken another one since the tasks were run.
     has_woken: Cell<bool>,
 }
@@ -81,7 +77,6 @@ impl CoreRing {
             inner: RefCell::new(inner),
             doorbell,
             is_rung: Cell::new(false),
-            outside: Cell::new(0),
             has_woken: Cell::new(false),
         };
         core.watch_bell();
@@ -133,12 +128,6 @@ impl CoreRing {
         !self.inner.borrow().transfers.is_empty()
     }
 
-    /// Somebody waits for glommio as long as this lives.
-    pub fn outside(self: &Rc<Self>) -> Outside {
-        self.outside.set(self.outside.get() + 1);
-        Outside { ring: self.clone() }
-    }
-
     /// Give the kernel what was queued, without waiting. `Err`: the ring itself is broken.
     pub fn submit(&self) -> io::Result<()> {
         self.inner.borrow_mut().submit()
@@ -146,7 +135,6 @@ impl CoreRing {
 
     /// Give the kernel what was queued and sleep until something has completed, `timeout` at most. Then as `reap`.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = if self.outside.get() > 0 { timeout.min(OUTSIDE_INTERVAL) } else { timeout };
         {
             let mut inner = self.inner.borrow_mut();
             inner.fill()?;
@@ -188,12 +176,9 @@ impl CoreRing {
         self.has_woken.set(true);
     }
 
-    /// Let all tasks run that have been woken or started, and those that they wake; and glommio look after what it has
-    /// under way. They run while glommio has the caller at the end of its queue: no system call.
+    /// Let all tasks run that have been woken or started, and those that they wake. They run while glommio has the caller
+    /// at the end of its queue: no system call.
     pub async fn run_tasks(&self) {
-        if self.outside.get() > 0 {
-            glommio::executor().yield_task_queue_now().await;
-        }
         loop {
             self.has_woken.set(false);
             glommio::executor().yield_now().await;
@@ -319,17 +304,6 @@ fn is_transient(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EBUSY | libc::EINTR) => Ok(()),
         _ => Err(error),
-    }
-}
-
-/// See `CoreRing::outside`.
-pub struct Outside {
-    ring: Rc<CoreRing>,
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        self.ring.outside.set(self.ring.outside.get() - 1);
     }
 }
 
