@@ -110,6 +110,25 @@ fn the_latest_quorum_state_wins_and_each_write_is_answered() {
 }
 
 #[test]
+fn a_shutdown_waits_for_the_quorum_state() {
+    let mut node = fresh();
+    node.append(1, 10);
+    node.settle();
+    node.log.write_quorum_state(QuorumState { epoch: Epoch(3), ..QuorumState::EMPTY });
+    node.log.shutdown();
+    node.turn();
+    let is_vote = |op: &DiskOp| matches!(op.kind, OpKind::ReplaceFile { file: SmallFile::QuorumState, .. });
+    while let Some(index) = node.disk.in_flight.iter().position(|op| !is_vote(op)) {
+        let completion = node.disk.complete_at(index);
+        node.log.complete(completion);
+        node.turn();
+    }
+    assert!(node.events().is_empty() && node.disk.in_flight.len() == 1);
+    let events = node.settle();
+    assert!(matches!(events[..], [LogEvent::QuorumStateDurable, LogEvent::ShutDown]), "{events:?}");
+}
+
+#[test]
 fn quorum_state_follows_the_log_and_is_never_guessed() {
     let mut node = fresh();
     node.epoch = 6;
