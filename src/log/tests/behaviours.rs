@@ -441,6 +441,30 @@ fn what_is_under_way_and_what_waits_for_the_next_group_is_counted() {
 }
 
 #[test]
+fn a_log_that_is_never_idle_moves_its_mark_after_so_many_bytes() {
+    let config =
+        LogConfig { commit_mark_idle_ms: u64::from(u32::MAX), segment_bytes_max: 8 << 20, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let (mut appended, mut at_mark) = (0, Vec::new());
+    while appended < 3 * COMMIT_MARK_INTERVAL_BYTES {
+        // Time stands still, and something is always under way.
+        appended += node.append(1, 9000).size_bytes() as u64;
+        node.turn();
+        let is_mark = |op: &DiskOp| matches!(op.kind, OpKind::Write { file: FileId::CommitMark, .. });
+        if node.disk.in_flight.iter().any(is_mark) && at_mark.last() != Some(&appended) {
+            at_mark.push(appended);
+        }
+        while node.complete_any() {}
+    }
+    let mut last = 0;
+    for bytes in at_mark {
+        assert!(bytes - last <= COMMIT_MARK_INTERVAL_BYTES + 3 * 9100, "{last}, then {bytes}");
+        last = bytes;
+    }
+    assert!(last >= 2 * COMMIT_MARK_INTERVAL_BYTES, "{last}");
+}
+
+#[test]
 fn fullness_and_stalls_are_seen() {
     let mut node = fresh();
     assert_eq!((node.log.flush_pending_since(), node.log.is_full()), (None, false));
