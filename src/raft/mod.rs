@@ -413,10 +413,6 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
-    pub fn voters(&self) -> &[ReplicaKey] {
-        self.voters.keys()
-    }
-
     /// `None`: unknown (a leader's epoch has not committed yet, a follower has not heard).
     pub fn high_watermark(&self) -> Option<HighWatermark> {
         match &self.role {

@@ -331,3 +331,34 @@ fn a_leader_on_the_disk_that_is_no_voter_is_looked_for_elsewhere() {
     let solo = Solo::new(1, 3, state(5, Some(9), None, true), &[(5, 10)]);
     assert_eq!(solo.raft.role(), RoleName::Unattached);
 }
+
+#[test]
+fn the_last_epoch_is_not_stood_in() {
+    let mut solo = Solo::new(1, 1, state(i32::MAX, None, None, true), &[(3, 10)]);
+    solo.step(Event::Tick);
+    assert_eq!((solo.raft.is_leader(), solo.raft.epoch()), (false, Epoch(i32::MAX)));
+    assert!(solo.notes.iter().any(|note| note.contains("used up")), "{:?}", solo.notes);
+}
+
+#[test]
+fn no_vote_in_an_epoch_that_has_its_leader() {
+    let mut solo = Solo::follower(5, &[(4, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    assert!(!solo.vote_request(3, 5, at(4, 99), false).granted, "2 was elected in it");
+    assert!(
+        solo.vote_request(3, 5, at(4, 99), true).granted,
+        "but it is silent: another may try the next one"
+    );
+}
+
+#[test]
+fn a_leader_whose_first_records_were_lost_before_it_had_caught_up_does_not_stand() {
+    let mut solo = Solo::new(1, 3, state(5, Some(1), Some(1), false), &[(4, 10)]);
+    for _ in 0..20 {
+        solo.tick_at_deadline();
+        assert_eq!(solo.raft.role(), RoleName::Resigned);
+        for to in [2, 3] {
+            solo.step(Event::RequestFailed { to: NodeId(to), kind: RequestKind::EndQuorumEpoch });
+        }
+    }
+}

@@ -110,6 +110,25 @@ fn the_latest_quorum_state_wins_and_each_write_is_answered() {
 }
 
 #[test]
+fn a_shutdown_waits_for_the_quorum_state() {
+    let mut node = fresh();
+    node.append(1, 10);
+    node.settle();
+    node.log.write_quorum_state(QuorumState { epoch: Epoch(3), ..QuorumState::EMPTY });
+    node.log.shutdown();
+    node.turn();
+    let is_vote = |op: &DiskOp| matches!(op.kind, OpKind::ReplaceFile { file: SmallFile::QuorumState, .. });
+    while let Some(index) = node.disk.in_flight.iter().position(|op| !is_vote(op)) {
+        let completion = node.disk.complete_at(index);
+        node.log.complete(completion);
+        node.turn();
+    }
+    assert!(node.events().is_empty() && node.disk.in_flight.len() == 1);
+    let events = node.settle();
+    assert!(matches!(events[..], [LogEvent::QuorumStateDurable, LogEvent::ShutDown]), "{events:?}");
+}
+
+#[test]
 fn quorum_state_follows_the_log_and_is_never_guessed() {
     let mut node = fresh();
     node.epoch = 6;
@@ -419,6 +438,30 @@ fn what_is_under_way_and_what_waits_for_the_next_group_is_counted() {
     assert_eq!((node.log.unflushed_bytes(), node.log.size_bytes()), (first + second, first + second));
     node.settle();
     assert_eq!((node.log.unflushed_bytes(), node.log.size_bytes()), (0, first + second));
+}
+
+#[test]
+fn a_log_that_is_never_idle_moves_its_mark_after_so_many_bytes() {
+    let config =
+        LogConfig { commit_mark_idle_ms: u64::from(u32::MAX), segment_bytes_max: 8 << 20, ..small_config() };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    let (mut appended, mut at_mark) = (0, Vec::new());
+    while appended < 3 * COMMIT_MARK_INTERVAL_BYTES {
+        // Time stands still, and something is always under way.
+        appended += node.append(1, 9000).size_bytes() as u64;
+        node.turn();
+        let is_mark = |op: &DiskOp| matches!(op.kind, OpKind::Write { file: FileId::CommitMark, .. });
+        if node.disk.in_flight.iter().any(is_mark) && at_mark.last() != Some(&appended) {
+            at_mark.push(appended);
+        }
+        while node.complete_any() {}
+    }
+    let mut last = 0;
+    for bytes in at_mark {
+        assert!(bytes - last <= COMMIT_MARK_INTERVAL_BYTES + 3 * 9100, "{last}, then {bytes}");
+        last = bytes;
+    }
+    assert!(last >= 2 * COMMIT_MARK_INTERVAL_BYTES, "{last}");
 }
 
 #[test]
