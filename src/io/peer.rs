@@ -1,7 +1,7 @@
 //! Outbound connections to other voters: resolve, connect, give up in time. What is said on them is the replica's.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,13 +14,14 @@ use super::doorbell::Doorbell;
 use super::ring::{CoreRing, Readiness};
 use crate::types::Endpoint;
 
-/// Try each address of the endpoint in turn, each for at most `timeout`. The error names the last one tried; its kind
-/// is the kernel's.
+/// Try each address of the endpoint in turn, each for at most `timeout`. The error names the last one tried, or one that
+/// refused (`ErrorKind::ConnectionRefused`: the host lives, and nobody listens).
 pub async fn connect(endpoint: &Endpoint, timeout: Duration, ring: &Rc<CoreRing>) -> io::Result<Connection> {
-    let mut failure = None;
+    let mut failure: Option<io::Error> = None;
     for address in addresses(endpoint, ring).await? {
         match connect_to(address, timeout, ring).await {
             Ok(socket) => return Connection::adopt(socket, ring),
+            Err(_) if failure.as_ref().is_some_and(|known| known.kind() == ErrorKind::ConnectionRefused) => {}
             Err(error) => failure = Some(io::Error::new(error.kind(), format!("{address}: {error}"))),
         }
     }

@@ -29,6 +29,8 @@ pub enum Event {
     Response { from: NodeId, response: Response },
     /// Our request got no answer: connection refused or lost, request timeout, or an undecodable answer.
     RequestFailed { to: NodeId, kind: RequestKind },
+    /// Nobody listens at this voter's endpoint, though its host answers: its process has ended, or the path lies.
+    Refused { by: NodeId },
     /// The oldest flush has been under way for longer than `flush_stall_ms_max`: a leader resigns.
     FlushStalled,
     /// SIGTERM: a leader hands over (EndQuorumEpoch), nobody campaigns any more.

@@ -6,7 +6,7 @@
 use super::Raft;
 use super::effects::{Effect, Effects};
 use super::event::{BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, LeaderResponse, Request};
-use super::role::{Fetcher, Follower, GATES_MAX, Gate, Role, Unattached};
+use super::role::{Fetcher, Follower, GATES_MAX, Gate, LeaderEnd, Role, Unattached};
 use super::timer::{earliest, has_passed, succession_backoff_ms};
 use super::voters::is_same_replica;
 use crate::types::*;
@@ -26,6 +26,7 @@ impl Raft {
         self.role = Role::Follower(Follower {
             leader,
             fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
+            end: LeaderEnd::Silent,
             has_fetched: false,
             shared_end: Offset(0),
             gates: Vec::new(),
@@ -187,6 +188,7 @@ impl Raft {
             return;
         }
         follower.fetch_deadline = now.plus_ms(wait_ms);
+        follower.end = LeaderEnd::Resigned;
         // KAFKA-20895: it is gone by its own word, so others' pre-votes need not wait for our fetch timeout.
         follower.has_fetched = false;
         effects
@@ -194,15 +196,37 @@ impl Raft {
             .push(format!("{} resigned: standing in {wait_ms} ms unless another does", request.leader));
     }
 
+    /// The leader's process has ended: no need to wait out the fetch timeout, which Kafka does. Where only our path to
+    /// it is closed, the others hear from it and deny us their pre-votes, and the fetch timeout is waited out.
+    pub(super) fn on_refused(&mut self, now: Now, by: NodeId, effects: &mut Effects) {
+        let Some(place) = self.voters.place_beside(by) else { return };
+        let wait_ms = self.config.refused_leader_wait_ms(place);
+        let Role::Follower(follower) = &mut self.role else { return };
+        let deadline = now.plus_ms(wait_ms);
+        if follower.leader != by || !follower.has_fetched || follower.fetch_deadline <= deadline {
+            return;
+        }
+        follower.fetch_deadline = deadline;
+        follower.end = LeaderEnd::Refused;
+        // The others' pre-votes need not wait for our fetch timeout either.
+        follower.has_fetched = false;
+        effects
+            .notes
+            .push(format!("nobody listens where {by} led: standing in {wait_ms} ms unless another does"));
+    }
+
     pub(super) fn on_fetch_timeout(&mut self, now: Now, effects: &mut Effects) {
         let Role::Follower(follower) = &self.role else { return };
         let leader = follower.leader;
+        let why = match follower.end {
+            LeaderEnd::Silent => format!("no answer from {leader} within the fetch timeout"),
+            LeaderEnd::Resigned => format!("{leader} resigned"),
+            LeaderEnd::Refused => format!("nobody listens where {leader} led"),
+        };
         if self.voters.local_is_voter() {
-            self.campaign(now, &format!("no answer from {leader} within the fetch timeout"), effects);
+            self.campaign(now, &why, effects);
         } else {
-            effects
-                .notes
-                .push(format!("no answer from {leader} within the fetch timeout: looking for a leader"));
+            effects.notes.push(format!("{why}: looking for a leader"));
             let fetcher = Fetcher::due_at(now.monotonic_ns);
             self.role = Role::Unattached(Unattached { election_deadline: None, fetcher });
         }

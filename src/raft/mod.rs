@@ -52,7 +52,7 @@ use epochs::Epochs;
 pub use event::*;
 use invariants::Standing;
 use random::Random;
-use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
+use role::{Fetcher, Follower, LeaderEnd, Progress, Resigned, Role, Unattached};
 use voters::Voters;
 
 #[derive(Clone, Debug)]
@@ -189,6 +189,7 @@ impl Raft {
             Some(leader) if self.voters.contains(leader) => Role::Follower(Follower {
                 leader,
                 fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
+                end: LeaderEnd::Silent,
                 has_fetched: false,
                 shared_end: Offset(0),
                 gates: Vec::new(),
@@ -226,6 +227,7 @@ impl Raft {
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),
             Event::RequestFailed { to, kind } => self.on_request_failed(now, to, kind),
+            Event::Refused { by } => self.on_refused(now, by, effects),
             Event::FlushStalled => self.on_flush_stalled(now, effects),
             Event::Shutdown => self.on_shutdown(now, effects),
         }

@@ -6,7 +6,7 @@
 use super::Raft;
 use super::effects::{Effect, Effects, FetchVerdict};
 use super::event::{BatchSpan, FetchRequest, FetchResponse};
-use super::role::Role;
+use super::role::{LeaderEnd, Role};
 use crate::types::*;
 
 /// An empty answer that comes sooner than this share of the wait was pushed out by a newer Fetch of ours.
@@ -122,6 +122,7 @@ impl Raft {
         if let Role::Follower(follower) = &mut self.role {
             follower.has_fetched = true;
             follower.fetch_deadline = fetch_deadline;
+            follower.end = LeaderEnd::Silent;
         }
     }
 

@@ -88,6 +88,8 @@ pub(super) struct Progress {
 pub(super) struct Follower {
     pub(super) leader: NodeId,
     pub(super) fetch_deadline: u64,
+    /// Why the leader counts as gone then.
+    pub(super) end: LeaderEnd,
     /// Has had a good answer: the leader lives, others' pre-votes are denied (KIP-996).
     pub(super) has_fetched: bool,
     /// Our log agrees with the leader's at least up to here.
@@ -95,6 +97,17 @@ pub(super) struct Follower {
     /// Fetches that wait for the flush of what was appended, by ascending offset.
     pub(super) gates: Vec<Gate>,
     pub(super) fetcher: Fetcher,
+}
+
+/// How a follower knows that its leader is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeaderEnd {
+    /// It does not answer.
+    Silent,
+    /// It said so itself (EndQuorumEpoch).
+    Resigned,
+    /// Nobody listens at its endpoint.
+    Refused,
 }
 
 /// A Fetch at `offset` that goes out when the log is durable up to there.

@@ -12,6 +12,12 @@ const HEARTBEAT_DIVISOR: u64 = 4;
 /// Followers of a leader that has died stand this share of the fetch timeout apart, at most.
 const FETCH_JITTER_DIVISOR: u64 = 10;
 
+/// Followers that are refused by their leader stand this share of the election timeout apart: longer than an election
+/// takes, so that the votes are not split.
+const REFUSED_LEADER_DIVISOR: u64 = 4;
+/// In retry backoffs: by then all followers have tried to connect again.
+const REFUSED_LEADER_BACKOFFS: u64 = 2;
+
 impl RaftConfig {
     /// T + random(T), drawn anew for each election (Kafka: QuorumState.randomElectionTimeoutMs).
     pub(super) fn election_deadline(&self, now: Now, random: &mut Random) -> u64 {
@@ -35,6 +41,13 @@ impl RaftConfig {
 
     pub(super) fn heartbeat_ns(&self) -> u64 {
         self.fetch_timeout_ms * NS_PER_MS / HEARTBEAT_DIVISOR
+    }
+
+    /// How long a follower waits for the others' word before it asks for pre-votes against a leader that is gone:
+    /// one after the other, each in its `place` among them.
+    pub(super) fn refused_leader_wait_ms(&self, place: usize) -> u64 {
+        self.retry_backoff_ms * REFUSED_LEADER_BACKOFFS
+            + place as u64 * (self.election_timeout_ms / REFUSED_LEADER_DIVISOR)
     }
 
     pub(super) fn retry_at(&self, now: Now) -> u64 {

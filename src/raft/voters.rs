@@ -43,6 +43,11 @@ impl Voters {
         self.keys.iter().position(|key| is_same_replica(*key, replica))
     }
 
+    /// Our place, from 0, among the voters other than this one.
+    pub(super) fn place_beside(&self, other: NodeId) -> Option<usize> {
+        self.keys.iter().filter(|key| key.id != other).position(|key| is_same_replica(*key, self.local))
+    }
+
     pub(super) fn majority(&self) -> usize {
         self.keys.len() / 2 + 1
     }

@@ -54,6 +54,8 @@ pub enum Input {
     PeerClosed {
         link: PeerLink,
         why: String,
+        /// The host lives, and nobody listens there: the peer's process has ended.
+        is_refused: bool,
     },
     Disk(Completion),
     /// A deadline has passed, or nothing happened for a while.

@@ -272,7 +272,8 @@ impl Replica {
             Input::PeerClosed { link, .. } if link.lane == Lane::Forward => self.forwarding.on_closed(),
             Input::PeerConnected { link } => self.peers.on_connected(now, link),
             Input::PeerData { link, bytes } => self.peers.on_data(now, link, bytes),
-            Input::PeerClosed { link, why } => self.peers.on_closed(now, link, &why),
+            Input::PeerClosed { link, why, is_refused: true } => self.peers.on_refused(now, link, &why),
+            Input::PeerClosed { link, why, is_refused: false } => self.peers.on_closed(now, link, &why),
             Input::Tick => {
                 self.step(now, Event::Tick);
                 self.peers.on_tick(now);

@@ -33,6 +33,8 @@ pub enum PeerEvent {
     Response { from: NodeId, response: raft::Response, records: Bytes },
     /// All requests of this kind that were under way, or queued, to the node are gone.
     Failed { to: NodeId, kind: RequestKind, why: String },
+    /// Nobody listens at the node's endpoint. Comes behind what has failed by it.
+    Refused { by: NodeId },
 }
 
 /// Our outbound connections: connect, ApiVersions first, at most one request of a kind under way (a heartbeat Fetch
@@ -116,6 +118,12 @@ impl Peers {
                 Err(why) => return self.fail(key, &why),
             }
         }
+    }
+
+    /// Closed before it was open: nobody listens there.
+    pub fn on_refused(&mut self, now: Now, key: PeerLink, why: &str) {
+        self.on_closed(now, key, why);
+        self.events.push_back(PeerEvent::Refused { by: key.node });
     }
 
     pub fn on_closed(&mut self, now: Now, key: PeerLink, why: &str) {

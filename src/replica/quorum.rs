@@ -253,6 +253,7 @@ impl Replica {
                 self.note(Level::Debug, format!("{kind:?} to node {to} failed: {why}"));
                 self.step(now, Event::RequestFailed { to, kind });
             }
+            PeerEvent::Refused { by } => self.step(now, Event::Refused { by }),
             PeerEvent::Response { from, response: raft::Response::Fetch(mut answer), records } => {
                 let (batches, bad) = check_fetched(records);
                 answer.batches = batches

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,8 +61,12 @@ impl PeerLinks {
     }
 
     async fn run(self: Rc<Self>, link: Rc<Link>, endpoint: Endpoint) {
+        let mut is_refused = false;
         let why = match peer::connect(&endpoint, self.connect_timeout, &self.ring).await {
-            Err(error) => format!("cannot connect to {endpoint}: {error}"),
+            Err(error) => {
+                is_refused = error.kind() == ErrorKind::ConnectionRefused;
+                format!("cannot connect to {endpoint}: {error}")
+            }
             Ok(_) if link.is_over.get() => return,
             Ok(connection) => {
                 let connection = Rc::new(connection);
@@ -70,7 +75,7 @@ impl PeerLinks {
                 self.receive(&link, &connection).await
             }
         };
-        self.end(&link, why);
+        self.end(&link, why, is_refused);
     }
 
     /// Until the connection ends. Returns why it did.
@@ -125,11 +130,11 @@ impl PeerLinks {
     pub fn close(&self, name: PeerLink) {
         let link = self.links.borrow().get(&name).cloned();
         if let Some(link) = link {
-            self.end(&link, "closed by this node".into());
+            self.end(&link, "closed by this node".into(), false);
         }
     }
 
-    fn end(&self, link: &Rc<Link>, why: String) {
+    fn end(&self, link: &Rc<Link>, why: String, is_refused: bool) {
         if link.is_over.replace(true) {
             return;
         }
@@ -137,7 +142,7 @@ impl PeerLinks {
         if let Some(connection) = link.connection.borrow_mut().take() {
             connection.shut_down();
         }
-        self.inputs.push_voter(Input::PeerClosed { link: link.name, why });
+        self.inputs.push_voter(Input::PeerClosed { link: link.name, why, is_refused });
     }
 }
 

@@ -5,7 +5,7 @@
 use super::checker::Violation;
 use super::durable::DurableLog;
 use super::lies::Lie;
-use super::network::{End, Host, Parcel, WireId};
+use super::network::{End, Host, Parcel, REFUSED, WireId};
 use super::node::{AllPlatters, Arrival, Node, Process, Served, without_bounds};
 use super::transit::flip_record_bit;
 use super::{Event, Simulation};
@@ -342,7 +342,8 @@ impl Simulation {
                     Parcel::Bytes(bytes) => replica.handle(now, Input::PeerData { link, bytes }),
                     Parcel::Closed(why) => {
                         node.links.remove(&link);
-                        replica.handle(now, Input::PeerClosed { link, why: why.to_string() });
+                        let is_refused = why == REFUSED;
+                        replica.handle(now, Input::PeerClosed { link, why: why.to_string(), is_refused });
                     }
                     Parcel::Call => {}
                 }

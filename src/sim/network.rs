@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// A machine on the network: a node by its id, or a client.
 pub type Host = i32;
 
+/// Why a call ends where nobody listens, or where a path pretends so.
+pub const REFUSED: &str = "connection refused";
+
 /// A connection; never used twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WireId(pub u64);
@@ -139,7 +142,7 @@ impl Network {
     }
 
     pub fn refuse(&mut self, now_ns: u64, id: WireId) {
-        self.close(now_ns, id, End::Called, "connection refused");
+        self.close(now_ns, id, End::Called, REFUSED);
     }
 
     pub fn is_refusing(&mut self) -> bool {

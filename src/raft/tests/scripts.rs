@@ -7,6 +7,7 @@
 //! - `deliver [FROM-TO] [max=N]`: messages in order (of one direction), with what they cause, until none is left.
 //!   `drop FROM-TO`: these are lost. `double FROM-TO`: they are delivered twice. `hold ID`: its disk completes only
 //!   by `disk ID`. `cut ID`, `heal ID`: nothing gets through to or from it.
+//! - `refuse ID by=N`: nobody listens where N was.
 //! - `append ID [offsets=N]`, `flush-stalled ID`, `shutdown ID`, `crash ID [keep=N]`, `start ID`, `wipe ID`.
 //! - `say TO vote|pre-vote|begin|end|fetch|diverging ...`: a message of one's own invention.
 //! - `plant ID epoch=N EPOCH-END...`: a node that is down gets this log. `batches N`: a Fetch brings so many at most.
@@ -112,6 +113,10 @@ impl Script {
                 }
             }
             "flush-stalled" => self.cluster.step(id, Event::FlushStalled, Vec::new()),
+            "refuse" => {
+                let by = NodeId(number("by", 1)? as i32);
+                self.cluster.step(id, Event::Refused { by }, Vec::new());
+            }
             "shutdown" => self.cluster.step(id, Event::Shutdown, Vec::new()),
             "crash" => {
                 let keep = number("keep", 0)?;
@@ -336,6 +341,6 @@ macro_rules! scripts {
 scripts! {
     check_quorum, deposed_leader, election, empty_voter, empty_voter_of_deposed_leader, empty_voter_that_led,
     figure_8, high_watermark, invented_messages, late_and_doubled, longer_log_of_lower_epoch, pre_vote,
-    resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
+    refused_by_leader, resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
     stale_completions,
 }

@@ -111,6 +111,7 @@ enum Seen {
     Sent(PeerLink, i16, i16, i32),
     Answer(NodeId, raft::Response),
     Failed(NodeId, RequestKind),
+    Refused(NodeId),
 }
 
 fn look(peers: &mut Peers) -> Vec<Seen> {
@@ -132,6 +133,7 @@ fn look(peers: &mut Peers) -> Vec<Seen> {
         seen.push(match event {
             PeerEvent::Response { from, response, .. } => Seen::Answer(from, response),
             PeerEvent::Failed { to, kind, .. } => Seen::Failed(to, kind),
+            PeerEvent::Refused { by } => Seen::Refused(by),
         });
     }
     seen
@@ -297,8 +299,9 @@ fn a_refused_connection_fails_and_the_pauses_double_up_to_a_second() {
     for expected_ms in [20, 40, 80, 160, 320, 640, 1000, 1000] {
         peers.send(at(now_ms), NodeId(2), vote(5));
         assert_eq!(look(&mut peers), [Seen::Connect(CONTROL_2)]);
-        peers.on_closed(at(now_ms), CONTROL_2, "connection refused");
-        assert_eq!(look(&mut peers), [Seen::Failed(NodeId(2), RequestKind::Vote)]);
+        peers.on_refused(at(now_ms), CONTROL_2, "connection refused");
+        let failed = Seen::Failed(NodeId(2), RequestKind::Vote);
+        assert_eq!(look(&mut peers), [failed, Seen::Refused(NodeId(2))]);
         peers.send(at(now_ms), NodeId(2), vote(6));
         assert_eq!(look(&mut peers), [], "within the pause");
         assert_eq!(peers.deadline(), Some(at(now_ms + expected_ms).monotonic_ns));

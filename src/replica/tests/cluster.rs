@@ -109,7 +109,7 @@ impl Cluster {
                 node.connections.remove(&connection);
                 self.inbox.push_back((to, Input::ConnectionClosed { connection }));
             }
-            self.inbox.push_back((from, Input::PeerClosed { link, why: why.to_string() }));
+            self.inbox.push_back((from, Input::PeerClosed { link, why: why.to_string(), is_refused: false }));
         }
     }
 
@@ -212,7 +212,7 @@ impl Cluster {
     fn connect_link(&mut self, from: NodeId, link: PeerLink) {
         if self.nodes.get(&link.node).is_none_or(|n| n.stopped.is_some()) {
             let why = "connection refused".to_string();
-            return self.inbox.push_back((from, Input::PeerClosed { link, why }));
+            return self.inbox.push_back((from, Input::PeerClosed { link, why, is_refused: true }));
         }
         let connection = self.open(link.node, Owner::Link(from, link));
         self.links.insert((from, link), (link.node, connection));
