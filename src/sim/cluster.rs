@@ -3,7 +3,6 @@
 //! It is to the simulator what `server::replica_core` and its connections are to the server.
 
 use super::checker::Violation;
-use super::durable::DurableLog;
 use super::lies::Lie;
 use super::network::{End, Host, Parcel, REFUSED, WireId};
 use super::node::{AllPlatters, Arrival, Node, Process, Served, without_bounds};
@@ -74,7 +73,7 @@ impl Simulation {
         }
         // Written over meanwhile, or cut off.
         if std::mem::take(&mut node.is_rotten) {
-            node.lost = DurableLog::default();
+            node.lost.clear();
         }
         self.checker.on_durable(node.host, &mut node.disk.log);
         node.incarnation += 1;
@@ -120,7 +119,7 @@ impl Simulation {
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
     pub fn wipe(&mut self, node: &mut Node) {
         if !node.is_rotten {
-            node.lost = node.disk.log.clone();
+            node.lost.push(node.disk.log.clone());
         }
         node.disk.wipe();
         node.directory_generation += 1;
@@ -158,7 +157,7 @@ impl Simulation {
         }
         if node.is_rotten {
             // What it held until the rot is seen.
-            node.lost = node.disk.log.clone();
+            node.lost.push(node.disk.log.clone());
         }
         node.disk.kill().into_iter().for_each(|buffer| buffer.free());
         if with_power {
@@ -326,7 +325,7 @@ impl Simulation {
     fn note_caught_up(&mut self, node: &mut Node) {
         if node.is_behind.is_some_and(|end| node.disk.log.end() >= end) && node.says_caught_up() {
             node.is_behind = None;
-            node.lost = DurableLog::default();
+            node.lost.clear();
         }
     }
 

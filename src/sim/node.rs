@@ -65,8 +65,8 @@ pub struct Node {
     pub is_rotten: bool,
     /// Its disk was replaced by an empty one, and it has not caught up since.
     pub is_behind: Option<Offset>,
-    /// What was on that disk.
-    pub lost: DurableLog,
+    /// What was on the disks that it has lost since.
+    pub lost: Vec<DurableLog>,
     pub directory_generation: u64,
     /// Votes asked for on a connection and not answered: epoch and candidate by request.
     pub asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
@@ -101,7 +101,7 @@ impl Node {
             standing: None,
             is_rotten: false,
             is_behind: None,
-            lost: DurableLog::default(),
+            lost: Vec::new(),
             directory_generation: 0,
             asked_votes: BTreeMap::new(),
             asked_produces: BTreeMap::new(),
@@ -182,8 +182,8 @@ impl super::checker::Platters for AllPlatters<'_> {
 
     fn held(&self, host: Host, end: Offset) -> Option<BatchId> {
         let node = self.0.get(&host)?;
-        let (now, before) = (node.disk.log.ending_at(end), node.lost.ending_at(end));
-        now.or(before).map(|placed| placed.id)
+        let mut held = std::iter::once(&node.disk.log).chain(node.lost.iter().rev());
+        held.find_map(|log| log.ending_at(end)).map(|placed| placed.id)
     }
 
     fn batch(&self, host: Host, id: &BatchId) -> Option<Bytes> {

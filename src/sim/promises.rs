@@ -213,7 +213,8 @@ impl Simulation {
             let platter = Platter::of(node);
             told.into_iter().for_each(|told| self.checker.on_told(host, told, &platter));
         }
-        if let Some(standing) = &node.standing {
+        // Of one that has just died nothing is in memory.
+        if let Some(standing) = node.standing.as_ref().filter(|_| node.is_up()) {
             let limits = &node.config.limits;
             if standing.role == RoleName::Leader && node.inherited.0 != standing.epoch {
                 node.inherited = (standing.epoch, standing.memory.uncommitted_bytes);
