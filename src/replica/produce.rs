@@ -17,6 +17,10 @@ use crate::types::*;
 /// First Produce version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
 
+/// At one bound nothing more is read from producers that are known (`Replica::is_full`). What new connections bring, and
+/// what waited for a quorum state, passes it: up to so many bounds.
+const UNCOMMITTED_BOUNDS_MAX: u64 = 2;
+
 impl Replica {
     pub(super) fn on_produce(&mut self, now: Now, ticket: Ticket, request: AdmittedProduce) {
         self.counters.produce_requests += 1;
@@ -100,6 +104,10 @@ impl Replica {
         if self.disk_free_bytes < self.limits.disk_free_bytes_min {
             let why = "the disk is full: fewer bytes are free than kraft.disk.free.min.bytes".to_string();
             return refuse(partition, ErrorCode::KAFKA_STORAGE_ERROR, Some(why));
+        }
+        if self.uncommitted_bytes >= self.limits.uncommitted_bytes_max * UNCOMMITTED_BOUNDS_MAX {
+            let why = "no majority has taken what came before: kraft.uncommitted.max.bytes has been reached twice over";
+            return refuse(partition, ErrorCode::NOT_ENOUGH_REPLICAS, Some(why.to_string()));
         }
         let AdmittedPartition { topic_name, topic_id, index, batch, ours } = partition;
         let nothing =

@@ -49,6 +49,17 @@ impl Platter {
     }
 }
 
+/// By how much a node's memory may rightly pass its limits, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Excess {
+    /// The largest batch that any client has sent.
+    pub batch: u64,
+    /// Read before a bound could stop it.
+    pub not_held_back: u64,
+    /// Uncommitted when the leader was elected.
+    pub inherited: u64,
+}
+
 impl Checker {
     pub fn on_told(&mut self, host: Host, told: Told, platter: &Platter) {
         let committed = self.committed_end();
@@ -78,16 +89,18 @@ impl Checker {
         }
     }
 
-    /// After a turn: is what the node keeps in memory within its limits? `extra`: bytes of the largest batch that
-    /// any client has sent, and of those that no bound has stopped; `inherited`: uncommitted ones that a leader already
-    /// had when it was elected.
-    pub fn check_memory(&mut self, host: Host, now: &Standing, limits: &Limits, extra: u64, inherited: u64) {
+    /// After a turn: is what the node keeps in memory within its limits?
+    pub fn check_memory(&mut self, host: Host, now: &Standing, limits: &Limits, excess: Excess) {
         let memory = &now.memory;
+        let extra = excess.batch + excess.not_held_back;
         // A follower takes what one Fetch brings, and asks again when that is flushed.
         let fetched = limits.replica_fetch_bytes_max as u64;
         // A batch that is written in parts counts as a whole until it is, and its part under way with the group.
         let unflushed_max = limits.unflushed_bytes_max.max(fetched) + extra + limits.group_bytes_max as u64;
-        let uncommitted_max = limits.uncommitted_bytes_max.max(inherited) + extra;
+        // What does not stop at the bound is refused at twice the bound.
+        let uncommitted_max = limits.uncommitted_bytes_max.max(excess.inherited)
+            + excess.batch
+            + excess.not_held_back.min(limits.uncommitted_bytes_max);
         let is_leader = now.role == RoleName::Leader;
         let uncommitted = if is_leader { memory.uncommitted_bytes } else { 0 };
         // Whole batches: of one that is written in parts the first ones may have been flushed.
@@ -219,8 +232,12 @@ impl Simulation {
             if standing.role == RoleName::Leader && node.inherited.0 != standing.epoch {
                 node.inherited = (standing.epoch, standing.memory.uncommitted_bytes);
             }
-            let extra = self.largest_batch + node.not_held_back;
-            self.checker.check_memory(host, standing, limits, extra, node.inherited.1);
+            let excess = Excess {
+                batch: self.largest_batch,
+                not_held_back: node.not_held_back,
+                inherited: node.inherited.1,
+            };
+            self.checker.check_memory(host, standing, limits, excess);
             // What had waited is flushed and committed as fast as anything else; then the bound is the usual one.
             let memory = &standing.memory;
             if !standing.is_gated && memory.uncommitted_bytes == 0 && memory.unflushed_bytes == 0 {
@@ -282,7 +299,7 @@ mod tests {
                 is_truncating: false,
                 memory,
             };
-            is_caught(|checker| checker.check_memory(1, &now, &limits, 0, 0))
+            is_caught(|checker| checker.check_memory(1, &now, &limits, Excess::default()))
         };
         let within =
             MemoryUse { parked_produces: 3, parked_fetches: 3, producer_ids: 5, ..Default::default() };

@@ -116,6 +116,34 @@ fn a_produce_is_refused_with_kafkas_code_and_leaves_nothing() {
 }
 
 #[test]
+fn new_connections_cannot_pile_up_what_no_majority_takes() {
+    let bounded = |id| {
+        let mut config = config(id, 3);
+        config.limits.uncommitted_bytes_max = 4 << 10;
+        config
+    };
+    let mut cluster = Cluster::new((1..=3).map(bounded).collect());
+    let leader = elect(&mut cluster);
+    let others: Vec<NodeId> = (1..=3).map(NodeId).filter(|id| *id != leader).collect();
+    others.iter().for_each(|id| cluster.kill(*id));
+    let kib = batch(&[&[7; 1 << 10]]);
+    let mut taken = 0;
+    let refused = loop {
+        let client = cluster.connect(leader);
+        match produce(&mut cluster, client, 1, kib.clone()).0 {
+            0 => taken += 1,
+            error => break error,
+        }
+    };
+    assert_eq!((refused, taken), (ErrorCode::NOT_ENOUGH_REPLICAS.0, 8));
+    let end = cluster.status(leader).log_end_offset;
+    others.iter().for_each(|id| cluster.start(*id));
+    cluster.run_until("a commit of all", 30_000, |c| c.status(leader).high_watermark == Some(end));
+    let client = cluster.connect(leader);
+    assert_eq!(produce(&mut cluster, client, -1, kib), (0, end));
+}
+
+#[test]
 fn a_produce_that_wants_no_answer_gets_none_and_a_refused_one_loses_its_connection() {
     let (mut cluster, client) = sole_leader();
     let end = cluster.status(client.0).log_end_offset;
