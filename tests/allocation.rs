@@ -158,7 +158,7 @@ fn limits() -> SessionLimits {
         message_bytes_max: 1 << 20,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
-        topic_name: "t".to_string(),
+        topic_name: "t".into(),
         topic_id: Uuid(2),
     }
 }

@@ -38,7 +38,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "replica",
         modules: &["types", "config", "record", "protocol", "raft", "log"],
-        crates: Only(&["bytes", "hdrhistogram", "serde"]),
+        crates: Only(&["bytes", "hdrhistogram", "serde", "smallvec"]),
     },
     Row {
         module: "sim",

@@ -4,10 +4,15 @@
 //! Nothing here blocks or allocates after the start, and no buffer is ever in two hands: it is moved, not shared.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// 4 KiB: alignment of every direct write, in memory and in the file.
 pub const BLOCK_BYTES: usize = 4096;
+
+/// A pool of this size and more begins at a multiple of it, so that the kernel can back it with huge pages.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Round down to a block's start.
 pub(super) fn block_floor(position: u64) -> u64 {
@@ -20,7 +25,7 @@ pub(super) fn block_ceil(position: u64) -> u64 {
 }
 
 /// One buffer of the pool. Owned by whoever holds it: the log while it is filled, the device while it is written.
-/// Aligned to BLOCK_BYTES; its memory never moves and is never freed, on purpose: the kernel may still write from it
+/// Aligned to BLOCK_BYTES, beside the others of its pool; its memory never moves and is never freed, on purpose: the kernel may still write from it
 /// after the logic that owned it is gone.
 #[derive(Debug)]
 pub struct WriteBuffer {
@@ -28,30 +33,47 @@ pub struct WriteBuffer {
     pub index: u16,
     memory: NonNull<u8>,
     capacity: usize,
+    /// Never dropped but by `free`.
+    pool: ManuallyDrop<Arc<PoolMemory>>,
 }
 
-// SAFETY: the memory is reached only through its one owner, and it is never freed.
+// SAFETY: the memory is reached only through its one owner, and it is never freed while there is one.
 unsafe impl Send for WriteBuffer {}
 
-impl WriteBuffer {
-    fn allocate(index: u16, capacity: usize) -> WriteBuffer {
-        assert!(
-            capacity > 0 && capacity.is_multiple_of(BLOCK_BYTES),
-            "a write buffer is whole blocks of 4 KiB"
-        );
-        let layout = Layout::from_size_align(capacity, BLOCK_BYTES).expect("a buffer fits the address space");
-        // SAFETY: the layout has a size above zero.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
-        WriteBuffer { index, memory, capacity }
-    }
+/// The memory of all buffers of a pool. Freed with the last of them.
+#[derive(Debug)]
+struct PoolMemory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
 
+// SAFETY: an address and a layout; nothing is reached through them but by `Drop`, after all buffers are gone.
+unsafe impl Send for PoolMemory {}
+// SAFETY: as above.
+unsafe impl Sync for PoolMemory {}
+
+impl PoolMemory {
+    fn allocate(bytes: usize) -> PoolMemory {
+        let align = if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { BLOCK_BYTES };
+        let layout = Layout::from_size_align(bytes, align).expect("the buffers fit the address space");
+        // SAFETY: the layout has a size above zero: `BufferPool::new` asks for at least a block.
+        let start = unsafe { alloc_zeroed(layout) };
+        PoolMemory { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), layout }
+    }
+}
+
+impl Drop for PoolMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `allocate`, and every buffer in it has been freed.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+impl WriteBuffer {
     /// Give the memory back. Only for an executor that writes from it itself and is done (the simulator, which starts
     /// more nodes than a machine has memory for); one that lends it to a kernel keeps it for ever.
     pub fn free(self) {
-        let layout = Layout::from_size_align(self.capacity, BLOCK_BYTES).expect("it was allocated with it");
-        // SAFETY: allocated with this layout in `allocate`, and `self`, its one owner, ends here.
-        unsafe { std::alloc::dealloc(self.memory.as_ptr(), layout) }
+        drop(ManuallyDrop::into_inner(self.pool));
     }
 
     pub fn as_slice(&self) -> &[u8] {
@@ -73,7 +95,7 @@ impl WriteBuffer {
     }
 }
 
-/// All buffers of a log: `count` equal ones for groups, and one block for the commit mark, so that a mark never
+/// All buffers of a log, in one piece of memory: `count` equal ones for groups, and one block for the commit mark, so that a mark never
 /// takes a buffer from a group.
 pub struct BufferPool {
     free: Vec<WriteBuffer>,
@@ -85,8 +107,18 @@ pub struct BufferPool {
 impl BufferPool {
     pub fn new(count: usize, bytes_each: usize) -> BufferPool {
         assert!(count > 0 && count < u16::MAX as usize, "a log needs between 1 and 65534 write buffers");
-        let free: Vec<_> = (0..count).map(|i| WriteBuffer::allocate(i as u16, bytes_each)).collect();
-        let mark_block = WriteBuffer::allocate(count as u16, BLOCK_BYTES);
+        assert!(
+            bytes_each > 0 && bytes_each.is_multiple_of(BLOCK_BYTES),
+            "a write buffer is whole blocks of 4 KiB"
+        );
+        let pool = Arc::new(PoolMemory::allocate(count * bytes_each + BLOCK_BYTES));
+        let buffer = |index: usize, capacity| {
+            // SAFETY: within the pool's memory, and no other buffer's part of it.
+            let memory = unsafe { pool.start.add(index * bytes_each) };
+            WriteBuffer { index: index as u16, memory, capacity, pool: ManuallyDrop::new(pool.clone()) }
+        };
+        let free: Vec<_> = (0..count).map(|index| buffer(index, bytes_each)).collect();
+        let mark_block = buffer(count, BLOCK_BYTES);
         let regions = free.iter().chain([&mark_block]).map(|b| (b.as_ptr(), b.capacity())).collect();
         BufferPool { free, mark_block: Some(mark_block), regions, bytes_each }
     }
@@ -128,6 +160,7 @@ impl BufferPool {
 }
 
 /// Fills buffers with a run of bytes, each full one followed by the next: a group's chunks.
+#[derive(Default)]
 pub(super) struct ChunkFiller {
     full: Vec<(WriteBuffer, usize)>,
     current: Option<WriteBuffer>,
@@ -135,8 +168,14 @@ pub(super) struct ChunkFiller {
 }
 
 impl ChunkFiller {
-    pub(super) fn new() -> ChunkFiller {
-        ChunkFiller { full: Vec::new(), current: None, filled: 0 }
+    /// Bytes that its buffers hold together.
+    pub(super) fn capacity(&self) -> usize {
+        self.full.iter().map(|(buffer, _)| buffer).chain(&self.current).map(WriteBuffer::capacity).sum()
+    }
+
+    /// Its buffers, whatever is in them.
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = WriteBuffer> {
+        self.full.into_iter().map(|(buffer, _)| buffer).chain(self.current)
     }
 
     /// Copy `bytes` in. The caller has made sure that the pool holds enough.
@@ -194,7 +233,7 @@ mod tests {
         let mut buffer = pool.take().unwrap();
         buffer.as_mut_slice().fill(0xff);
         pool.put_back(buffer);
-        let mut filler = ChunkFiller::new();
+        let mut filler = ChunkFiller::default();
         filler.push(&mut pool, &[7; 5000]);
         let mut tail = [1; BLOCK_BYTES];
         let chunks = filler.finish(&mut tail);
@@ -207,7 +246,7 @@ mod tests {
     #[test]
     fn a_run_is_cut_at_full_buffers() {
         let mut pool = BufferPool::new(3, 4096);
-        let mut filler = ChunkFiller::new();
+        let mut filler = ChunkFiller::default();
         filler.push(&mut pool, &[1; 3000]);
         filler.push(&mut pool, &[2; 5192]);
         let chunks = filler.finish(&mut [0; BLOCK_BYTES]);
@@ -221,7 +260,12 @@ mod tests {
     fn a_buffer_cannot_be_given_back_twice() {
         let mut pool = BufferPool::new(1, 4096);
         let buffer = pool.take().unwrap();
-        let copy = WriteBuffer { index: 0, memory: buffer.memory, capacity: buffer.capacity };
+        let copy = WriteBuffer {
+            index: 0,
+            memory: buffer.memory,
+            capacity: buffer.capacity,
+            pool: buffer.pool.clone(),
+        };
         pool.put_back(buffer);
         pool.put_back(copy);
     }

@@ -10,7 +10,8 @@
 //!        ◄─ reader ◄─ Read  tasks: open, roll, truncate, shut down: step after step        Flushed ◄─┘
 //! ```
 //! - [`append`](Log::append) and [`truncate`](Log::truncate) only change memory; [`end_turn`](Log::end_turn) forms the group.
-//! - One group is in flight. It starts on a copy of the last partial block, and rewrites it.
+//! - One group is in flight, the next one is copied meanwhile. A group starts on a copy of the last partial block, and
+//!   rewrites it.
 //! - A truncation, a roll, the opening repairs and the shutdown are *tasks*: steps made durable one after the other while no
 //!   group is in flight.
 //! - The commit mark ([`commit_mark`]) is how [`recover`] tells a torn tail from rot.
@@ -170,6 +171,7 @@ pub struct Log {
     // On its way to the device.
     writer: writer::Cursor,
     groups: VecDeque<writer::Group>,
+    prepared: writer::Prepared,
     queued_bytes: u64,
     mark: commit_mark::MarkWriter,
     flushed_since_mark_bytes: u64,
@@ -210,6 +212,7 @@ impl Log {
             flushed_place,
             writer: writer::Cursor::new(flushed_place, log_end.0, &repair),
             groups: VecDeque::new(),
+            prepared: writer::Prepared::default(),
             queued_bytes: 0,
             mark: commit_mark::MarkWriter::new(&repair.slots),
             flushed_since_mark_bytes: 0,
@@ -240,6 +243,7 @@ impl Log {
 
     /// Give back the memory of the write buffers that no operation has: see `WriteBuffer::free`.
     pub fn free_buffers(self) {
+        self.prepared.filler.into_buffers().for_each(WriteBuffer::free);
         self.pool.free();
         self.ops.into_iter().for_each(|op| op.kind.free_buffer());
     }

@@ -195,6 +195,7 @@ impl Log {
     }
 
     fn begin_segment(&mut self, id: SegmentId, zeroed: u64) {
+        assert!(self.prepared.batches == 0, "what is copied for one segment does not begin another");
         self.segments.0.push(Segment::new(id));
         (self.writer.segment, self.writer.position, self.writer.zeroed) = (id, 0, zeroed);
     }

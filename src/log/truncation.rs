@@ -35,6 +35,7 @@ impl Log {
     /// Appends made meanwhile are queued behind it. The log end falls at once. A `to` inside of a batch cuts that whole batch.
     pub fn truncate(&mut self, to: Offset) {
         assert!(self.shutdown == Shutdown::No, "a log that shuts down is not truncated");
+        self.forget_prepared();
         let to = self.cut_memory(to.clamp(self.log_start(), self.log_end));
         let begun = self.writer.partial > 0 && to == self.writer.submitted_end;
         let on_device = begun || to < self.writer.submitted_end;

@@ -1,6 +1,6 @@
 //! The writer: turns queued batches into groups of durable writes, and grows the segment ahead of itself.
 //!
-//! Called by `Log::end_turn`. A group is a run of bytes at consecutive positions of one segment: whole batches while they
+//! Called by `Log::end_turn`. The next group is copied while one is in flight. A group is a run of bytes at consecutive positions of one segment: whole batches while they
 //! fit, a part of one only where a single batch is larger than a group may be. Its chunks, one buffer each, are written
 //! in parallel; the flushed offset moves when all of them, and all groups before, are durable.
 //!
@@ -18,7 +18,7 @@ use super::{
 use crate::record::{BATCH_PREFIX_BYTES, StampedBatch};
 use crate::types::*;
 
-/// Groups in flight at once. More need a rule for the head block that two of them share.
+/// Groups in flight at once. More need a rule for the head block that two of them share; the next one is copied meanwhile.
 const GROUPS_MAX: usize = 1;
 
 /// Where the next byte goes.
@@ -44,6 +44,19 @@ pub(super) struct Group {
     pub end: Offset,
     pub end_place: Place,
     pub bytes: u64,
+}
+
+/// The next group, copied while another one is in flight. Nothing but its buffers has changed hands: its batches are
+/// queued until it is submitted.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub filler: ChunkFiller,
+    /// Whole batches in it, from `submitted_end` on.
+    pub batches: usize,
+    /// Of batches: without the head of the block that it begins in.
+    bytes: usize,
+    /// Of a batch that is not in it as a whole.
+    part_bytes: usize,
 }
 
 impl Cursor {
@@ -78,60 +91,88 @@ impl Log {
         position == 0 || (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
     }
 
-    /// All that is queued, as far as buffers and zeroed space reach, becomes a group.
+    /// All that is queued, as far as buffers and zeroed space reach, becomes a group. While another one is in flight it is
+    /// only copied: the device then waits for no copy, and what has just been received is still in the CPU's cache.
     pub(super) fn maybe_submit_group(&mut self) {
-        if self.groups.len() >= GROUPS_MAX || self.must_roll() {
+        if self.must_roll() {
             return;
         }
-        let from = self.writer.submitted_end;
-        let (batches, part_bytes) = self.plan_group();
-        if batches == 0 && part_bytes == 0 {
+        self.prepare_batches();
+        if self.groups.len() >= GROUPS_MAX {
             return;
         }
-        let start = block_floor(self.writer.position);
-        let mut filler = ChunkFiller::new();
-        filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
-        let mut bytes = 0;
-        for batch in self.tail.iter_from(from).take(batches) {
-            bytes += push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, usize::MAX);
+        if self.prepared.batches == 0 && !self.prepare_part() {
+            return;
+        }
+        let Prepared { filler, batches, bytes, part_bytes } = std::mem::take(&mut self.prepared);
+        for batch in self.tail.iter_from(self.writer.submitted_end).take(batches) {
             self.queued_bytes -= batch.size_bytes() as u64;
-            self.writer.partial = 0;
             self.writer.submitted_end = batch.next_offset();
             let segment = self.segments.0.last_mut().expect("a ready log has a segment");
             segment.push(batch.header());
         }
-        if part_bytes > 0
-            && let Some(batch) = self.tail.iter_from(self.writer.submitted_end).next()
-        {
-            bytes += push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, part_bytes);
-            self.writer.partial += part_bytes;
-        }
+        let partial_before = if batches > 0 { 0 } else { self.writer.partial };
+        self.writer.partial = partial_before + part_bytes;
+        let start = block_floor(self.writer.position);
         self.writer.position += bytes as u64;
         let chunks = filler.finish(&mut self.writer.tail_block);
         self.submit_chunks(start, chunks, bytes as u64);
     }
 
-    /// How many whole batches the next group takes; where not one fits, how many bytes of the first.
-    fn plan_group(&self) -> (usize, usize) {
-        let writer = &self.writer;
-        let zeroed = block_floor(writer.zeroed).saturating_sub(block_floor(writer.position));
-        let buffers = self.config.group_bytes_max.max(BLOCK_BYTES).min(self.pool.free_bytes()) as u64;
-        let space = block_floor(buffers).saturating_sub(writer.head() as u64);
-        let room = space.min(zeroed.saturating_sub(writer.head() as u64));
-        let (mut count, mut bytes) = (0, 0);
-        for batch in self.tail.iter_from(writer.submitted_end) {
-            let skip = if count == 0 { writer.partial } else { 0 };
-            let left = (batch.size_bytes() - skip) as u64;
+    /// Copy whole batches into the next group, as long as they fit.
+    fn prepare_batches(&mut self) {
+        let room = self.group_room().1;
+        let mut prepared = std::mem::take(&mut self.prepared);
+        for batch in self.tail.iter_from(self.writer.submitted_end).skip(prepared.batches) {
+            let skip = if prepared.batches == 0 { self.writer.partial } else { 0 };
+            let bytes = (prepared.bytes + batch.size_bytes() - skip) as u64;
             let begun = skip > 0;
-            if bytes + left > room || !(begun || self.fits_segment(writer.position + bytes, batch)) {
-                // Larger than all buffers together, and the zeros are there: it goes in parts.
-                let in_parts =
-                    count == 0 && left > space && left <= zeroed.saturating_sub(writer.head() as u64);
-                return (count, if in_parts { space as usize } else { 0 });
+            let position = self.writer.position + prepared.bytes as u64;
+            if bytes > room || !(begun || self.fits_segment(position, batch)) {
+                break;
             }
-            (count, bytes) = (count + 1, bytes + left);
+            if prepared.batches == 0 {
+                prepared.filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
+            }
+            prepared.bytes += push_bytes(&mut prepared.filler, &mut self.pool, batch, skip, usize::MAX);
+            prepared.batches += 1;
         }
-        (count, 0)
+        self.prepared = prepared;
+    }
+
+    /// A batch larger than all buffers together goes in parts, once the zeros for all of it are there. False: there is none.
+    fn prepare_part(&mut self) -> bool {
+        let ((space, _), zeroed) = (self.group_room(), self.zeroed_room());
+        let Some(batch) = self.tail.iter_from(self.writer.submitted_end).next() else { return false };
+        let left = (batch.size_bytes() - self.writer.partial) as u64;
+        let begun = self.writer.partial > 0;
+        if left <= space || left > zeroed || !(begun || self.fits_segment(self.writer.position, batch)) {
+            return false;
+        }
+        let mut filler = ChunkFiller::default();
+        filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
+        let part_bytes = push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, space as usize);
+        self.prepared = Prepared { filler, batches: 0, bytes: part_bytes, part_bytes };
+        true
+    }
+
+    /// Bytes of batches that the next group may hold: by its buffers, and by the zeros that are there too.
+    fn group_room(&self) -> (u64, u64) {
+        let buffers = self.pool.free_bytes() + self.prepared.filler.capacity();
+        let buffers = self.config.group_bytes_max.max(BLOCK_BYTES).min(buffers) as u64;
+        let space = block_floor(buffers).saturating_sub(self.writer.head() as u64);
+        (space, space.min(self.zeroed_room()))
+    }
+
+    fn zeroed_room(&self) -> u64 {
+        let zeroed = block_floor(self.writer.zeroed).saturating_sub(block_floor(self.writer.position));
+        zeroed.saturating_sub(self.writer.head() as u64)
+    }
+
+    /// What was copied ahead is no longer what comes next.
+    pub(super) fn forget_prepared(&mut self) {
+        let prepared = std::mem::take(&mut self.prepared);
+        prepared.filler.into_buffers().for_each(|buffer| self.pool.put_back(buffer));
     }
 
     fn submit_chunks(&mut self, start: u64, chunks: Vec<(WriteBuffer, usize)>, bytes: u64) {

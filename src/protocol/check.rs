@@ -8,6 +8,7 @@
 
 use super::frame::FrameError;
 use super::schema::{Field, Kind, Message, Struct};
+use std::fmt;
 
 /// Decoding may allocate this many times the bytes of a frame …
 pub const MEMORY_RATIO: usize = 4;
@@ -32,7 +33,7 @@ pub fn check_message(
     let is_flexible = message.is_flexible(version);
     let mut walk = Walk { cursor: Cursor(body), version, is_flexible, budget };
     walk.structure(&message.body)
-        .and_then(|()| walk.nothing_left("the message"))
+        .and_then(|()| walk.nothing_left(format_args!("the message")))
         .map_err(|error| FrameError(format!("{} version {version}: {error}", message.name)))
 }
 
@@ -211,12 +212,12 @@ impl Walk<'_> {
     fn tagged_field(&mut self, field: &Field, tag: u32, content: Cursor<'_>) -> Result<(), FrameError> {
         let mut inner = Walk { cursor: content, budget: self.budget, ..*self };
         inner.field(field)?;
-        inner.nothing_left(&format!("tagged field {tag}"))?;
+        inner.nothing_left(format_args!("tagged field {tag}"))?;
         self.budget = inner.budget;
         Ok(())
     }
 
-    fn nothing_left(&self, what: &str) -> Result<(), FrameError> {
+    fn nothing_left(&self, what: fmt::Arguments<'_>) -> Result<(), FrameError> {
         match self.cursor.0.len() {
             0 => Ok(()),
             left => Err(FrameError(format!("{left} bytes are left over at the end of {what}"))),

@@ -8,6 +8,8 @@ use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use std::borrow::Cow;
 
+const CORRELATION_ID_BYTES: usize = 4;
+
 #[derive(Clone, Debug)]
 pub enum Response {
     Produce(m::ProduceResponse),
@@ -87,13 +89,13 @@ fn describe_quorum_in(
 
 fn encode<T: Encodable + HeaderVersion>(header: &RequestHeader, body: &T) -> EncodedFrame {
     let version = codec_version(header.api_key, header.api_version);
-    let mut head = Vec::with_capacity(LENGTH_BYTES + 5);
-    head.put_i32(header.correlation_id);
-    // Header version 1 has tagged fields; ApiVersions is always answered with version 0 (KIP-511).
-    if T::header_version(version) >= 1 {
-        head.put_u8(0);
-    }
-    let encoded = encode_frame(&head, body, version);
+    // Correlation id; header version 1 has tagged fields too, none of them set here.
+    let mut head = [0; CORRELATION_ID_BYTES + 1];
+    head[..CORRELATION_ID_BYTES].copy_from_slice(&header.correlation_id.to_be_bytes());
+    // ApiVersions is always answered with version 0 (KIP-511).
+    let has_tags = T::header_version(version) >= 1;
+    let head = if has_tags { &head[..] } else { &head[..CORRELATION_ID_BYTES] };
+    let encoded = encode_frame(head, body, version);
     debug_assert!(encoded.is_some(), "api {} version {version} cannot say this answer", header.api_key);
     encoded.unwrap_or_default()
 }

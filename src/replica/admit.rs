@@ -9,6 +9,7 @@ use crate::protocol::{self, messages as m};
 use crate::record::{self, BatchError, ProduceLimits, StampedBatch};
 use crate::types::*;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// A request as the replica takes it: records split and checked, everything else as decoded.
 #[derive(Debug)]
@@ -23,14 +24,15 @@ pub struct AdmittedProduce {
     pub timeout_ms: i32,
     /// It names a transactional id.
     pub transactional: bool,
-    pub partitions: Vec<AdmittedPartition>,
+    /// Nearly all have one.
+    pub partitions: SmallVec<[AdmittedPartition; 1]>,
 }
 
 /// One partition of a Produce, in request order. `batch` is judged only for our topic and partition 0.
 #[derive(Debug)]
 pub struct AdmittedPartition {
     /// As the request names it: empty from version 13 on, which names topics by id.
-    pub topic_name: String,
+    pub topic_name: m::TopicName,
     /// Zero before version 13.
     pub topic_id: Uuid,
     pub index: i32,
@@ -72,14 +74,19 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     fn produce(&self, produce: m::ProduceRequest) -> AdmittedProduce {
-        let mut partitions = Vec::with_capacity(produce.topic_data.len());
+        let mut partitions = SmallVec::new();
         for topic in produce.topic_data {
             let topic_id = Uuid(topic.topic_id.as_u128());
             let is_our_topic = self.is_our_topic(&topic.name, topic_id);
+            // Not the request's own bytes: a waiting answer would keep the whole receive buffer.
+            let topic_name = match *topic.name == *self.limits.topic_name {
+                true => self.limits.topic_name.clone(),
+                false => m::StrBytes::from_string(topic.name.to_string()),
+            };
             for partition in topic.partition_data {
                 let ours = is_our_topic && partition.index == 0;
                 partitions.push(AdmittedPartition {
-                    topic_name: topic.name.to_string(),
+                    topic_name: m::TopicName(topic_name.clone()),
                     topic_id,
                     index: partition.index,
                     ours,
@@ -99,7 +106,7 @@ impl Admission<'_> {
         if self.api_version >= PRODUCE_TOPIC_IDS {
             topic_id == self.limits.topic_id
         } else {
-            name == self.limits.topic_name
+            *name == *self.limits.topic_name
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::admit::{AdmittedPartition, AdmittedProduce};
 use super::producers::Verdict;
-use super::purgatory::{ParkedProduce, PartitionAnswer, Promise};
+use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
 use super::stages::Passed;
 use super::{Action, Replica, Ticket};
 use crate::protocol::{Response, messages as m, wire_uuid};
@@ -31,7 +31,7 @@ impl Replica {
         };
         let acks_valid = (-1..=1).contains(&request.acks);
         let parked_full = self.purgatory.len() >= self.limits.parked_requests_max;
-        let mut answers = Vec::with_capacity(request.partitions.len());
+        let mut answers = PartitionAnswers::new();
         for partition in request.partitions {
             let refusal = match () {
                 _ if !acks_valid => Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks is none of -1, 0, 1")),
@@ -72,7 +72,7 @@ impl Replica {
         ticket: Ticket,
         promise: Promise,
         timeout_ms: i32,
-        answers: Vec<PartitionAnswer>,
+        answers: PartitionAnswers,
     ) {
         let needs = answers.iter().filter_map(|a| a.needs).max();
         let parked = ParkedProduce {
@@ -258,7 +258,7 @@ impl Replica {
                 partition.current_leader.leader_epoch = self.raft.epoch().0;
             }
             let topic_id = wire_uuid(answer.topic_id);
-            let name = m::TopicName(m::StrBytes::from_string(answer.topic_name));
+            let name = answer.topic_name;
             match response.responses.last_mut() {
                 Some(topic) if topic.name == name && topic.topic_id == topic_id => {
                     topic.partition_responses.push(partition)
@@ -272,8 +272,9 @@ impl Replica {
                 }
             }
         }
-        if let Some((leader, endpoint)) =
-            self.leader_endpoint().filter(|(leader, _)| not_leader && self.serves_clients(*leader))
+        if not_leader
+            && let Some((leader, endpoint)) =
+                self.leader_endpoint().filter(|(leader, _)| self.serves_clients(*leader))
         {
             let mut node = m::produce_response::NodeEndpoint::default();
             node.node_id = leader.0.into();

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use super::Ticket;
+use crate::protocol::messages::TopicName;
 use crate::types::*;
 
 /// What a waiting request waits for.
@@ -18,7 +21,7 @@ pub(super) enum Promise {
 /// One partition's line of a Produce answer.
 #[derive(Debug)]
 pub(super) struct PartitionAnswer {
-    pub topic_name: String,
+    pub topic_name: TopicName,
     pub topic_id: Uuid,
     pub index: i32,
     pub error: ErrorCode,
@@ -30,10 +33,13 @@ pub(super) struct PartitionAnswer {
     pub needs: Option<Offset>,
 }
 
+/// Of one request. Nearly all have one partition.
+pub(super) type PartitionAnswers = SmallVec<[PartitionAnswer; 1]>;
+
 #[derive(Debug)]
 pub(super) struct ParkedProduce {
     pub ticket: Ticket,
-    pub answers: Vec<PartitionAnswer>,
+    pub answers: PartitionAnswers,
     /// Epoch in which it was appended: in another one the promise cannot be kept any more.
     pub epoch: Epoch,
     pub appended_ns: u64,
@@ -117,7 +123,7 @@ mod tests {
             Ticket { connection: ConnectionId(1), seq: 0, api_version: 9, received_ns: 0, decoded_ns: 0 };
         ParkedProduce {
             ticket,
-            answers: vec![],
+            answers: PartitionAnswers::new(),
             epoch: Epoch(epoch),
             appended_ns: 0,
             flushed_ns: 0,

@@ -207,18 +207,20 @@ impl Replica {
     /// Why a batch of the leader's must not be stored here: this node cannot go by it, or one of Kafka's voters, which
     /// replicate an interop log, could not read it.
     fn unfit(&self, batch: &StampedBatch) -> Option<String> {
-        let leader = self.raft.leader().map_or_else(|| "the leader".to_string(), |id| format!("node {id}"));
+        let leader =
+            || self.raft.leader().map_or_else(|| "the leader".to_string(), |id| format!("node {id}"));
         if let Err(why) = check_static_voters(batch) {
-            return Some(format!("stopping before a batch that {leader} sent is stored: {why}"));
+            return Some(format!("stopping before a batch that {} sent is stored: {why}", leader()));
         }
         if self.context.data_mode == DataMode::Native {
             return None;
         }
         let why = check_interop(batch).err()?;
         Some(format!(
-            "stopping before the batch at offset {} that {leader} sent is stored, because it would stop Kafka's voters: \
+            "stopping before the batch at offset {} that {} sent is stored, because it would stop Kafka's voters: \
              {why}. Give every node of the quorum kraft.data.mode=interop, and an empty log.dirs where that is refused",
-            batch.base_offset()
+            batch.base_offset(),
+            leader()
         ))
     }
 

@@ -6,6 +6,7 @@
 //! a frame is stored only as its bytes arrive, and a client that does not read is closed.
 
 use super::admit::{self, Admitted};
+use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{self, EncodedFrame, FrameError, Request, RequestHeader, Response};
 use crate::types::*;
@@ -22,8 +23,10 @@ const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
 const FRAME_COPY_RATIO: usize = 4;
-/// Output up to this size is copied together; larger chunks are sent as they are.
+/// Answers up to this size are copied together; larger ones are sent as they are.
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
+/// Room made for them at once.
+const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
 const COALESCED_BYTES_MAX: usize = 64 * 1024;
 const LENGTH_BYTES: usize = 4;
@@ -40,7 +43,7 @@ pub struct SessionLimits {
     pub message_bytes_max: usize,
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
-    pub topic_name: String,
+    pub topic_name: StrBytes,
     pub topic_id: Uuid,
     pub data_mode: DataMode,
 }
@@ -178,7 +181,7 @@ impl Session {
     fn release(&mut self) {
         while let Some(Slot::Answered(_)) = self.slots.front() {
             if let Some(Slot::Answered(frame)) = self.slots.pop_front() {
-                frame.chunks.into_iter().for_each(|chunk| self.outgoing.push(chunk));
+                self.outgoing.push(frame);
             }
             self.first_seq += 1;
         }
@@ -329,16 +332,24 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() <= COALESCE_BYTES_MAX {
-            self.small.extend_from_slice(&chunk);
-            if self.small.len() >= COALESCED_BYTES_MAX {
-                self.seal();
-            }
-            return;
+    /// A small frame goes beside the one before; the chunks of a large one go out as they are.
+    fn push(&mut self, frame: EncodedFrame) {
+        let [chunk] = &frame.chunks[..] else {
+            self.seal();
+            return self.chunks.extend(frame.chunks);
+        };
+        if chunk.len() > COALESCE_BYTES_MAX {
+            self.seal();
+            return self.chunks.extend(frame.chunks);
         }
-        self.seal();
-        self.chunks.push_back(chunk);
+        if self.small.capacity() - self.small.len() < chunk.len() {
+            // What was sent of it before is used again.
+            self.small.reserve(chunk.len().max(COALESCE_ROOM_BYTES));
+        }
+        self.small.extend_from_slice(chunk);
+        if self.small.len() >= COALESCED_BYTES_MAX {
+            self.seal();
+        }
     }
 
     fn seal(&mut self) {

@@ -331,7 +331,7 @@ fn session_limits(config: &Config) -> SessionLimits {
         message_bytes_max: limits.message_bytes_max,
         timestamp_before_max_ms: limits.timestamp_before_max_ms,
         timestamp_after_max_ms: limits.timestamp_after_max_ms,
-        topic_name: config.topic_name.clone(),
+        topic_name: config.topic_name.clone().into(),
         topic_id: config.topic_id,
         data_mode: config.data_mode,
     }

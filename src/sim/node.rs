@@ -157,7 +157,7 @@ impl Node {
             message_bytes_max: limits.message_bytes_max,
             timestamp_before_max_ms: limits.timestamp_before_max_ms,
             timestamp_after_max_ms: limits.timestamp_after_max_ms,
-            topic_name: self.config.topic_name.clone(),
+            topic_name: self.config.topic_name.clone().into(),
             topic_id: self.config.topic_id,
             data_mode: self.config.data_mode,
         }

@@ -10,7 +10,7 @@ pub(crate) fn limits() -> SessionLimits {
         message_bytes_max: 1 << 19,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
-        topic_name: "__cluster_metadata".to_string(),
+        topic_name: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
         data_mode: DataMode::Native,
     }

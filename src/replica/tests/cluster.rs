@@ -230,7 +230,7 @@ impl Cluster {
             message_bytes_max: config.limits.message_bytes_max,
             timestamp_before_max_ms: config.limits.timestamp_before_max_ms,
             timestamp_after_max_ms: config.limits.timestamp_after_max_ms,
-            topic_name: config.topic_name.clone(),
+            topic_name: config.topic_name.clone().into(),
             topic_id: config.topic_id,
             data_mode: config.data_mode,
         };

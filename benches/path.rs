@@ -1,0 +1,298 @@
+//! What the parts of the produce path cost without sockets and without a disk: Raft's step, the log's append, and a whole
+//! node from an admitted Produce to its answer, with the purgatory in between. The device answers at once.
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kraft::config::{Config, Limits, Voter, Wait};
+use kraft::log::{
+    Completion, DiskError, DiskOp, Done, Log, LogEvent, LogSource, SegmentId, SmallFile, recover,
+};
+use kraft::protocol::messages::{self as m, StrBytes};
+use kraft::protocol::{Request, Response};
+use kraft::raft::{Effects, Event, Raft, RaftConfig, RecoveredState};
+use kraft::record::{StampedBatch, check_fetched, data_batch};
+use kraft::replica::admit::{Admitted, admit};
+use kraft::replica::producers::Producers;
+use kraft::replica::session::SessionLimits;
+use kraft::replica::{Action, ConnectionId, Input, Replica, log_config};
+use kraft::types::*;
+use std::hint::black_box;
+use std::path::PathBuf;
+
+const TOPIC: &str = "__cluster_metadata";
+const PRODUCE_VERSION: i16 = 9;
+const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, wall_ms: 1_700_000_000_000 };
+/// (batches of a turn, bytes of each).
+const LOADS: [(usize, usize); 3] = [(1, 256), (16, 64 << 10), (4, 1 << 20)];
+
+/// A directory with nothing in it.
+struct Empty;
+
+impl LogSource for Empty {
+    fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
+        Ok(Vec::new())
+    }
+
+    fn read(&mut self, _: SegmentId, _: u64, _: usize) -> Result<Bytes, DiskError> {
+        Ok(Bytes::new())
+    }
+
+    fn small_file(&mut self, _: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(None)
+    }
+
+    fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(None)
+    }
+}
+
+fn config() -> Config {
+    let endpoint = Endpoint { host: "localhost".to_string(), port: 1 };
+    Config {
+        node_id: NodeId(1),
+        directory_id: None,
+        cluster_id: Uuid::ZERO.to_string(),
+        topic_name: TOPIC.to_string(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Native,
+        voters: vec![Voter { id: NodeId(1), endpoint: endpoint.clone() }],
+        listener_name: "PLAINTEXT".to_string(),
+        listener: endpoint.clone(),
+        advertised: endpoint,
+        log_dir: PathBuf::new(),
+        http_listener: None,
+        cpus: None,
+        wait: Wait::Sleep,
+        election_timeout_ms: 1_000,
+        fetch_timeout_ms: 2_000,
+        election_backoff_max_ms: 1_000,
+        request_timeout_ms: 2_000,
+        retry_backoff_ms: 20,
+        limits: Limits::default(),
+    }
+}
+
+fn done(op: DiskOp) -> Completion {
+    let buffer = match op.kind {
+        kraft::log::OpKind::Write { buffer, .. } => Some(buffer),
+        _ => None,
+    };
+    Completion { id: op.id, result: Ok(Done::Complete), buffer }
+}
+
+/// A node that is its own quorum, and leads it.
+struct Node {
+    replica: Replica,
+    limits: SessionLimits,
+    seq: u64,
+}
+
+impl Node {
+    fn start() -> Node {
+        let config = config();
+        let recovered =
+            recover(&mut Empty, &log_config(&config.limits), &mut |_| {}).expect("nothing to recover");
+        let producers = Producers::new(config.limits.producer_ids_max);
+        let replica = Replica::new(&config, Uuid(7), recovered, producers, 1, NOW);
+        let limits = SessionLimits {
+            request_bytes_max: config.limits.request_bytes_max,
+            output_bytes_max: config.limits.connection_output_bytes_max,
+            requests_max: config.limits.connection_requests_max,
+            message_bytes_max: 2 << 20,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+            topic_name: TOPIC.into(),
+            topic_id: config.topic_id,
+            data_mode: config.data_mode,
+        };
+        let mut node = Node { replica, limits, seq: 0 };
+        node.run(NOW, 0);
+        // Alone it stands for election when its timeout has passed.
+        for s in 1..10 {
+            node.run(Now { monotonic_ns: NOW.monotonic_ns + s * 1_000_000_000, ..NOW }, 0);
+        }
+        node
+    }
+
+    /// Turn after turn until nothing is left to do. Returns the answers.
+    fn run(&mut self, now: Now, mut inputs: usize) -> usize {
+        let mut answers = 0;
+        self.replica.handle(now, Input::Tick);
+        loop {
+            self.replica.end_turn(now);
+            let mut completed = Vec::new();
+            while let Some(action) = self.replica.poll_action() {
+                match action {
+                    Action::Disk(op) => completed.push(done(op)),
+                    Action::Answer { response, .. } => {
+                        assert!(matches!(&response, Some(Response::Produce(_))), "{response:?}");
+                        answers += 1;
+                    }
+                    _ => {}
+                }
+            }
+            if completed.is_empty() && inputs == 0 {
+                return answers;
+            }
+            inputs = 0;
+            completed.into_iter().for_each(|completion| self.replica.handle(now, Input::Disk(completion)));
+        }
+    }
+
+    /// Each in a request of its own, all in one turn.
+    fn produce(&mut self, batches: &[Bytes]) {
+        let now = Now { monotonic_ns: NOW.monotonic_ns + 20_000_000_000, ..NOW };
+        for batch in batches {
+            let request = admit(produce_request(batch.clone()), PRODUCE_VERSION, &self.limits, now, 0);
+            assert!(matches!(request, Admitted::Produce(_)));
+            self.seq += 1;
+            let (connection, received_ns) = (ConnectionId(1), now.monotonic_ns);
+            self.replica.handle(
+                now,
+                Input::Request {
+                    connection,
+                    seq: self.seq,
+                    api_version: PRODUCE_VERSION,
+                    client_id: None,
+                    request,
+                    received_ns,
+                    decoded_ns: received_ns,
+                },
+            );
+        }
+        assert_eq!(self.run(now, batches.len()), batches.len(), "every Produce is answered");
+    }
+}
+
+fn produce_request(records: Bytes) -> Request {
+    use m::produce_request::{PartitionProduceData, TopicProduceData};
+    let partition = PartitionProduceData::default().with_index(0).with_records(Some(records));
+    let name = m::TopicName(StrBytes::from_static_str(TOPIC));
+    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
+    Request::Produce(
+        m::ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]),
+    )
+}
+
+/// One record in a batch of about this size.
+fn batch_of(bytes: usize) -> Bytes {
+    data_batch(&[&vec![7; bytes.saturating_sub(80)]], NOW.wall_ms, None)
+}
+
+fn produce_to_answer(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replica: Produce, append, flush, purgatory, answer");
+    for (count, bytes) in LOADS {
+        let batches = vec![batch_of(bytes); count];
+        group.throughput(Throughput::Bytes((count * bytes) as u64));
+        let mut node = Node::start();
+        group.bench_function(format!("{count} of {bytes} B"), |bencher| {
+            bencher.iter(|| node.produce(black_box(&batches)));
+        });
+    }
+    group.finish();
+}
+
+fn open_log() -> Log {
+    let config = log_config(&Limits::default());
+    let recovered = recover(&mut Empty, &config, &mut |_| {}).expect("nothing to recover");
+    let mut log = Log::new(config, recovered);
+    flush(&mut log);
+    log
+}
+
+/// Returns the flushed events.
+fn flush(log: &mut Log) -> usize {
+    let mut flushed = 0;
+    loop {
+        log.end_turn(NOW);
+        let ops: Vec<_> = std::iter::from_fn(|| log.poll_op()).collect();
+        flushed +=
+            std::iter::from_fn(|| log.poll_event()).filter(|e| matches!(e, LogEvent::Flushed(_))).count();
+        if ops.is_empty() {
+            return flushed;
+        }
+        ops.into_iter().for_each(|op| log.complete(done(op)));
+    }
+}
+
+fn append_to_log(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("log: append and flush");
+    for (count, bytes) in LOADS {
+        let batch = stamped(bytes);
+        group.throughput(Throughput::Bytes((count * bytes) as u64));
+        let mut log = open_log();
+        group.bench_function(format!("{count} of {bytes} B"), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..count {
+                    let mut batch = batch.clone();
+                    batch.stamp(log.log_end().0, Epoch(1));
+                    log.append(batch);
+                }
+                assert!(flush(&mut log) > 0);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn stamped(bytes: usize) -> StampedBatch {
+    let mut raw = batch_of(bytes).to_vec();
+    // A produced batch is of epoch -1; one that was fetched is not.
+    raw[12..16].copy_from_slice(&[0; 4]);
+    let (batches, bad) = check_fetched(Bytes::from(raw));
+    assert_eq!(bad, None);
+    batches[0].clone()
+}
+
+/// A voter that is its own quorum, as leader.
+fn leading_raft() -> Raft {
+    let local = ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO };
+    let config = RaftConfig {
+        local,
+        voters: vec![local],
+        election_timeout_ms: 1_000,
+        fetch_timeout_ms: 2_000,
+        election_backoff_max_ms: 1_000,
+        request_timeout_ms: 2_000,
+        retry_backoff_ms: 20,
+        fetch_wait_ms_max: 500,
+        seed: 1,
+    };
+    let (quorum_state, epochs) = (QuorumState::EMPTY, Vec::new());
+    let recovered =
+        RecoveredState { quorum_state, log_start: Offset(0), log_end: LogEndOffset(Offset(0)), epochs };
+    let mut raft = Raft::new(config, recovered, NOW);
+    for s in 1..10 {
+        let now = Now { monotonic_ns: NOW.monotonic_ns + s * 1_000_000_000, ..NOW };
+        let mut effects = Effects::default();
+        raft.step(now, Event::Tick, &mut effects);
+        while effects.quorum_state.is_some() {
+            effects.clear();
+            raft.step(now, Event::QuorumStateDurable, &mut effects);
+        }
+    }
+    let mut effects = Effects::default();
+    raft.step(NOW, Event::Flushed(FlushedOffset(Offset(1))), &mut effects);
+    assert!(raft.can_append(), "it leads");
+    raft
+}
+
+fn raft_step(criterion: &mut Criterion) {
+    let mut raft = leading_raft();
+    let mut end = 1;
+    criterion.bench_function("raft: step of an append, and of its flush", |bencher| {
+        bencher.iter_batched_ref(
+            Effects::default,
+            |effects| {
+                raft.step(NOW, Event::Append { offsets: 64 }, effects);
+                end += 64;
+                raft.step(NOW, Event::Flushed(FlushedOffset(Offset(end))), effects);
+                assert!(!effects.at_once.is_empty(), "the high watermark moves");
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(benches, raft_step, append_to_log, produce_to_answer);
+criterion_main!(benches);
