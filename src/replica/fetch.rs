@@ -361,7 +361,7 @@ impl Replica {
             return self.on_scan_read(token, result);
         }
         let Some(job) = self.fetches.reading.remove(&token) else { return };
-        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+        if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {
@@ -386,7 +386,7 @@ impl Replica {
     }
 
     fn finish_fetch(&mut self, mut job: FetchJob, batches: Vec<StampedBatch>) {
-        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+        if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
@@ -399,6 +399,10 @@ impl Replica {
         }
         partition.records = batches;
         self.answer_fetch(&job.ticket, job.topics);
+    }
+
+    fn leads_in(&self, epoch: Epoch) -> bool {
+        self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
     fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {

@@ -369,7 +369,7 @@ fn describe_quorum_is_answered_by_every_node_with_what_the_leader_knows() {
     for id in (1..=3).map(NodeId) {
         let client = cluster.connect(id);
         for _ in 0..2 {
-            let answer: km::DescribeQuorumResponse = 
+            let answer: km::DescribeQuorumResponse =
                 cluster.call(client, DESCRIBE_QUORUM, 2, &describe_quorum_request());
             let partition = &answer.topics[0].partitions[0];
             assert_eq!((partition.error_code, partition.leader_id.0), (0, leader.0), "asked of {id}");

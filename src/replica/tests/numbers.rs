@@ -62,7 +62,8 @@ fn voters_count_their_elections_and_fetches() {
         assert_eq!(answer.error_code, ErrorCode::INVALID_REQUEST.0);
         assert_eq!(cluster.status(leader).counters.refused_requests, told.refused_requests + asked);
     }
-    let refusals = |c: &Cluster| c.nodes[&leader].notes.iter().filter(|n| n.contains("refused a voter's")).count();
+    let refusals =
+        |c: &Cluster| c.nodes[&leader].notes.iter().filter(|n| n.contains("refused a voter's")).count();
     assert_eq!(refusals(&cluster), 1, "one line in ten seconds");
     cluster.run_ms(10_001);
     let _: km::FetchResponse = cluster.call(client, FETCH, 17, &stranger);
@@ -133,7 +134,11 @@ fn a_forwarded_question_is_not_forwarded_again() {
     let answer: km::DescribeQuorumResponse =
         cluster.call(client, DESCRIBE_QUORUM, 2, &describe_quorum_request());
     let error = answer.topics[0].partitions[0].error_code;
-    assert_eq!(error, ErrorCode::NOT_LEADER_OR_FOLLOWER.0, "the leader is gone: this node says what it knows");
+    assert_eq!(
+        error,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER.0,
+        "the leader is gone: this node says what it knows"
+    );
 }
 
 #[test]
@@ -144,8 +149,7 @@ fn producer_ids_are_fresh_and_positive() {
     let mut ids = std::collections::BTreeSet::new();
     let request = km::InitProducerIdRequest::default().with_transactional_id(None);
     for _ in 0..64 {
-        let answer: km::InitProducerIdResponse =
-            cluster.call(client, INIT_PRODUCER_ID, 4, &request);
+        let answer: km::InitProducerIdResponse = cluster.call(client, INIT_PRODUCER_ID, 4, &request);
         assert!(answer.error_code == 0 && answer.producer_id.0 >= 0, "{answer:?}");
         ids.insert(answer.producer_id.0);
     }
@@ -159,7 +163,8 @@ fn what_is_not_committed_is_kept_in_mind_until_it_is_committed_or_cut() {
     let now = cluster.now;
     let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
     let end = replica.log.log_end().0.0;
-    let uncommitted = |replica: &Replica| (replica.uncommitted.len(), replica.standing().memory.uncommitted_bytes);
+    let uncommitted =
+        |replica: &Replica| (replica.uncommitted.len(), replica.standing().memory.uncommitted_bytes);
     assert_eq!(uncommitted(replica), (0, 0));
     for ahead in 1..=3 {
         replica.uncommitted.push_back((Offset(end + ahead), 50));

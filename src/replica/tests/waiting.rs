@@ -57,7 +57,8 @@ fn a_consumer_waits_for_the_commit_and_no_longer_than_it_said() {
     let (mut cluster, leader) = leader_of(3, |_| {});
     let end = cluster.status(leader).log_end_offset;
     isolate_followers(&mut cluster, leader);
-    let (client, flushed, reader) = (cluster.connect(leader), cluster.connect(leader), cluster.connect(leader));
+    let (client, flushed, reader) =
+        (cluster.connect(leader), cluster.connect(leader), cluster.connect(leader));
     cluster.send(reader, FETCH, 12, &fetch_request(end, 400));
     cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"x"])));
     cluster.send(flushed, PRODUCE, 9, &produce_request(1, batch(&[b"y"])));
@@ -121,7 +122,10 @@ fn nobody_waits_on_a_connection_that_is_gone_and_only_so_many_wait_at_all() {
     cluster.disconnect(readers[0]);
     cluster.disconnect(readers[2]);
     cluster.run_ms(1);
-    assert_eq!((cluster.status(leader).parked_requests, cluster.nodes[&leader].replica.fetches.deadline()), (0, None));
+    assert_eq!(
+        (cluster.status(leader).parked_requests, cluster.nodes[&leader].replica.fetches.deadline()),
+        (0, None)
+    );
 }
 
 #[test]
@@ -136,7 +140,8 @@ fn only_so_many_produces_wait_and_one_that_waits_too_long_is_told_so() {
     }
     cluster.run_ms(298);
     let refused = clients.map(|client| receive_produce(&mut cluster, client));
-    let refused = refused.map(|line| line.map(|line| (line.error_code, line.base_offset, line.log_start_offset)));
+    let refused =
+        refused.map(|line| line.map(|line| (line.error_code, line.base_offset, line.log_start_offset)));
     let timed_out = Some((ErrorCode::REQUEST_TIMED_OUT.0, -1, -1));
     assert_eq!(refused, [None, None, timed_out]);
     cluster.run_ms(4);
@@ -203,7 +208,8 @@ fn clients_are_told_who_leads_where_that_helps_them() {
     assert_eq!((line.error_code, line.high_watermark, line.last_stable_offset), (NOT_LEADER, -1, -1));
     assert_eq!((line.current_leader.leader_id.0, line.current_leader.leader_epoch), (leader.0, epoch));
     assert_eq!(elsewhere.node_endpoints.iter().map(|node| node.node_id.0).collect::<Vec<_>>(), [leader.0]);
-    let elsewhere: km::ProduceResponse = cluster.call(client, PRODUCE, 10, &produce_request(-1, batch(&[b"x"])));
+    let elsewhere: km::ProduceResponse =
+        cluster.call(client, PRODUCE, 10, &produce_request(-1, batch(&[b"x"])));
     let line = &elsewhere.responses[0].partition_responses[0];
     assert_eq!((line.current_leader.leader_id.0, line.current_leader.leader_epoch), (leader.0, epoch));
     assert_eq!(elsewhere.node_endpoints.len(), 1);
