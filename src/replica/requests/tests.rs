@@ -428,6 +428,9 @@ fn describe_quorum_is_refused_by_followers_and_for_other_partitions() {
         assert_eq!(error(&v, &[]), [] as [i16; 0]);
         let follower = View { is_leader: false, leader: Some(NodeId(1)), ..v };
         assert_eq!(error(&follower, &[(OURS, 0)]), [6]);
+        let response = describe_quorum(&follower, &ask_quorum(&[(OURS, 0)]), 2, &[], &[], NOW);
+        let partition = body!(DescribeQuorum, response).topics.remove(0).partitions.remove(0);
+        assert!(partition.error_message.is_some_and(|why| why.contains("does not lead")));
         assert_eq!(error(&follower, &[("other", 0)]), [3]);
     });
 }

@@ -182,3 +182,31 @@ fn a_stalled_flush_is_told_once_and_costs_the_leadership() {
     let again = cluster.nodes[&leader].notes[before..].iter().filter(|note| note.contains("stalled")).count();
     assert_eq!(again, 1);
 }
+
+#[test]
+fn what_peers_said_waits_too() {
+    let (mut cluster, client) = leader_of_three(|_| {});
+    cluster.run_ms(700);
+    let leader = client.0;
+    let [follower, other] = others(&cluster, leader)[..] else { panic!("two followers") };
+    // Its parked Fetch fails while a quorum state is written, and that of the other while it closes its log.
+    cluster.hold = |_, kind| is_quorum_state(kind) || matches!(kind, OpKind::CutSegment { .. });
+    let voter = cluster.connect(follower);
+    let epoch = cluster.status(follower).epoch + 1;
+    cluster.send(voter, VOTE, 2, &vote_request(other, epoch));
+    cluster.shutdown(other);
+    cluster.run_ms(2);
+    for id in [follower, other] {
+        let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
+        assert!(replica.is_gated() || replica.closing);
+        replica.peers.drop_peer(leader);
+    }
+    cluster.run_ms(2);
+    let replica = &mut cluster.nodes.get_mut(&other).expect("a node").replica;
+    assert!(replica.peers.poll_event().is_some(), "nothing is begun that would not be ended");
+    assert!(receive_vote(&mut cluster, voter).is_none());
+    cluster.release();
+    cluster.run_ms(2);
+    assert!(receive_vote(&mut cluster, voter).is_some());
+    assert_eq!(cluster.nodes[&other].stopped, Some(EXIT_OK));
+}

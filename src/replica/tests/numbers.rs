@@ -131,6 +131,7 @@ fn a_forwarded_question_is_not_forwarded_again() {
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER.0);
     cluster.client_id = "test";
     cluster.kill(leader);
+    let before = cluster.now.monotonic_ns;
     let answer: km::DescribeQuorumResponse =
         cluster.call(client, DESCRIBE_QUORUM, 2, &describe_quorum_request());
     let error = answer.topics[0].partitions[0].error_code;
@@ -139,6 +140,15 @@ fn a_forwarded_question_is_not_forwarded_again() {
         ErrorCode::NOT_LEADER_OR_FOLLOWER.0,
         "the leader is gone: this node says what it knows"
     );
+    assert!(cluster.now.monotonic_ns - before < 100 * NS_PER_MS, "a refused connection is not waited for");
+}
+
+#[test]
+fn a_leader_parks_a_fetch_for_half_of_the_fetch_timeout_at_most() {
+    for (fetch_timeout_ms, wait_ms) in [(2000, 500), (600, 300)] {
+        let config = Config { fetch_timeout_ms, ..config(1, 3) };
+        assert_eq!(quorum::raft_config(&config, Uuid(1), 7).fetch_wait_ms_max, wait_ms);
+    }
 }
 
 #[test]
@@ -195,7 +205,7 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
     assert_eq!(cluster.nodes[&leader].replica.disk_free_bytes, 1_000_000 - size, "counted between two looks");
     assert_eq!(free(&mut cluster, 999_999), ErrorCode::KAFKA_STORAGE_ERROR.0);
     assert_eq!(free(&mut cluster, 0), ErrorCode::KAFKA_STORAGE_ERROR.0);
-    assert_eq!(free(&mut cluster, 1_000_000 + size), 0);
+    assert_eq!(free(&mut cluster, 1_000_000), 0);
     assert_eq!(free(&mut cluster, u64::MAX), 0);
     let notes: Vec<&str> = cluster.nodes[&leader]
         .notes
@@ -203,5 +213,5 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
         .filter(|note| note.contains("bytes are free"))
         .map(|note| if note.contains("refused") { "refused" } else { "accepted" })
         .collect();
-    assert_eq!(notes, ["refused", "accepted"], "{:?}", cluster.nodes[&leader].notes);
+    assert_eq!(notes, ["refused", "accepted", "refused", "accepted"], "{:?}", cluster.nodes[&leader].notes);
 }

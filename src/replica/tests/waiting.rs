@@ -114,6 +114,7 @@ fn nobody_waits_on_a_connection_that_is_gone_and_only_so_many_wait_at_all() {
     let answered: Vec<bool> = readers.iter().map(|r| receive_fetch(&mut cluster, *r).is_some()).collect();
     assert_eq!(answered, [false, false, false, true], "the fourth is answered at once, empty");
     assert_eq!(cluster.status(leader).parked_requests, 3);
+    assert_eq!(cluster.nodes[&leader].replica.standing().memory.parked_fetches, 3);
     cluster.disconnect(readers[1]);
     cluster.run_ms(1);
     assert_eq!(cluster.status(leader).parked_requests, 2);
