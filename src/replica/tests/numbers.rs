@@ -197,7 +197,7 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
     let client = cluster.connect(leader);
     let records = batch(&[&[7; 100]]);
     let size = records.len() as u64;
-    let mut free = |cluster: &mut Cluster, bytes| {
+    let free = |cluster: &mut Cluster, bytes| {
         cluster.input(leader, Input::DiskFree { bytes });
         produce(cluster, client, -1, records.clone()).0
     };
