@@ -1,7 +1,7 @@
 //! ListOffsets: special timestamps, scans that go to the disk, and their failures.
 
 use super::*;
-use crate::record::BatchBuilder;
+use crate::record::{BatchBuilder, RecordSpec};
 
 /// Later than the LeaderChange record at offset 0.
 const DAY_0: i64 = 1_700_000_100_000;
@@ -94,4 +94,18 @@ fn the_largest_timestamp_is_not_told_before_it_is_committed() {
     assert_eq!(produce(&mut cluster, client, 1, data_batch(&[b"x"], late, None)).0, 0);
     assert_eq!(list_offsets(&mut cluster, client, -3).0, ErrorCode::OFFSET_NOT_AVAILABLE.0);
     assert_eq!(list_offsets(&mut cluster, client, late).1, -1, "only what is committed is searched");
+}
+
+#[test]
+fn in_a_plain_batch_the_record_itself_is_found() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let record = |timestamp_delta| RecordSpec { value: Some(b"x"), timestamp_delta, ..RecordSpec::default() };
+    let records =
+        [0, 10, 20].into_iter().fold(BatchBuilder::new(DAY_0), |b, delta| b.record(record(delta))).build();
+    let (error, base) = produce(&mut cluster, client, -1, records);
+    assert_eq!(error, 0);
+    let (error, offset, timestamp, _) = list_offsets(&mut cluster, client, DAY_0 + 5);
+    assert_eq!((error, offset, timestamp), (0, base + 1, DAY_0 + 10));
 }
