@@ -61,7 +61,8 @@ count() {
 # The first failing test in the log of cargo test, pytest or kraft-sim, after a colon.
 first_failing_test() {
   [[ -f $1 ]] || return 0
-  sed -n 's/^FAILED \(tests[^ ]*\).*/: \1/p; s/^ *again: \(kraft-sim --seed [0-9]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
+  sed -n '/^FAILED after/h; /^ *again: kraft-sim/{G; s/^ *again: \(kraft-sim --seed [0-9]*\).*\n[^:]*: \(.*\)/: \1: \2/p}
+    s/^FAILED \(tests[^ ]*\).*/: \1/p; s/^ERROR \(tests[^ ]*\).*/: \1/p; s/^---- \(.*\) stdout ----$/: \1/p' "$1" | head -n 1
 }
 
 # follow LOG COMMAND...: runs COMMAND, its output both here and in LOG; waits so that a signal is served at once.
@@ -156,7 +157,7 @@ simulate() {
     return 1
   fi
   passed=$((passed + seeds - bad)) failed=$((failed + bad))
-  ((status == 0)) && return 0
+  ((status == 0 && bad == 0)) && return 0
   sed -n "s|^ *again: kraft-sim|$(release_dir)/kraft-sim|p" "$log" | head -n 10 | while read -r line; do note "again: $line"; done
   return 1
 }
@@ -174,6 +175,7 @@ stage_simulation() {
       failed=$((failed + 1)) status=1
       cat "$logs/simulation-old.log" >>"$logs/simulation.log"
       fail "seed $seed fails again ($cause)"
+      sed -n '/^FAILED after/,/^ *again:/ { /^ *again:/!s/^/    | /p }' "$logs/simulation-old.log" >&2
       note "again: $(release_dir)/kraft-sim --seed $seed --trace"
     fi
   done <tests/simulator-seeds.txt

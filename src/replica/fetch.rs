@@ -164,7 +164,7 @@ impl Replica {
                     _ if !known && version >= TOPIC_ID_VERSION => ErrorCode::UNKNOWN_TOPIC_ID,
                     _ if !known || partition.partition != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
-                    _ => self.check_consumer_fetch(partition.current_leader_epoch, partition.fetch_offset),
+                    _ => self.check_leader(partition.current_leader_epoch),
                 };
                 if error.is_none() {
                     let from = Offset(partition.fetch_offset);
@@ -179,18 +179,6 @@ impl Replica {
             });
         }
         (topics, ours)
-    }
-
-    fn check_consumer_fetch(&self, current_leader_epoch: i32, offset: i64) -> ErrorCode {
-        let error = self.check_leader(current_leader_epoch);
-        if !error.is_none() {
-            return error;
-        }
-        // Between the high watermark and the log end a consumer waits: it read there under an older leader.
-        if offset < self.log.log_start().0 || offset > self.log.log_end().0.0 {
-            return ErrorCode::OFFSET_OUT_OF_RANGE;
-        }
-        ErrorCode::NONE
     }
 
     /// Kafka's `Partition.checkCurrentLeaderEpoch`, then leadership. -1: the client does not know an epoch.
@@ -274,6 +262,7 @@ impl Replica {
     }
 
     fn try_fetch(&mut self, now: Now, job: FetchJob) {
+        // Between the high watermark and the log end a consumer waits: it read there under an older leader.
         let bound = match job.reader {
             Reader::Consumer => self.raft.high_watermark().map_or(job.from, |hw| hw.0),
             Reader::Replica { .. } => self.log.log_end().0,
@@ -361,7 +350,7 @@ impl Replica {
             return self.on_scan_read(token, result);
         }
         let Some(job) = self.fetches.reading.remove(&token) else { return };
-        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+        if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {
@@ -386,7 +375,7 @@ impl Replica {
     }
 
     fn finish_fetch(&mut self, mut job: FetchJob, batches: Vec<StampedBatch>) {
-        if !self.raft.is_leader() || self.raft.epoch() != job.epoch {
+        if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
@@ -399,6 +388,10 @@ impl Replica {
         }
         partition.records = batches;
         self.answer_fetch(&job.ticket, job.topics);
+    }
+
+    fn leads_in(&self, epoch: Epoch) -> bool {
+        self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
     fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {

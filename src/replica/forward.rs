@@ -191,3 +191,6 @@ impl Forwarding {
         self.events.extend(self.waiting.drain(..).map(ForwardEvent::Failed));
     }
 }
+
+#[cfg(test)]
+mod tests;

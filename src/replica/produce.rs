@@ -119,49 +119,43 @@ impl Replica {
                 return refuse(nothing(Err(error)), code, Some(why));
             }
         };
-        let answer = |base: Offset, next: Offset, time_ms| PartitionAnswer {
+        let answer = |base: Offset, next: Offset| PartitionAnswer {
             topic_name: topic_name.clone(),
             topic_id,
             index,
             error: ErrorCode::NONE,
             message: None,
             base_offset: base.0,
-            log_append_time_ms: time_ms,
             needs: Some(next),
         };
         match self.producers.check(batch.header()) {
             Verdict::Refused(error) => refuse(nothing(Ok(batch)), error, None),
             Verdict::Duplicate { base_offset, last_offset, timestamp: _ } => {
                 self.counters.duplicate_batches += 1;
-                answer(base_offset, Offset(last_offset.0 + 1), -1)
+                answer(base_offset, Offset(last_offset.0 + 1))
             }
-            Verdict::New => match self.append_batch(now, batch) {
-                Some((base, next)) => answer(base, next, -1),
-                None => PartitionAnswer {
-                    needs: None,
-                    base_offset: -1,
-                    error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
-                    ..answer(Offset(-1), Offset(-1), -1)
-                },
-            },
+            Verdict::New => {
+                let (base, next) = self.append_batch(now, batch);
+                answer(base, next)
+            }
         }
     }
 
-    /// Raft gives the place, the log takes the bytes. `None`: no longer the leader.
-    fn append_batch(&mut self, now: Now, mut batch: StampedBatch) -> Option<(Offset, Offset)> {
+    /// Raft gives the place, the log takes the bytes.
+    fn append_batch(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
         let offsets = batch.header().last_offset_delta as i64 + 1;
         let mut effects = Effects::default();
         self.raft.step(now, Event::Append { offsets }, &mut effects);
         let assigned = effects.assigned;
         self.take_effects(now, effects);
-        let assigned = assigned?;
+        let assigned = assigned.expect("a leader that can append gives every batch its place");
         batch.stamp(assigned.base_offset, assigned.epoch);
         let place = (batch.base_offset(), batch.next_offset());
         self.counters.produced_batches += 1;
         self.counters.produced_records += batch.header().record_count as u64;
         self.counters.produced_bytes += batch.size_bytes() as u64;
         self.append_to_log(batch);
-        Some(place)
+        place
     }
 
     /// Every batch of this node's log comes through here, whoever wrote it.
@@ -247,7 +241,8 @@ impl Replica {
             partition.index = answer.index;
             partition.error_code = answer.error.0;
             partition.base_offset = answer.base_offset;
-            partition.log_append_time_ms = answer.log_append_time_ms;
+            // Records keep the time that their producer gave them (CreateTime).
+            partition.log_append_time_ms = -1;
             partition.log_start_offset = if answer.error.is_none() { self.log.log_start().0 } else { -1 };
             partition.error_message = answer.message.map(m::StrBytes::from_string);
             if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(leader)) =
@@ -294,7 +289,6 @@ fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String
         error,
         message,
         base_offset: -1,
-        log_append_time_ms: -1,
         needs: None,
     }
 }

@@ -261,10 +261,7 @@ impl Entry {
         if header.producer_epoch != self.producer_epoch {
             return header.base_sequence == 0;
         }
-        match self.last() {
-            Some(last) => header.base_sequence == sequence_after(last.last_sequence(), 1),
-            None => header.base_sequence == 0,
-        }
+        self.last().is_none_or(|last| header.base_sequence == sequence_after(last.last_sequence(), 1))
     }
 }
 

@@ -28,7 +28,6 @@ pub(super) struct PartitionAnswer {
     pub message: Option<String>,
     /// -1 with an error.
     pub base_offset: i64,
-    pub log_append_time_ms: i64,
     /// The promise holds when this offset is passed; `None`: nothing to wait for.
     pub needs: Option<Offset>,
 }
@@ -76,9 +75,7 @@ impl Purgatory {
         let passed = (Promise::Committed, Offset(self.flushed.0 + 1), 0)
             ..(Promise::Committed, Offset(flushed.0.0 + 1), 0);
         if flushed.0 > self.flushed {
-            for request in self.parked.range_mut(passed).map(|(_, r)| r).filter(|r| r.flushed_ns == 0) {
-                request.flushed_ns = now.monotonic_ns;
-            }
+            self.parked.range_mut(passed).for_each(|(_, request)| request.flushed_ns = now.monotonic_ns);
         }
         self.flushed = flushed.0;
     }
@@ -141,6 +138,16 @@ mod tests {
         assert_eq!(purgatory.len(), 1, "the acks=1 request waits for the flush, not for the high watermark");
         assert!(purgatory.pop_kept(Promise::Flushed, Offset(5)).is_some());
         assert_eq!(purgatory.deadline(), None);
+    }
+
+    #[test]
+    fn many_may_wait_for_the_same_offset() {
+        let mut purgatory = Purgatory::default();
+        for epoch in 1..=3 {
+            purgatory.park(Promise::Committed, Offset(5), request(epoch, 100));
+        }
+        let kept = std::iter::from_fn(|| purgatory.pop_kept(Promise::Committed, Offset(5)));
+        assert_eq!(kept.map(|r| r.epoch.0).collect::<Vec<_>>(), [1, 2, 3], "in the order in which they came");
     }
 
     #[test]

@@ -176,3 +176,13 @@ fn random_ids_are_of_version_4() {
         assert!(!id.to_string().starts_with('-'));
     }
 }
+
+/// A directory of the kernel's own cannot be flushed: whoever reads names from it without making them durable does not
+/// notice. A vote read from such a name could be taken back by a power cut (kraft-sim --lie names-believed).
+#[test]
+fn a_start_reads_no_name_that_it_could_not_make_durable() {
+    let refused = DirectorySource::open(Path::new("/proc/self/fdinfo")).map(|_| ()).unwrap_err();
+    assert!(refused.operation.contains("flush the names in"), "{refused}");
+    let temporary = tempfile::tempdir().unwrap();
+    assert!(DirectorySource::open(temporary.path()).is_ok());
+}

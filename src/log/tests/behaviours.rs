@@ -526,3 +526,17 @@ fn recovery_hands_out_each_header_in_order() {
     recover(&mut node.crash(), &small_config(), &mut |batch| headers.push(*batch.header())).unwrap();
     assert_eq!(headers, batches.iter().map(|b: &StampedBatch| *b.header()).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_tail_cache_says_how_much_it_holds() {
+    let mut node = Node::ready(SimDisk::new(3), LogConfig { tail_cache_bytes_max: 0, ..small_config() });
+    for _ in 0..3 {
+        node.append(1, 20);
+    }
+    let held: usize = node.log.tail.iter_from(Offset(0)).map(StampedBatch::size_bytes).sum();
+    assert!(held > 3 * 20);
+    assert_eq!(node.log.tail_cache_bytes(), held as u64, "what is not flushed stays, over the bound too");
+    node.settle();
+    node.append(1, 20);
+    assert!(node.log.tail_cache_bytes() < held as u64);
+}

@@ -472,3 +472,34 @@ fn voters_that_take_no_produce_are_remembered() {
     assert!(peers_after(&|_| true));
     assert!(!peers_after(&|key| key != 0));
 }
+
+#[test]
+fn a_kafka_without_any_vote_fails_a_pre_vote() {
+    let mut versions = protocol::api_versions_response(4);
+    versions.api_keys.retain(|key| key.api_key != 52);
+    let mut peers = peers();
+    let raft::Request::Vote(request) = vote(5) else { panic!("a vote") };
+    peers.send(at(0), NodeId(2), raft::Request::Vote(VoteRequest { pre_vote: true, ..request }));
+    peers.on_connected(at(1), CONTROL_2);
+    peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+    assert_eq!(look(&mut peers).last(), Some(&Seen::Failed(NodeId(2), RequestKind::Vote)));
+}
+
+#[test]
+fn a_connection_that_nothing_waits_for_any_more_still_has_its_time() {
+    let mut peers = peers();
+    peers.send(at(0), NodeId(2), fetch(5));
+    peers.send(at(100), NodeId(3), fetch(5));
+    assert_eq!(peers.deadline(), Some(at(TIMEOUT_MS).monotonic_ns), "the older link is still connecting");
+}
+
+#[test]
+fn what_comes_on_a_link_that_is_being_closed_is_not_looked_at() {
+    let mut peers = connected(at(0), CONTROL_2, vote(5));
+    peers.drop_peer(NodeId(2));
+    look(&mut peers);
+    peers.on_data(at(1), CONTROL_2, Bytes::from_static(&[0xff; 8]));
+    peers.send(at(1), NodeId(2), vote(6));
+    peers.on_closed(at(1), CONTROL_2, "closed by us");
+    assert_eq!(peers.deadline(), Some(at(1 + BACKOFF_MS).monotonic_ns), "one failure, one pause");
+}

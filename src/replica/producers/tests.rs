@@ -204,3 +204,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn producer_id_0_is_one_like_any_other() {
+    let mut producers = Producers::new(10);
+    producers.on_append(&header(0, 0, 0, 2, 0));
+    assert!(!producers.is_empty() && producers.contains(0));
+    assert_eq!(producers.check(&header(0, 0, 5, 1, 2)), REFUSED_ORDER);
+}
+
+#[test]
+fn what_is_committed_is_not_listed_any_more() {
+    let mut producers = Producers::new(10);
+    for i in 0..3 {
+        producers.on_append(&header(7, 0, i * 2, 2, i as i64 * 2));
+    }
+    producers.on_committed(HighWatermark(Offset(3)));
+    assert_eq!(producers.unsettled.len(), 2, "the second batch ends at offset 3");
+    producers.on_committed(HighWatermark(Offset(4)));
+    assert_eq!(producers.unsettled.len(), 1);
+}

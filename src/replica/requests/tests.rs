@@ -428,6 +428,9 @@ fn describe_quorum_is_refused_by_followers_and_for_other_partitions() {
         assert_eq!(error(&v, &[]), [] as [i16; 0]);
         let follower = View { is_leader: false, leader: Some(NodeId(1)), ..v };
         assert_eq!(error(&follower, &[(OURS, 0)]), [6]);
+        let response = describe_quorum(&follower, &ask_quorum(&[(OURS, 0)]), 2, &[], &[], NOW);
+        let partition = body!(DescribeQuorum, response).topics.remove(0).partitions.remove(0);
+        assert!(partition.error_message.is_some_and(|why| why.contains("does not lead")));
         assert_eq!(error(&follower, &[("other", 0)]), [3]);
     });
 }
@@ -493,5 +496,59 @@ fn the_leader_says_where_an_epoch_ends() {
         let follower = View { is_leader: false, ..v };
         assert_eq!(ask(&follower, OURS, 0, 4, 3), (6, -1, -1));
         assert_eq!(ask(&follower, OURS, 0, 3, 3), (74, -1, -1), "the epoch is judged first, as in Kafka");
+    });
+}
+
+// --- what only some versions and clusters say
+
+#[test]
+fn a_majority_of_five_is_three_and_types_come_with_version_3() {
+    let five: Vec<_> = (1..=5).map(|id| voter(id, 9090 + id as u16, true)).collect();
+    with_view(|v| {
+        let v = View { voters: &five, ..v };
+        let topic = configs(&v, 2, OURS, Some(&["min.insync.replicas"]), 4);
+        assert_eq!(topic.configs[0].value.as_ref().map(|value| value.as_str()), Some("3"));
+        assert_eq!(topic.configs[0].config_type, 3, "INT");
+        assert_eq!(configs(&v, 2, OURS, Some(&["min.insync.replicas"]), 2).configs[0].config_type, 0);
+    });
+}
+
+#[test]
+fn a_leader_without_a_high_watermark_says_minus_one_and_names_directories_from_version_2() {
+    with_view(|v| {
+        let v = View { high_watermark: None, ..v };
+        let key = ReplicaKey { id: NodeId(1), directory_id: Uuid(77) };
+        let voters =
+            [ReplicaProgress { key, log_end: Offset(5), last_fetch_ns: None, last_caught_up_ns: None }];
+        for (version, directory_id) in [(0, 0), (1, 0), (2, 77)] {
+            let response = describe_quorum(&v, &ask_quorum(&[(OURS, 0)]), version, &voters, &[], NOW);
+            let partition = body!(DescribeQuorum, response).topics.remove(0).partitions.remove(0);
+            assert_eq!(partition.high_watermark, -1);
+            assert_eq!(partition.current_voters[0].replica_directory_id.as_u128(), directory_id);
+        }
+    });
+}
+
+#[test]
+fn where_a_topic_has_a_name_and_an_id_the_id_counts_where_ids_exist() {
+    with_view(|v| {
+        let both = |id: u128| by_name(OURS).with_topic_id(wire_uuid(Uuid(id)));
+        let ask_one = |topic, version| ask(&v, Some(vec![topic]), version).topics.remove(0);
+        assert_eq!(ask_one(both(77), 12).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
+        assert_eq!(ask_one(both(77), 11).error_code, ErrorCode::INVALID_REQUEST.0);
+        assert_eq!(ask_one(both(0), 11).error_code, 0);
+        assert_eq!(ask_one(both(Uuid::METADATA_TOPIC_ID.0), 12).error_code, 0);
+        let nothing = ask_one(by_id(0), 12);
+        assert_eq!((nothing.error_code, nothing.name), (ErrorCode::UNKNOWN_TOPIC_ID.0, None));
+    });
+}
+
+#[test]
+fn a_refused_describe_cluster_names_no_controller_and_a_cursor_counts_for_its_own_topic() {
+    with_view(|v| {
+        let request = m::DescribeClusterRequest::default().with_endpoint_type(9);
+        assert_eq!(body!(DescribeCluster, describe_cluster(&v, &request, 2)).controller_id.0, -1);
+        let asked = describe(&v, &["Alpha", OURS], Some(("Alpha", 3)));
+        assert_eq!(asked, [("Alpha".to_string(), 3, 0), (OURS.to_string(), 0, 1)]);
     });
 }

@@ -369,3 +369,95 @@ fn voters_that_cannot_read_the_log_are_closed_and_clients_are_not() {
     let client = [&java[..hello_bytes], &metadata(3)].concat();
     assert!(last(DataMode::Native, &client).is_none());
 }
+
+// --- the receive buffer
+
+/// An empty buffer after a read of so many bytes, which did not fill it.
+fn after_read(room_bytes: usize, received_bytes: usize) -> Incoming {
+    let mut incoming = Incoming { buffer: BytesMut::with_capacity(100), room_bytes, ..Incoming::new() };
+    incoming.spare_bytes = incoming.spare() + received_bytes;
+    incoming
+}
+
+#[test]
+fn the_room_for_a_read_follows_what_the_last_one_used() {
+    let adapted = |mut incoming: Incoming| {
+        incoming.adapt_room();
+        incoming.room_bytes
+    };
+    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024)), 64 * 1024, "a quarter is enough to keep it");
+    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024 - 1)), 32 * 1024);
+    assert_eq!(adapted(after_read(RECEIVE_BYTES_MIN, 0)), RECEIVE_BYTES_MIN);
+    let mut filled = after_read(RECEIVE_BYTES_MIN, 0);
+    filled.buffer.resize(filled.buffer.capacity(), 0);
+    assert_eq!(adapted(filled), 2 * RECEIVE_BYTES_MIN);
+    let nothing_fitted = Incoming { room_bytes: RECEIVE_BYTES_MIN, ..Incoming::new() };
+    assert_eq!(adapted(nothing_fitted), RECEIVE_BYTES_MIN);
+}
+
+#[test]
+fn a_quiet_connection_gives_back_what_a_busy_time_has_left() {
+    let kept = |allocation_bytes, room_bytes| {
+        // As much was received as keeps the room.
+        let mut incoming = after_read(room_bytes, room_bytes / 4);
+        (incoming.allocation_bytes, incoming.frame_bytes) = (allocation_bytes, 7);
+        incoming.adapt_room();
+        assert_eq!((incoming.room_bytes, incoming.frame_bytes), (room_bytes, 7));
+        incoming.allocation_bytes > 0
+    };
+    assert!(kept(128 * 1024, 64 * 1024));
+    assert!(!kept(128 * 1024 + 1, 64 * 1024));
+    assert!(!kept(1 << 20, 64 * 1024));
+}
+
+#[test]
+fn what_is_missing_of_a_frame_is_known_from_its_length() {
+    let mut incoming = Incoming::new();
+    assert_eq!(incoming.missing_bytes(), 0);
+    incoming.buffer.extend_from_slice(&100_i32.to_be_bytes());
+    assert_eq!(incoming.missing_bytes(), 100);
+    incoming.buffer.extend_from_slice(&[0; 30]);
+    assert_eq!(incoming.missing_bytes(), 70);
+    incoming.buffer.extend_from_slice(&[0; 80]);
+    assert_eq!(incoming.missing_bytes(), 0);
+    // A large frame gets room for what is there, doubled, or for as much as the last one had.
+    for (last_frame_bytes, room) in [(0, 20_000), (1 << 20, 1 << 20)] {
+        let mut incoming = Incoming { frame_bytes: last_frame_bytes, ..Incoming::new() };
+        incoming.buffer.extend_from_slice(&(4_i32 << 20).to_be_bytes());
+        incoming.buffer.resize(20_000, 0);
+        incoming.reserve();
+        assert!((room..4 * room).contains(&incoming.spare()), "{} bytes of room", incoming.spare());
+    }
+}
+
+#[test]
+fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
+    let shares = |frame_bytes: usize, key: u8| {
+        let mut incoming = Incoming { allocation_bytes: 4000, ..Incoming::new() };
+        incoming.buffer.extend_from_slice(&(frame_bytes as i32).to_be_bytes());
+        incoming.buffer.resize(4 + frame_bytes + 500, 0);
+        incoming.buffer[5] = key;
+        let frame = incoming.next_frame(1 << 20).expect("a frame").expect("all of it");
+        assert_eq!(frame.len(), frame_bytes);
+        !frame.is_unique()
+    };
+    assert!(!shares(999, 1), "a Fetch that may wait");
+    assert!(shares(1000, 1));
+    assert!(shares(999, 0), "a Produce");
+    assert!(shares(1500, 0));
+}
+
+#[test]
+fn over_half_of_its_unsent_output_no_more_requests_are_taken() {
+    let mut session = Session::new(SessionLimits { output_bytes_max: 1000, ..limits() });
+    session.output_bytes = 500;
+    assert!(!session.is_blocked());
+    session.output_bytes = 501;
+    assert!(session.is_blocked());
+    assert_eq!(session.requests_under_way(), 0);
+    session.output_bytes = 0;
+    session.receive_buffer().extend_from_slice(&metadata(1));
+    session.receive_buffer().extend_from_slice(&metadata(2));
+    while session.poll_request(NOW).is_some() {}
+    assert_eq!(session.requests_under_way(), 2);
+}

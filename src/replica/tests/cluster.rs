@@ -9,7 +9,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::disk::Disk;
 use crate::config::Config;
-use crate::log::recover;
+use crate::log::{Completion, OpKind, recover};
 use crate::replica::producers::Producers;
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::*;
@@ -46,7 +46,14 @@ pub struct Cluster {
     /// Inbound connection of each open link.
     links: BTreeMap<(NodeId, PeerLink), (NodeId, ConnectionId)>,
     inbox: VecDeque<(NodeId, Input)>,
+    /// Completions of these operations wait until `release`.
+    pub hold: fn(NodeId, &OpKind) -> bool,
+    held: Vec<(NodeId, Completion)>,
+    /// Cut off from the other nodes, not from clients.
+    pub isolated: BTreeSet<NodeId>,
     pub now: Now,
+    /// Of the client's requests.
+    pub client_id: &'static str,
     next_connection: u64,
     seed: u64,
 }
@@ -60,7 +67,11 @@ impl Cluster {
             disks: ids.iter().map(|id| (*id, Disk::default())).collect(),
             links: BTreeMap::new(),
             inbox: VecDeque::new(),
+            hold: |_, _| false,
+            held: Vec::new(),
+            isolated: BTreeSet::new(),
             now: Now { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 },
+            client_id: "test",
             next_connection: 0,
             seed: 7,
         };
@@ -87,6 +98,18 @@ impl Cluster {
     /// Kill: all connections break, what the disk has stays.
     pub fn kill(&mut self, id: NodeId) {
         self.nodes.remove(&id);
+        self.held.retain(|(node, _)| *node != id);
+        self.break_links(id);
+        self.inbox.retain(|(node, _)| *node != id);
+    }
+
+    /// No other node reaches it any more, and it none, until it is taken from `isolated`.
+    pub fn isolate(&mut self, id: NodeId) {
+        self.isolated.insert(id);
+        self.break_links(id);
+    }
+
+    fn break_links(&mut self, id: NodeId) {
         let broken: Vec<_> = self
             .links
             .iter()
@@ -96,7 +119,27 @@ impl Cluster {
         for (from, link) in broken {
             self.break_link(from, link, "connection reset");
         }
-        self.inbox.retain(|(node, _)| *node != id);
+    }
+
+    /// What is held is done, and nothing is held any more.
+    pub fn release(&mut self) {
+        self.hold = |_, _| false;
+        self.release_those(|_| true);
+    }
+
+    /// These of the held operations are done; more may be held.
+    pub fn release_those(&mut self, is_done: fn(&Completion) -> bool) {
+        for (id, completion) in std::mem::take(&mut self.held) {
+            match is_done(&completion) {
+                true => self.inbox.push_back((id, Input::Disk(completion))),
+                false => self.held.push((id, completion)),
+            }
+        }
+    }
+
+    /// As the server's other inputs come: at the next turn.
+    pub fn input(&mut self, id: NodeId, input: Input) {
+        self.inbox.push_back((id, input));
     }
 
     pub fn shutdown(&mut self, id: NodeId) {
@@ -185,8 +228,12 @@ impl Cluster {
     fn carry_out(&mut self, id: NodeId, action: Action) {
         match action {
             Action::Disk(op) => {
+                let is_held = (self.hold)(id, &op.kind);
                 let completion = self.disks.get_mut(&id).expect("a disk").carry_out(op);
-                self.inbox.push_back((id, Input::Disk(completion)));
+                match is_held {
+                    true => self.held.push((id, completion)),
+                    false => self.inbox.push_back((id, Input::Disk(completion))),
+                }
             }
             Action::Note { text, .. } => self.nodes.get_mut(&id).expect("a node").notes.push(text),
             Action::Stop { exit_code, why } => {
@@ -210,7 +257,8 @@ impl Cluster {
     }
 
     fn connect_link(&mut self, from: NodeId, link: PeerLink) {
-        if self.nodes.get(&link.node).is_none_or(|n| n.stopped.is_some()) {
+        let is_cut = self.isolated.contains(&from) || self.isolated.contains(&link.node);
+        if is_cut || self.nodes.get(&link.node).is_none_or(|n| n.stopped.is_some()) {
             let why = "connection refused".to_string();
             return self.inbox.push_back((from, Input::PeerClosed { link, why, is_refused: true }));
         }
@@ -291,6 +339,11 @@ impl Cluster {
         (node, self.open(node, Owner::Client))
     }
 
+    pub fn disconnect(&mut self, (node, connection): (NodeId, ConnectionId)) {
+        self.nodes.get_mut(&node).expect("a node").connections.remove(&connection);
+        self.inbox.push_back((node, Input::ConnectionClosed { connection }));
+    }
+
     /// Not closed by the node.
     pub fn is_open(&self, client: (NodeId, ConnectionId)) -> bool {
         self.nodes[&client.0].connections.contains_key(&client.1)
@@ -308,7 +361,7 @@ impl Cluster {
         let mut header = RequestHeader::default();
         header.request_api_key = key;
         header.request_api_version = version;
-        header.client_id = Some(StrBytes::from_static_str("test"));
+        header.client_id = Some(StrBytes::from_static_str(self.client_id));
         let mut body = BytesMut::new();
         header.encode(&mut body, api.request_header_version(version)).expect("encodes");
         request.encode(&mut body, version).expect("encodes");

@@ -13,6 +13,12 @@ pub struct Disk {
     mark: Option<Vec<u8>>,
     /// Writes fail with EIO from now on.
     pub fail_writes: bool,
+    /// Reads of operations fail with EIO from now on.
+    pub fail_reads: bool,
+}
+
+fn failed(operation: &str) -> DiskError {
+    DiskError { operation: operation.to_string(), reason: "Input/output error".to_string(), errno: 5 }
 }
 
 fn put(file: &mut Vec<u8>, position: u64, bytes: &[u8]) {
@@ -29,9 +35,10 @@ impl Disk {
         let mut returned = None;
         match op.kind {
             OpKind::Write { buffer, .. } if self.fail_writes => {
-                let (operation, reason) = ("write".to_string(), "Input/output error".to_string());
-                let error = DiskError { operation, reason, errno: 5 };
-                return Completion { id: op.id, result: Err(error), buffer: Some(buffer) };
+                return Completion { id: op.id, result: Err(failed("write")), buffer: Some(buffer) };
+            }
+            OpKind::Read { .. } if self.fail_reads => {
+                return Completion { id: op.id, result: Err(failed("read")), buffer: None };
             }
             OpKind::Write { file, position, buffer, length, durable: _ } => {
                 let bytes = &buffer.as_slice()[..length];

@@ -2,7 +2,11 @@
 
 mod cluster;
 mod disk;
+mod gate;
+mod numbers;
+mod offsets;
 mod refusals;
+mod waiting;
 
 use bytes::Bytes;
 use kafka_protocol::messages as km;
@@ -10,6 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::*;
 use crate::config::Voter;
+use crate::log::{Done, OpKind, SmallFile};
 use crate::record::data_batch;
 use cluster::Cluster;
 
@@ -17,6 +22,10 @@ const TOPIC: &str = "__cluster_metadata";
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
 const LIST_OFFSETS: i16 = 2;
+const METADATA: i16 = 3;
+const INIT_PRODUCER_ID: i16 = 22;
+const VOTE: i16 = 52;
+const DESCRIBE_QUORUM: i16 = 55;
 
 fn config(id: i32, count: i32) -> Config {
     let voter = |id: i32| Voter {
@@ -31,6 +40,12 @@ fn config(id: i32, count: i32) -> Config {
 
 fn cluster(count: i32) -> Cluster {
     Cluster::new((1..=count).map(|id| config(id, count)).collect())
+}
+
+fn cluster_with(count: i32, change: fn(&mut Config)) -> Cluster {
+    let mut configs: Vec<Config> = (1..=count).map(|id| config(id, count)).collect();
+    configs.iter_mut().for_each(change);
+    Cluster::new(configs)
 }
 
 fn elect(cluster: &mut Cluster) -> NodeId {
@@ -92,6 +107,98 @@ fn fetch(cluster: &mut Cluster, client: Client, offset: i64) -> (i16, i64, Vec<i
 
 fn batch(values: &[&[u8]]) -> Bytes {
     data_batch(values, 1_700_000_000_000, None)
+}
+
+/// What the answer says of the only partition.
+fn receive_produce(
+    cluster: &mut Cluster,
+    client: Client,
+) -> Option<km::produce_response::PartitionProduceResponse> {
+    let answer: km::ProduceResponse = cluster.receive(client, PRODUCE, 9)?;
+    Some(answer.responses[0].partition_responses[0].clone())
+}
+
+fn receive_fetch(cluster: &mut Cluster, client: Client) -> Option<km::fetch_response::PartitionData> {
+    let answer: km::FetchResponse = cluster.receive(client, FETCH, 12)?;
+    Some(answer.responses[0].partitions[0].clone())
+}
+
+/// (error code, offset, timestamp, leader epoch)
+fn list_offsets(cluster: &mut Cluster, client: Client, timestamp: i64) -> (i16, i64, i64, i32) {
+    cluster.send(client, LIST_OFFSETS, 7, &list_offsets_request(TOPIC, &[timestamp]));
+    let mut answer = None;
+    cluster.run_until("an answer", 60_000, |cluster| {
+        answer = receive_offsets(cluster, client);
+        answer.is_some()
+    });
+    answer.expect("an answer").remove(0)
+}
+
+fn receive_offsets(cluster: &mut Cluster, client: Client) -> Option<Vec<(i16, i64, i64, i32)>> {
+    let answer: km::ListOffsetsResponse = cluster.receive(client, LIST_OFFSETS, 7)?;
+    let lines = answer.topics[0].partitions.iter();
+    Some(lines.map(|p| (p.error_code, p.offset, p.timestamp, p.leader_epoch)).collect())
+}
+
+fn list_offsets_request(topic: &'static str, timestamps: &[i64]) -> km::ListOffsetsRequest {
+    let mut asked = km::list_offsets_request::ListOffsetsTopic::default();
+    asked.name = name(topic);
+    for timestamp in timestamps {
+        let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
+        partition.timestamp = *timestamp;
+        partition.current_leader_epoch = -1;
+        asked.partitions.push(partition);
+    }
+    let mut request = km::ListOffsetsRequest::default();
+    request.replica_id = (-1).into();
+    request.topics.push(asked);
+    request
+}
+
+/// A candidate whose log is too short to be voted for: its epoch is taken over all the same.
+fn vote_request(candidate: NodeId, epoch: i32) -> km::VoteRequest {
+    let mut partition = km::vote_request::PartitionData::default();
+    partition.replica_epoch = epoch;
+    partition.replica_id = candidate.0.into();
+    partition.replica_directory_id = uuid(candidate.0 as u128 + 100);
+    let mut topic = km::vote_request::TopicData::default();
+    topic.topic_name = name(TOPIC);
+    topic.partitions.push(partition);
+    let mut request = km::VoteRequest::default();
+    request.voter_id = (-1).into();
+    request.topics.push(topic);
+    request
+}
+
+fn metadata(cluster: &mut Cluster, client: Client) -> km::MetadataResponse {
+    cluster.call(client, METADATA, 9, &metadata_request())
+}
+
+fn metadata_request() -> km::MetadataRequest {
+    let mut request = km::MetadataRequest::default();
+    request.topics = None;
+    request
+}
+
+fn describe_quorum_request() -> km::DescribeQuorumRequest {
+    let mut topic = km::describe_quorum_request::TopicData::default();
+    topic.topic_name = name(TOPIC);
+    topic.partitions.push(km::describe_quorum_request::PartitionData::default());
+    let mut request = km::DescribeQuorumRequest::default();
+    request.topics.push(topic);
+    request
+}
+
+fn name(name: &'static str) -> km::TopicName {
+    km::TopicName(StrBytes::from_static_str(name))
+}
+
+fn uuid(id: u128) -> uuid::Uuid {
+    uuid::Uuid::from_u128(id)
+}
+
+fn others(cluster: &Cluster, leader: NodeId) -> Vec<NodeId> {
+    cluster.disks.keys().copied().filter(|id| *id != leader).collect()
 }
 
 #[test]
@@ -235,25 +342,13 @@ fn list_offsets_finds_ends_and_timestamps() {
         let records = data_batch(&[b"x"], 1_700_000_000_000 + i * 10, None);
         assert_eq!(produce(&mut cluster, client, -1, records), (0, 1 + i));
     }
-    let mut ask = |timestamp: i64| {
-        let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
-        partition.timestamp = timestamp;
-        partition.current_leader_epoch = -1;
-        let mut topic = km::list_offsets_request::ListOffsetsTopic::default();
-        topic.name = km::TopicName(StrBytes::from_static_str(TOPIC));
-        topic.partitions.push(partition);
-        let mut request = km::ListOffsetsRequest::default();
-        request.replica_id = (-1).into();
-        request.topics.push(topic);
-        let answer: km::ListOffsetsResponse = cluster.call(client, LIST_OFFSETS, 7, &request);
-        let line = &answer.topics[0].partitions[0];
-        (line.error_code, line.offset, line.timestamp)
-    };
-    assert_eq!(ask(-1), (0, 51, -1), "latest");
-    assert_eq!(ask(-2), (0, 0, -1), "earliest");
-    assert_eq!(ask(-3), (0, 50, 1_700_000_000_490), "largest timestamp");
-    assert_eq!(ask(1_700_000_000_101), (0, 12, 1_700_000_000_110), "the first at or after");
-    assert_eq!(ask(1_800_000_000_000), (0, -1, -1), "none so late");
+    let epoch = cluster.status(leader).epoch;
+    let mut ask = |timestamp| list_offsets(&mut cluster, client, timestamp);
+    assert_eq!(ask(-1), (0, 51, -1, epoch), "latest");
+    assert_eq!(ask(-2), (0, 0, -1, epoch), "earliest");
+    assert_eq!(ask(-3), (0, 50, 1_700_000_000_490, epoch), "largest timestamp");
+    assert_eq!(ask(1_700_000_000_101), (0, 12, 1_700_000_000_110, epoch), "the first at or after");
+    assert_eq!(ask(1_800_000_000_000), (0, -1, -1, -1), "none so late");
 }
 
 #[test]
@@ -271,17 +366,11 @@ fn a_failed_write_stops_the_node_and_acknowledges_nothing() {
 fn describe_quorum_is_answered_by_every_node_with_what_the_leader_knows() {
     let mut cluster = cluster(3);
     let leader = elect(&mut cluster);
-    let mut partition = km::describe_quorum_request::PartitionData::default();
-    partition.partition_index = 0;
-    let mut topic = km::describe_quorum_request::TopicData::default();
-    topic.topic_name = km::TopicName(StrBytes::from_static_str(TOPIC));
-    topic.partitions.push(partition);
-    let mut request = km::DescribeQuorumRequest::default();
-    request.topics.push(topic);
     for id in (1..=3).map(NodeId) {
         let client = cluster.connect(id);
         for _ in 0..2 {
-            let answer: km::DescribeQuorumResponse = cluster.call(client, 55, 2, &request);
+            let answer: km::DescribeQuorumResponse =
+                cluster.call(client, DESCRIBE_QUORUM, 2, &describe_quorum_request());
             let partition = &answer.topics[0].partitions[0];
             assert_eq!((partition.error_code, partition.leader_id.0), (0, leader.0), "asked of {id}");
             assert_eq!(partition.current_voters.len(), 3);

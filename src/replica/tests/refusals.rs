@@ -169,39 +169,72 @@ fn a_follower_sends_its_clients_to_the_leader() {
     let expected = ErrorCode::NOT_LEADER_OR_FOLLOWER.0;
     assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])), (expected, -1));
     assert_eq!(fetch(&mut cluster, client, 0).0, expected);
-    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -1).0, expected);
-}
-
-/// (error code, offset)
-fn list_offsets(cluster: &mut Cluster, client: Client, topic: &'static str, timestamp: i64) -> (i16, i64) {
-    let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
-    partition.timestamp = timestamp;
-    partition.current_leader_epoch = -1;
-    let mut asked = km::list_offsets_request::ListOffsetsTopic::default();
-    asked.name = name(topic);
-    asked.partitions.push(partition);
-    let mut request = km::ListOffsetsRequest::default();
-    request.replica_id = (-1).into();
-    request.topics.push(asked);
-    let answer: km::ListOffsetsResponse = cluster.call(client, LIST_OFFSETS, 7, &request);
-    let partition = &answer.topics[0].partitions[0];
-    (partition.error_code, partition.offset)
+    assert_eq!(list_offsets(&mut cluster, client, -1).0, expected);
 }
 
 #[test]
 fn offsets_that_cannot_be_listed_have_kafkas_code() {
     let (mut cluster, client) = sole_leader();
-    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -1), (0, 4));
-    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -2), (0, 0));
-    assert_eq!(list_offsets(&mut cluster, client, TOPIC, -99).0, ErrorCode::UNSUPPORTED_VERSION.0);
-    let unknown = list_offsets(&mut cluster, client, "other", -1);
-    assert_eq!(unknown.0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+    assert_eq!(list_offsets(&mut cluster, client, -99).0, ErrorCode::UNSUPPORTED_VERSION.0);
+    let unknown: km::ListOffsetsResponse =
+        cluster.call(client, LIST_OFFSETS, 7, &list_offsets_request("other", &[-1]));
+    let line = &unknown.topics[0].partitions[0];
+    assert_eq!((line.error_code, line.leader_epoch), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0, -1));
 }
 
-fn name(name: &'static str) -> km::TopicName {
-    km::TopicName(StrBytes::from_static_str(name))
+#[test]
+fn a_voter_of_another_cluster_is_told_of_once_in_ten_seconds() {
+    let (mut cluster, client) = sole_leader();
+    let other = || Some(StrBytes::from_static_str("another"));
+    let lines = |cluster: &Cluster| {
+        cluster.nodes[&client.0]
+            .notes
+            .iter()
+            .filter(|note| note.contains("a voter of another cluster"))
+            .count()
+    };
+    let mut vote = vote_request(NodeId(2), 5);
+    vote.cluster_id = other();
+    let _: km::VoteResponse = cluster.call(client, VOTE, 2, &vote);
+    assert_eq!(lines(&cluster), 1);
+    cluster.run_ms(9_000);
+    let begin = km::BeginQuorumEpochRequest::default().with_cluster_id(other());
+    let _: km::BeginQuorumEpochResponse = cluster.call(client, 53, 1, &begin);
+    assert_eq!(lines(&cluster), 1);
+    cluster.run_ms(10_001);
+    let _: km::BeginQuorumEpochResponse = cluster.call(client, 53, 1, &begin);
+    assert_eq!(lines(&cluster), 2);
+    cluster.run_ms(10_001);
+    let end = km::EndQuorumEpochRequest::default().with_cluster_id(other());
+    let _: km::EndQuorumEpochResponse = cluster.call(client, 54, 1, &end);
+    assert_eq!(lines(&cluster), 3);
 }
 
-fn uuid(id: u128) -> uuid::Uuid {
-    uuid::Uuid::from_u128(id)
+#[test]
+fn a_voter_that_tells_its_endpoints_is_answered() {
+    let (mut cluster, client) = sole_leader();
+    let request = km::UpdateRaftVoterRequest::default().with_cluster_id(None);
+    let answer: km::UpdateRaftVoterResponse = cluster.call(client, 82, 0, &request);
+    assert_eq!(answer.current_leader.leader_id.0, client.0.0);
+}
+
+#[test]
+fn a_batch_that_would_stop_kafkas_voters_is_not_stored_in_an_interop_log() {
+    for (data_mode, stops) in [(DataMode::Native, false), (DataMode::Interop, true)] {
+        let mut config = config(1, 1);
+        config.data_mode = data_mode;
+        let mut cluster = Cluster::new(vec![config]);
+        let leader = elect(&mut cluster);
+        let (now, epoch) = (cluster.now, Epoch(cluster.status(leader).epoch));
+        let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
+        let no_value = crate::record::RecordSpec { key: Some(b"key"), ..Default::default() };
+        let records = crate::record::BatchBuilder::new(1).record(no_value).build();
+        let (mut batches, _) = crate::record::check_fetched(records);
+        batches[0].stamp(replica.log.log_end().0, epoch);
+        replica.fetched = batches;
+        replica.carry_out(now, Effect::AppendFetched { first: 0, count: 1 });
+        let stopped = std::iter::from_fn(|| replica.poll_action())
+            .any(|action| matches!(action, Action::Stop { exit_code: EXIT_CONFIG, .. }));
+        assert_eq!(stopped, stops, "{data_mode:?}");
+    }
 }
