@@ -97,13 +97,14 @@ def main():
     root = REPOSITORY / "build" / "test" / f"clients-{os.getpid()}"
     reference = clients.REFERENCE.install(clients.REFERENCE)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    passed = failed = 0
+    passed = failed = skipped = 0
     try:
         for client in wanted:
             rows = run_client(client, reference, options.only, root)
             failed += rows is None
             for row in rows or []:
-                passed += row.result != scenario.FAILED
+                passed += row.result == scenario.OK
+                skipped += row.result == scenario.ABSENT
                 failed += row.result == scenario.FAILED
                 results.setdefault(client.name, {})[row.capability] = (row.result, row.remark)
     finally:
@@ -112,7 +113,7 @@ def main():
     RESULTS.write_text(json.dumps(results, indent=1))
     if options.write:
         write_readme(results)
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 

@@ -52,16 +52,16 @@ class Client:
         consumer = self.consumer()
         self.turn(consumer.start())
         try:
-            consumer.assign([self.partition])
+            self.turn(self.assign(consumer))
             if start == "beginning":
                 self.turn(consumer.seek_to_beginning(self.partition))
             elif start == "end":
                 self.turn(consumer.seek_to_end(self.partition))
             elif start.startswith("@"):
                 found = self.turn(consumer.offsets_for_times({self.partition: int(start[1:])}))
-                consumer.seek(self.partition, found[self.partition].offset)
+                self.turn(self.seek(consumer, found[self.partition].offset))
             else:
-                consumer.seek(self.partition, int(start))
+                self.turn(self.seek(consumer, int(start)))
             self.turn(consumer.position(self.partition))
             ready()
             while True:
@@ -70,6 +70,13 @@ class Client:
                 yield message.offset, message.timestamp, (message.key, message.value, headers)
         finally:
             self.turn(consumer.stop())
+
+    async def seek(self, consumer, offset):
+        consumer.seek(self.partition, offset)
+
+    async def assign(self, consumer):
+        # It wants a running loop, although it waits for nothing.
+        consumer.assign([self.partition])
 
     def group(self):
         consumer = self.consumer(self.topic, group_id="no-such-group")

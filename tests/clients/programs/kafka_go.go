@@ -101,12 +101,15 @@ func (s segment) seekEnd(reader *kafka.Reader) error {
 }
 
 func (s segment) group() error {
-	c := &kafka.Client{Addr: kafka.TCP(s.bootstrap...), Timeout: 20 * time.Second}
-	answer, err := c.FindCoordinator(context.Background(), &kafka.FindCoordinatorRequest{Key: "no-such-group", KeyType: kafka.CoordinatorKeyTypeConsumer})
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{ID: "no-such-group", Brokers: s.bootstrap, Topics: []string{s.topic}})
 	if err != nil {
 		return err
 	}
-	return answer.Error
+	defer group.Close()
+	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err = group.Next(limit)
+	return err
 }
 
 func (s segment) create() error {

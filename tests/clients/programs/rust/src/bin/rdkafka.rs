@@ -4,6 +4,7 @@ use clients::{Client, Outcome, PATIENCE, Record, Start, say_offset, say_ready, s
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -22,17 +23,19 @@ impl Rdkafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
-        more.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+        for (key, value) in more {
+            config.set(*key, *value);
+        }
         config
     }
 
-    fn consumer(&self) -> Result<BaseConsumer, rdkafka::error::KafkaError> {
+    fn consumer(&self) -> Result<BaseConsumer, KafkaError> {
         let settings =
             [("group.id", "no-such-group"), ("enable.auto.commit", "false"), ("fetch.wait.max.ms", "100")];
         self.config(&settings).create()
     }
 
-    fn at(&self, offset: Offset) -> Result<TopicPartitionList, rdkafka::error::KafkaError> {
+    fn at(&self, offset: Offset) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, 0, offset)?;
         Ok(list)
@@ -45,10 +48,17 @@ impl Rdkafka {
 }
 
 /// The next message within so long, or the client's error.
-type Polled = Result<Option<Record>, rdkafka::error::KafkaError>;
+type Polled = Result<Option<Record>, KafkaError>;
 
 fn poll(consumer: &BaseConsumer, limit: Duration) -> Polled {
-    let Some(message) = consumer.poll(limit).transpose()? else { return Ok(None) };
+    let message = match consumer.poll(limit) {
+        None => return Ok(None),
+        // A connection went, which the crate tells as an error; librdkafka goes on by itself.
+        Some(Err(KafkaError::MessageConsumption(
+            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+        ))) => return Ok(None),
+        Some(message) => message?,
+    };
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     Ok(Some(Record {
         key: message.key().map(<[u8]>::to_vec),

@@ -35,7 +35,7 @@ fn compression_of(name: &str) -> Compression {
 }
 
 /// Records of one request: the client sends as one batch what it is given.
-const BATCH_RECORDS_MAX: usize = 1000;
+const BATCH_RECORDS_MAX: usize = 100;
 
 impl Client for Rskafka {
     fn produce(&self, records: Vec<Record>, compression: &str, idempotent: bool, pace: Duration) -> Outcome {
@@ -49,13 +49,14 @@ impl Client for Rskafka {
             key: r.key.clone(),
             value: r.value.clone(),
             headers: r.headers.iter().map(|(n, v)| (n.clone(), v.clone().unwrap_or_default())).collect(),
-            timestamp: chrono::DateTime::from(std::time::SystemTime::now()),
+            timestamp: chrono::Utc::now(),
         };
         self.runtime.block_on(async {
             let partition = self.partition().await?;
             let step = if pace.is_zero() { BATCH_RECORDS_MAX } else { 1 };
             for part in records.chunks(step) {
-                let offsets = partition.produce(part.iter().map(sent).collect(), compression_of(compression)).await?;
+                let offsets =
+                    partition.produce(part.iter().map(sent).collect(), compression_of(compression)).await?;
                 offsets.into_iter().for_each(say_offset);
                 tokio::time::sleep(pace).await;
             }
