@@ -190,7 +190,7 @@ stage_simulation() {
 
 stage_processes() {
   local status=0
-  ensure_packages kcat:kcat python3:python3 ss:iproute2 || return 1
+  ensure_packages kcat:kcat python3:python3 ss:iproute2 javac:default-jdk-headless || return 1
   python_environment || return 1
   "$base_dir/bin/fetch-kafka-tools.sh" || return 1
   if server_is_stale; then build_server || return 1; fi
