@@ -12,10 +12,9 @@ venv="$base_dir/build/clients/venv"
 if [[ ! -x $venv/bin/python ]]; then
   python3 -m venv "$venv" >/dev/null 2>&1 || { ensure_packages no-such-command:python3-venv; python3 -m venv "$venv"; }
 fi
-for argument in "$@"; do
-  [[ $argument == --help || $argument == -h ]] || continue
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
   PYTHONPATH="$base_dir/tests/processes" exec "$venv/bin/python" tests/clients/matrix.py --help
-done
+fi
 ensure_packages kcat:kcat ss:iproute2 javac:default-jdk-headless mvn:maven npm:npm cmake:cmake c++:g++ go:golang-go
 if server_is_stale; then build_server; fi
 exec env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH="$base_dir/tests/processes" "KRAFT_RELEASE_DIR=$(release_dir)" \
