@@ -16,7 +16,7 @@ use targets::{Seeds, TARGETS, Target};
 #[global_allocator]
 static ALLOCATOR: targets::Counting = targets::Counting;
 
-const CASES: u64 = 4_000;
+const CASES: u64 = 30_000;
 /// Larger seeds only make a mutation rarer.
 const SEED_BYTES_MAX: usize = 16 * 1024;
 
