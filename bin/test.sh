@@ -18,7 +18,8 @@ Runs all stages, or those named, in this order:
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
-  processes   tests/processes with pytest: real servers, Kafka's own tools, kcat, kafka-python, confluent-kafka
+  processes   tests/processes with pytest: real servers, Kafka's own tools and Java client, kcat, kafka-python,
+              confluent-kafka (tests/clients/run.sh has ten clients more)
   quickstart  bin/quickstart.sh, short
 The last line says how many tests passed and failed; the exit code is 0 only if none failed.
 USAGE
@@ -192,7 +193,7 @@ stage_simulation() {
 
 stage_processes() {
   local status=0
-  ensure_packages kcat:kcat python3:python3 ss:iproute2 || return 1
+  ensure_packages kcat:kcat python3:python3 ss:iproute2 javac:default-jdk-headless || return 1
   python_environment || return 1
   "$base_dir/bin/fetch-kafka-tools.sh" || return 1
   if server_is_stale; then build_server || return 1; fi

@@ -1,5 +1,6 @@
 //! Where settings come from and which one counts: flag, then override, then environment, then file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -136,11 +137,12 @@ impl Settings {
     /// `shown` is the path as error messages name it.
     pub fn read_properties(&mut self, shown: &str, bytes: &[u8]) -> Result<(), SettingsError> {
         // Java reads Latin-1, people write UTF-8: bytes that are not UTF-8 must be Latin-1.
-        let lines = match std::str::from_utf8(bytes) {
-            Ok(_) => PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8),
-            Err(_) => PropertiesIter::new(bytes),
+        // The crate's own Latin-1 decoder panics at some files of one line.
+        let text: Cow<'_, str> = match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
         };
-        for line in lines {
+        for line in PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8) {
             let line = line.map_err(|e| {
                 let line = e.line_number().unwrap_or(0);
                 SettingsError(format!("{shown}:{line}: not in the syntax of a .properties file: {e}"))

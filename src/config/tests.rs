@@ -127,6 +127,8 @@ fn properties_syntax_is_javas() {
     let mut latin1 = Settings::new();
     latin1.read_properties("f", b"log.dirs=/tmp/\xfc").unwrap();
     assert_eq!(latin1.get("log.dirs").unwrap().value, "/tmp/ü");
+    // A file of nothing else (found by fuzzing): a key without a value, and no panic.
+    Settings::new().read_properties("f", b"\xfe").unwrap();
     let error = Settings::new().read_properties("f", b"a=1\nb=\\u12").unwrap_err();
     assert!(error.0.starts_with("f:2: not in the syntax"), "{error}");
 }

@@ -11,6 +11,7 @@ pub mod key {
     pub const FETCH: i16 = 1;
     pub const LIST_OFFSETS: i16 = 2;
     pub const METADATA: i16 = 3;
+    pub const FIND_COORDINATOR: i16 = 10;
     pub const API_VERSIONS: i16 = 18;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
@@ -33,6 +34,9 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::FETCH, 4, 18),
     (key::LIST_OFFSETS, 1, 11),
     (key::METADATA, 0, 13),
+    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group API stands behind it: what a
+    // client asks next is refused, by the client itself in most cases.
+    (key::FIND_COORDINATOR, 0, 6),
     (key::API_VERSIONS, 0, 4),
     (key::INIT_PRODUCER_ID, 0, 5),
     (key::OFFSET_FOR_LEADER_EPOCH, 2, 4),

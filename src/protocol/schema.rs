@@ -122,6 +122,7 @@ pub fn request(api_key: i16) -> Option<&'static Message> {
         key::FETCH => &FETCH_REQUEST,
         key::LIST_OFFSETS => &LIST_OFFSETS_REQUEST,
         key::METADATA => &METADATA_REQUEST,
+        key::FIND_COORDINATOR => &FIND_COORDINATOR_REQUEST,
         key::API_VERSIONS => &API_VERSIONS_REQUEST,
         key::INIT_PRODUCER_ID => &INIT_PRODUCER_ID_REQUEST,
         key::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH_REQUEST,
@@ -204,6 +205,12 @@ static METADATA_REQUEST: Message = Message {
 };
 static METADATA_TOPIC: Struct =
     Struct::of::<m::metadata_request::MetadataRequestTopic>(&[UUID.since(10), STRING.null_since(10)]);
+
+static FIND_COORDINATOR_REQUEST: Message = Message {
+    name: "FindCoordinator request",
+    flexible_from: 3,
+    body: Struct::of::<m::FindCoordinatorRequest>(&[STRING.until(3), I8.since(1), STRING_ARRAY.since(4)]),
+};
 
 static API_VERSIONS_REQUEST: Message = Message {
     name: "ApiVersions request",

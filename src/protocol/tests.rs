@@ -163,6 +163,13 @@ fn update_raft_voter(version: i16) -> Bytes {
     )
 }
 
+fn find_coordinator(version: i16) -> Bytes {
+    let request = m::FindCoordinatorRequest::default();
+    let request =
+        if version >= 4 { request.with_coordinator_keys(vec![s("g")]) } else { request.with_key(s("g")) };
+    frame_of(key::FIND_COORDINATOR, version, &request)
+}
+
 /// A request with something in each of its arrays.
 fn full_request(api_key: i16, version: i16) -> Bytes {
     match api_key {
@@ -170,6 +177,7 @@ fn full_request(api_key: i16, version: i16) -> Bytes {
         key::FETCH => fetch(version),
         key::LIST_OFFSETS => list_offsets(version),
         key::METADATA => metadata(version),
+        key::FIND_COORDINATOR => find_coordinator(version),
         key::API_VERSIONS => {
             let request = m::ApiVersionsRequest::default().with_client_software_name(s("client"));
             frame_of(api_key, version, &request.with_client_software_version(s("1.0")))

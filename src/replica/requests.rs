@@ -4,12 +4,14 @@
 //! answered that was not asked for: what an answer cannot say in the request's version is left out.
 
 mod configs;
+mod coordinator;
 mod describe_quorum;
 mod metadata;
 #[cfg(test)]
 mod tests;
 
 pub use configs::describe_configs;
+pub use coordinator::find_coordinator;
 pub use describe_quorum::describe_quorum;
 pub use metadata::{describe_cluster, describe_topic_partitions, metadata};
 

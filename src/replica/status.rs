@@ -220,6 +220,7 @@ impl Replica {
             R::DescribeCluster(m) => requests::describe_cluster(&view, m, version),
             R::DescribeConfigs(m) => requests::describe_configs(&view, m, version),
             R::DescribeTopicPartitions(m) => requests::describe_topic_partitions(&view, m, version),
+            R::FindCoordinator(m) => requests::find_coordinator(&view, m, version),
             R::InitProducerId(m) => requests::init_producer_id(&view, m, producer_id),
             R::OffsetForLeaderEpoch(m) => {
                 requests::offset_for_leader_epoch(&view, m, version, &|epoch| raft.end_of_epoch(epoch))

@@ -62,6 +62,24 @@ def test_cluster_id(quorum):
     assert CLUSTER_ID in out
 
 
+def test_log_dirs_says_at_once_that_it_is_not_served(quorum):
+    output = kafka_tools.tool("kafka-log-dirs", "--bootstrap-server", quorum.bootstrap, "--describe")
+    assert output.code == 1
+    assert "UnsupportedVersionException: The node does not support DESCRIBE_LOG_DIRS" in output.out + output.err
+
+
+def test_e2e_latency_measures_and_then_misses_the_offset_commit(quorum):
+    """It writes and reads each record, and commits the offset of its group when all is done and printed."""
+    output = kafka_tools.tool("kafka-e2e-latency", "--bootstrap-server", quorum.bootstrap, "--topic", TOPIC,
+                              "--num-records", 200, "--producer-acks", "all", "--record-size", 100)
+    average = re.search(r"^Avg latency: (\d+\.\d+) ms$", output.out, re.M)
+    percentiles = re.search(r"^Percentiles: 50th = (\d+), 99th = (\d+), 99.9th = (\d+)$", output.out, re.M)
+    assert average and percentiles, output.out + output.err
+    assert 0 < float(average[1]) < 1000
+    assert [int(p) for p in percentiles.groups()] == sorted(int(p) for p in percentiles.groups())
+    assert (output.code, "does not support OFFSET_COMMIT" in output.out + output.err) == (1, True)
+
+
 def test_tools_that_need_a_group_fail_with_a_reason(quorum):
     """Groups are not served: kafka-consumer-perf-test must say so, and not hang."""
     output = kafka_tools.tool("kafka-consumer-perf-test", "--bootstrap-server", quorum.bootstrap, "--topic", TOPIC,

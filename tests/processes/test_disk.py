@@ -45,6 +45,30 @@ def flip_byte(path, position):
         os.fsync(file.fileno())
 
 
+def test_kafka_dump_log_reads_all_of_a_killed_nodes_segment(clusters):
+    """Behind the batches it stops at the zeros written ahead, with the words that it has for Kafka's own preallocated
+    segments (log.preallocate) too; once the node has been started and stopped there is nothing to stop at."""
+    cluster = clusters(1)
+    verified = kafka_tools.produce_verified(cluster.bootstrap, 50)
+    node = cluster[1]
+
+    def dump():
+        return kafka_tools.tool("kafka-dump-log", "--files", node.segments()[0], "--print-data-log", "--deep-iteration")
+
+    def offsets(output):
+        return {m[2]: int(m[1]) for m in re.finditer(r"offset: (\d+) .*?payload: (\S+)$", output.out, re.M)}
+
+    node.kill()
+    killed = dump()
+    assert verified.acked.items() <= offsets(killed).items()
+    complaints = [line for line in killed.err.splitlines() if "Exception" in line]
+    assert len(complaints) == 1 and "Found record size 0 smaller than minimum record overhead (14)" in complaints[0], killed.err
+    node.start().wait_ready()
+    assert node.stop() == 0
+    stopped = dump().check()
+    assert "Exception" not in stopped.err and verified.acked.items() <= offsets(stopped).items()
+
+
 def test_kafka_dump_log_reads_the_segment(clusters):
     cluster = clusters(3)
     verified = kafka_tools.produce_verified(cluster.bootstrap, 300)

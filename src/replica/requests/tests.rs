@@ -277,6 +277,45 @@ fn describe_cluster_knows_brokers_and_controllers_and_nothing_else() {
     });
 }
 
+// --- FindCoordinator
+
+#[test]
+fn a_group_has_this_node_for_its_coordinator_in_kafkas_own_bytes() {
+    with_view(|v| {
+        let voters = [(NodeId(1), Endpoint { host: "localhost".to_string(), port: 19592 }, true)];
+        let v = View { voters: &voters, local: NodeId(1), ..v };
+        let request = m::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g1")]);
+        let answer = find_coordinator(&v, &request, 6);
+        check_golden("console-consumer-group/find-coordinator-v6-response.bin", 6, 10, 6, &answer);
+        let request = m::FindCoordinatorRequest::default().with_key(text("unused"));
+        let answer = find_coordinator(&v, &request, 2);
+        check_golden("confluent-consumer/find-coordinator-v2-response.bin", 3, 10, 2, &answer);
+        for version in 0..=6 {
+            check_encodes(10, version, &find_coordinator(&v, &request, version));
+        }
+    });
+}
+
+#[test]
+fn a_transaction_or_a_share_has_no_coordinator_and_an_observer_names_a_voter() {
+    with_view(|mut v| {
+        let asked =
+            |key_type: i8| m::FindCoordinatorRequest::default().with_key(text("k")).with_key_type(key_type);
+        for (key_type, error) in
+            [(1, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED), (2, ErrorCode::INVALID_REQUEST)]
+        {
+            let body = body!(FindCoordinator, find_coordinator(&v, &asked(key_type), 3));
+            assert_eq!((body.error_code, body.node_id.0, body.port), (error.0, -1, -1));
+        }
+        v.local = NodeId(99);
+        let body = body!(FindCoordinator, find_coordinator(&v, &asked(0), 3));
+        assert_eq!((body.error_code, body.node_id.0), (0, v.voters[0].0.0));
+        v.voters = &[];
+        let body = body!(FindCoordinator, find_coordinator(&v, &asked(0), 3));
+        assert_eq!(body.error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE.0);
+    });
+}
+
 // --- DescribeTopicPartitions
 
 fn describe(v: &View, names: &[&str], cursor: Option<(&str, i32)>) -> Vec<(String, i16, usize)> {

@@ -1,0 +1,332 @@
+//! What every decoder of a foreign byte must hold, whatever the bytes are: it returns, it does not panic, and it
+//! allocates at most four times what it was given and a little more.
+//!
+//! Each function here is one fuzz target. libFuzzer calls them (`fuzz_targets/`), and so does a test on a stable
+//! compiler (`tests/fuzz.rs` in the repository's root), which mutates the same seeds from a number.
+
+use bytes::Bytes;
+use kraft::config::Settings;
+use kraft::log::{DiskError, LogConfig, LogSource, SegmentId, SmallFile, recover};
+use kraft::protocol::quorum::{self, QuorumContext, decode_response};
+use kraft::protocol::{Request, advertised, decode_request, encode_response, frame_length};
+use kraft::raft::RequestKind;
+use kraft::record::{
+    self, BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES, ProduceLimits, StampedBatch, check_fetched, check_interop,
+    check_produced, make_interop,
+};
+use kraft::replica::session::{Session, SessionLimits};
+use kraft::types::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// Decoding may allocate this many times the bytes …
+pub const RATIO: usize = 4;
+/// … and this many more: error texts, maps, and what a session or a log has before the first byte.
+pub const SLACK_BYTES: usize = 64 * 1024;
+
+/// The global allocator of a program that calls the targets.
+pub struct Counting;
+
+thread_local! {
+    /// All that this thread has asked for, freed or not.
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get().saturating_add(layout.size())));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Runs `action` and sees that it allocated no more than it may for so many bytes. Returns what it returned.
+fn bounded<T>(bytes: usize, action: impl FnOnce() -> T) -> T {
+    let before = ALLOCATED.get();
+    let value = action();
+    let allocated = ALLOCATED.get() - before;
+    assert!(allocated <= RATIO * bytes + SLACK_BYTES, "{allocated} bytes were allocated for {bytes}");
+    value
+}
+
+/// A target's name, its function, and the seeds that fit it.
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    pub seeds: Seeds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeds {
+    /// Requests, without their length.
+    Requests,
+    /// Answers, without their length.
+    Answers,
+    /// Segments, and the batches of Produce requests and Fetch answers.
+    Batches,
+    /// quorum-state, meta.properties, checkpoints.
+    Texts,
+}
+
+pub const TARGETS: [Target; 6] = [
+    Target { name: "requests", run: requests, seeds: Seeds::Requests },
+    Target { name: "session", run: session, seeds: Seeds::Requests },
+    Target { name: "answers", run: answers, seeds: Seeds::Answers },
+    Target { name: "batches", run: batches, seeds: Seeds::Batches },
+    Target { name: "segments", run: segments, seeds: Seeds::Batches },
+    Target { name: "files", run: files, seeds: Seeds::Texts },
+];
+
+fn context() -> QuorumContext {
+    let voter = |id| (NodeId(id), Endpoint { host: "localhost".to_string(), port: 9092 });
+    QuorumContext {
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".to_string(),
+        topic: "__raft_performance_test".to_string(),
+        topic_id: Uuid(2),
+        local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
+        listener_name: "CONTROLLER".to_string(),
+        data_mode: DataMode::Interop,
+        endpoint: voter(1).1,
+        voters: vec![voter(1), voter(2), voter(3)],
+    }
+}
+
+/// One request: its header, its body, and what a voter's request means for raft.
+pub fn requests(data: &[u8]) {
+    let frame = Bytes::copy_from_slice(data);
+    let Ok((header, request)) = bounded(data.len(), || decode_request(frame)) else { return };
+    assert!(advertised().iter().any(|(key, ..)| *key == header.api_key), "{header:?} is not served");
+    let context = context();
+    bounded(data.len(), || match &request {
+        Request::Vote(m) => quorum::vote_request(&context, m).err(),
+        Request::BeginQuorumEpoch(m) => quorum::begin_quorum_epoch_request(&context, m).err(),
+        Request::EndQuorumEpoch(m) => quorum::end_quorum_epoch_request(&context, m).err(),
+        Request::Fetch(m) if quorum::is_replica_fetch(m) => {
+            quorum::fetch_request(&context, m, header.api_version).err()
+        }
+        _ => None,
+    })
+    // What refuses it can be said in its version.
+    .into_iter()
+    .for_each(|refusal| assert!(!encode_response(&header, &refusal).is_empty(), "{header:?}: {refusal:?}"));
+}
+
+fn session_limits(data_mode: DataMode) -> SessionLimits {
+    SessionLimits {
+        data_mode,
+        request_bytes_max: 1 << 20,
+        output_bytes_max: 1 << 20,
+        requests_max: 64,
+        message_bytes_max: 1 << 20,
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: i64::MAX,
+        topic_name: "__cluster_metadata".to_string(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+    }
+}
+
+/// A connection's bytes, in pieces of the size that the first byte says: one request twice, and then whatever follows.
+pub fn session(data: &[u8]) {
+    let Some((piece, request)) = data.split_first() else { return };
+    let length = u32::try_from(request.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let stream = [&length[..], request, &length, request, request].concat();
+    for data_mode in [DataMode::Native, DataMode::Interop] {
+        let mut session = Session::new(session_limits(data_mode));
+        // The receive buffer grows by doubling, and a batch may be copied out of it once.
+        bounded(2 * stream.len(), || {
+            for part in stream.chunks(usize::from(*piece) + 1) {
+                session.receive_buffer().extend_from_slice(part);
+                while let Some(arrived) = session.poll_request(Now::default()) {
+                    if arrived.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+    let _ = frame_length(request, 1 << 20);
+}
+
+/// A peer's answer: the first byte chooses what was asked, the second the version.
+pub fn answers(data: &[u8]) {
+    let [kind, version, frame @ ..] = data else { return };
+    let version = i16::from(version % 19);
+    let context = context();
+    let bytes = Bytes::copy_from_slice(frame);
+    let _ = quorum::response_correlation_id(frame);
+    bounded(frame.len(), || {
+        let kind = match kind % 6 {
+            0 => RequestKind::Vote,
+            1 => RequestKind::BeginQuorumEpoch,
+            2 => RequestKind::EndQuorumEpoch,
+            3 => RequestKind::Fetch,
+            4 => return drop(quorum::decode_api_versions_response(bytes)),
+            _ => return drop(quorum::decode_describe_quorum_response(bytes)),
+        };
+        if let Ok((_, records)) = decode_response(&context, kind, version, bytes) {
+            drop(check_fetched(records));
+        }
+    });
+}
+
+/// Puts lengths and CRCs right, so that what is wrong with a batch is found by the checks behind them.
+fn repair(data: &mut [u8]) {
+    let mut rest = data;
+    while rest.len() >= BATCH_HEADER_BYTES {
+        let length = i32::from_be_bytes([rest[8], rest[9], rest[10], rest[11]]);
+        let wanted =
+            usize::try_from(length).map_or(usize::MAX, |length| length.saturating_add(LOG_OVERHEAD_BYTES));
+        let whole = wanted.clamp(BATCH_HEADER_BYTES, rest.len());
+        let (batch, behind) = rest.split_at_mut(whole);
+        batch[8..12].copy_from_slice(&((whole - LOG_OVERHEAD_BYTES) as u32).to_be_bytes());
+        batch[16] = 2;
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        rest = behind;
+    }
+}
+
+fn repaired(data: &[u8]) -> Vec<u8> {
+    let mut data = data.to_vec();
+    repair(&mut data);
+    data
+}
+
+/// Record batches as clients and as leaders send them, raw and with their CRCs put right.
+pub fn batches(data: &[u8]) {
+    for bytes in [Bytes::copy_from_slice(data), Bytes::from(repaired(data))] {
+        let limits = ProduceLimits {
+            message_bytes_max: 1 << 20,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+            now_wall_ms: 0,
+        };
+        let size = bytes.len();
+        if let Ok(batch) = bounded(size, || check_produced(bytes.clone(), &limits)) {
+            assert_eq!(batch.size_bytes(), size, "a produced batch is all that was sent");
+            look_through(&batch);
+            if let Ok(fit) = bounded(size, || make_interop(batch)) {
+                check_interop(&fit).expect("what was made to fit fits");
+            }
+        }
+        let (fetched, _) = bounded(size, || check_fetched(bytes));
+        assert!(fetched.iter().map(StampedBatch::size_bytes).sum::<usize>() <= size);
+        fetched.iter().for_each(look_through);
+    }
+}
+
+fn look_through(batch: &StampedBatch) {
+    let size = batch.size_bytes();
+    bounded(size, || {
+        let _ = record::control_records(batch);
+        let _ = record::check_static_voters(batch);
+        let _ = check_interop(batch);
+        for record in record::records(batch).flatten() {
+            record.headers().for_each(drop);
+        }
+        record::record_timestamps(batch).for_each(drop);
+    });
+}
+
+/// A directory in memory.
+#[derive(Default)]
+struct Files {
+    segments: Vec<(SegmentId, Bytes)>,
+    quorum_state: Option<Vec<u8>>,
+    checkpoint: Option<Vec<u8>>,
+    commit_mark: Option<Vec<u8>>,
+}
+
+impl LogSource for Files {
+    fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
+        Ok(self.segments.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect())
+    }
+
+    fn read(&mut self, segment: SegmentId, position: u64, length: usize) -> Result<Bytes, DiskError> {
+        let (_, bytes) =
+            self.segments.iter().find(|(id, _)| *id == segment).expect("a segment that was listed");
+        let from = usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes.slice(from..from.saturating_add(length).min(bytes.len())))
+    }
+
+    fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(match file {
+            SmallFile::QuorumState => self.quorum_state.clone(),
+            SmallFile::LeaderEpochCheckpoint => self.checkpoint.clone(),
+        })
+    }
+
+    fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self.commit_mark.clone())
+    }
+}
+
+fn log_config() -> LogConfig {
+    LogConfig {
+        segment_bytes_max: 1 << 20,
+        zero_ahead_bytes: 1 << 16,
+        write_buffer_bytes: 1 << 16,
+        write_buffers: 4,
+        group_bytes_max: 1 << 16,
+        tail_cache_bytes_max: 1 << 16,
+        unflushed_bytes_max: 1 << 20,
+        commit_mark_idle_ms: 1000,
+    }
+}
+
+fn recover_from(mut files: Files) {
+    let bytes = files.segments.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+        + [&files.quorum_state, &files.checkpoint, &files.commit_mark]
+            .into_iter()
+            .flatten()
+            .map(Vec::len)
+            .sum::<usize>();
+    let mut next = None;
+    let found = bounded(bytes, || {
+        recover(&mut files, &log_config(), &mut |batch: &StampedBatch| {
+            assert!(next.is_none_or(|next| next == batch.base_offset()), "recovery left a gap");
+            next = Some(batch.next_offset());
+        })
+    });
+    if let Ok(found) = found {
+        assert_eq!(next.unwrap_or(found.log_start), found.log_end.0, "the log ends behind its last batch");
+    }
+}
+
+/// Recovery of a segment: the first byte says where it is cut in two, whether there is a mark of nothing but these
+/// bytes, and whether lengths and CRCs are put right.
+pub fn segments(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let bytes = if how & 1 == 0 { Bytes::copy_from_slice(bytes) } else { Bytes::from(repaired(bytes)) };
+    let cut = if how & 2 == 0 { bytes.len() } else { bytes.len() * usize::from(how >> 3) / 32 };
+    let base = bytes.first_chunk::<8>().map_or(0, |base| i64::from_be_bytes(*base)).max(0);
+    let mut files =
+        Files { segments: vec![(SegmentId(Offset(base)), bytes.slice(..cut))], ..Files::default() };
+    if let Some(next) = bytes.get(cut..cut + 8).and_then(|base| base.first_chunk::<8>()) {
+        let next = i64::from_be_bytes(*next);
+        // Names ascend, and are no negative numbers: a directory shows no others.
+        if next > base {
+            files.segments.push((SegmentId(Offset(next)), bytes.slice(cut..)));
+        }
+    }
+    if how & 4 != 0 {
+        files.commit_mark = Some(bytes.iter().rev().take(8192).copied().collect());
+    }
+    recover_from(files);
+}
+
+/// The small files, each of the same bytes in turn, and a file of properties (meta.properties has their form).
+pub fn files(data: &[u8]) {
+    let text = || Some(data.to_vec());
+    recover_from(Files { quorum_state: text(), ..Files::default() });
+    recover_from(Files { checkpoint: text(), ..Files::default() });
+    recover_from(Files { commit_mark: text(), ..Files::default() });
+    // Read once, at the start, from this node's own disk: its parser's size is not counted.
+    let _ = Settings::new().read_properties("a file", data);
+}
