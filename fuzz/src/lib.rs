@@ -126,7 +126,7 @@ fn session_limits(data_mode: DataMode) -> SessionLimits {
         message_bytes_max: 1 << 20,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: i64::MAX,
-        topic_name: "__cluster_metadata".to_string(),
+        topic_name: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
     }
 }

@@ -228,8 +228,11 @@ fn a_batch_that_would_stop_kafkas_voters_is_not_stored_in_an_interop_log() {
         let (now, epoch) = (cluster.now, Epoch(cluster.status(leader).epoch));
         let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
         let no_value = crate::record::RecordSpec { key: Some(b"key"), ..Default::default() };
-        let records = crate::record::BatchBuilder::new(1).record(no_value).build();
-        let (mut batches, _) = crate::record::check_fetched(records);
+        let mut records = crate::record::BatchBuilder::new(1).record(no_value).build().to_vec();
+        // The leader's epoch, outside of the CRC.
+        records[12..16].copy_from_slice(&epoch.0.to_be_bytes());
+        let (mut batches, bad) = crate::record::check_fetched(records.into());
+        assert_eq!(bad, None);
         batches[0].stamp(replica.log.log_end().0, epoch);
         replica.fetched = batches;
         replica.carry_out(now, Effect::AppendFetched { first: 0, count: 1 });
