@@ -380,13 +380,16 @@ fn of_equal_timestamps_the_first_is_the_largest() {
 #[test]
 fn a_log_may_start_later_than_at_0() {
     let mut disk = SimDisk::new(1);
-    let first = batch(Offset(100), 3, 1, 5, 40);
-    disk.put_segment(SegmentId(Offset(100)), bytes_of(&first));
+    // Further than offsets relative to 0 reach in Kafka's index files.
+    let start = Offset(3_000_000_000);
+    let first = batch(start, 3, 1, 5, 40);
+    disk.put_segment(SegmentId(start), bytes_of(&first));
     let mut node = Node::ready(disk, small_config());
-    assert_eq!((node.log.log_start(), node.log.log_end().0), (Offset(100), Offset(105)));
-    assert!(matches!(node.log.read(Offset(99), Offset(105), 1, 1), ReadOutcome::OutOfRange));
+    assert_eq!((node.log.log_start(), node.log.log_end().0), (start, Offset(start.0 + 5)));
+    assert!(matches!(node.log.read(Offset(start.0 - 1), Offset(start.0 + 5), 1, 1), ReadOutcome::OutOfRange));
     let second = node.append(1, 40);
     node.settle();
+    assert_eq!(node.disk.sizes().len(), 1, "both are in the same segment");
     let mut node = Node::ready(node.crash(), small_config());
     let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
     assert!(found == [bytes_of(&first), bytes_of(&second)]);
