@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn only_a_pool_of_huge_pages_begins_at_one() {
+        let align = |bytes| PoolMemory::allocate(bytes).layout.align();
+        let found = [BLOCK_BYTES, HUGE_PAGE_BYTES - BLOCK_BYTES, HUGE_PAGE_BYTES].map(align);
+        assert_eq!(found, [BLOCK_BYTES, BLOCK_BYTES, HUGE_PAGE_BYTES]);
+    }
+
+    #[test]
     fn padding_is_zero_even_in_a_used_buffer() {
         let mut pool = BufferPool::new(1, 8192);
         let mut buffer = pool.take().unwrap();

@@ -1,8 +1,9 @@
 //! The writer: turns queued batches into groups of durable writes, and grows the segment ahead of itself.
 //!
-//! Called by `Log::end_turn`. The next group is copied while one is in flight. A group is a run of bytes at consecutive positions of one segment: whole batches while they
-//! fit, a part of one only where a single batch is larger than a group may be. Its chunks, one buffer each, are written
-//! in parallel; the flushed offset moves when all of them, and all groups before, are durable.
+//! Called by `Log::end_turn`. The next group is copied while one is in flight. A group is a run of bytes at consecutive
+//! positions of one segment: whole batches while they fit, a part of one only where a single batch is larger than a
+//! group may be. Its chunks, one buffer each, are written in parallel; the flushed offset moves when all of them, and
+//! all groups before, are durable.
 //!
 //! It never writes outside of the zeroed part of a file, and never while a task runs.
 
@@ -141,12 +142,12 @@ impl Log {
     }
 
     /// A batch larger than all buffers together goes in parts, once the zeros for all of it are there. False: there is none.
+    /// It fits the segment (`must_roll`).
     fn prepare_part(&mut self) -> bool {
         let ((space, _), zeroed) = (self.group_room(), self.zeroed_room());
         let Some(batch) = self.tail.iter_from(self.writer.submitted_end).next() else { return false };
         let left = (batch.size_bytes() - self.writer.partial) as u64;
-        let begun = self.writer.partial > 0;
-        if left <= space || left > zeroed || !(begun || self.fits_segment(self.writer.position, batch)) {
+        if left <= space || left > zeroed {
             return false;
         }
         let mut filler = ChunkFiller::default();

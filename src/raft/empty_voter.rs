@@ -96,3 +96,7 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "empty_voter_tests.rs"]
+mod tests;

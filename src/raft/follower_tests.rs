@@ -321,3 +321,76 @@ fn a_search_that_finds_the_same_leader_and_its_records_fetches_on_behind_the_flu
     solo.flush();
     assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(12)));
 }
+
+/// Node `local` of this many, which node 2 led in epoch 5 and answered for the last time now.
+fn heard_from_leader(local: i32, voters: i32) -> Solo {
+    let state = QuorumState { epoch: Epoch(5), leader: Some(NodeId(2)), voted: None, caught_up: true };
+    let mut solo = Solo::new(local, voters, state, &[(5, 3)]);
+    solo.step(Event::Tick);
+    solo.fetched(None, &[]);
+    solo
+}
+
+fn fetch_deadline(solo: &Solo) -> u64 {
+    match &solo.raft.role {
+        Role::Follower(follower) => follower.fetch_deadline,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_is_refused_by_its_leader_stands_in_its_turn() {
+    // Two retry backoffs, and a quarter of the election timeout for each other voter in front.
+    for (local, voters, wait_ms) in [(1, 3, 40), (3, 3, 290), (4, 5, 540), (5, 5, 790)] {
+        let mut solo = heard_from_leader(local, voters);
+        solo.after_ms(7).step(Event::Refused { by: NodeId(2) });
+        assert_eq!(fetch_deadline(&solo), solo.now.plus_ms(wait_ms), "{local} of {voters}");
+        assert!(solo.vote_request(3, 5, at(5, 3), true).granted || local == 3, "{local} denies nobody");
+    }
+}
+
+#[test]
+fn refusals_that_say_nothing_of_the_leader_change_nothing() {
+    let is_unmoved = |solo: &mut Solo, by| {
+        let before = fetch_deadline(solo);
+        solo.step(Event::Refused { by: NodeId(by) });
+        let Role::Follower(follower) = &solo.raft.role else { return false };
+        follower.end == LeaderEnd::Silent && follower.fetch_deadline == before && solo.notes.is_empty()
+    };
+    assert!(is_unmoved(&mut heard_from_leader(1, 3), 3), "another voter");
+    assert!(is_unmoved(&mut heard_from_leader(4, 3), 2), "an observer has no turn");
+    assert!(is_unmoved(&mut Solo::follower(5, &[]), 2), "a leader that never answered was not there before");
+    for (left_ms, expected) in [(39, true), (40, true), (41, false)] {
+        let mut solo = heard_from_leader(1, 3);
+        solo.now.monotonic_ns = fetch_deadline(&solo) - left_ms * NS_PER_MS;
+        assert_eq!(is_unmoved(&mut solo, 2), expected, "{left_ms} ms before it stands anyway");
+    }
+}
+
+#[test]
+fn a_campaign_says_how_the_leader_ended() {
+    let said = |event: Option<Event>, answers_again: bool| {
+        let mut solo = heard_from_leader(1, 3);
+        event.map(|event| solo.step(event).len());
+        if answers_again {
+            solo.fetched(None, &[]);
+        }
+        solo.now.monotonic_ns = fetch_deadline(&solo);
+        solo.step(Event::Tick);
+        solo.notes[0].clone()
+    };
+    let refused = Event::Refused { by: NodeId(2) };
+    let resigned = Event::Request {
+        request_id: crate::raft::RequestId(7),
+        request: Request::EndQuorumEpoch(EndQuorumEpochRequest {
+            leader: NodeId(2),
+            epoch: Epoch(5),
+            preferred_candidates: vec![key(3), key(1)],
+        }),
+    };
+    let silent = "no answer from 2 within the fetch timeout: asking for pre-votes in epoch 5";
+    assert_eq!(said(None, false), silent);
+    assert_eq!(said(Some(refused.clone()), true), silent, "it was there again");
+    assert_eq!(said(Some(refused), false), "nobody listens where 2 led: asking for pre-votes in epoch 5");
+    assert_eq!(said(Some(resigned), false), "2 resigned: asking for pre-votes in epoch 5");
+}

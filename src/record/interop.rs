@@ -137,8 +137,13 @@ mod tests {
     #[test]
     fn batch_that_fits_is_left_as_it_came() {
         let batch = produced(&[value(b"one"), value(b"two")]);
-        assert_eq!(make_interop(batch.clone()), Ok(batch.clone()));
+        let left = make_interop(batch.clone()).expect("it fits");
+        assert_eq!((&left, left.rest().as_ptr()), (&batch, batch.rest().as_ptr()), "no copy");
         assert_eq!(check_interop(&batch), Ok(()));
+        let leader = NodeId(1);
+        let change =
+            crate::record::leader_change_batch(Offset(0), Epoch(1), 1000, leader, &[leader], &[leader]);
+        assert_eq!(check_interop(&change), Ok(()), "its key and its layout are theirs");
     }
 
     #[test]
@@ -165,7 +170,12 @@ mod tests {
         let compressed = BatchBuilder::new(1000).attributes(1).raw_records(b"gzip", 1).build();
         let compressed = check_produced(compressed, &LIMITS).expect("it is not looked into");
         assert_eq!(make_interop(compressed).unwrap_err().error(), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
-        let large = produced(&[value(&vec![7; INTEROP_BATCH_BYTES_MAX])]);
+        let sized = |value_bytes: usize| produced(&[value(&vec![7; value_bytes])]);
+        let beside = sized(INTEROP_BATCH_BYTES_MAX).size_bytes() - INTEROP_BATCH_BYTES_MAX;
+        let largest = sized(INTEROP_BATCH_BYTES_MAX - beside);
+        assert_eq!(largest.size_bytes(), INTEROP_BATCH_BYTES_MAX);
+        assert_eq!(check_interop(&largest), Ok(()));
+        let large = sized(INTEROP_BATCH_BYTES_MAX - beside + 1);
         assert_eq!(make_interop(large).unwrap_err().error(), ErrorCode::MESSAGE_TOO_LARGE);
     }
 

@@ -61,6 +61,7 @@ fn stamping_changes_offset_and_epoch_and_leaves_the_crc_right() {
     assert_eq!((batch.base_offset(), batch.last_offset(), batch.epoch()), (Offset(41), Offset(42), Epoch(3)));
     let (read_back, error) = check_fetched(batch.to_bytes());
     assert_eq!((read_back, error), (vec![batch.clone()], None));
+    assert_eq!([&batch.prefix()[..], &batch.rest()[..]].concat(), batch.to_bytes());
     let stamps: Vec<_> = record_timestamps(&batch).collect();
     assert_eq!(stamps, [(Offset(41), NOW_MS), (Offset(42), NOW_MS)]);
 }
@@ -68,7 +69,7 @@ fn stamping_changes_offset_and_epoch_and_leaves_the_crc_right() {
 #[test]
 fn a_small_batch_is_copied_out_of_a_large_allocation_only() {
     let batch = check_produced(one_value().build(), &LIMITS).expect("valid");
-    let kept = batch.clone().unpin(batch.size_bytes() * 2);
+    let kept = batch.clone().unpin(batch.size_bytes() * 4);
     assert_eq!(kept.rest().as_ptr(), batch.rest().as_ptr());
     let copied = batch.clone().unpin(1 << 20);
     assert_ne!(copied.rest().as_ptr(), batch.rest().as_ptr());
@@ -274,6 +275,7 @@ fn leader_changes_of_kafka_are_rebuilt_byte_for_byte() {
     let control: Vec<&StampedBatch> = batches.iter().filter(|batch| batch.header().is_control()).collect();
     assert_eq!(control.len(), 3);
     for batch in control {
+        assert_eq!(check_static_voters(batch), Ok(()));
         let records = control_records(batch).expect("decodes");
         let [ControlRecord::LeaderChange { leader, voters, granting }] = &records[..] else {
             panic!("{records:?}");
@@ -303,6 +305,29 @@ fn voters_and_versions_of_kafka_are_decoded() {
     };
     assert_eq!(records[2], ControlRecord::KRaftVoters(vec![voter]));
     assert_eq!(control_records(&batches[1]), Ok(Vec::new()));
+    let why = check_static_voters(&batches[0]).expect_err("the voters are in the log");
+    assert!(why.contains("the batch at offset 0 says that the quorum has kraft.version 1"), "{why}");
+    assert_eq!(check_static_voters(&batches[1]), Ok(()));
+}
+
+#[test]
+fn control_records_have_kafkas_names() {
+    let kinds: [(u8, &[u8], &str); 6] = [
+        (0, &[0; 6], "ABORT"),
+        (1, &[0; 6], "COMMIT"),
+        (3, &[0; 11], "SNAPSHOT_HEADER"),
+        (4, &[0; 3], "SNAPSHOT_FOOTER"),
+        (5, &[0, 0, 0, 1, 0], "KRAFT_VERSION"),
+        (9, &[], "UNKNOWN"),
+    ];
+    for (kind, value, name) in kinds {
+        let record = ControlRecord::decode(&[0, 0, 0, kind], value).expect("decodes");
+        assert_eq!(record.name(), name, "{record:?}");
+    }
+    // A tagged field that nobody knows: skipped where it is whole.
+    let tagged = |bytes: &[u8]| ControlRecord::decode(&[0, 0, 0, 5], &[&[0, 0, 0, 1, 1, 7], bytes].concat());
+    assert_eq!(tagged(&[2, 8, 8]), Ok(ControlRecord::KRaftVersion(1)));
+    assert!(tagged(&[2, 8]).is_err());
 }
 
 #[test]

@@ -290,3 +290,22 @@ fn role_name(role: RoleName) -> &'static str {
         RoleName::Observer => "observer",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voter_that_never_fetched_has_no_lag() {
+        let key = ReplicaKey { id: NodeId(2), directory_id: Uuid::ZERO };
+        let now = Now { monotonic_ns: 9 * NS_PER_MS, wall_ms: 0 };
+        let lag = |log_end, last_fetch_ns| {
+            let progress =
+                ReplicaProgress { key, log_end: Offset(log_end), last_fetch_ns, last_caught_up_ns: None };
+            let status = voter_status(progress, Offset(7), now);
+            (status.lag, status.last_fetch_ms_ago, status.last_caught_up_ms_ago)
+        };
+        assert_eq!(lag(-1, None), (-1, None, None));
+        assert_eq!(lag(0, Some(4 * NS_PER_MS)), (7, Some(5), None));
+    }
+}

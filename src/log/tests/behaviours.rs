@@ -380,13 +380,16 @@ fn of_equal_timestamps_the_first_is_the_largest() {
 #[test]
 fn a_log_may_start_later_than_at_0() {
     let mut disk = SimDisk::new(1);
-    let first = batch(Offset(100), 3, 1, 5, 40);
-    disk.put_segment(SegmentId(Offset(100)), bytes_of(&first));
+    // Further than offsets relative to 0 reach in Kafka's index files.
+    let start = Offset(3_000_000_000);
+    let first = batch(start, 3, 1, 5, 40);
+    disk.put_segment(SegmentId(start), bytes_of(&first));
     let mut node = Node::ready(disk, small_config());
-    assert_eq!((node.log.log_start(), node.log.log_end().0), (Offset(100), Offset(105)));
-    assert!(matches!(node.log.read(Offset(99), Offset(105), 1, 1), ReadOutcome::OutOfRange));
+    assert_eq!((node.log.log_start(), node.log.log_end().0), (start, Offset(start.0 + 5)));
+    assert!(matches!(node.log.read(Offset(start.0 - 1), Offset(start.0 + 5), 1, 1), ReadOutcome::OutOfRange));
     let second = node.append(1, 40);
     node.settle();
+    assert_eq!(node.disk.sizes().len(), 1, "both are in the same segment");
     let mut node = Node::ready(node.crash(), small_config());
     let found: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
     assert!(found == [bytes_of(&first), bytes_of(&second)]);
@@ -539,4 +542,64 @@ fn the_tail_cache_says_how_much_it_holds() {
     node.settle();
     node.append(1, 20);
     assert!(node.log.tail_cache_bytes() < held as u64);
+}
+
+/// Buffers of 12 KiB together, and zeros enough for all that a test writes.
+fn roomy() -> LogConfig {
+    LogConfig { segment_bytes_max: 1 << 20, zero_ahead_bytes: 1 << 16, ..small_config() }
+}
+
+#[test]
+fn what_was_copied_ahead_counts_among_the_buffers_of_its_group() {
+    let mut node = Node::ready(SimDisk::new(3), roomy());
+    node.append(1, 20);
+    node.turn();
+    for _ in 0..3 {
+        node.append(1, 3000);
+        node.turn();
+    }
+    assert_eq!(flushed_ends(&node.settle()), [1, 4], "three buffers hold all three");
+}
+
+#[test]
+fn what_was_copied_ahead_and_then_cut_is_never_written() {
+    let mut node = Node::ready(SimDisk::new(3), roomy());
+    let first = node.append(1, 20);
+    node.turn();
+    node.append(1, 300);
+    node.turn();
+    assert_eq!(group_writes(&node), 1, "the second is copied while the first is written");
+    node.log.truncate(Offset(1));
+    let last = node.append(1, 40);
+    node.settle();
+    let mut node = Node::ready(node.crash(), roomy());
+    let all: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(all == [&first, &last].map(bytes_of));
+}
+
+#[test]
+fn a_cut_in_front_of_a_batch_that_is_half_written_takes_the_half_away() {
+    let mut node = Node::ready(SimDisk::new(3), roomy());
+    let first = node.append(1, 20);
+    node.append(1, 30_000);
+    node.turn();
+    while node.log.writer.partial == 0 {
+        assert!(node.complete_any(), "the large batch is begun");
+    }
+    node.log.truncate(Offset(1));
+    let last = node.append(1, 40);
+    node.settle();
+    assert_eq!(node.log.flushed(), FlushedOffset(Offset(2)));
+    let mut node = Node::ready(node.crash(), roomy());
+    let all: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    assert!(all == [&first, &last].map(bytes_of));
+}
+
+#[test]
+fn a_large_batch_that_ends_where_the_zeros_end_is_written() {
+    let mut node = fresh();
+    let batch = node.append(1, 24_504);
+    assert_eq!(batch.size_bytes(), 6 * BLOCK_BYTES, "larger than a segment, which so ends at its last byte");
+    assert_eq!(flushed_ends(&node.settle()), [1]);
+    assert_eq!(node.disk.sizes(), [(SEGMENT_0, 6 * BLOCK_BYTES)]);
 }

@@ -307,6 +307,11 @@ fn a_transaction_or_a_share_has_no_coordinator_and_an_observer_names_a_voter() {
             let body = body!(FindCoordinator, find_coordinator(&v, &asked(key_type), 3));
             assert_eq!((body.error_code, body.node_id.0, body.port), (error.0, -1, -1));
         }
+        for (voter, ..) in v.voters {
+            v.local = *voter;
+            let body = body!(FindCoordinator, find_coordinator(&v, &asked(0), 3));
+            assert_eq!((body.error_code, body.node_id.0), (0, voter.0), "each voter names itself");
+        }
         v.local = NodeId(99);
         let body = body!(FindCoordinator, find_coordinator(&v, &asked(0), 3));
         assert_eq!((body.error_code, body.node_id.0), (0, v.voters[0].0.0));
