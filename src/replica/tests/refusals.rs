@@ -241,3 +241,14 @@ fn a_batch_that_would_stop_kafkas_voters_is_not_stored_in_an_interop_log() {
         assert_eq!(stopped, stops, "{data_mode:?}");
     }
 }
+
+#[test]
+fn beside_kafkas_voters_only_those_serve_clients_that_said_so() {
+    for (data_mode, others_serve) in [(DataMode::Native, true), (DataMode::Interop, false)] {
+        let configs = (1..=3).map(|id| Config { data_mode, ..config(id, 3) }).collect();
+        let cluster = Cluster::new(configs);
+        // Nobody has said anything yet.
+        let serves = |id| cluster.nodes[&NodeId(1)].replica.serves_clients(NodeId(id));
+        assert_eq!([1, 2, 3].map(serves), [true, others_serve, others_serve], "{data_mode:?}");
+    }
+}
