@@ -17,7 +17,9 @@ use super::disk_error::{disk_error, without_errno};
 use super::durable::ZeroedBlocks;
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
 use super::ring::CoreRing;
-use crate::log::{BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, OpId, OpKind, WriteBuffer};
+use crate::log::{
+    BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind, WriteBuffer,
+};
 
 /// Reads and writes that the kernel has at once; more wait their turn in memory (the log bounds them).
 const TRANSFERS_MAX: usize = 256;
@@ -26,7 +28,6 @@ const FILES_OPEN_MAX: usize = 64;
 /// An operation that the kernel sends back with EINTR or EAGAIN is not failed: it has not been tried yet.
 const RESUBMITS_MAX: u32 = 64;
 const BLOCK: u64 = BLOCK_BYTES as u64;
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Linux 6.1 and newer; not in libc's list for every target.
 const MADV_COLLAPSE: libc::c_int = 25;
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// 4 KiB: alignment of every direct write, in memory and in the file.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// A pool of this size and more begins at a multiple of it, so that the kernel can back it with huge pages.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// 2 MiB: a pool of this size and more begins at a multiple of it, so that the kernel can back it with huge pages.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Round down to a block's start.
 pub(super) fn block_floor(position: u64) -> u64 {
@@ -25,8 +25,8 @@ pub(super) fn block_ceil(position: u64) -> u64 {
 }
 
 /// One buffer of the pool. Owned by whoever holds it: the log while it is filled, the device while it is written.
-/// Aligned to BLOCK_BYTES, beside the others of its pool; its memory never moves and is never freed, on purpose: the kernel may still write from it
-/// after the logic that owned it is gone.
+/// Aligned to BLOCK_BYTES, beside the others of its pool; its memory never moves and is never freed, on purpose: the
+/// kernel may still write from it after the logic that owned it is gone.
 #[derive(Debug)]
 pub struct WriteBuffer {
     /// Its index in the pool, for registered buffers (IORING_OP_WRITE_FIXED).
@@ -95,8 +95,8 @@ impl WriteBuffer {
     }
 }
 
-/// All buffers of a log, in one piece of memory: `count` equal ones for groups, and one block for the commit mark, so that a mark never
-/// takes a buffer from a group.
+/// All buffers of a log, in one piece of memory: `count` equal ones for groups, and one block for the commit mark, so that
+/// a mark never takes a buffer from a group.
 pub struct BufferPool {
     free: Vec<WriteBuffer>,
     mark_block: Option<WriteBuffer>,

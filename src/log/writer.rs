@@ -122,7 +122,7 @@ impl Log {
 
     /// Copy whole batches into the next group, as long as they fit.
     fn prepare_batches(&mut self) {
-        let room = self.group_room().1;
+        let room = self.group_room().min(self.zeroed_room());
         let mut prepared = std::mem::take(&mut self.prepared);
         for batch in self.tail.iter_from(self.writer.submitted_end).skip(prepared.batches) {
             let skip = if prepared.batches == 0 { self.writer.partial } else { 0 };
@@ -144,7 +144,7 @@ impl Log {
     /// A batch larger than all buffers together goes in parts, once the zeros for all of it are there. False: there is none.
     /// It fits the segment (`must_roll`).
     fn prepare_part(&mut self) -> bool {
-        let ((space, _), zeroed) = (self.group_room(), self.zeroed_room());
+        let (space, zeroed) = (self.group_room(), self.zeroed_room());
         let Some(batch) = self.tail.iter_from(self.writer.submitted_end).next() else { return false };
         let left = (batch.size_bytes() - self.writer.partial) as u64;
         if left <= space || left > zeroed {
@@ -157,14 +157,14 @@ impl Log {
         true
     }
 
-    /// Bytes of batches that the next group may hold: by its buffers, and by the zeros that are there too.
-    fn group_room(&self) -> (u64, u64) {
+    /// Bytes of batches that the next group's buffers may hold.
+    fn group_room(&self) -> u64 {
         let buffers = self.pool.free_bytes() + self.prepared.filler.capacity();
         let buffers = self.config.group_bytes_max.max(BLOCK_BYTES).min(buffers) as u64;
-        let space = block_floor(buffers).saturating_sub(self.writer.head() as u64);
-        (space, space.min(self.zeroed_room()))
+        block_floor(buffers).saturating_sub(self.writer.head() as u64)
     }
 
+    /// Bytes of batches for which the segment has zeros.
     fn zeroed_room(&self) -> u64 {
         let zeroed = block_floor(self.writer.zeroed).saturating_sub(block_floor(self.writer.position));
         zeroed.saturating_sub(self.writer.head() as u64)

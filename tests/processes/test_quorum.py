@@ -65,6 +65,9 @@ def test_kill_9_of_the_leader_under_load(clusters):
         load.wait_more()
         print(f"first acknowledgements {time.monotonic() - began:.2f} s after the kill")
         assert cluster.leader() is not old and cluster.epoch() > epoch
+        # The dead one's host refuses: nobody waits out the fetch timeout.
+        said = "".join(node.stderr() for node in cluster if node is not old)
+        assert f"nobody listens where {old.node_id} led" in said
         old.start().wait_ready()
         load.wait_more()
     assert load.errors == []
