@@ -48,8 +48,11 @@ fn encode_fetch(criterion: &mut Criterion) {
             snapshot: None,
             records,
         };
-        let topic = FetchTopic { partitions: vec![partition], ..FetchTopic::default() };
-        let answer = Response::Fetch(FetchResponse { topics: vec![topic], ..FetchResponse::default() });
+        let topic = FetchTopic { partitions: [partition].into_iter().collect(), ..FetchTopic::default() };
+        let answer = Response::Fetch(FetchResponse {
+            topics: [topic].into_iter().collect(),
+            ..FetchResponse::default()
+        });
         group.bench_function(format!("{bytes} B each"), |bencher| {
             bencher.iter(|| encode_response(black_box(&header), black_box(&answer)));
         });

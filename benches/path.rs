@@ -7,8 +7,9 @@ use kraft::config::{Config, Limits, Voter, Wait};
 use kraft::log::{
     Completion, DiskError, DiskOp, Done, Log, LogEvent, LogSource, SegmentId, SmallFile, recover,
 };
-use kraft::protocol::messages::{self as m, StrBytes};
-use kraft::protocol::{Request, Response};
+use kraft::protocol::messages::StrBytes;
+use kraft::protocol::produce::{ProducePartition, ProduceTopic};
+use kraft::protocol::{ProduceRequest, Request, Response};
 use kraft::raft::{Effects, Event, Raft, RaftConfig, RecoveredState};
 use kraft::record::{StampedBatch, check_fetched, data_batch};
 use kraft::replica::admit::{Admitted, admit};
@@ -165,13 +166,10 @@ impl Node {
 }
 
 fn produce_request(records: Bytes) -> Request {
-    use m::produce_request::{PartitionProduceData, TopicProduceData};
-    let partition = PartitionProduceData::default().with_index(0).with_records(Some(records));
-    let name = m::TopicName(StrBytes::from_static_str(TOPIC));
-    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
-    Request::Produce(
-        m::ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]),
-    )
+    let partitions = [ProducePartition { index: 0, records: Some(records) }].into_iter().collect();
+    let topic = ProduceTopic { name: StrBytes::from_static_str(TOPIC), id: Uuid::ZERO, partitions };
+    let topics = [topic].into_iter().collect();
+    Request::Produce(ProduceRequest { acks: -1, timeout_ms: 30_000, topics, transactional_id: None })
 }
 
 /// One record in a batch of about this size.

@@ -56,8 +56,8 @@ fn allocated_by<T>(action: impl FnOnce() -> T) -> usize {
 
 fn anyone() -> QuorumContext {
     QuorumContext {
-        cluster_id: String::new(),
-        topic: "__raft_performance_test".to_string(),
+        cluster_id: Default::default(),
+        topic: "__raft_performance_test".into(),
         topic_id: Uuid(2),
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),

@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use fixtures::{Frame, Seeded, frames, log_files};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use kraft::protocol::messages as m;
+use kraft::protocol::produce::{ProduceTopic, ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
 use kraft::protocol::{
-    EncodedFrame, FetchPartition, FetchResponse, FetchTopic, Request, RequestHeader, Response,
-    decode_request, encode_response,
+    ClientId, EncodedFrame, FetchPartition, FetchResponse, FetchTopic, ProduceRequest, ProduceResponse,
+    Request, RequestHeader, Response, decode_request, encode_response, own_uuid, wire_uuid,
 };
 use kraft::raft::RequestKind;
 use kraft::record::{ControlRecord, check_fetched, check_produced, control_records, leader_change_batch};
@@ -59,7 +60,7 @@ fn m_string(text: String) -> m::StrBytes {
 
 fn encode_again(frame: &Frame, request: &Request) -> Bytes {
     match request {
-        Request::Produce(body) => encode_request(frame, body),
+        Request::Produce(body) => encode_request(frame, &their_produce(body)),
         Request::Fetch(body) => encode_request(frame, body),
         Request::ListOffsets(body) => encode_request(frame, body),
         Request::Metadata(body) => encode_request(frame, body),
@@ -88,7 +89,7 @@ fn every_request_decodes_and_encodes_again_to_its_bytes() {
             decode_request(frame.bytes.clone()).unwrap_or_else(|error| panic!("{}: {error}", frame.name));
         assert_eq!(
             header,
-            RequestHeader { client_id: frame.client_id.clone(), ..header_of(&frame) },
+            RequestHeader { client_id: frame.client_id.as_deref().map(ClientId::from), ..header_of(&frame) },
             "{}",
             frame.name
         );
@@ -102,7 +103,7 @@ fn every_batch_of_a_produce_request_is_taken() {
     for frame in frames().into_iter().filter(|frame| frame.is_request && frame.api_key == 0) {
         let (_, request) = decode_request(frame.bytes.clone()).expect("decodes");
         let Request::Produce(produce) = request else { panic!("{}", frame.name) };
-        for partition in produce.topic_data.into_iter().flat_map(|topic| topic.partition_data) {
+        for partition in produce.topics.into_iter().flat_map(|topic| topic.partitions) {
             let limits = kraft::record::ProduceLimits {
                 message_bytes_max: 1 << 20,
                 timestamp_before_max_ms: i64::MAX,
@@ -127,6 +128,54 @@ fn answer_again<T: Decodable + HeaderVersion>(frame: &Frame, response: impl Fn(T
     let decoded = T::decode(&mut body, version).unwrap_or_else(|error| panic!("{}: {error}", frame.name));
     assert!(body.is_empty(), "{}: bytes left", frame.name);
     joined(&encode_response(&header_of(frame), &response(decoded)))
+}
+
+/// A Produce answer of the crate's as one of ours.
+fn our_produced(theirs: m::ProduceResponse) -> Response {
+    let partition = |p: m::produce_response::PartitionProduceResponse| {
+        assert!(p.record_errors.is_empty() && p.log_append_time_ms == -1, "{p:?}");
+        let leader = NodeId(p.current_leader.leader_id.0);
+        ProducedPartition {
+            index: p.index,
+            error: ErrorCode(p.error_code),
+            base_offset: p.base_offset,
+            log_start_offset: p.log_start_offset,
+            error_message: p.error_message.map(|text| text.to_string()),
+            current_leader: (leader.0 >= 0).then_some((leader, Epoch(p.current_leader.leader_epoch))),
+        }
+    };
+    let topic = |t: m::produce_response::TopicProduceResponse| ProducedTopic {
+        name: t.name.0,
+        id: own_uuid(t.topic_id),
+        partitions: t.partition_responses.into_iter().map(partition).collect(),
+    };
+    let endpoint = |n: m::produce_response::NodeEndpoint| {
+        (NodeId(n.node_id.0), Endpoint { host: n.host.to_string(), port: n.port as u16 })
+    };
+    Response::Produce(ProduceResponse {
+        topics: theirs.responses.into_iter().map(topic).collect(),
+        node_endpoints: theirs.node_endpoints.into_iter().map(endpoint).collect(),
+    })
+}
+
+/// A Produce request of ours as the crate's.
+fn their_produce(ours: &ProduceRequest) -> m::ProduceRequest {
+    use m::produce_request::{PartitionProduceData, TopicProduceData};
+    let topic = |t: &ProduceTopic| {
+        let partitions = t
+            .partitions
+            .iter()
+            .map(|p| PartitionProduceData::default().with_index(p.index).with_records(p.records.clone()));
+        TopicProduceData::default()
+            .with_name(m::TopicName(t.name.clone()))
+            .with_topic_id(wire_uuid(t.id))
+            .with_partition_data(partitions.collect())
+    };
+    m::ProduceRequest::default()
+        .with_transactional_id(ours.transactional_id.clone().map(Into::into))
+        .with_acks(ours.acks)
+        .with_timeout_ms(ours.timeout_ms)
+        .with_topic_data(ours.topics.iter().map(topic).collect())
 }
 
 /// A Fetch answer of the crate's as one of ours.
@@ -154,7 +203,7 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
         }
     };
     let topics = theirs.responses.into_iter().map(|topic| FetchTopic {
-        name: topic.topic.as_str().to_string(),
+        name: topic.topic.0,
         topic_id: Uuid(topic.topic_id.as_u128()),
         partitions: topic.partitions.into_iter().map(partition).collect(),
     });
@@ -194,7 +243,7 @@ fn every_response_is_answered_byte_for_byte() {
     assert!(responses.len() > 100, "only {} responses", responses.len());
     for frame in &mut responses {
         let again = match frame.api_key {
-            0 => answer_again(frame, Response::Produce),
+            0 => answer_again(frame, our_produced),
             1 => answer_again(frame, |theirs| our_fetch(&frame.name, theirs)),
             LIST_OFFSETS => answer_again(frame, Response::ListOffsets),
             3 => answer_again(frame, Response::Metadata),
@@ -224,8 +273,8 @@ fn every_response_is_answered_byte_for_byte() {
 fn anyone() -> QuorumContext {
     let endpoint = Endpoint { host: "localhost".to_string(), port: 1 };
     QuorumContext {
-        cluster_id: String::new(),
-        topic: "__cluster_metadata".to_string(),
+        cluster_id: Default::default(),
+        topic: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),

@@ -27,7 +27,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "protocol",
         modules: &["types", "record", "raft"],
-        crates: Only(&["bytes", "kafka_protocol", "uuid"]),
+        crates: Only(&["bytes", "kafka_protocol", "uuid", "smallvec"]),
     },
     // serde_json for the quorum-state file, crc32c for its checksum and the commit mark's.
     Row {

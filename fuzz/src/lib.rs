@@ -86,8 +86,8 @@ pub const TARGETS: [Target; 6] = [
 fn context() -> QuorumContext {
     let voter = |id| (NodeId(id), Endpoint { host: "localhost".to_string(), port: 9092 });
     QuorumContext {
-        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".to_string(),
-        topic: "__raft_performance_test".to_string(),
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        topic: "__raft_performance_test".into(),
         topic_id: Uuid(2),
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),

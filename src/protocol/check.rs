@@ -8,6 +8,7 @@
 
 use super::frame::FrameError;
 use super::schema::{Field, Kind, Message, Struct};
+use crate::types::Uuid;
 use std::fmt;
 
 /// Decoding may allocate this many times the bytes of a frame …
@@ -68,6 +69,10 @@ impl<'a> Cursor<'a> {
 
     pub fn i32(&mut self) -> Result<i32, FrameError> {
         self.fixed().map(i32::from_be_bytes)
+    }
+
+    pub fn uuid(&mut self) -> Result<Uuid, FrameError> {
+        self.fixed().map(|bytes| Uuid(u128::from_be_bytes(bytes)))
     }
 
     pub fn unsigned_varint(&mut self) -> Result<u32, FrameError> {

@@ -4,13 +4,19 @@
 //! stamp goes out as the slice that was received or read. Batches below [`COPY_BELOW_BYTES`] are copied, because a
 //! chunk of its own costs more than that.
 
-use super::frame::{EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::frame::{Chunks, EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::messages::StrBytes;
+use super::put::{PutFields, put_node_endpoints};
 use crate::record::StampedBatch;
 use crate::types::*;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
+use smallvec::SmallVec;
 
 /// A batch smaller than this is copied beside the fields instead of becoming a chunk of its own.
 pub const COPY_BELOW_BYTES: usize = 4096;
+
+/// So many batches of an answer need no list of their own.
+const CUTS_INLINE: usize = 8;
 
 /// First version with compact lengths, tagged fields, and header version 1.
 const FLEXIBLE_FROM: i16 = 12;
@@ -24,17 +30,18 @@ const NODE_ENDPOINTS_FROM: i16 = 16;
 pub struct FetchResponse {
     pub error: i16,
     pub session_id: i32,
-    pub topics: Vec<FetchTopic>,
+    /// Nearly all have one.
+    pub topics: SmallVec<[FetchTopic; 1]>,
     pub node_endpoints: Vec<(NodeId, Endpoint)>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct FetchTopic {
     /// Told up to version 12.
-    pub name: String,
+    pub name: StrBytes,
     /// Told from version 13 on.
     pub topic_id: Uuid,
-    pub partitions: Vec<FetchPartition>,
+    pub partitions: SmallVec<[FetchPartition; 1]>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,54 +64,60 @@ pub struct FetchPartition {
 /// Encode as the answer to a request of this header.
 pub(super) fn encode_fetch_response(header: &RequestHeader, response: &FetchResponse) -> EncodedFrame {
     let version = header.api_version;
-    let mut out =
-        Scatter { own: Vec::with_capacity(own_bytes_about(response)), cuts: Vec::new(), shared_bytes: 0 };
-    out.own.extend_from_slice(&[0; LENGTH_BYTES]);
-    out.i32(header.correlation_id);
-    out.no_tags(version);
-    out.i32(0); // Nobody is throttled here.
+    let is_flexible = version >= FLEXIBLE_FROM;
+    let mut out = Scatter { own: Vec::with_capacity(own_bytes_about(response)), ..Scatter::default() };
+    out.own.put_slice(&[0; LENGTH_BYTES]);
+    out.own.put_i32(header.correlation_id);
+    out.own.put_no_tags(is_flexible);
+    out.own.put_i32(0); // Nobody is throttled here.
     if version >= 7 {
-        out.i16(response.error);
-        out.i32(response.session_id);
+        out.own.put_i16(response.error);
+        out.own.put_i32(response.session_id);
     }
-    out.count(version, response.topics.len());
+    out.own.put_count(is_flexible, response.topics.len());
     for topic in &response.topics {
         encode_topic(&mut out, version, topic);
     }
-    encode_node_endpoints(&mut out, version, &response.node_endpoints);
+    if version >= NODE_ENDPOINTS_FROM {
+        put_node_endpoints(&mut out.own, &response.node_endpoints);
+    } else {
+        out.own.put_no_tags(is_flexible);
+    }
     out.into_frame()
 }
 
 fn encode_topic(out: &mut Scatter, version: i16, topic: &FetchTopic) {
+    let is_flexible = version >= FLEXIBLE_FROM;
     if version >= TOPIC_ID_FROM {
-        out.bytes(&topic.topic_id.0.to_be_bytes());
+        out.own.put_slice(&topic.topic_id.0.to_be_bytes());
     } else {
-        out.string(version, &topic.name);
+        out.own.put_text(is_flexible, &topic.name);
     }
-    out.count(version, topic.partitions.len());
+    out.own.put_count(is_flexible, topic.partitions.len());
     for partition in &topic.partitions {
         encode_partition(out, version, partition);
     }
-    out.no_tags(version);
+    out.own.put_no_tags(is_flexible);
 }
 
 fn encode_partition(out: &mut Scatter, version: i16, partition: &FetchPartition) {
-    out.i32(partition.index);
-    out.i16(partition.error.0);
-    out.i64(partition.high_watermark);
-    out.i64(partition.last_stable_offset);
+    let is_flexible = version >= FLEXIBLE_FROM;
+    out.own.put_i32(partition.index);
+    out.own.put_i16(partition.error.0);
+    out.own.put_i64(partition.high_watermark);
+    out.own.put_i64(partition.last_stable_offset);
     if version >= 5 {
-        out.i64(partition.log_start_offset);
+        out.own.put_i64(partition.log_start_offset);
     }
-    out.count(version, 0); // Aborted transactions: none, not null.
+    out.own.put_count(is_flexible, 0); // Aborted transactions: none, not null.
     if version >= 11 {
-        out.i32(-1); // No preferred read replica.
+        out.own.put_i32(-1); // No preferred read replica.
     }
-    out.count(version, partition.records.iter().map(StampedBatch::size_bytes).sum());
+    out.own.put_count(is_flexible, partition.records.iter().map(StampedBatch::size_bytes).sum());
     for batch in &partition.records {
         out.batch(batch);
     }
-    if version >= FLEXIBLE_FROM {
+    if is_flexible {
         encode_partition_tags(out, partition);
     }
 }
@@ -114,43 +127,25 @@ fn encode_partition_tags(out: &mut Scatter, partition: &FetchPartition) {
     let leader = partition.current_leader.map(|(id, epoch)| (id.map_or(-1, |id| id.0), epoch.0));
     let leader = leader.filter(|leader| *leader != (-1, -1));
     let tags = [partition.diverging.is_some(), leader.is_some(), partition.snapshot.is_some()];
-    out.unsigned_varint(tags.iter().filter(|is_there| **is_there).count());
+    out.own.put_unsigned_varint(tags.iter().filter(|is_there| **is_there).count());
     if let Some(diverging) = partition.diverging {
-        out.tag(0, 4 + 8 + 1);
-        out.i32(diverging.epoch.0);
-        out.i64(diverging.offset.0);
-        out.unsigned_varint(0);
+        out.own.put_tag(0, 4 + 8 + 1);
+        out.own.put_i32(diverging.epoch.0);
+        out.own.put_i64(diverging.offset.0);
+        out.own.put_unsigned_varint(0);
     }
     if let Some((id, epoch)) = leader {
-        out.tag(1, 4 + 4 + 1);
-        out.i32(id);
-        out.i32(epoch);
-        out.unsigned_varint(0);
+        out.own.put_tag(1, 4 + 4 + 1);
+        out.own.put_i32(id);
+        out.own.put_i32(epoch);
+        out.own.put_unsigned_varint(0);
     }
     if let Some(snapshot) = partition.snapshot {
-        out.tag(2, 8 + 4 + 1);
-        out.i64(snapshot.offset.0);
-        out.i32(snapshot.epoch.0);
-        out.unsigned_varint(0);
+        out.own.put_tag(2, 8 + 4 + 1);
+        out.own.put_i64(snapshot.offset.0);
+        out.own.put_i32(snapshot.epoch.0);
+        out.own.put_unsigned_varint(0);
     }
-}
-
-fn encode_node_endpoints(out: &mut Scatter, version: i16, endpoints: &[(NodeId, Endpoint)]) {
-    if version < NODE_ENDPOINTS_FROM || endpoints.is_empty() {
-        return out.no_tags(version);
-    }
-    let mut tag = Scatter::default();
-    tag.count(version, endpoints.len());
-    for (id, endpoint) in endpoints {
-        tag.i32(id.0);
-        tag.string(version, &endpoint.host);
-        tag.i32(i32::from(endpoint.port));
-        tag.unsigned_varint(0); // No rack: null.
-        tag.unsigned_varint(0);
-    }
-    out.unsigned_varint(1);
-    out.tag(0, tag.own.len());
-    out.bytes(&tag.own);
 }
 
 /// Capacity for the bytes that are copied; a guess from above that saves growing.
@@ -168,64 +163,15 @@ fn own_bytes_about(response: &FetchResponse) -> usize {
 struct Scatter {
     own: Vec<u8>,
     /// A shared slice follows the first so many bytes of `own`.
-    cuts: Vec<(usize, Bytes)>,
+    cuts: SmallVec<[(usize, Bytes); CUTS_INLINE]>,
     shared_bytes: usize,
 }
 
 impl Scatter {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.own.extend_from_slice(bytes);
-    }
-
-    fn i16(&mut self, value: i16) {
-        self.bytes(&value.to_be_bytes());
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.bytes(&value.to_be_bytes());
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.bytes(&value.to_be_bytes());
-    }
-
-    fn unsigned_varint(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.own.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.own.push(value as u8);
-    }
-
-    /// Count of an array, or length of bytes.
-    fn count(&mut self, version: i16, count: usize) {
-        if version >= FLEXIBLE_FROM { self.unsigned_varint(count + 1) } else { self.i32(count as i32) }
-    }
-
-    fn string(&mut self, version: i16, text: &str) {
-        if version >= FLEXIBLE_FROM {
-            self.unsigned_varint(text.len() + 1)
-        } else {
-            self.i16(text.len() as i16)
-        }
-        self.bytes(text.as_bytes());
-    }
-
-    fn tag(&mut self, tag: usize, bytes: usize) {
-        self.unsigned_varint(tag);
-        self.unsigned_varint(bytes);
-    }
-
-    fn no_tags(&mut self, version: i16) {
-        if version >= FLEXIBLE_FROM {
-            self.unsigned_varint(0);
-        }
-    }
-
     fn batch(&mut self, batch: &StampedBatch) {
-        self.bytes(batch.prefix());
+        self.own.put_slice(batch.prefix());
         if batch.size_bytes() < COPY_BELOW_BYTES {
-            return self.bytes(batch.rest());
+            return self.own.put_slice(batch.rest());
         }
         self.cuts.push((self.own.len(), batch.rest().clone()));
         self.shared_bytes += batch.rest().len();
@@ -235,7 +181,7 @@ impl Scatter {
         let length = (self.own.len() - LENGTH_BYTES + self.shared_bytes) as u32;
         self.own[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
         let own = Bytes::from(self.own);
-        let mut chunks = Vec::with_capacity(2 * self.cuts.len() + 1);
+        let mut chunks = Chunks::with_capacity(2 * self.cuts.len() + 1);
         let mut from = 0;
         for (at, shared) in self.cuts {
             chunks.push(own.slice(from..at));

@@ -2,12 +2,15 @@
 //!
 //! Sessions decode requests and encode answers here, voters' links do the reverse (`quorum`). The structs and most of
 //! the codec are the kafka-protocol crate's, behind one module; what it cannot do is ours: `check` walks every foreign
-//! frame before the crate sees it, and `fetch` encodes records without copying them. No I/O and no state.
+//! frame before the crate sees it, `produce` allocates nothing for a batch, and `fetch` encodes records without copying
+//! them. No I/O and no state.
 
 pub mod api_versions;
 pub mod check;
 pub mod fetch;
 pub mod frame;
+pub mod produce;
+mod put;
 pub mod quorum;
 mod request;
 mod response;
@@ -15,7 +18,8 @@ mod schema;
 
 pub use api_versions::{advertised, api_versions_response, client_software_is_valid};
 pub use fetch::{FetchPartition, FetchResponse, FetchTopic};
-pub use frame::{EncodedFrame, FrameError, RequestHeader, frame_length};
+pub use frame::{ClientId, EncodedFrame, FrameError, RequestHeader, frame_length};
+pub use produce::{ProduceRequest, ProduceResponse, encode_produce_response};
 pub use request::{Request, decode_request};
 pub use response::{Response, encode_response};
 

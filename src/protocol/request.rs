@@ -4,6 +4,7 @@ use super::api_versions::{codec_version, key, served};
 use super::check::{Cursor, check_message};
 use super::frame::{FrameError, RequestHeader};
 use super::messages as m;
+use super::produce::{ProduceRequest, decode_produce_request};
 use super::schema;
 use bytes::{Buf, Bytes};
 use kafka_protocol::protocol::Decodable;
@@ -11,7 +12,7 @@ use kafka_protocol::protocol::Decodable;
 /// A decoded request. Every count and length in it was checked against the frame before anything was allocated.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Produce(m::ProduceRequest),
+    Produce(ProduceRequest),
     Fetch(m::FetchRequest),
     ListOffsets(m::ListOffsetsRequest),
     Metadata(m::MetadataRequest),
@@ -57,7 +58,7 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), FrameErr
 fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameError> {
     let version = codec_version(header.api_key, header.api_version);
     match header.api_key {
-        key::PRODUCE => decode(body, version).map(Request::Produce),
+        key::PRODUCE => decode_produce_request(&body, version).map(Request::Produce),
         key::FETCH => decode(body, version).map(Request::Fetch),
         key::LIST_OFFSETS => decode(body, version).map(Request::ListOffsets),
         key::METADATA => decode(body, version).map(Request::Metadata),

@@ -2,9 +2,10 @@
 
 use super::api_versions::{codec_version, key, served};
 use super::fetch::{FetchResponse, encode_fetch_response};
-use super::frame::{EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::frame::{Chunks, EncodedFrame, LENGTH_BYTES, RequestHeader};
 use super::messages as m;
-use bytes::{BufMut, Bytes};
+use super::produce::{ProduceResponse, encode_produce_response};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ const CORRELATION_ID_BYTES: usize = 4;
 
 #[derive(Clone, Debug)]
 pub enum Response {
-    Produce(m::ProduceResponse),
+    Produce(ProduceResponse),
     Fetch(FetchResponse),
     ListOffsets(m::ListOffsetsResponse),
     Metadata(m::MetadataResponse),
@@ -35,7 +36,11 @@ pub enum Response {
 pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFrame {
     match response {
         Response::Fetch(response) => encode_fetch_response(header, response),
-        Response::Produce(response) => encode(header, response),
+        Response::Produce(response) => {
+            let mut frame = BytesMut::new();
+            encode_produce_response(header, response, &mut frame);
+            EncodedFrame { chunks: Chunks::from_buf([frame.freeze()]) }
+        }
         Response::ListOffsets(response) => encode(header, &*list_offsets_in(header.api_version, response)),
         Response::Metadata(response) => encode(header, response),
         Response::FindCoordinator(response) => encode(header, response),
@@ -109,5 +114,6 @@ pub(super) fn encode_frame<T: Encodable>(head: &[u8], body: &T, version: i16) ->
     frame.put_u32(u32::try_from(length).ok()?);
     frame.put_slice(head);
     body.encode(&mut frame, version).ok()?;
-    (frame.len() == LENGTH_BYTES + length).then(|| EncodedFrame { chunks: vec![Bytes::from(frame)] })
+    (frame.len() == LENGTH_BYTES + length)
+        .then(|| EncodedFrame { chunks: Chunks::from_buf([Bytes::from(frame)]) })
 }

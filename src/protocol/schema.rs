@@ -5,6 +5,7 @@
 
 use super::messages as m;
 use super::messages::StrBytes;
+use super::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// A request or a response.
 pub struct Message {
@@ -141,14 +142,11 @@ pub fn request(api_key: i16) -> Option<&'static Message> {
 static PRODUCE_REQUEST: Message = Message {
     name: "Produce request",
     flexible_from: 9,
-    body: Struct::of::<m::ProduceRequest>(&[NULLABLE_STRING.since(3), I16, I32, array(&PRODUCE_TOPIC)]),
+    body: Struct::of::<ProduceRequest>(&[NULLABLE_STRING.since(3), I16, I32, array(&PRODUCE_TOPIC)]),
 };
-static PRODUCE_TOPIC: Struct = Struct::of::<m::produce_request::TopicProduceData>(&[
-    STRING.until(12),
-    UUID.since(13),
-    array(&PRODUCE_PARTITION),
-]);
-static PRODUCE_PARTITION: Struct = Struct::of::<m::produce_request::PartitionProduceData>(&[I32, RECORDS]);
+static PRODUCE_TOPIC: Struct =
+    Struct::of::<ProduceTopic>(&[STRING.until(12), UUID.since(13), array(&PRODUCE_PARTITION)]);
+static PRODUCE_PARTITION: Struct = Struct::of::<ProducePartition>(&[I32, RECORDS]);
 
 static FETCH_REQUEST: Message = Message {
     name: "Fetch request",

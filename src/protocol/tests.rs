@@ -16,7 +16,7 @@ fn s(text: &'static str) -> m::StrBytes {
 }
 
 fn header(api_key: i16, api_version: i16) -> RequestHeader {
-    RequestHeader { api_key, api_version, correlation_id: 7, client_id: Some("test".to_string()) }
+    RequestHeader { api_key, api_version, correlation_id: 7, client_id: Some(ClientId::from("test")) }
 }
 
 fn frame_of<T: Encodable + HeaderVersion>(api_key: i16, version: i16, body: &T) -> Bytes {
@@ -237,8 +237,8 @@ const KINDS: [RequestKind; 4] =
 
 fn context() -> quorum::QuorumContext {
     quorum::QuorumContext {
-        cluster_id: "cluster".to_string(),
-        topic: "topic".to_string(),
+        cluster_id: "cluster".into(),
+        topic: "topic".into(),
         topic_id: Uuid(1),
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "PLAINTEXT".to_string(),
@@ -398,12 +398,13 @@ fn fetch_answer(records: Vec<StampedBatch>) -> FetchResponse {
         snapshot: Some(at(1, 3)),
         records,
     };
-    let topic = FetchTopic { name: "topic".to_string(), topic_id: Uuid(9), partitions: vec![partition] };
+    let topic =
+        FetchTopic { name: "topic".into(), topic_id: Uuid(9), partitions: [partition].into_iter().collect() };
     let endpoint = Endpoint { host: "two".to_string(), port: 9093 };
     FetchResponse {
         error: 0,
         session_id: 4,
-        topics: vec![topic],
+        topics: [topic].into_iter().collect(),
         node_endpoints: vec![(NodeId(2), endpoint)],
     }
 }

@@ -5,7 +5,7 @@
 //! beside their partition, and the replica puts them into the answer.
 
 use super::session::SessionLimits;
-use crate::protocol::{self, messages as m};
+use crate::protocol::{self, ProduceRequest, messages as m};
 use crate::record::{self, BatchError, ProduceLimits, StampedBatch};
 use crate::types::*;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub struct AdmittedProduce {
 #[derive(Debug)]
 pub struct AdmittedPartition {
     /// As the request names it: empty from version 13 on, which names topics by id.
-    pub topic_name: m::TopicName,
+    pub topic_name: m::StrBytes,
     /// Zero before version 13.
     pub topic_id: Uuid,
     pub index: i32,
@@ -73,21 +73,24 @@ struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    fn produce(&self, produce: m::ProduceRequest) -> AdmittedProduce {
+    fn produce(&self, produce: ProduceRequest) -> AdmittedProduce {
         let mut partitions = SmallVec::new();
-        for topic in produce.topic_data {
-            let topic_id = Uuid(topic.topic_id.as_u128());
-            let is_our_topic = self.is_our_topic(&topic.name, topic_id);
+        for topic in produce.topics {
+            let is_our_name = *topic.name == *self.limits.topic_name;
+            let is_our_topic = match self.api_version >= PRODUCE_TOPIC_IDS {
+                true => topic.id == self.limits.topic_id,
+                false => is_our_name,
+            };
             // Not the request's own bytes: a waiting answer would keep the whole receive buffer.
-            let topic_name = match *topic.name == *self.limits.topic_name {
+            let topic_name = match is_our_name {
                 true => self.limits.topic_name.clone(),
                 false => m::StrBytes::from_string(topic.name.to_string()),
             };
-            for partition in topic.partition_data {
+            for partition in topic.partitions {
                 let ours = is_our_topic && partition.index == 0;
                 partitions.push(AdmittedPartition {
-                    topic_name: m::TopicName(topic_name.clone()),
-                    topic_id,
+                    topic_name: topic_name.clone(),
+                    topic_id: topic.id,
                     index: partition.index,
                     ours,
                     batch: if ours { self.batch(partition.records) } else { not_looked_at() },
@@ -99,14 +102,6 @@ impl Admission<'_> {
             timeout_ms: produce.timeout_ms,
             transactional: produce.transactional_id.is_some(),
             partitions,
-        }
-    }
-
-    fn is_our_topic(&self, name: &str, topic_id: Uuid) -> bool {
-        if self.api_version >= PRODUCE_TOPIC_IDS {
-            topic_id == self.limits.topic_id
-        } else {
-            *name == *self.limits.topic_name
         }
     }
 

@@ -14,15 +14,18 @@ use crate::protocol::{self, Response, messages as m, own_uuid};
 use crate::raft::{FetchVerdict, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
+use smallvec::{SmallVec, smallvec};
 
 /// First Fetch version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
+
+type FetchTopics = SmallVec<[protocol::FetchTopic; 1]>;
 
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 struct FetchJob {
     ticket: Ticket,
     /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
-    topics: Vec<protocol::FetchTopic>,
+    topics: FetchTopics,
     place: (usize, usize),
     from: Offset,
     max_bytes: usize,
@@ -145,20 +148,16 @@ impl Replica {
     }
 
     /// Everything of a consumer's answer but the records: errors per partition, and where the records will stand.
-    fn consumer_skeleton(
-        &self,
-        request: &m::FetchRequest,
-        version: i16,
-    ) -> (Vec<protocol::FetchTopic>, Option<Wanted>) {
+    fn consumer_skeleton(&self, request: &m::FetchRequest, version: i16) -> (FetchTopics, Option<Wanted>) {
         let mut ours = None;
-        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut topics = FetchTopics::with_capacity(request.topics.len());
         for (t, topic) in request.topics.iter().enumerate() {
             let topic_id = own_uuid(topic.topic_id);
             let known = match version >= TOPIC_ID_VERSION {
                 true => topic_id == self.context.topic_id,
-                false => topic.topic.0.as_str() == self.context.topic,
+                false => *topic.topic.0 == *self.context.topic,
             };
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            let mut partitions = SmallVec::with_capacity(topic.partitions.len());
             for (p, partition) in topic.partitions.iter().enumerate() {
                 let error = match () {
                     _ if !known && version >= TOPIC_ID_VERSION => ErrorCode::UNKNOWN_TOPIC_ID,
@@ -173,7 +172,7 @@ impl Replica {
                 partitions.push(self.empty_partition(partition.partition, error));
             }
             topics.push(protocol::FetchTopic {
-                name: topic.topic.0.as_str().to_string(),
+                name: m::StrBytes::from_string(topic.topic.0.to_string()),
                 topic_id,
                 partitions,
             });
@@ -226,8 +225,11 @@ impl Replica {
             partition.high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
         }
         let name = self.context.topic.clone();
-        let topics =
-            vec![protocol::FetchTopic { name, topic_id: self.context.topic_id, partitions: vec![partition] }];
+        let topics = smallvec![protocol::FetchTopic {
+            name,
+            topic_id: self.context.topic_id,
+            partitions: smallvec![partition]
+        }];
         let FetchVerdict::Read { from } = verdict else {
             return self.answer_fetch(&ticket, topics);
         };
@@ -394,7 +396,7 @@ impl Replica {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
-    fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {
+    fn answer_fetch(&mut self, ticket: &Ticket, topics: FetchTopics) {
         let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
         let node_endpoints = self.leader_endpoint().filter(|_| names_leader).into_iter().collect();
         let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };

@@ -42,7 +42,7 @@ impl Replica {
             let mut answer = m::list_offsets_response::ListOffsetsTopicResponse::default();
             answer.name = topic.name.clone();
             for (p, partition) in topic.partitions.iter().enumerate() {
-                let ours = topic.name.0.as_str() == self.context.topic && partition.partition_index == 0;
+                let ours = *topic.name.0 == *self.context.topic && partition.partition_index == 0;
                 let question = match ours {
                     false => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
                     true => self.question(partition.current_leader_epoch, partition.timestamp),

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config::{Config, Limits};
 use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
 use crate::protocol::quorum::QuorumContext;
-use crate::protocol::{self, Response};
+use crate::protocol::{self, ClientId, Response};
 use crate::raft::random::Random;
 use crate::raft::{Effect, Effects, Event, Raft, RequestId};
 use crate::record::StampedBatch;
@@ -264,7 +264,7 @@ impl Replica {
         match input {
             Input::Request { connection, seq, api_version, client_id, request, received_ns, decoded_ns } => {
                 let ticket = Ticket { connection, seq, api_version, received_ns, decoded_ns };
-                self.on_request(now, ticket, client_id.as_deref(), request);
+                self.on_request(now, ticket, client_id.as_ref(), request);
             }
             Input::ConnectionClosed { connection } => self.fetches.forget(connection),
             Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
@@ -286,7 +286,7 @@ impl Replica {
         }
     }
 
-    fn on_request(&mut self, now: Now, ticket: Ticket, client_id: Option<&str>, request: Admitted) {
+    fn on_request(&mut self, now: Now, ticket: Ticket, client_id: Option<&ClientId>, request: Admitted) {
         use protocol::Request as R;
         match request {
             Admitted::Produce(produce) => self.on_produce(now, ticket, produce),

@@ -6,6 +6,7 @@
 //! Raft decides what still makes sense. Every `Connect` is answered by one close from the server, also after our `Close`.
 
 use super::{Lane, PeerLink};
+use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
@@ -23,7 +24,7 @@ const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub enum PeerAction {
     Connect { link: PeerLink, endpoint: Endpoint },
-    Send { link: PeerLink, chunks: Vec<Bytes> },
+    Send { link: PeerLink, chunks: Chunks },
     Close { link: PeerLink },
 }
 

@@ -9,10 +9,12 @@ use super::producers::Verdict;
 use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
 use super::stages::Passed;
 use super::{Action, Replica, Ticket};
-use crate::protocol::{Response, messages as m, wire_uuid};
+use crate::protocol::produce::{ProducedPartition, ProducedTopic};
+use crate::protocol::{ProduceResponse, Response};
 use crate::raft::{Effects, Event};
 use crate::record::StampedBatch;
 use crate::types::*;
+use smallvec::smallvec;
 
 /// First Produce version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -234,48 +236,32 @@ impl Replica {
     }
 
     fn answer_produce(&mut self, parked: ParkedProduce) {
-        let not_leader = parked.answers.iter().any(|a| a.error == ErrorCode::NOT_LEADER_OR_FOLLOWER);
-        let mut response = m::ProduceResponse::default();
+        let mut response = ProduceResponse::default();
+        let mut not_leader = false;
         for answer in parked.answers {
-            let mut partition = m::produce_response::PartitionProduceResponse::default();
-            partition.index = answer.index;
-            partition.error_code = answer.error.0;
-            partition.base_offset = answer.base_offset;
-            // Records keep the time that their producer gave them (CreateTime).
-            partition.log_append_time_ms = -1;
-            partition.log_start_offset = if answer.error.is_none() { self.log.log_start().0 } else { -1 };
-            partition.error_message = answer.message.map(m::StrBytes::from_string);
-            if let (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(leader)) =
-                (answer.error, self.leader_for_clients())
-            {
+            let is_for_leader = answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+            not_leader |= is_for_leader;
+            let partition = ProducedPartition {
+                index: answer.index,
+                error: answer.error,
+                base_offset: answer.base_offset,
+                log_start_offset: if answer.error.is_none() { self.log.log_start().0 } else { -1 },
+                error_message: answer.message,
                 // KIP-951: the client goes on at the leader without asking for Metadata.
-                partition.current_leader.leader_id = leader.0.into();
-                partition.current_leader.leader_epoch = self.raft.epoch().0;
-            }
-            let topic_id = wire_uuid(answer.topic_id);
-            let name = answer.topic_name;
-            match response.responses.last_mut() {
-                Some(topic) if topic.name == name && topic.topic_id == topic_id => {
-                    topic.partition_responses.push(partition)
-                }
-                _ => {
-                    let mut topic = m::produce_response::TopicProduceResponse::default();
-                    topic.name = name;
-                    topic.topic_id = topic_id;
-                    topic.partition_responses.push(partition);
-                    response.responses.push(topic);
-                }
+                current_leader: self
+                    .leader_for_clients()
+                    .filter(|_| is_for_leader)
+                    .map(|leader| (leader, self.raft.epoch())),
+            };
+            let (name, id) = (answer.topic_name, answer.topic_id);
+            match response.topics.last_mut() {
+                Some(topic) if topic.name == name && topic.id == id => topic.partitions.push(partition),
+                _ => response.topics.push(ProducedTopic { name, id, partitions: smallvec![partition] }),
             }
         }
-        if not_leader
-            && let Some((leader, endpoint)) =
-                self.leader_endpoint().filter(|(leader, _)| self.serves_clients(*leader))
-        {
-            let mut node = m::produce_response::NodeEndpoint::default();
-            node.node_id = leader.0.into();
-            node.host = m::StrBytes::from_string(endpoint.host);
-            node.port = endpoint.port as i32;
-            response.node_endpoints.push(node);
+        if not_leader {
+            let leader = self.leader_endpoint().filter(|(leader, _)| self.serves_clients(*leader));
+            response.node_endpoints.extend(leader);
         }
         self.answer(&parked.ticket, Response::Produce(response));
     }

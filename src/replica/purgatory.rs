@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::Ticket;
-use crate::protocol::messages::TopicName;
+use crate::protocol::messages::StrBytes;
 use crate::types::*;
 
 /// What a waiting request waits for.
@@ -21,7 +21,7 @@ pub(super) enum Promise {
 /// One partition's line of a Produce answer.
 #[derive(Debug)]
 pub(super) struct PartitionAnswer {
-    pub topic_name: TopicName,
+    pub topic_name: StrBytes,
     pub topic_id: Uuid,
     pub index: i32,
     pub error: ErrorCode,

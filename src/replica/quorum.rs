@@ -54,8 +54,8 @@ pub(super) fn state(recovered: &RecoveredLog) -> RecoveredState {
 
 pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
     QuorumContext {
-        cluster_id: config.cluster_id.clone(),
-        topic: config.topic_name.clone(),
+        cluster_id: config.cluster_id.clone().into(),
+        topic: config.topic_name.clone().into(),
         topic_id: config.topic_id,
         local: ReplicaKey { id: config.node_id, directory_id },
         listener_name: config.listener_name.clone(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::forward::{FORWARD_CLIENT_ID, ForwardEvent, Forwarded};
 use super::requests::{self, View};
 use super::{Replica, Ticket};
-use crate::protocol::{self, Response, messages as m};
+use crate::protocol::{self, ClientId, Response, messages as m};
 use crate::raft::{ReplicaProgress, RoleName};
 use crate::types::*;
 
@@ -130,8 +130,8 @@ impl Replica {
         Status {
             node_id: self.context.local.id.0,
             directory_id: self.context.local.directory_id.to_string(),
-            cluster_id: self.context.cluster_id.clone(),
-            topic: self.context.topic.clone(),
+            cluster_id: self.context.cluster_id.to_string(),
+            topic: self.context.topic.to_string(),
             role: role_name(raft.role()),
             epoch: raft.epoch().0,
             leader_id: raft.leader().map(|l| l.0),
@@ -155,10 +155,10 @@ impl Replica {
         &mut self,
         now: Now,
         ticket: Ticket,
-        client_id: Option<&str>,
+        client_id: Option<&ClientId>,
         request: m::DescribeQuorumRequest,
     ) {
-        let is_forwarded = client_id == Some(FORWARD_CLIENT_ID);
+        let is_forwarded = client_id.is_some_and(|id| id.is(FORWARD_CLIENT_ID));
         match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
             Some(leader) => self.forwarding.forward(now, leader, ticket, request),
             None => {

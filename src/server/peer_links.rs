@@ -15,6 +15,7 @@ use super::inputs::Inputs;
 use crate::io::connection::{Connection, Output};
 use crate::io::peer;
 use crate::io::ring::CoreRing;
+use crate::protocol::frame::Chunks;
 use crate::replica::{Input, PeerLink};
 use crate::types::Endpoint;
 
@@ -99,7 +100,7 @@ impl PeerLinks {
     }
 
     /// Queue for the end of the turn. For a link that is gone it is dropped; its close is on the way.
-    pub fn send(&self, name: PeerLink, chunks: Vec<Bytes>) {
+    pub fn send(&self, name: PeerLink, chunks: Chunks) {
         let links = self.links.borrow();
         let Some(link) = links.get(&name) else { return };
         let mut output = link.output.borrow_mut();

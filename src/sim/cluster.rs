@@ -569,16 +569,16 @@ impl Simulation {
         let is_client = node.served.get(&wire).is_some_and(|s| s.host >= super::FIRST_CLIENT);
         match response {
             Response::Produce(produce) => {
-                let lines = produce.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
-                for line in lines {
-                    if line.error_code == 0 && self.liar.tells(Lie::AckMoved) {
+                for line in produce.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    if line.error.is_none() && self.liar.tells(Lie::AckMoved) {
                         line.base_offset += 1;
                     }
-                    if line.error_code == 0 && self.liar.tells(Lie::AnswerSwapped) {
+                    if line.error.is_none() && self.liar.tells(Lie::AnswerSwapped) {
                         std::mem::swap(&mut line.base_offset, &mut self.held_back);
                     }
-                    if line.error_code != 0 && self.liar.tells(Lie::AckOfFailure) {
-                        (line.error_code, line.base_offset) = (0, self.checker.committed_end().0 - 1);
+                    if !line.error.is_none() && self.liar.tells(Lie::AckOfFailure) {
+                        (line.error, line.base_offset) =
+                            (ErrorCode::NONE, self.checker.committed_end().0 - 1);
                     }
                 }
             }

@@ -147,9 +147,9 @@ impl Node {
         let is_client = self.served.get(&wire).is_some_and(|served| served.host >= FIRST_CLIENT);
         match response {
             Response::Produce(produce) => {
-                let lines = produce.responses.iter().flat_map(|topic| &topic.partition_responses);
+                let lines = produce.topics.iter().flat_map(|topic| &topic.partitions);
                 let Some((acks, count)) = asked else { return };
-                for line in lines.filter(|line| line.error_code == 0) {
+                for line in lines.filter(|line| line.error.is_none()) {
                     self.told.push(Told::Acknowledged { acks, end: Offset(line.base_offset + count) });
                 }
             }

@@ -7,15 +7,13 @@ use kraft::protocol::messages::api_versions_response::ApiVersion;
 use kraft::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kraft::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kraft::protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kraft::protocol::messages::{
-    ApiVersionsResponse, InitProducerIdResponse, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, StrBytes, TopicName,
+    ApiVersionsResponse, InitProducerIdResponse, MetadataRequest, MetadataResponse, StrBytes, TopicName,
 };
+use kraft::protocol::produce::{ProducePartition, ProduceTopic, ProducedPartition, ProducedTopic};
 use kraft::protocol::{
-    EncodedFrame, FrameError, Request, RequestHeader, Response, api_versions_response, encode_response,
-    wire_uuid,
+    EncodedFrame, FrameError, ProduceRequest, ProduceResponse, Request, RequestHeader, Response,
+    api_versions_response, encode_response, wire_uuid,
 };
 use kraft::record::BatchHeader;
 use kraft::types::{ErrorCode, Uuid};
@@ -62,26 +60,26 @@ impl Broker {
     }
 
     fn produce(&self, request: ProduceRequest) -> ProduceResponse {
-        let responses = request.topic_data.into_iter().map(|topic| self.produce_topic(topic));
-        ProduceResponse::default().with_responses(responses.collect())
+        let topics = request.topics.into_iter().map(|topic| self.produce_topic(topic)).collect();
+        ProduceResponse { topics, node_endpoints: Vec::new() }
     }
 
-    fn produce_topic(&self, topic: TopicProduceData) -> TopicProduceResponse {
-        let partitions = topic.partition_data.iter().map(|partition| self.produce_partition(partition));
-        TopicProduceResponse::default()
-            .with_partition_responses(partitions.collect())
-            .with_name(topic.name)
-            .with_topic_id(topic.topic_id)
+    fn produce_topic(&self, topic: ProduceTopic) -> ProducedTopic {
+        let partitions = topic.partitions.iter().map(|partition| self.produce_partition(partition)).collect();
+        ProducedTopic { name: topic.name, id: topic.id, partitions }
     }
 
-    fn produce_partition(&self, partition: &PartitionProduceData) -> PartitionProduceResponse {
+    fn produce_partition(&self, partition: &ProducePartition) -> ProducedPartition {
         let header = partition.records.as_deref().and_then(BatchHeader::decode);
         let records = header.map_or(0, |header| i64::from(header.last_offset_delta) + 1);
-        PartitionProduceResponse::default()
-            .with_index(partition.index)
-            .with_base_offset(self.next_offset.fetch_add(records, Ordering::Relaxed))
-            .with_log_append_time_ms(-1)
-            .with_log_start_offset(0)
+        ProducedPartition {
+            index: partition.index,
+            error: ErrorCode::NONE,
+            base_offset: self.next_offset.fetch_add(records, Ordering::Relaxed),
+            log_start_offset: 0,
+            error_message: None,
+            current_leader: None,
+        }
     }
 
     fn metadata(&self, version: i16, request: MetadataRequest) -> MetadataResponse {
@@ -151,10 +149,9 @@ mod tests {
 
     fn produce(broker: &Broker, acks: i16) -> Option<i64> {
         let records = Some(data_batch(&[b"a", b"b", b"c"], 1, None));
-        let partition = PartitionProduceData::default().with_index(0).with_records(records);
-        let name = TopicName(StrBytes::from_static_str("t"));
-        let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
-        let request = ProduceRequest::default().with_acks(acks).with_topic_data(vec![topic]);
+        let partitions = [ProducePartition { index: 0, records }].into_iter().collect();
+        let topic = ProduceTopic { name: StrBytes::from_static_str("t"), id: Uuid::ZERO, partitions };
+        let request = ProduceRequest { acks, topics: [topic].into_iter().collect(), ..Default::default() };
         let header = RequestHeader { api_key: PRODUCE, api_version: 7, correlation_id: 1, client_id: None };
         let frame = broker.answer(&header, Request::Produce(request)).unwrap().chunks.concat();
         // Length, correlation id, topics, "t", partitions, index, error; then the base offset.

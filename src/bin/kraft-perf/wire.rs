@@ -220,7 +220,10 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use kraft::protocol::messages::{self as m, StrBytes};
-    use kraft::protocol::{Request, RequestHeader, Response, decode_request, encode_response};
+    use kraft::protocol::produce::{ProducedPartition, ProducedTopic};
+    use kraft::protocol::{
+        ProduceResponse, Request, RequestHeader, Response, decode_request, encode_response,
+    };
 
     fn request(frame: &[u8]) -> (RequestHeader, Request) {
         let length = i32::from_be_bytes(frame[..4].try_into().unwrap());
@@ -246,11 +249,11 @@ mod tests {
             frame.extend_from_slice(batch);
             let (header, request) = request(&frame);
             assert_eq!((header.api_version, header.correlation_id), (7, correlation_id));
-            assert_eq!(header.client_id.as_deref(), Some("kraft-perf"));
+            assert!(header.client_id.is_some_and(|id| id.is("kraft-perf")));
             let Request::Produce(produce) = request else { panic!("{request:?}") };
             assert_eq!((produce.acks, produce.timeout_ms, &produce.transactional_id), (-1, 1500, &None));
-            assert_eq!(produce.topic_data[0].name, name("topic"));
-            let partition = &produce.topic_data[0].partition_data[0];
+            assert_eq!(&*produce.topics[0].name, "topic");
+            let partition = &produce.topics[0].partitions[0];
             assert_eq!((partition.index, partition.records.as_deref()), (0, Some(batch)));
         }
     }
@@ -266,12 +269,18 @@ mod tests {
 
     #[test]
     fn a_produce_answer_says_which_and_how() {
-        use m::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-        let partition = PartitionProduceResponse::default().with_error_code(6).with_base_offset(-1);
-        let topic = TopicProduceResponse::default()
-            .with_name(name("topic"))
-            .with_partition_responses(vec![partition]);
-        let response = Response::Produce(m::ProduceResponse::default().with_responses(vec![topic]));
+        let partition = ProducedPartition {
+            index: 0,
+            error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            base_offset: -1,
+            log_start_offset: -1,
+            error_message: None,
+            current_leader: None,
+        };
+        let partitions = [partition].into_iter().collect();
+        let topic = ProducedTopic { name: "topic".into(), partitions, ..Default::default() };
+        let topics = [topic].into_iter().collect();
+        let response = Response::Produce(ProduceResponse { topics, node_endpoints: Vec::new() });
         let frame = answer(PRODUCE, response);
         let expected = ProduceAnswer { correlation_id: 9, error: ErrorCode::NOT_LEADER_OR_FOLLOWER };
         assert_eq!(decode_produce_answer(&frame), Some(expected));

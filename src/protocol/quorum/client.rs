@@ -6,6 +6,7 @@
 use super::super::api_versions::{key, served};
 use super::super::check::{Cursor, check_message};
 use super::super::messages as m;
+use super::super::put::PutFields;
 use super::super::request::decode;
 use super::super::response::encode_frame;
 use super::super::schema::{self, Message};
@@ -15,7 +16,7 @@ use super::software::software_version;
 use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 /// Client software name we send, so that a kraft node recognises another.
@@ -138,13 +139,13 @@ impl Sender<'_> {
         version: i16,
         body: &T,
     ) -> Option<EncodedFrame> {
-        let header = m::RequestHeader::default()
-            .with_request_api_key(api_key)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(text(self.client_id)));
         let mut head = Vec::with_capacity(16 + self.client_id.len());
-        header.encode(&mut head, T::header_version(version)).ok()?;
+        head.put_i16(api_key);
+        head.put_i16(version);
+        head.put_i32(self.correlation_id);
+        // The client id is never compact (KIP-482).
+        head.put_text(false, self.client_id);
+        head.put_no_tags(T::header_version(version) >= 2);
         encode_frame(&head, body, version)
     }
 }
@@ -162,7 +163,7 @@ fn wire_vote(c: &QuorumContext, r: &raft::VoteRequest) -> m::VoteRequest {
         .with_pre_vote(r.pre_vote);
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
     m::VoteRequest::default()
-        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_cluster_id(Some(c.cluster_id.clone()))
         .with_voter_id(wire_node_id(r.voter.map(|voter| voter.id)))
         .with_topics(vec![topic])
 }
@@ -184,7 +185,7 @@ fn wire_begin_quorum_epoch(
         .with_host(text(&c.endpoint.host))
         .with_port(c.endpoint.port);
     m::BeginQuorumEpochRequest::default()
-        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_cluster_id(Some(c.cluster_id.clone()))
         .with_voter_id(wire_node_id(r.voter.map(|voter| voter.id)))
         .with_topics(vec![topic])
         .with_leader_endpoints(if version >= 1 { vec![endpoint] } else { Vec::new() })
@@ -211,7 +212,7 @@ fn wire_end_quorum_epoch(
         partition.preferred_successors = r.preferred_candidates.iter().map(|key| key.id.0).collect();
     }
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
-    m::EndQuorumEpochRequest::default().with_cluster_id(Some(text(&c.cluster_id))).with_topics(vec![topic])
+    m::EndQuorumEpochRequest::default().with_cluster_id(Some(c.cluster_id.clone())).with_topics(vec![topic])
 }
 
 fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest, version: i16) -> m::FetchRequest {
@@ -231,7 +232,7 @@ fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest, version: i16) -> m::Fet
     }
     let topic = FetchTopic::default().with_topic_id(wire_uuid(c.topic_id)).with_partitions(vec![partition]);
     let mut request = m::FetchRequest::default()
-        .with_cluster_id(Some(text(&c.cluster_id)))
+        .with_cluster_id(Some(c.cluster_id.clone()))
         .with_max_wait_ms(r.max_wait_ms)
         .with_min_bytes(0)
         .with_max_bytes(FETCH_BYTES_MAX)
@@ -306,7 +307,7 @@ fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteRespo
         let (error, epoch) = (ErrorCode(m.error_code), Epoch(0));
         return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false });
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let Some(p) = partition else { return other_partition("Vote") };
@@ -325,7 +326,7 @@ fn begin_quorum_epoch_answer(
     if m.error_code != 0 {
         return Ok(raft::LeaderResponse { error: ErrorCode(m.error_code), leader: None, epoch: Epoch(0) });
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let Some(p) = partition else { return other_partition("BeginQuorumEpoch") };
@@ -340,7 +341,7 @@ fn end_quorum_epoch_answer(
     if m.error_code != 0 {
         return Ok(raft::LeaderResponse { error: ErrorCode(m.error_code), leader: None, epoch: Epoch(0) });
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let Some(p) = partition else { return other_partition("EndQuorumEpoch") };

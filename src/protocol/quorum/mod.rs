@@ -29,8 +29,8 @@ const PARTITION: i32 = 0;
 /// What every voter request names and what must agree.
 #[derive(Clone, Debug)]
 pub struct QuorumContext {
-    pub cluster_id: String,
-    pub topic: String,
+    pub cluster_id: StrBytes,
+    pub topic: StrBytes,
     pub topic_id: Uuid,
     pub local: ReplicaKey,
     /// Name of the listener ("PLAINTEXT", "CONTROLLER") and our advertised endpoint, sent in BeginQuorumEpoch.
@@ -52,11 +52,11 @@ impl QuorumContext {
 
     /// A request may leave the cluster id out (Kafka: `KafkaRaftClient.hasValidClusterId`).
     fn is_our_cluster(&self, cluster_id: Option<&StrBytes>) -> bool {
-        cluster_id.is_none_or(|id| id.as_str() == self.cluster_id)
+        cluster_id.is_none_or(|id| *id == self.cluster_id)
     }
 
     fn wire_topic<T: From<StrBytes>>(&self) -> T {
-        text(&self.topic).into()
+        self.topic.clone().into()
     }
 }
 

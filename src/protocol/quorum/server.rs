@@ -8,6 +8,7 @@ use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft;
 use crate::record::StampedBatch;
 use crate::types::*;
+use smallvec::smallvec;
 
 // Each `_request` gives `Err` with the whole answer to send: an error at the top level and nothing else. Kafka answers
 // negative numbers in the partition; at the top, where a Java peer only logs it, the same code does no harm.
@@ -18,7 +19,7 @@ pub fn vote_request(c: &QuorumContext, m: &m::VoteRequest) -> Result<raft::VoteR
     if !c.is_our_cluster(m.cluster_id.as_ref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let invalid = || refused(ErrorCode::INVALID_REQUEST);
@@ -50,7 +51,7 @@ pub fn begin_quorum_epoch_request(
     if !c.is_our_cluster(m.cluster_id.as_ref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let invalid = || refused(ErrorCode::INVALID_REQUEST);
@@ -73,7 +74,7 @@ pub fn end_quorum_epoch_request(
     if !c.is_our_cluster(m.cluster_id.as_ref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
-    let topic = only(&m.topics).filter(|topic| topic.topic_name.as_str() == c.topic);
+    let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
         topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
     let invalid = || refused(ErrorCode::INVALID_REQUEST);
@@ -249,12 +250,12 @@ pub fn fetch_response(
         snapshot: r.snapshot,
         records,
     };
-    let topic = FetchTopic { name: c.topic.clone(), topic_id: c.topic_id, partitions: vec![partition] };
+    let topic = FetchTopic { name: c.topic.clone(), topic_id: c.topic_id, partitions: smallvec![partition] };
     let endpoints = leader_endpoint(c, r.leader).map(|(id, endpoint)| (id, endpoint.clone()));
     FetchResponse {
         error: 0,
         session_id: 0,
-        topics: vec![topic],
+        topics: smallvec![topic],
         node_endpoints: endpoints.into_iter().collect(),
     }
 }

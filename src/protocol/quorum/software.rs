@@ -6,6 +6,7 @@
 use super::client::CLIENT_SOFTWARE_NAME;
 use crate::protocol::messages as m;
 use crate::types::*;
+use std::fmt;
 
 /// What a connection's ApiVersions said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl PeerSoftware {
     }
 
     /// May it vote on and copy a log of this mode? `Err`: why not, and what to do. `client_id` names it for people.
-    pub fn check(&self, mode: DataMode, client_id: &str) -> Result<(), String> {
+    pub fn check(&self, mode: DataMode, client_id: impl fmt::Display) -> Result<(), String> {
         let remedy = "Give all nodes of the quorum the same kraft.data.mode, those whose log has another one an empty \
                       log.dirs";
         match self {

@@ -1,26 +1,26 @@
 use super::super::session::tests::limits;
 use super::*;
+use crate::protocol::produce::{ProducePartition, ProduceTopic};
 use crate::record::data_batch;
-use m::produce_request::{PartitionProduceData, TopicProduceData};
 
 const NOW: Now = Now { monotonic_ns: 0, wall_ms: 1_700_000_000_000 };
 
-fn produce(topics: Vec<TopicProduceData>) -> protocol::Request {
-    let request = m::ProduceRequest::default().with_acks(-1).with_timeout_ms(1500);
-    protocol::Request::Produce(request.with_topic_data(topics))
+fn produce(topics: Vec<ProduceTopic>) -> protocol::Request {
+    let topics = SmallVec::from_vec(topics);
+    protocol::Request::Produce(ProduceRequest { acks: -1, timeout_ms: 1500, topics, transactional_id: None })
 }
 
-fn partition(index: i32, records: Option<Bytes>) -> PartitionProduceData {
-    PartitionProduceData::default().with_index(index).with_records(records)
+fn partition(index: i32, records: Option<Bytes>) -> ProducePartition {
+    ProducePartition { index, records }
 }
 
-fn named(name: &str, partitions: Vec<PartitionProduceData>) -> TopicProduceData {
-    let name = m::TopicName(m::StrBytes::from_string(name.to_string()));
-    TopicProduceData::default().with_name(name).with_partition_data(partitions)
+fn named(name: &str, partitions: Vec<ProducePartition>) -> ProduceTopic {
+    let name = m::StrBytes::from_string(name.to_string());
+    ProduceTopic { name, id: Uuid::ZERO, partitions: SmallVec::from_vec(partitions) }
 }
 
-fn by_id(id: Uuid, partitions: Vec<PartitionProduceData>) -> TopicProduceData {
-    TopicProduceData::default().with_topic_id(protocol::wire_uuid(id)).with_partition_data(partitions)
+fn by_id(id: Uuid, partitions: Vec<ProducePartition>) -> ProduceTopic {
+    ProduceTopic { id, partitions: SmallVec::from_vec(partitions), ..Default::default() }
 }
 
 fn admitted(request: protocol::Request, api_version: i16) -> AdmittedProduce {

@@ -2,6 +2,7 @@ use super::*;
 use crate::protocol::{self, RequestHeader, Response};
 use crate::raft::{FetchRequest, LeaderResponse, VoteRequest, VoteResponse};
 use crate::record::{ProduceLimits, StampedBatch, check_produced, data_batch};
+use smallvec::smallvec;
 
 const TIMEOUT_MS: u64 = 2000;
 const BACKOFF_MS: u64 = 20;
@@ -19,8 +20,8 @@ fn endpoint(node: i32) -> Endpoint {
 
 fn context(local: i32) -> QuorumContext {
     QuorumContext {
-        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".to_string(),
-        topic: "__cluster_metadata".to_string(),
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        topic: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: ReplicaKey { id: NodeId(local), directory_id: Uuid(77) },
         listener_name: "PLAINTEXT".to_string(),
@@ -65,10 +66,10 @@ fn fetch(offset: i64) -> raft::Request {
 
 fn fetch_answer(high_watermark: i64, records: Vec<StampedBatch>) -> Response {
     Response::Fetch(protocol::FetchResponse {
-        topics: vec![protocol::FetchTopic {
-            name: "__cluster_metadata".to_string(),
+        topics: smallvec![protocol::FetchTopic {
+            name: "__cluster_metadata".into(),
             topic_id: Uuid::METADATA_TOPIC_ID,
-            partitions: vec![protocol::FetchPartition {
+            partitions: smallvec![protocol::FetchPartition {
                 index: 0,
                 error: ErrorCode::NONE,
                 high_watermark,

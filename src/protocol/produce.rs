@@ -1,0 +1,217 @@
+//! Produce, decoded and encoded by hand: versions 3 to 13. A batch of many records comes through here thousands of times a
+//! second, and the structs of the kafka-protocol crate take a list on the heap for each level of a message.
+//!
+//! Requests are walked by `check` first, like all others; records stay slices of the frame.
+
+use super::check::Cursor;
+use super::frame::{FrameError, LENGTH_BYTES, RequestHeader};
+use super::messages::StrBytes;
+use super::put::{PutFields, put_node_endpoints};
+use crate::types::*;
+use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
+
+/// First version with compact lengths and tagged fields, and with header version 1 in the answer.
+const FLEXIBLE_FROM: i16 = 9;
+/// Version from which topics are named by their id alone (KIP-516).
+const TOPIC_ID_FROM: i16 = 13;
+/// Version from which an error has a text (KIP-467).
+const ERROR_MESSAGE_FROM: i16 = 8;
+/// Version from which the log start offset is told.
+const LOG_START_FROM: i16 = 5;
+/// Version from which a refused producer is told who leads (KIP-951).
+const CURRENT_LEADER_FROM: i16 = 10;
+const CURRENT_LEADER_BYTES: usize = 4 + 4 + 1;
+
+/// Nearly all requests and answers have one topic with one partition.
+#[derive(Clone, Debug, Default)]
+pub struct ProduceRequest {
+    pub transactional_id: Option<StrBytes>,
+    /// -1: all in-sync replicas, 0: no answer, 1: the leader.
+    pub acks: i16,
+    pub timeout_ms: i32,
+    pub topics: SmallVec<[ProduceTopic; 1]>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProduceTopic {
+    /// Empty from version 13 on.
+    pub name: StrBytes,
+    /// Zero before version 13.
+    pub id: Uuid,
+    pub partitions: SmallVec<[ProducePartition; 1]>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProducePartition {
+    pub index: i32,
+    /// A slice of the frame.
+    pub records: Option<Bytes>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProduceResponse {
+    pub topics: SmallVec<[ProducedTopic; 1]>,
+    /// Where the leaders are that partitions name; told from version 10 on.
+    pub node_endpoints: Vec<(NodeId, Endpoint)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProducedTopic {
+    /// Told up to version 12.
+    pub name: StrBytes,
+    /// Told from version 13 on.
+    pub id: Uuid,
+    pub partitions: SmallVec<[ProducedPartition; 1]>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProducedPartition {
+    pub index: i32,
+    pub error: ErrorCode,
+    /// -1 with an error.
+    pub base_offset: i64,
+    /// -1 with an error; told from version 5 on.
+    pub log_start_offset: i64,
+    /// Told from version 8 on.
+    pub error_message: Option<String>,
+    /// Told from version 10 on.
+    pub current_leader: Option<(NodeId, Epoch)>,
+}
+
+/// Decode a body that `check` has walked. What the walk does not see, text that is no UTF-8, is still an error.
+pub(super) fn decode_produce_request(body: &Bytes, version: i16) -> Result<ProduceRequest, FrameError> {
+    let mut fields = Fields { body, cursor: Cursor(body), is_flexible: version >= FLEXIBLE_FROM };
+    let transactional_id = fields.nullable_text()?;
+    let (acks, timeout_ms) = (fields.cursor.i16()?, fields.cursor.i32()?);
+    let mut topics = SmallVec::new();
+    for _ in 0..fields.count()? {
+        topics.push(decode_topic(&mut fields, version)?);
+    }
+    fields.skip_tags()?;
+    Ok(ProduceRequest { transactional_id, acks, timeout_ms, topics })
+}
+
+fn decode_topic(fields: &mut Fields<'_>, version: i16) -> Result<ProduceTopic, FrameError> {
+    let mut topic = ProduceTopic::default();
+    if version >= TOPIC_ID_FROM {
+        topic.id = fields.cursor.uuid()?;
+    } else {
+        topic.name = fields.nullable_text()?.unwrap_or_default();
+    }
+    for _ in 0..fields.count()? {
+        let (index, records) = (fields.cursor.i32()?, fields.nullable_bytes()?);
+        fields.skip_tags()?;
+        topic.partitions.push(ProducePartition { index, records });
+    }
+    fields.skip_tags()?;
+    Ok(topic)
+}
+
+struct Fields<'a> {
+    body: &'a Bytes,
+    cursor: Cursor<'a>,
+    is_flexible: bool,
+}
+
+impl Fields<'_> {
+    /// Of an array or of bytes; `None` is null.
+    fn length(&mut self) -> Result<Option<usize>, FrameError> {
+        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i32()?).ok()) }
+    }
+
+    fn text_length(&mut self) -> Result<Option<usize>, FrameError> {
+        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i16()?).ok()) }
+    }
+
+    fn compact_length(&mut self) -> Result<Option<usize>, FrameError> {
+        Ok((self.cursor.unsigned_varint()? as usize).checked_sub(1))
+    }
+
+    fn count(&mut self) -> Result<usize, FrameError> {
+        Ok(self.length()?.unwrap_or(0))
+    }
+
+    fn slice(&mut self, bytes: usize) -> Result<Bytes, FrameError> {
+        let taken = self.cursor.take(bytes)?;
+        Ok(self.body.slice_ref(taken))
+    }
+
+    fn nullable_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let length = self.length()?;
+        length.map(|bytes| self.slice(bytes)).transpose()
+    }
+
+    fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
+        let Some(bytes) = self.text_length()? else { return Ok(None) };
+        let text = StrBytes::from_utf8(self.slice(bytes)?);
+        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
+    }
+
+    fn skip_tags(&mut self) -> Result<(), FrameError> {
+        if self.is_flexible { self.cursor.skip_tagged_fields() } else { Ok(()) }
+    }
+}
+
+/// Encode as the answer to a request of this header, at the end of `out`.
+pub fn encode_produce_response(header: &RequestHeader, response: &ProduceResponse, out: &mut BytesMut) {
+    let (version, start) = (header.api_version, out.len());
+    let is_flexible = version >= FLEXIBLE_FROM;
+    out.put_u32(0);
+    out.put_i32(header.correlation_id);
+    out.put_no_tags(is_flexible);
+    out.put_count(is_flexible, response.topics.len());
+    for topic in &response.topics {
+        encode_topic(out, version, topic);
+    }
+    out.put_i32(0); // Nobody is throttled here.
+    if version >= CURRENT_LEADER_FROM {
+        put_node_endpoints(out, &response.node_endpoints);
+    } else {
+        out.put_no_tags(is_flexible);
+    }
+    let length = (out.len() - start - LENGTH_BYTES) as u32;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+}
+
+fn encode_topic(out: &mut BytesMut, version: i16, topic: &ProducedTopic) {
+    let is_flexible = version >= FLEXIBLE_FROM;
+    if version >= TOPIC_ID_FROM {
+        out.put_slice(&topic.id.0.to_be_bytes());
+    } else {
+        out.put_text(is_flexible, &topic.name);
+    }
+    out.put_count(is_flexible, topic.partitions.len());
+    for partition in &topic.partitions {
+        encode_partition(out, version, partition);
+    }
+    out.put_no_tags(is_flexible);
+}
+
+fn encode_partition(out: &mut BytesMut, version: i16, partition: &ProducedPartition) {
+    let is_flexible = version >= FLEXIBLE_FROM;
+    out.put_i32(partition.index);
+    out.put_i16(partition.error.0);
+    out.put_i64(partition.base_offset);
+    out.put_i64(-1); // Records keep the time that their producer gave them (CreateTime).
+    if version >= LOG_START_FROM {
+        out.put_i64(partition.log_start_offset);
+    }
+    if version >= ERROR_MESSAGE_FROM {
+        out.put_count(is_flexible, 0); // No record is blamed alone.
+        out.put_nullable_text(is_flexible, partition.error_message.as_deref());
+    }
+    match partition.current_leader.filter(|_| version >= CURRENT_LEADER_FROM) {
+        Some((leader, epoch)) => {
+            out.put_unsigned_varint(1);
+            out.put_tag(0, CURRENT_LEADER_BYTES);
+            out.put_i32(leader.0);
+            out.put_i32(epoch.0);
+            out.put_unsigned_varint(0);
+        }
+        None => out.put_no_tags(is_flexible),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Kafka's primitive types, written: what the two codecs of our own (`produce`, `fetch`) share.
+
+use crate::types::{Endpoint, NodeId};
+use bytes::BufMut;
+
+/// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
+pub(super) trait PutFields: BufMut {
+    fn put_unsigned_varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_u8(value as u8);
+    }
+
+    /// Count of an array, or length of bytes.
+    fn put_count(&mut self, is_flexible: bool, count: usize) {
+        if is_flexible { self.put_unsigned_varint(count + 1) } else { self.put_i32(count as i32) }
+    }
+
+    fn put_text(&mut self, is_flexible: bool, text: &str) {
+        if is_flexible {
+            self.put_unsigned_varint(text.len() + 1)
+        } else {
+            self.put_i16(text.len() as i16)
+        }
+        self.put_slice(text.as_bytes());
+    }
+
+    fn put_nullable_text(&mut self, is_flexible: bool, text: Option<&str>) {
+        match text {
+            Some(text) => self.put_text(is_flexible, text),
+            None if is_flexible => self.put_unsigned_varint(0),
+            None => self.put_i16(-1),
+        }
+    }
+
+    /// Announce a tagged field of so many bytes.
+    fn put_tag(&mut self, tag: usize, bytes: usize) {
+        self.put_unsigned_varint(tag);
+        self.put_unsigned_varint(bytes);
+    }
+
+    fn put_no_tags(&mut self, is_flexible: bool) {
+        if is_flexible {
+            self.put_unsigned_varint(0);
+        }
+    }
+}
+
+impl<B: BufMut> PutFields for B {}
+
+/// Tag 0 at the end of an answer, of Produce and of Fetch alike (KIP-951); nothing where there is none.
+pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Endpoint)]) {
+    if endpoints.is_empty() {
+        return out.put_unsigned_varint(0);
+    }
+    let mut tag: Vec<u8> = Vec::new();
+    tag.put_count(true, endpoints.len());
+    for (id, endpoint) in endpoints {
+        tag.put_i32(id.0);
+        tag.put_text(true, &endpoint.host);
+        tag.put_i32(i32::from(endpoint.port));
+        tag.put_unsigned_varint(0); // No rack: null.
+        tag.put_unsigned_varint(0);
+    }
+    out.put_unsigned_varint(1);
+    out.put_tag(0, tag.len());
+    out.put_slice(&tag);
+}
