@@ -47,6 +47,18 @@ pub fn find_coordinator(v: &View, request: &m::FindCoordinatorRequest, version: 
     Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(coordinators.collect()))
 }
 
+/// EXPERIMENT
+pub fn join_group(_v: &View, request: &m::JoinGroupRequest) -> Response {
+    let code = std::env::var("KRAFT_JOIN_ERR").ok().and_then(|c| c.parse().ok()).unwrap_or(35);
+    Response::JoinGroup(
+        m::JoinGroupResponse::default()
+            .with_error_code(code)
+            .with_generation_id(-1)
+            .with_protocol_name(Some(text("")))
+            .with_member_id(request.member_id.clone()),
+    )
+}
+
 /// This node, so that it does not change with the leader; an observer names a voter.
 fn coordinator_of<'a>(v: &'a View, key_type: i8) -> Result<(NodeId, &'a Endpoint), ErrorCode> {
     match key_type {

@@ -101,6 +101,7 @@ fn in_sync(v: &View) -> Vec<m::BrokerId> {
 }
 
 /// Both kinds of endpoints are the voters: a tool that asks for controllers and one that asks for brokers are both right.
+/// Kafka's controllers beside us are no brokers: a tool that went on to ask them for what a broker knows would fail.
 pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: i16) -> Response {
     // Version 0 cannot ask for a kind, and its answer cannot name one.
     let endpoint_type = if version == 0 { BROKERS } else { request.endpoint_type };
@@ -113,7 +114,9 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
                 .with_controller_id(m::BrokerId(-1)),
         );
     }
-    let brokers = v.voters.iter().map(|(id, endpoint, _)| {
+    let asks_for_controllers = endpoint_type == CONTROLLERS;
+    let listed = v.voters.iter().filter(|(id, ..)| asks_for_controllers || (v.serves_clients)(*id));
+    let brokers = listed.map(|(id, endpoint, _)| {
         DescribeClusterBroker::default()
             .with_broker_id(m::BrokerId(id.0))
             .with_host(text(&endpoint.host))
@@ -123,7 +126,7 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
         m::DescribeClusterResponse::default()
             .with_endpoint_type(endpoint_type)
             .with_cluster_id(text(v.cluster_id))
-            .with_controller_id(v.leader_id())
+            .with_controller_id(if asks_for_controllers { v.leader_id() } else { client_leader_id(v) })
             .with_brokers(brokers.collect()),
     )
 }
