@@ -202,7 +202,6 @@ fn every_response_is_answered_byte_for_byte() {
             LIST_OFFSETS => answer_again(frame, Response::ListOffsets),
             3 => answer_again(frame, Response::Metadata),
             10 => answer_again(frame, Response::FindCoordinator),
-            11 => answer_again(frame, Response::JoinGroup),
             18 => answer_again(frame, Response::ApiVersions),
             19 => answer_again(frame, Response::CreateTopics),
             22 => answer_again(frame, Response::InitProducerId),

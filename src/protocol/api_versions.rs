@@ -37,10 +37,10 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::FETCH, 4, 18),
     (key::LIST_OFFSETS, 1, 11),
     (key::METADATA, 0, 13),
-    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group API stands behind it: what a
-    // client asks next is refused, by the client itself in most cases.
+    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group stands behind it.
     (key::FIND_COORDINATOR, 0, 6),
-    (key::JOIN_GROUP, 0, 9),
+    // Refused, for aiokafka alone, which would ask for ever without it. Every client has these two versions.
+    (key::JOIN_GROUP, 0, 1),
     (key::API_VERSIONS, 0, 4),
     (key::CREATE_TOPICS, 2, 7),
     (key::INIT_PRODUCER_ID, 0, 5),

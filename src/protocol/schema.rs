@@ -224,10 +224,8 @@ static JOIN_GROUP_REQUEST: Message = Message {
         I32,
         I32.since(1),
         STRING,
-        NULLABLE_STRING.since(5),
         STRING,
         array(&JOIN_GROUP_PROTOCOL),
-        NULLABLE_STRING.since(8),
     ]),
 };
 static JOIN_GROUP_PROTOCOL: Struct =

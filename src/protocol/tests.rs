@@ -174,9 +174,7 @@ fn join_group(version: i16) -> Bytes {
     use m::join_group_request::JoinGroupRequestProtocol;
     let protocol = JoinGroupRequestProtocol::default().with_name(s("range")).with_metadata(vec![1, 2, 3].into());
     let request = m::JoinGroupRequest::default().with_group_id(s("g").into()).with_protocols(vec![protocol]);
-    let instance = (version >= 5).then(|| s("instance"));
-    let reason = (version >= 8).then(|| s("why"));
-    frame_of(key::JOIN_GROUP, version, &request.with_group_instance_id(instance).with_reason(reason))
+    frame_of(key::JOIN_GROUP, version, &request)
 }
 
 fn create_topics(version: i16) -> Bytes {

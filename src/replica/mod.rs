@@ -297,7 +297,7 @@ impl Replica {
             Admitted::Other(R::Vote(m)) => self.on_vote(now, ticket, &m),
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
-            Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(&ticket, &m),
+            Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(now, &ticket, &m),
             Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, client_id, m),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);

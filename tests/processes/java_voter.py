@@ -123,6 +123,7 @@ class JavaVoter(Node):
         super().__init__(node_id, directory, properties)
         self.partition_dir = self.data_dir / f"{JAVA_TOPIC}-0"
         self.throughput, self.record_size, self.libs = throughput, record_size, libs
+        self.directory_id = directory_id_of(node_id)
         self.log4j_file = directory / "log4j2.properties"
         self.log4j_file.write_text(LOG4J)
 
@@ -135,7 +136,7 @@ class JavaVoter(Node):
                  f"-Dlog4j2.configurationFile={self.log4j_file}", "-cp", f"{self.libs}/*", "kafka.tools.TestRaftServer",
                  "--config", str(self.config_file), "--throughput", str(self.throughput),
                  "--record-size", str(self.record_size),
-                 "--replica-directory-id", directory_id_of(self.node_id), *more_arguments],
+                 "--replica-directory-id", self.directory_id, *more_arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=die_with_parent)
         return self
 

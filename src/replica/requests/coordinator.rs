@@ -1,9 +1,9 @@
-//! FindCoordinator: where a group would be, so that clients find out quickly that there are none.
+//! FindCoordinator and JoinGroup: where a group would be, so that clients find out quickly that there are none.
 //!
-//! There are no groups here, and no JoinGroup, OffsetFetch or OffsetCommit. Clients that know a coordinator ask it for
-//! these and are told at once, most of them by themselves, that they are not supported. Clients that cannot find one
-//! wait for ever (librdkafka), or must take an error of FindCoordinator for one of a consumer that only has a group id
-//! and never joins. Transactions have their own coordinator, and are refused here already.
+//! There are no groups here, and no OffsetFetch or OffsetCommit. Clients that know a coordinator ask it for these and are
+//! told at once, most of them by themselves, that they are not supported. Clients that cannot find one wait for ever
+//! (librdkafka), or must take an error of FindCoordinator for one of a consumer that only has a group id and never
+//! joins. Transactions have their own coordinator, and are refused here already.
 
 use super::{View, text};
 use crate::protocol::{Response, messages as m};
@@ -47,12 +47,12 @@ pub fn find_coordinator(v: &View, request: &m::FindCoordinatorRequest, version: 
     Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(coordinators.collect()))
 }
 
-/// EXPERIMENT
+/// There are no groups: UNSUPPORTED_VERSION is final to every client that asks, and most show it in Kafka's words, "The
+/// version of API is not supported".
 pub fn join_group(_v: &View, request: &m::JoinGroupRequest) -> Response {
-    let code = std::env::var("KRAFT_JOIN_ERR").ok().and_then(|c| c.parse().ok()).unwrap_or(35);
     Response::JoinGroup(
         m::JoinGroupResponse::default()
-            .with_error_code(code)
+            .with_error_code(ErrorCode::UNSUPPORTED_VERSION.0)
             .with_generation_id(-1)
             .with_protocol_name(Some(text("")))
             .with_member_id(request.member_id.clone()),
