@@ -17,8 +17,8 @@ import kafka_tools
 import raw
 from cluster import CLUSTER_ID, RELEASE_DIR, free_port, wait_for
 from interop_moves import Moves, log_end
-from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, JavaVoter, MixedCluster, Standing, batches_on_disk,
-                        check_logs_equal, interop_node, replica_fetch, standing)
+from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
+                        Standing, batches_on_disk, check_logs_equal, interop_node, kafka_libs, replica_fetch, standing)
 
 INTEROP = {"kraft.topic.name": JAVA_TOPIC, "kraft.topic.id": JAVA_TOPIC_ID, "kraft.data.mode": "interop"}
 UNSUPPORTED_COMPRESSION_TYPE = 76
@@ -62,9 +62,9 @@ def dump_of_ours(path, *flags):
     return subprocess.run([RELEASE_DIR / "kraft-dump-log", *flags, path], capture_output=True, text=True)
 
 
-def check_dumps_agree(node):
+def check_dumps_agree(node, segments=None):
     """Kafka's DumpLogSegments and our kraft-dump-log say the same of each segment, line by line."""
-    for segment in node.segments():
+    for segment in segments or node.segments():
         theirs = kafka_tools.tool("kafka-dump-log", "--files", segment, "--deep-iteration", env=QUICK_JVM).check()
         ours = dump_of_ours(segment, "--deep-iteration")
         assert ours.returncode == 0, ours.stderr
@@ -89,6 +89,30 @@ def test_leadership_moves_between_kafkas_voter_and_ours(mixed):
     # The files of one of each kind; those of the third are the same bytes.
     check_dumps_agree(cluster.javas[0])
     check_dumps_agree(cluster.ours[0])
+    print(*moves.log, sep="\n")
+
+
+@pytest.fixture(scope="session")
+def oldest_kafka():
+    """Jars of the oldest Kafka whose voters speak today's Vote. Where they cannot be had its test is skipped, but not in CI."""
+    try:
+        return kafka_libs(OLDEST_KAFKA)
+    except (RuntimeError, subprocess.TimeoutExpired) as problem:
+        if os.environ.get("CI"):
+            pytest.fail(str(problem))
+        pytest.skip(f"Kafka {OLDEST_KAFKA} beside ours is NOT TESTED: {problem}")
+
+
+def test_leadership_moves_between_the_oldest_voter_and_ours(mixed, oldest_kafka):
+    """Vote 1 and Fetch 17, no pre-votes, and a leader that appends 5 MB a second."""
+    cluster = mixed("jrr", java_options={"libs": oldest_kafka}, segment_bytes=SEGMENT_BYTES_MIN)
+    moves = Moves(cluster)
+    for how in ("SIGTERM", "kill -9"):
+        moves.move(how)
+    moves.make_lead(cluster.javas[0])
+    moves.make_lead(cluster.ours[0])
+    high_watermark = moves.settle()
+    moves.check(high_watermark)
     print(*moves.log, sep="\n")
 
 
@@ -134,19 +158,28 @@ def test_native_node_keeps_kafkas_voters_out(mixed):
 
 # --------------------------------------------------------------------------------------------------------------- files
 
+def fill_segments(node, count):
+    """Whole batches of 256 KiB and single records, until there are so many segments."""
+    n = 0
+    while len(node.segments()) < count:
+        assert produce(node, raw.batch(*(bytes([65 + n % 26]) * 4096 for _ in range(64)))).error == raw.NONE
+        assert produce(node, raw.batch(f"ours-{n}".encode())).error == raw.NONE
+        n += 1
+
+
 def test_files_go_to_kafkas_server_and_back(mixed):
-    cluster = mixed("r")
+    cluster = mixed("r", segment_bytes=SEGMENT_BYTES_MIN)
     ours = cluster[1]
-    for n in range(100):
-        assert produce(ours, raw.batch(f"ours-{n}".encode())).error == raw.NONE
+    fill_segments(ours, 3)
     check_dumps_agree_after_kill(ours)
     end = log_end(ours)
     before = b"".join(batch.data for batch in batches_on_disk(ours.partition_dir))
     # The same directory, the same voter, Kafka's server.
-    java = JavaVoter(1, ours.directory, {key: value for key, value in ours.properties.items() if not key.startswith("kraft.")})
+    java = JavaVoter(1, ours.directory, {key: value for key, value in ours.properties.items() if not key.startswith("kraft.")},
+                     throughput=2000, record_size=4096)
     cluster.nodes[1] = java
     java.start().wait_ready()
-    wait_for("Kafka's server to go on with the log", lambda: log_end(java) > end + 20, JAVA_PATIENCE_S)
+    wait_for("Kafka's server to go on with the log", lambda: len(java.segments()) >= 5 and log_end(java) > end, JAVA_PATIENCE_S)
     assert java.faults() == []
     java.kill()
     after = b"".join(batch.data for batch in batches_on_disk(java.partition_dir))
@@ -164,9 +197,10 @@ def test_files_go_to_kafkas_server_and_back(mixed):
 
 
 def check_dumps_agree_after_kill(node):
-    """Kafka's tool reads every batch; behind them are the zeros ahead of the writer."""
+    """Kafka's tool reads every batch; behind the last one are the zeros ahead of the writer."""
     node.kill()
-    segment = node.segments()[-1]
+    *whole, segment = node.segments()
+    check_dumps_agree(node, whole)
     theirs = kafka_tools.tool("kafka-dump-log", "--files", segment, "--deep-iteration", env=QUICK_JVM)
     ours = dump_of_ours(segment, "--deep-iteration")
     assert ours.returncode == 0 and "the space ahead of the writer" in ours.stderr, ours.stderr
