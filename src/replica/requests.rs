@@ -57,6 +57,13 @@ impl View<'_> {
         self.leader.filter(|leader| (self.serves_clients)(*leader))
     }
 
+    /// Where a client may be sent that needs no leader: this node, or of an observer any voter that takes clients.
+    fn any_for_clients(&self) -> Option<(NodeId, &Endpoint)> {
+        let serving = || self.voters.iter().filter(|(id, ..)| (self.serves_clients)(*id));
+        let chosen = serving().find(|(id, ..)| *id == self.local).or_else(|| serving().next());
+        chosen.map(|(id, endpoint, _)| (*id, endpoint))
+    }
+
     /// The leader's id as the wire has it.
     fn leader_id(&self) -> m::BrokerId {
         m::BrokerId(self.leader.map_or(-1, |id| id.0))

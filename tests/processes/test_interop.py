@@ -424,3 +424,30 @@ def test_kafkas_voter_of_another_cluster_changes_nothing(mixed):
     time.sleep(2)
     assert [node.status()["epoch"] for node in cluster.ours] == [epoch, epoch]
     assert cluster.leader() in cluster.ours and cluster[1].is_running()
+
+
+# ----------------------------------------------------------------------------------------------------------- the tools
+
+def test_tools_while_a_java_node_leads(mixed):
+    """It takes no clients: no tool is sent to it as to a broker, and what only the leader knows it does not tell."""
+    cluster = mixed("jrr")
+    Moves(cluster).make_lead(cluster.javas[0])
+    brokers = ",".join(f"localhost:{node.port}" for node in cluster.ours)
+
+    def tool(name, *arguments):
+        return kafka_tools.tool(name, *arguments, "--bootstrap-server", brokers, env=QUICK_JVM)
+
+    def are_ours(nodes):
+        # A follower has spoken to its leader, and may not have heard yet which of the other voters take clients.
+        return nodes and {int(node) for node in nodes} <= {node.node_id for node in cluster.ours}
+    listed = tool("kafka-cluster", "list-endpoints").check().out
+    assert are_ours(re.findall(r"^(\d+)\s", listed, re.M)), listed
+    directories = tool("kafka-log-dirs", "--describe").check().out
+    assert are_ours(re.findall(r'"broker":(\d+)', directories)), directories
+    assert CLUSTER_ID in tool("kafka-cluster", "cluster-id").check().out
+    described = tool("kafka-topics", "--describe").check().out
+    assert "Leader: none" in described, described
+    # DescribeQuorum goes to the leader; Kafka's controllers answer it, its TestRaftServer does not.
+    quorum = kafka_tools.run("bin/kafka-metadata-quorum.sh", "--bootstrap-server", brokers, "describe", "--status", env=QUICK_JVM)
+    assert (quorum.code, "UnknownServerException" in quorum.err + quorum.out) == (1, True), quorum.out + quorum.err
+    assert {node.status()["leader_id"] for node in cluster.ours} == {cluster.javas[0].node_id}

@@ -62,11 +62,7 @@ pub fn join_group(_v: &View, request: &m::JoinGroupRequest) -> Response {
 /// This node, so that it does not change with the leader; an observer names a voter.
 fn coordinator_of<'a>(v: &'a View, key_type: i8) -> Result<(NodeId, &'a Endpoint), ErrorCode> {
     match key_type {
-        GROUP => {
-            let serving = || v.voters.iter().filter(|(id, ..)| (v.serves_clients)(*id));
-            let chosen = serving().find(|(id, ..)| *id == v.local).or_else(|| serving().next());
-            chosen.map(|(id, endpoint, _)| (*id, endpoint)).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
-        }
+        GROUP => v.any_for_clients().ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE),
         // As InitProducerId says it: every client takes it for final.
         TRANSACTION => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         _ => Err(ErrorCode::INVALID_REQUEST),

@@ -38,7 +38,7 @@ pub fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Respons
         m::MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(text(v.cluster_id)))
-            .with_controller_id(client_leader_id(v))
+            .with_controller_id(controller_id(v))
             .with_topics(topics),
     )
 }
@@ -86,6 +86,13 @@ fn client_leader_id(v: &View) -> m::BrokerId {
     m::BrokerId(v.leader_for_clients().map_or(-1, |id| id.0))
 }
 
+/// What a controller is asked, each node answers. So there is always one, as with Kafka's brokers: admin clients wait
+/// a minute for it.
+fn controller_id(v: &View) -> m::BrokerId {
+    let controller = v.leader_for_clients().or_else(|| v.any_for_clients().map(|(id, _)| id));
+    m::BrokerId(controller.map_or(-1, |id| id.0))
+}
+
 /// Kafka's controller that leads takes no Produce: to clients there is no leader, and they ask again until there is.
 fn partition_error(v: &View) -> ErrorCode {
     if v.leader_for_clients().is_some() { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE }
@@ -126,7 +133,7 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
         m::DescribeClusterResponse::default()
             .with_endpoint_type(endpoint_type)
             .with_cluster_id(text(v.cluster_id))
-            .with_controller_id(if asks_for_controllers { v.leader_id() } else { client_leader_id(v) })
+            .with_controller_id(if asks_for_controllers { v.leader_id() } else { controller_id(v) })
             .with_brokers(brokers.collect()),
     )
 }

@@ -182,7 +182,7 @@ fn metadata_without_a_leader_says_so() {
     with_view(|v| {
         let v = View { leader: None, is_leader: false, ..v };
         let body = ask(&v, None, 13);
-        assert_eq!(body.controller_id.0, -1);
+        assert_eq!(body.controller_id.0, 2, "each node answers what a controller is asked");
         let partition = &body.topics[0].partitions[0];
         assert_eq!(partition.error_code, ErrorCode::LEADER_NOT_AVAILABLE.0);
         assert_eq!((partition.leader_id.0, body.topics[0].error_code), (-1, 0));
@@ -284,7 +284,7 @@ fn describe_cluster_knows_brokers_and_controllers_and_nothing_else() {
 fn kafkas_controllers_are_listed_among_the_controllers_alone() {
     with_view(|v| {
         let v = View { serves_clients: &|node| node != NodeId(1), leader: Some(NodeId(1)), is_leader: false, ..v };
-        for (endpoint_type, nodes, leader) in [(1, &[2, 3][..], -1), (2, &[1, 2, 3], 1)] {
+        for (endpoint_type, nodes, leader) in [(1, &[2, 3][..], 2), (2, &[1, 2, 3], 1)] {
             let request = m::DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
             let body = body!(DescribeCluster, describe_cluster(&v, &request, 2));
             let listed: Vec<i32> = body.brokers.iter().map(|node| node.broker_id.0).collect();
