@@ -172,7 +172,8 @@ fn find_coordinator(version: i16) -> Bytes {
 
 fn join_group(version: i16) -> Bytes {
     use m::join_group_request::JoinGroupRequestProtocol;
-    let protocol = JoinGroupRequestProtocol::default().with_name(s("range")).with_metadata(vec![1, 2, 3].into());
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(s("range")).with_metadata(vec![1, 2, 3].into());
     let request = m::JoinGroupRequest::default().with_group_id(s("g").into()).with_protocols(vec![protocol]);
     frame_of(key::JOIN_GROUP, version, &request)
 }

@@ -120,12 +120,7 @@ impl Replica {
     }
 
     /// It moves nothing, so Raft is only asked who leads. A voter of another set says here, every two seconds, who it is.
-    pub(super) fn on_update_raft_voter(
-        &mut self,
-        now: Now,
-        ticket: &Ticket,
-        m: &m::UpdateRaftVoterRequest,
-    ) {
+    pub(super) fn on_update_raft_voter(&mut self, now: Now, ticket: &Ticket, m: &m::UpdateRaftVoterRequest) {
         let error = match wire::update_raft_voter_request(&self.context, m) {
             Err(error) => error,
             Ok(epoch) => self.check_leader(epoch.0),

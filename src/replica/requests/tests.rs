@@ -283,7 +283,12 @@ fn describe_cluster_knows_brokers_and_controllers_and_nothing_else() {
 #[test]
 fn kafkas_controllers_are_listed_among_the_controllers_alone() {
     with_view(|v| {
-        let v = View { serves_clients: &|node| node != NodeId(1), leader: Some(NodeId(1)), is_leader: false, ..v };
+        let v = View {
+            serves_clients: &|node| node != NodeId(1),
+            leader: Some(NodeId(1)),
+            is_leader: false,
+            ..v
+        };
         for (endpoint_type, nodes, leader) in [(1, &[2, 3][..], 2), (2, &[1, 2, 3], 1)] {
             let request = m::DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
             let body = body!(DescribeCluster, describe_cluster(&v, &request, 2));
@@ -342,7 +347,8 @@ fn a_transaction_or_a_share_has_no_coordinator_and_an_observer_names_a_voter() {
 #[test]
 fn nobody_joins_a_group() {
     with_view(|v| {
-        let request = m::JoinGroupRequest::default().with_group_id(text("g").into()).with_member_id(text("me"));
+        let request =
+            m::JoinGroupRequest::default().with_group_id(text("g").into()).with_member_id(text("me"));
         for version in 0..=1 {
             check_encodes(11, version, &join_group(&v, &request));
         }
