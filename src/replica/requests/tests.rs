@@ -8,9 +8,6 @@ use m::describe_topic_partitions_request::{Cursor, TopicRequest};
 use m::metadata_request::MetadataRequestTopic;
 use m::offset_for_leader_epoch_request::OffsetForLeaderTopic;
 
-/// Groups, new topics, log directories.
-mod admin;
-
 const OURS: &str = "__cluster_metadata";
 const NOW: Now = Now { monotonic_ns: 50_000 * NS_PER_MS, wall_ms: 1_700_000_000_000 };
 
@@ -85,6 +82,9 @@ macro_rules! body {
         }
     };
 }
+
+// Behind the macro, which it uses.
+mod admin;
 
 /// Every version can say the answer: its fields are all known to that version.
 fn check_encodes(api_key: i16, version: i16, response: &Response) {
