@@ -18,8 +18,8 @@ Runs all stages, or those named, in this order:
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
-  processes   tests/processes with pytest: real servers, Kafka's own tools and Java client, kcat, kafka-python,
-              confluent-kafka (tests/clients/run.sh has ten clients more)
+  processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 3.9.0) and Java client, kcat,
+              kafka-python, confluent-kafka (tests/clients/run.sh has ten clients more)
   quickstart  bin/quickstart.sh, short
 The last line says how many tests passed and failed; the exit code is 0 only if none failed.
 USAGE
@@ -201,6 +201,7 @@ stage_processes() {
     "$base_dir/build/venv/bin/python" -m pytest tests/processes -p no:cacheprovider || status=1
   passed=$((passed + $(count "$logs/processes.log" passed)))
   failed=$((failed + $(count "$logs/processes.log" failed) + $(count "$logs/processes.log" error)))
+  sed -n 's/^SKIPPED \[[0-9]*\] /SKIPPED: /p' "$logs/processes.log" | while read -r line; do warn "$line"; done
   return "$status"
 }
 

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kraft::config::Settings;
+use kraft::io::directory::{Owner, read_meta};
 use kraft::log::{DiskError, LogConfig, LogSource, SegmentId, SmallFile, recover};
 use kraft::protocol::quorum::{self, QuorumContext, decode_response};
 use kraft::protocol::{Request, advertised, decode_request, encode_response, frame_length};
@@ -18,6 +19,7 @@ use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
 
 /// Decoding may allocate this many times the bytes …
 pub const RATIO: usize = 4;
@@ -321,12 +323,27 @@ pub fn segments(data: &[u8]) {
     recover_from(files);
 }
 
-/// The small files, each of the same bytes in turn, and a file of properties (meta.properties has their form).
+/// The golden meta.properties are this node's.
+fn owner() -> Owner {
+    Owner {
+        cluster_id: "Z29sZGVuLWthZmthLTQzMA".to_string(),
+        node_id: NodeId(1),
+        directory_id: None,
+        topic_name: "__cluster_metadata".to_string(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+        data_mode: DataMode::Interop,
+    }
+}
+
+/// The small files, each of the same bytes in turn, and a file of properties.
 pub fn files(data: &[u8]) {
     let text = || Some(data.to_vec());
     recover_from(Files { quorum_state: text(), ..Files::default() });
     recover_from(Files { checkpoint: text(), ..Files::default() });
     recover_from(Files { commit_mark: text(), ..Files::default() });
-    // Read once, at the start, from this node's own disk: its parser's size is not counted.
+    // Read once, at the start, from this node's own disk: what their parsers allocate is not counted.
     let _ = Settings::new().read_properties("a file", data);
+    if let Ok(meta) = read_meta(Path::new("meta.properties"), data, &owner()) {
+        assert_ne!(meta.directory_id, Some(Uuid::ZERO), "that is no directory's id");
+    }
 }

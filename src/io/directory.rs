@@ -155,16 +155,8 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), String> {
         write_meta(path, owner, id, &BTreeMap::new())?;
         return Ok((id, false));
     };
-    let text = String::from_utf8_lossy(&text);
-    let mut properties = parse_properties(&text);
-    let meta = Meta { path: &meta_path, properties: &properties };
-    meta.check_version()?;
-    meta.check("cluster.id", "kraft.cluster.id", &owner.cluster_id, "another cluster's")?;
-    // Version 0 names the node by its old key.
-    let node_key = if properties.contains_key("node.id") { "node.id" } else { "broker.id" };
-    meta.check(node_key, "node.id", &owner.node_id.to_string(), "another node's")?;
-    let is_data_mode_known = meta.check_data_mode(owner)?;
-    if let Some(id) = meta.directory_id()? {
+    let Found { mut properties, directory_id, is_data_mode_known } = read_meta(&meta_path, &text, owner)?;
+    if let Some(id) = directory_id {
         if let Some(wanted) = owner.directory_id.filter(|wanted| *wanted != id) {
             return Err(format!(
                 "--replica-directory-id={wanted}: {} says directory.id={id}. Leave the flag out, or give the node \
@@ -181,6 +173,29 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), String> {
     properties.remove("broker.id");
     write_meta(path, owner, id, &properties)?;
     Ok((id, is_data_mode_known))
+}
+
+/// What meta.properties says, where nothing of it contradicts the owner.
+#[derive(Debug)]
+pub struct Found {
+    properties: BTreeMap<String, String>,
+    /// Kafka wrote none before its 3.7.
+    pub directory_id: Option<Uuid>,
+    pub is_data_mode_known: bool,
+}
+
+/// Reads the text of a meta.properties, whoever wrote it, and compares it with the owner. `path` is for the line of `Err`.
+pub fn read_meta(path: &Path, text: &[u8], owner: &Owner) -> Result<Found, String> {
+    let properties = parse_properties(&String::from_utf8_lossy(text));
+    let meta = Meta { path, properties: &properties };
+    meta.check_version()?;
+    meta.check("cluster.id", "kraft.cluster.id", &owner.cluster_id, "another cluster's")?;
+    // Version 0 names the node by its old key.
+    let node_key = if properties.contains_key("node.id") { "node.id" } else { "broker.id" };
+    meta.check(node_key, "node.id", &owner.node_id.to_string(), "another node's")?;
+    let is_data_mode_known = meta.check_data_mode(owner)?;
+    let directory_id = meta.directory_id()?;
+    Ok(Found { properties, directory_id, is_data_mode_known })
 }
 
 struct Meta<'a> {

@@ -12,10 +12,13 @@ pub mod key {
     pub const LIST_OFFSETS: i16 = 2;
     pub const METADATA: i16 = 3;
     pub const FIND_COORDINATOR: i16 = 10;
+    pub const JOIN_GROUP: i16 = 11;
     pub const API_VERSIONS: i16 = 18;
+    pub const CREATE_TOPICS: i16 = 19;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
+    pub const DESCRIBE_LOG_DIRS: i16 = 35;
     pub const VOTE: i16 = 52;
     pub const BEGIN_QUORUM_EPOCH: i16 = 53;
     pub const END_QUORUM_EPOCH: i16 = 54;
@@ -34,13 +37,16 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::FETCH, 4, 18),
     (key::LIST_OFFSETS, 1, 11),
     (key::METADATA, 0, 13),
-    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group API stands behind it: what a
-    // client asks next is refused, by the client itself in most cases.
+    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group stands behind it.
     (key::FIND_COORDINATOR, 0, 6),
+    // Refused, for aiokafka alone, which would ask for ever without it. Every client has these two versions.
+    (key::JOIN_GROUP, 0, 1),
     (key::API_VERSIONS, 0, 4),
+    (key::CREATE_TOPICS, 2, 7),
     (key::INIT_PRODUCER_ID, 0, 5),
     (key::OFFSET_FOR_LEADER_EPOCH, 2, 4),
     (key::DESCRIBE_CONFIGS, 1, 4),
+    (key::DESCRIBE_LOG_DIRS, 1, 4),
     (key::VOTE, 0, 2),
     (key::BEGIN_QUORUM_EPOCH, 0, 1),
     (key::END_QUORUM_EPOCH, 0, 1),

@@ -55,7 +55,7 @@ pub enum Kind {
     /// Numbers, booleans, uuids.
     Fixed(usize),
     String,
-    /// Records.
+    /// Records, or bytes that nobody here looks into.
     Bytes,
     FixedArray {
         element_bytes: usize,
@@ -103,7 +103,8 @@ const I64: Field = Field::new(Kind::Fixed(8));
 const UUID: Field = Field::new(Kind::Fixed(16));
 const STRING: Field = Field::new(Kind::String);
 const NULLABLE_STRING: Field = STRING.null_since(0);
-const RECORDS: Field = Field::new(Kind::Bytes).null_since(0);
+const BYTES: Field = Field::new(Kind::Bytes);
+const RECORDS: Field = BYTES.null_since(0);
 const I32_ARRAY: Field = Field::new(Kind::FixedArray { element_bytes: 4 });
 const STRING_ARRAY: Field = Field::new(Kind::StringArray { memory_bytes: size_of::<StrBytes>() });
 
@@ -124,10 +125,13 @@ pub fn request(api_key: i16) -> Option<&'static Message> {
         key::LIST_OFFSETS => &LIST_OFFSETS_REQUEST,
         key::METADATA => &METADATA_REQUEST,
         key::FIND_COORDINATOR => &FIND_COORDINATOR_REQUEST,
+        key::JOIN_GROUP => &JOIN_GROUP_REQUEST,
         key::API_VERSIONS => &API_VERSIONS_REQUEST,
+        key::CREATE_TOPICS => &CREATE_TOPICS_REQUEST,
         key::INIT_PRODUCER_ID => &INIT_PRODUCER_ID_REQUEST,
         key::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH_REQUEST,
         key::DESCRIBE_CONFIGS => &DESCRIBE_CONFIGS_REQUEST,
+        key::DESCRIBE_LOG_DIRS => &DESCRIBE_LOG_DIRS_REQUEST,
         key::VOTE => &VOTE_REQUEST,
         key::BEGIN_QUORUM_EPOCH => &BEGIN_QUORUM_EPOCH_REQUEST,
         key::END_QUORUM_EPOCH => &END_QUORUM_EPOCH_REQUEST,
@@ -210,11 +214,43 @@ static FIND_COORDINATOR_REQUEST: Message = Message {
     body: Struct::of::<m::FindCoordinatorRequest>(&[STRING.until(3), I8.since(1), STRING_ARRAY.since(4)]),
 };
 
+static JOIN_GROUP_REQUEST: Message = Message {
+    name: "JoinGroup request",
+    flexible_from: 6,
+    body: Struct::of::<m::JoinGroupRequest>(&[
+        STRING,
+        I32,
+        I32.since(1),
+        STRING,
+        STRING,
+        array(&JOIN_GROUP_PROTOCOL),
+    ]),
+};
+static JOIN_GROUP_PROTOCOL: Struct =
+    Struct::of::<m::join_group_request::JoinGroupRequestProtocol>(&[STRING, BYTES]);
+
 static API_VERSIONS_REQUEST: Message = Message {
     name: "ApiVersions request",
     flexible_from: 3,
     body: Struct::of::<m::ApiVersionsRequest>(&[STRING.since(3), STRING.since(3)]),
 };
+
+static CREATE_TOPICS_REQUEST: Message = Message {
+    name: "CreateTopics request",
+    flexible_from: 5,
+    body: Struct::of::<m::CreateTopicsRequest>(&[array(&CREATED_TOPIC), I32, BOOL]),
+};
+static CREATED_TOPIC: Struct = Struct::of::<m::create_topics_request::CreatableTopic>(&[
+    STRING,
+    I32,
+    I16,
+    array(&CREATED_ASSIGNMENT),
+    array(&CREATED_CONFIG),
+]);
+static CREATED_ASSIGNMENT: Struct =
+    Struct::of::<m::create_topics_request::CreatableReplicaAssignment>(&[I32, I32_ARRAY]);
+static CREATED_CONFIG: Struct =
+    Struct::of::<m::create_topics_request::CreatableTopicConfig>(&[STRING, NULLABLE_STRING]);
 
 static INIT_PRODUCER_ID_REQUEST: Message = Message {
     name: "InitProducerId request",
@@ -245,6 +281,14 @@ static CONFIG_RESOURCE: Struct = Struct::of::<m::describe_configs_request::Descr
     STRING,
     STRING_ARRAY.null_since(0),
 ]);
+
+static DESCRIBE_LOG_DIRS_REQUEST: Message = Message {
+    name: "DescribeLogDirs request",
+    flexible_from: 2,
+    body: Struct::of::<m::DescribeLogDirsRequest>(&[array(&LOG_DIR_TOPIC).null_since(0)]),
+};
+static LOG_DIR_TOPIC: Struct =
+    Struct::of::<m::describe_log_dirs_request::DescribableLogDirTopic>(&[STRING, I32_ARRAY]);
 
 static DESCRIBE_CLUSTER_REQUEST: Message = Message {
     name: "DescribeCluster request",

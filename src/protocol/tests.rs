@@ -170,6 +170,32 @@ fn find_coordinator(version: i16) -> Bytes {
     frame_of(key::FIND_COORDINATOR, version, &request)
 }
 
+fn join_group(version: i16) -> Bytes {
+    use m::join_group_request::JoinGroupRequestProtocol;
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(s("range")).with_metadata(vec![1, 2, 3].into());
+    let request = m::JoinGroupRequest::default().with_group_id(s("g").into()).with_protocols(vec![protocol]);
+    frame_of(key::JOIN_GROUP, version, &request)
+}
+
+fn create_topics(version: i16) -> Bytes {
+    use m::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
+    let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![1.into(), 2.into()]);
+    let configs = [None, Some(s("v"))]
+        .map(|value| CreatableTopicConfig::default().with_name(s("k")).with_value(value))
+        .to_vec();
+    let topic = CreatableTopic::default().with_name(s("new").into()).with_configs(configs);
+    let topics = vec![topic.with_assignments(vec![assignment])];
+    frame_of(key::CREATE_TOPICS, version, &m::CreateTopicsRequest::default().with_topics(topics))
+}
+
+fn describe_log_dirs(version: i16) -> Bytes {
+    use m::describe_log_dirs_request::DescribableLogDirTopic;
+    let topic = DescribableLogDirTopic::default().with_topic(s("t").into()).with_partitions(vec![0, 1]);
+    let request = m::DescribeLogDirsRequest::default().with_topics(Some(vec![topic]));
+    frame_of(key::DESCRIBE_LOG_DIRS, version, &request)
+}
+
 /// A request with something in each of its arrays.
 fn full_request(api_key: i16, version: i16) -> Bytes {
     match api_key {
@@ -182,6 +208,9 @@ fn full_request(api_key: i16, version: i16) -> Bytes {
             let request = m::ApiVersionsRequest::default().with_client_software_name(s("client"));
             frame_of(api_key, version, &request.with_client_software_version(s("1.0")))
         }
+        key::JOIN_GROUP => join_group(version),
+        key::CREATE_TOPICS => create_topics(version),
+        key::DESCRIBE_LOG_DIRS => describe_log_dirs(version),
         key::INIT_PRODUCER_ID => frame_of(api_key, version, &m::InitProducerIdRequest::default()),
         key::OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch(version),
         key::DESCRIBE_CONFIGS => describe_configs(version),

@@ -106,7 +106,6 @@ impl Raft {
     }
 
     pub(super) fn drop_peer(&mut self, node: NodeId, why: String, effects: &mut Effects) {
-        effects.notes.push(format!("dropping the connections to {node}: {why}"));
         effects.at_once.push(Effect::DropPeer { node, why });
     }
 

@@ -100,6 +100,7 @@ pub struct Replica {
     committed_end: Offset,
     random: Random,
     next_id: u64,
+    log_dir: String,
     disk_free_bytes: u64,
     role_changed: bool,
     stall_reported: bool,
@@ -156,6 +157,7 @@ impl Replica {
             // Another stream than Raft's jitter, from the same seed.
             random: Random::new(seed ^ 0x9e37_79b9_7f4a_7c15),
             next_id: 0,
+            log_dir: config.log_dir.display().to_string(),
             disk_free_bytes: u64::MAX,
             role_changed: false,
             stall_reported: false,
@@ -295,7 +297,7 @@ impl Replica {
             Admitted::Other(R::Vote(m)) => self.on_vote(now, ticket, &m),
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
-            Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(&ticket, &m),
+            Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(now, &ticket, &m),
             Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, client_id, m),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);

@@ -65,6 +65,37 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
     }
 }
 
+fn why_refused(context: &QuorumContext, refusal: &Response) -> Option<String> {
+    let error = match refusal {
+        Response::Vote(m) => m.error_code,
+        Response::BeginQuorumEpoch(m) => m.error_code,
+        Response::EndQuorumEpoch(m) => m.error_code,
+        Response::Fetch(m) => m.error,
+        _ => return None,
+    };
+    Some(match ErrorCode(error) {
+        ErrorCode::INCONSISTENT_CLUSTER_ID => format!(
+            "refused a request of a voter of another cluster: here kraft.cluster.id is {}. Give all nodes the same, \
+             or correct controller.quorum.voters",
+            context.cluster_id
+        ),
+        error => format!(
+            "refused a voter's request with {}: it is not about partition 0 of {} with the id {} (kraft.topic.name, \
+             kraft.topic.id), or says what no voter says",
+            error.name(),
+            context.topic,
+            context.topic_id
+        ),
+    })
+}
+
+fn stranger(voter: i32) -> String {
+    format!(
+        "node {voter} takes itself for a voter, and is none here: it may follow, and its votes do not count. Give all \
+         nodes the same controller.quorum.voters"
+    )
+}
+
 impl Replica {
     pub(super) fn on_vote(&mut self, now: Now, ticket: Ticket, m: &m::VoteRequest) {
         let request = wire::vote_request(&self.context, m).map(Request::Vote);
@@ -88,12 +119,15 @@ impl Replica {
         self.on_voter_request(now, ticket, request.map(Request::Fetch), fetch);
     }
 
-    /// It moves nothing, so Raft is only asked who leads.
-    pub(super) fn on_update_raft_voter(&mut self, ticket: &Ticket, m: &m::UpdateRaftVoterRequest) {
+    /// It moves nothing, so Raft is only asked who leads. A voter of another set says here, every two seconds, who it is.
+    pub(super) fn on_update_raft_voter(&mut self, now: Now, ticket: &Ticket, m: &m::UpdateRaftVoterRequest) {
         let error = match wire::update_raft_voter_request(&self.context, m) {
             Err(error) => error,
             Ok(epoch) => self.check_leader(epoch.0),
         };
+        if error == ErrorCode::VOTER_NOT_FOUND {
+            self.note_refused(now, |_| Some(stranger(m.voter_id)));
+        }
         let (leader, epoch) = (self.raft.leader(), self.raft.epoch());
         self.answer(ticket, wire::update_raft_voter_response(&self.context, error, leader, epoch));
     }
@@ -109,7 +143,7 @@ impl Replica {
             Ok(request) => request,
             Err(refusal) => {
                 self.counters.refused_requests += 1;
-                self.note_refusal(now, &refusal);
+                self.note_refused(now, |context| why_refused(context, &refusal));
                 return self.answer(&ticket, refusal);
             }
         };
@@ -120,37 +154,16 @@ impl Replica {
         self.step(now, Event::Request { request_id, request });
     }
 
-    /// A peer of another cluster asks again and again: one line in ten seconds says what is wrong with it.
-    fn note_refusal(&mut self, now: Now, refusal: &Response) {
-        if self
-            .refusal_noted_ns
-            .is_some_and(|at| now.monotonic_ns < at + REFUSAL_LINE_INTERVAL_MS * NS_PER_MS)
-        {
+    /// A peer that does not belong asks again and again: one line in ten seconds says what is wrong with it.
+    fn note_refused(&mut self, now: Now, why: impl FnOnce(&QuorumContext) -> Option<String>) {
+        let is_early = |at| now.monotonic_ns < at + REFUSAL_LINE_INTERVAL_MS * NS_PER_MS;
+        if self.refusal_noted_ns.is_some_and(is_early) {
             return;
         }
-        self.refusal_noted_ns = Some(now.monotonic_ns);
-        let error = match refusal {
-            Response::Vote(m) => m.error_code,
-            Response::BeginQuorumEpoch(m) => m.error_code,
-            Response::EndQuorumEpoch(m) => m.error_code,
-            Response::Fetch(m) => m.error,
-            _ => return,
-        };
-        let text = match ErrorCode(error) {
-            ErrorCode::INCONSISTENT_CLUSTER_ID => format!(
-                "refused a request of a voter of another cluster: here kraft.cluster.id is {}. Give all nodes the same, \
-                 or correct controller.quorum.voters",
-                self.context.cluster_id
-            ),
-            error => format!(
-                "refused a voter's request with {}: it is not about partition 0 of {} with the id {} (kraft.topic.name, \
-                 kraft.topic.id), or says what no voter says",
-                error.name(),
-                self.context.topic,
-                self.context.topic_id
-            ),
-        };
-        self.note(Level::Warn, text);
+        if let Some(text) = why(&self.context) {
+            self.refusal_noted_ns = Some(now.monotonic_ns);
+            self.note(Level::Warn, text);
+        }
     }
 
     /// Do what Raft wants done; what must be durable first is so when this is called.
@@ -194,7 +207,7 @@ impl Replica {
                 self.role_changed = true;
             }
             Effect::DropPeer { node, why } => {
-                self.note(Level::Warn, format!("closing the connections to node {node}: {why}"));
+                self.note_refused(now, |_| Some(format!("closing the connections to node {node}: {why}")));
                 self.peers.drop_peer(node);
             }
             Effect::ShutdownComplete => {

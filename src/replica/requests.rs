@@ -5,14 +5,18 @@
 
 mod configs;
 mod coordinator;
+mod create_topics;
 mod describe_quorum;
+mod log_dirs;
 mod metadata;
 #[cfg(test)]
 mod tests;
 
 pub use configs::describe_configs;
-pub use coordinator::find_coordinator;
+pub use coordinator::{find_coordinator, join_group};
+pub use create_topics::create_topics;
 pub use describe_quorum::describe_quorum;
+pub use log_dirs::describe_log_dirs;
 pub use metadata::{describe_cluster, describe_topic_partitions, metadata};
 
 use crate::protocol::{self, Response, messages as m};
@@ -38,6 +42,11 @@ pub struct View<'a> {
     pub high_watermark: Option<HighWatermark>,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
+    /// The directory that holds the partition's, and what the log takes there.
+    pub log_dir: &'a str,
+    pub log_size_bytes: u64,
+    /// Of the file system; `u64::MAX`: not known yet.
+    pub disk_free_bytes: u64,
     pub limits: &'a crate::config::Limits,
     pub segment_bytes_max: u64,
 }
@@ -46,6 +55,13 @@ impl View<'_> {
     /// The leader, where clients find it there.
     fn leader_for_clients(&self) -> Option<NodeId> {
         self.leader.filter(|leader| (self.serves_clients)(*leader))
+    }
+
+    /// Where a client may be sent that needs no leader: this node, or of an observer any voter that takes clients.
+    fn any_for_clients(&self) -> Option<(NodeId, &Endpoint)> {
+        let serving = || self.voters.iter().filter(|(id, ..)| (self.serves_clients)(*id));
+        let chosen = serving().find(|(id, ..)| *id == self.local).or_else(|| serving().next());
+        chosen.map(|(id, endpoint, _)| (*id, endpoint))
     }
 
     /// The leader's id as the wire has it.

@@ -210,6 +210,9 @@ impl Replica {
             high_watermark: raft.high_watermark(),
             log_start: self.log.log_start(),
             log_end: raft.log_end(),
+            log_dir: &self.log_dir,
+            log_size_bytes: self.log.size_bytes(),
+            disk_free_bytes: self.disk_free_bytes,
             limits: &self.limits,
             segment_bytes_max: self.limits.segment_bytes_max,
         };
@@ -219,8 +222,11 @@ impl Replica {
             R::Metadata(m) => requests::metadata(&view, m, version),
             R::DescribeCluster(m) => requests::describe_cluster(&view, m, version),
             R::DescribeConfigs(m) => requests::describe_configs(&view, m, version),
+            R::DescribeLogDirs(m) => requests::describe_log_dirs(&view, m),
             R::DescribeTopicPartitions(m) => requests::describe_topic_partitions(&view, m, version),
             R::FindCoordinator(m) => requests::find_coordinator(&view, m, version),
+            R::JoinGroup(m) => requests::join_group(&view, m),
+            R::CreateTopics(m) => requests::create_topics(&view, m),
             R::InitProducerId(m) => requests::init_producer_id(&view, m, producer_id),
             R::OffsetForLeaderEpoch(m) => {
                 requests::offset_for_leader_epoch(&view, m, version, &|epoch| raft.end_of_epoch(epoch))

@@ -7,6 +7,7 @@ As a program it goes through many moves in a row: `build/venv/bin/python tests/p
 """
 
 import argparse
+import os
 import shutil
 import signal
 import time
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import raw
 from cluster import REPOSITORY, wait_for
-from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, KAFKA_LIBS, JavaVoter, MixedCluster, batches_on_disk,
-                        check_logs_equal, wait_leader)
+from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster, batches_on_disk,
+                        check_logs_equal, kafka_libs, wait_leader)
 
 # A handover takes two elections at most; one to a node that is behind does not succeed at all.
 HANDOVER_S = 8
@@ -191,11 +192,12 @@ class Moves:
 
 
 def log_end(node):
-    return max((batch.next_offset for batch in batches_on_disk(node.partition_dir)), default=0)
+    # The newest segment may hold nothing yet.
+    return max((batch.next_offset for batch in batches_on_disk(node.partition_dir, segments_max=2)), default=0)
 
 
 def epochs_by_offset(node):
-    return {(batch.base, batch.epoch) for batch in batches_on_disk(node.partition_dir)}
+    return {(batch.base, batch.epoch) for batch in batches_on_disk(node.partition_dir, segments_max=2)}
 
 
 def main():
@@ -204,11 +206,12 @@ def main():
     parser.add_argument("--moves", type=int, default=24)
     parser.add_argument("--how", default=",".join(HOW), help="what happens to the leaders, in turn")
     parser.add_argument("--seconds-max", type=int, default=900, help="fail when it takes longer")
-    parser.add_argument("--kafka-libs", type=Path, default=KAFKA_LIBS, help="directory of Kafka's jars")
-    parser.add_argument("--directory", type=Path, default=REPOSITORY / "build" / "test" / "interop")
+    parser.add_argument("--kafka", default="4.3.0", metavar="VERSION", help="of the TestRaftServers; fetched where it is missing")
+    parser.add_argument("--directory", type=Path, default=REPOSITORY / "build" / "test" / f"interop-{os.getpid()}")
     options = parser.parse_args()
     shutil.rmtree(options.directory, ignore_errors=True)
-    cluster = MixedCluster(options.directory, options.kinds, java_options={"libs": options.kafka_libs})
+    cluster = MixedCluster(options.directory, options.kinds, java_options={"libs": kafka_libs(options.kafka)},
+                           segment_bytes=SEGMENT_BYTES_MIN)
     began = time.monotonic()
     signal.alarm(options.seconds_max)
     try:
@@ -224,8 +227,10 @@ def main():
         moves.check(high_watermark)
     finally:
         cluster.end()
-    print(f"{options.moves} moves in {time.monotonic() - began:.0f} s, led by {dict(moves.led)}; the logs are byte-equal "
-          f"up to offset {high_watermark}, all {len(moves.acked)} acknowledged records are there")
+    segments = [len(node.segments()) for node in cluster]
+    print(f"Kafka {options.kafka}, {options.kinds}: {options.moves} moves in {time.monotonic() - began:.0f} s, led by {dict(moves.led)}; the logs are byte-equal "
+          f"up to offset {high_watermark} ({segments} segments), all {len(moves.acked)} acknowledged records are there")
+    shutil.rmtree(options.directory)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import subprocess
+from itertools import zip_longest
 from pathlib import Path
 
 import raw
@@ -13,8 +14,15 @@ from cluster import CLUSTER_ID, REPOSITORY, Cluster, Node, die_with_parent, free
 JAVA_TOPIC = "__raft_performance_test"
 JAVA_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAg"
 KAFKA_LIBS = REPOSITORY / "build" / "kafka-libs"
+# The oldest whose voters speak today's Vote, and so keep their directory ids.
+OLDEST_KAFKA = "3.9.0"
+FETCH_SECONDS_MAX = 300
 # A JVM start takes seconds, more on a busy machine.
 JAVA_PATIENCE_S = 60
+SEGMENT_KEY = "metadata.log.segment.bytes"
+SEGMENT_BYTES = 64 << 20
+# Kafka takes no smaller one.
+SEGMENT_BYTES_MIN = 8 << 20
 HEADER = struct.Struct(">qiibIhiqqqhii")
 FETCH_VERSION = 17
 
@@ -33,6 +41,16 @@ logger.raft.level = INFO
 logger.handler.name = kafka.tools.TestRaftRequestHandler
 logger.handler.level = OFF
 """
+
+
+def kafka_libs(version):
+    """The directory of Kafka's jars of this version, fetched where they are missing. RuntimeError: they cannot be had."""
+    fetched = subprocess.run(["bin/fetch-kafka-tools.sh", "--version", version], cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=FETCH_SECONDS_MAX)
+    if fetched.returncode:
+        raise RuntimeError(f"Kafka {version} cannot be fetched:\n{fetched.stdout[-2000:]}")
+    other = KAFKA_LIBS.with_name(f"{KAFKA_LIBS.name}-{version}")
+    return KAFKA_LIBS if (KAFKA_LIBS / f"kafka_2.13-{version}.jar").exists() else other
 
 
 def uuid_bytes(text):
@@ -98,12 +116,14 @@ def standing(port, timeout_s=1, epoch=0):
 
 
 class JavaVoter(Node):
-    """One TestRaftServer. As leader it appends records of its own; up to Kafka 4.0 it takes no notice of rate and size."""
+    """One TestRaftServer. As leader it appends records of its own; up to Kafka 4.0 it takes no notice of rate and size, and
+    appends 5 MB a second."""
 
     def __init__(self, node_id, directory, properties, throughput=200, record_size=48, libs=KAFKA_LIBS):
         super().__init__(node_id, directory, properties)
         self.partition_dir = self.data_dir / f"{JAVA_TOPIC}-0"
         self.throughput, self.record_size, self.libs = throughput, record_size, libs
+        self.directory_id = directory_id_of(node_id)
         self.log4j_file = directory / "log4j2.properties"
         self.log4j_file.write_text(LOG4J)
 
@@ -116,7 +136,7 @@ class JavaVoter(Node):
                  f"-Dlog4j2.configurationFile={self.log4j_file}", "-cp", f"{self.libs}/*", "kafka.tools.TestRaftServer",
                  "--config", str(self.config_file), "--throughput", str(self.throughput),
                  "--record-size", str(self.record_size),
-                 "--replica-directory-id", directory_id_of(self.node_id), *more_arguments],
+                 "--replica-directory-id", self.directory_id, *more_arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=die_with_parent)
         return self
 
@@ -144,7 +164,7 @@ class JavaVoter(Node):
 class MixedCluster(Cluster):
     """Voters of one static quorum; ids in `java` are TestRaftServers, the others are ours."""
 
-    def __init__(self, root, kinds, overrides=None, java_options=None):
+    def __init__(self, root, kinds, overrides=None, java_options=None, segment_bytes=SEGMENT_BYTES):
         """`kinds` is a string such as "jjr": node 1 and 2 are Java's, node 3 is ours."""
         self.root = Path(root)
         ports = {n: free_port() for n in range(1, len(kinds) + 1)}
@@ -153,6 +173,7 @@ class MixedCluster(Cluster):
         for n, kind in enumerate(kinds, 1):
             directory = self.root / f"node-{n}"
             properties = {**self._identity(n, ports[n], voters, "controller"), "log.dirs": str(directory / "data")}
+            properties[SEGMENT_KEY] = str(segment_bytes)
             if kind == "j":
                 self.nodes[n] = JavaVoter(n, directory, properties, **(java_options or {}))
             else:
@@ -169,9 +190,9 @@ class MixedCluster(Cluster):
 
 def interop_node(node_id, directory, properties, overrides=None):
     node = Node(node_id, directory, {
+        SEGMENT_KEY: str(SEGMENT_BYTES),
         **properties,
         "kraft.http.listener": f"127.0.0.1:{free_port()}",
-        "metadata.log.segment.bytes": str(64 << 20),
         "kraft.topic.name": JAVA_TOPIC,
         "kraft.topic.id": JAVA_TOPIC_ID,
         "kraft.cluster.id": CLUSTER_ID,
@@ -214,9 +235,10 @@ def zigzag(reader):
     return value >> 1 ^ -(value & 1)
 
 
-def batches_on_disk(partition_dir):
-    """All whole batches of a log directory, in order; ends at zeros or at a batch that is cut."""
-    for segment in sorted(Path(partition_dir).glob("*.log")):
+def batches_on_disk(partition_dir, segments_max=None):
+    """All whole batches of a log directory, or of its last segments, in order; ends at zeros or at a batch that is cut."""
+    segments = sorted(Path(partition_dir).glob("*.log"))
+    for segment in segments[-segments_max:] if segments_max else segments:
         data, at = segment.read_bytes(), 0
         while at + HEADER.size <= len(data):
             length = struct.unpack_from(">i", data, at + 8)[0]
@@ -226,21 +248,18 @@ def batches_on_disk(partition_dir):
             at += 12 + length
 
 
-def committed_bytes(node, high_watermark):
-    """The log of a node up to an offset, as one string of bytes."""
-    return b"".join(batch.data for batch in batches_on_disk(node.partition_dir) if batch.next_offset <= high_watermark)
+def committed_batches(node, high_watermark):
+    return (batch.data for batch in batches_on_disk(node.partition_dir) if batch.next_offset <= high_watermark)
 
 
 def check_logs_equal(nodes, high_watermark):
     """Byte-equal up to the high watermark, which each of them reaches."""
-    logs = {node.node_id: committed_bytes(node, high_watermark) for node in nodes}
-    first_id, first = next(iter(logs.items()))
-    assert first, "there is nothing to compare"
-    for node_id, log in logs.items():
-        if log != first:
-            at = next((i for i, (a, b) in enumerate(zip(log, first)) if a != b), min(len(log), len(first)))
-            raise AssertionError(f"nodes {first_id} and {node_id} part at byte {at} of {len(first)} and {len(log)}")
-    return first
+    first, *others = nodes
+    assert any(committed_batches(first, high_watermark)), "there is nothing to compare"
+    for other in others:
+        pairs = zip_longest(committed_batches(first, high_watermark), committed_batches(other, high_watermark))
+        for number, (one, another) in enumerate(pairs):
+            assert one == another, f"nodes {first.node_id} and {other.node_id} part at their batch {number}: {one!r:.200} and {another!r:.200}"
 
 
 def wait_leader(cluster, among=None, timeout_s=JAVA_PATIENCE_S):

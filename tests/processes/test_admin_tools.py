@@ -1,6 +1,9 @@
 """Kafka's tools that ask instead of produce or consume."""
 
+import json
 import re
+
+import pytest
 
 import kafka_tools
 from cluster import CLUSTER_ID, TOPIC
@@ -62,10 +65,26 @@ def test_cluster_id(quorum):
     assert CLUSTER_ID in out
 
 
-def test_log_dirs_says_at_once_that_it_is_not_served(quorum):
-    output = kafka_tools.tool("kafka-log-dirs", "--bootstrap-server", quorum.bootstrap, "--describe")
+def test_log_dirs_gives_path_size_and_lag_of_each_node(quorum):
+    output = kafka_tools.tool("kafka-log-dirs", "--bootstrap-server", quorum.bootstrap, "--describe", "--topic-list", TOPIC).check()
+    brokers = json.loads(next(line for line in output.out.splitlines() if line.startswith("{")))["brokers"]
+    assert sorted(broker["broker"] for broker in brokers) == [1, 2, 3]
+    for broker in brokers:
+        node, [directory] = quorum[broker["broker"]], broker["logDirs"]
+        assert (directory["logDir"], directory["error"]) == (str(node.data_dir), None)
+        [partition] = directory["partitions"]
+        assert (partition["partition"], partition["offsetLag"], partition["isFuture"]) == (f"{TOPIC}-0", 0, False)
+        assert 0 < partition["size"] <= node.status()["log_size_bytes"]
+
+
+@pytest.mark.parametrize("name, said", [
+    ("new-topic", f"This server has one topic, '{TOPIC}', and creates no others.*PolicyViolationException"),
+    (TOPIC, f"Topic '{TOPIC}' already exists.*TopicExistsException"),
+])
+def test_a_topic_is_refused_with_the_reason(quorum, name, said):
+    output = kafka_tools.tool("kafka-topics", "--bootstrap-server", quorum.bootstrap, "--create", "--topic", name)
     assert output.code == 1
-    assert "UnsupportedVersionException: The node does not support DESCRIBE_LOG_DIRS" in output.out + output.err
+    assert re.search(said, output.out + output.err, re.S), output.out + output.err
 
 
 def test_e2e_latency_measures_and_then_misses_the_offset_commit(quorum):

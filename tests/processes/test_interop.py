@@ -17,8 +17,8 @@ import kafka_tools
 import raw
 from cluster import CLUSTER_ID, RELEASE_DIR, free_port, wait_for
 from interop_moves import Moves, log_end
-from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, JavaVoter, MixedCluster, Standing, batches_on_disk,
-                        check_logs_equal, interop_node, replica_fetch, standing)
+from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
+                        Standing, batches_on_disk, check_logs_equal, interop_node, kafka_libs, replica_fetch, standing)
 
 INTEROP = {"kraft.topic.name": JAVA_TOPIC, "kraft.topic.id": JAVA_TOPIC_ID, "kraft.data.mode": "interop"}
 UNSUPPORTED_COMPRESSION_TYPE = 76
@@ -62,9 +62,9 @@ def dump_of_ours(path, *flags):
     return subprocess.run([RELEASE_DIR / "kraft-dump-log", *flags, path], capture_output=True, text=True)
 
 
-def check_dumps_agree(node):
+def check_dumps_agree(node, segments=None):
     """Kafka's DumpLogSegments and our kraft-dump-log say the same of each segment, line by line."""
-    for segment in node.segments():
+    for segment in segments or node.segments():
         theirs = kafka_tools.tool("kafka-dump-log", "--files", segment, "--deep-iteration", env=QUICK_JVM).check()
         ours = dump_of_ours(segment, "--deep-iteration")
         assert ours.returncode == 0, ours.stderr
@@ -89,6 +89,30 @@ def test_leadership_moves_between_kafkas_voter_and_ours(mixed):
     # The files of one of each kind; those of the third are the same bytes.
     check_dumps_agree(cluster.javas[0])
     check_dumps_agree(cluster.ours[0])
+    print(*moves.log, sep="\n")
+
+
+@pytest.fixture(scope="session")
+def oldest_kafka():
+    """Jars of the oldest Kafka whose voters speak today's Vote. Where they cannot be had its test is skipped, but not in CI."""
+    try:
+        return kafka_libs(OLDEST_KAFKA)
+    except (RuntimeError, subprocess.TimeoutExpired) as problem:
+        if os.environ.get("CI"):
+            pytest.fail(str(problem))
+        pytest.skip(f"Kafka {OLDEST_KAFKA} beside ours is NOT TESTED: {problem}")
+
+
+def test_leadership_moves_between_the_oldest_voter_and_ours(mixed, oldest_kafka):
+    """Vote 1 and Fetch 17, no pre-votes, and a leader that appends 5 MB a second."""
+    cluster = mixed("jrr", java_options={"libs": oldest_kafka}, segment_bytes=SEGMENT_BYTES_MIN)
+    moves = Moves(cluster)
+    for how in ("SIGTERM", "kill -9"):
+        moves.move(how)
+    moves.make_lead(cluster.javas[0])
+    moves.make_lead(cluster.ours[0])
+    high_watermark = moves.settle()
+    moves.check(high_watermark)
     print(*moves.log, sep="\n")
 
 
@@ -134,19 +158,28 @@ def test_native_node_keeps_kafkas_voters_out(mixed):
 
 # --------------------------------------------------------------------------------------------------------------- files
 
+def fill_segments(node, count):
+    """Whole batches of 256 KiB and single records, until there are so many segments."""
+    n = 0
+    while len(node.segments()) < count:
+        assert produce(node, raw.batch(*(bytes([65 + n % 26]) * 4096 for _ in range(64)))).error == raw.NONE
+        assert produce(node, raw.batch(f"ours-{n}".encode())).error == raw.NONE
+        n += 1
+
+
 def test_files_go_to_kafkas_server_and_back(mixed):
-    cluster = mixed("r")
+    cluster = mixed("r", segment_bytes=SEGMENT_BYTES_MIN)
     ours = cluster[1]
-    for n in range(100):
-        assert produce(ours, raw.batch(f"ours-{n}".encode())).error == raw.NONE
+    fill_segments(ours, 3)
     check_dumps_agree_after_kill(ours)
     end = log_end(ours)
     before = b"".join(batch.data for batch in batches_on_disk(ours.partition_dir))
     # The same directory, the same voter, Kafka's server.
-    java = JavaVoter(1, ours.directory, {key: value for key, value in ours.properties.items() if not key.startswith("kraft.")})
+    java = JavaVoter(1, ours.directory, {key: value for key, value in ours.properties.items() if not key.startswith("kraft.")},
+                     throughput=2000, record_size=4096)
     cluster.nodes[1] = java
     java.start().wait_ready()
-    wait_for("Kafka's server to go on with the log", lambda: log_end(java) > end + 20, JAVA_PATIENCE_S)
+    wait_for("Kafka's server to go on with the log", lambda: len(java.segments()) >= 5 and log_end(java) > end, JAVA_PATIENCE_S)
     assert java.faults() == []
     java.kill()
     after = b"".join(batch.data for batch in batches_on_disk(java.partition_dir))
@@ -164,9 +197,10 @@ def test_files_go_to_kafkas_server_and_back(mixed):
 
 
 def check_dumps_agree_after_kill(node):
-    """Kafka's tool reads every batch; behind them are the zeros ahead of the writer."""
+    """Kafka's tool reads every batch; behind the last one are the zeros ahead of the writer."""
     node.kill()
-    segment = node.segments()[-1]
+    *whole, segment = node.segments()
+    check_dumps_agree(node, whole)
     theirs = kafka_tools.tool("kafka-dump-log", "--files", segment, "--deep-iteration", env=QUICK_JVM)
     ours = dump_of_ours(segment, "--deep-iteration")
     assert ours.returncode == 0 and "the space ahead of the writer" in ours.stderr, ours.stderr
@@ -337,6 +371,7 @@ def test_observer_is_asked_for(clusters, scratch):
 def test_voters_of_other_clusters_and_versions(interop):
     node = interop()[1]
     before = {key: node.status()[key] for key in ("role", "epoch", "leader_id", "log_end_offset")}
+    promised = (node.partition_dir / "quorum-state").read_bytes()
     epoch = before["epoch"]
     with raw.Connection(node.port) as connection:
         for _ in range(5):
@@ -354,6 +389,7 @@ def test_voters_of_other_clusters_and_versions(interop):
             connection.send(raw.request(api_key, version, b"\0" * 8, flexible=True))
             assert connection.was_closed()
     assert {key: node.status()[key] for key in before} == before
+    assert (node.partition_dir / "quorum-state").read_bytes() == promised
     assert len(re.findall("another cluster", node.stderr())) == 1
     for line in (r"Vote request of version 3: only 0 to 2", r"Fetch request of version 19: only 4 to 18"):
         assert re.search(line, node.stderr()), line
@@ -386,7 +422,37 @@ def test_kafkas_voter_of_another_cluster_changes_nothing(mixed):
         node.wait_ready()
     line = "refused a request of a voter of another cluster: here kraft.cluster.id is Z29sZGVuLWthZmthLTQzMA"
     wait_for("the line", lambda: any(line in node.stderr() for node in cluster.ours), JAVA_PATIENCE_S)
-    epoch = cluster.ours[0].status()["epoch"]
-    time.sleep(2)
-    assert [node.status()["epoch"] for node in cluster.ours] == [epoch, epoch]
+    promises = lambda: [(node.status()["epoch"], (node.partition_dir / "quorum-state").read_bytes()) for node in cluster.ours]
+    before = promises()
+    time.sleep(5)
+    assert promises() == before
+    # One in ten seconds, however often it asks.
+    assert all(node.stderr().count(line) <= 2 for node in cluster.ours)
     assert cluster.leader() in cluster.ours and cluster[1].is_running()
+
+
+# ----------------------------------------------------------------------------------------------------------- the tools
+
+def test_tools_while_a_java_node_leads(mixed):
+    """It takes no clients: no tool is sent to it as to a broker, and what only the leader knows it does not tell."""
+    cluster = mixed("jrr")
+    Moves(cluster).make_lead(cluster.javas[0])
+    brokers = ",".join(f"localhost:{node.port}" for node in cluster.ours)
+
+    def tool(name, *arguments):
+        return kafka_tools.tool(name, *arguments, "--bootstrap-server", brokers, env=QUICK_JVM)
+
+    def are_ours(nodes):
+        # A follower has spoken to its leader, and may not have heard yet which of the other voters take clients.
+        return nodes and {int(node) for node in nodes} <= {node.node_id for node in cluster.ours}
+    listed = tool("kafka-cluster", "list-endpoints").check().out
+    assert are_ours(re.findall(r"^(\d+)\s", listed, re.M)), listed
+    directories = tool("kafka-log-dirs", "--describe").check().out
+    assert are_ours(re.findall(r'"broker":(\d+)', directories)), directories
+    assert CLUSTER_ID in tool("kafka-cluster", "cluster-id").check().out
+    described = tool("kafka-topics", "--describe").check().out
+    assert "Leader: none" in described, described
+    # DescribeQuorum goes to the leader; Kafka's controllers answer it, its TestRaftServer does not.
+    quorum = kafka_tools.run("bin/kafka-metadata-quorum.sh", "--bootstrap-server", brokers, "describe", "--status", env=QUICK_JVM)
+    assert (quorum.code, "UnknownServerException" in quorum.err + quorum.out) == (1, True), quorum.out + quorum.err
+    assert {node.status()["leader_id"] for node in cluster.ours} == {cluster.javas[0].node_id}

@@ -601,7 +601,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Truncate { to } => format!("truncate to={to}"),
         Effect::HighWatermark(high_watermark) => format!("high watermark {high_watermark}"),
         Effect::RoleChanged => "role changed".to_string(),
-        Effect::DropPeer { node, .. } => format!("drop n{node}"),
+        Effect::DropPeer { node, why } => format!("drop n{node}: {why}"),
         Effect::ShutdownComplete => "shutdown complete".to_string(),
     }
 }

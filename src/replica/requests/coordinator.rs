@@ -1,9 +1,9 @@
-//! FindCoordinator: where a group would be, so that clients find out quickly that there are none.
+//! FindCoordinator and JoinGroup: where a group would be, so that clients find out quickly that there are none.
 //!
-//! There are no groups here, and no JoinGroup, OffsetFetch or OffsetCommit. Clients that know a coordinator ask it for
-//! these and are told at once, most of them by themselves, that they are not supported. Clients that cannot find one
-//! wait for ever (librdkafka), or must take an error of FindCoordinator for one of a consumer that only has a group id
-//! and never joins. Transactions have their own coordinator, and are refused here already.
+//! There are no groups here, and no OffsetFetch or OffsetCommit. Clients that know a coordinator ask it for these and are
+//! told at once, most of them by themselves, that they are not supported. Clients that cannot find one wait for ever
+//! (librdkafka), or must take an error of FindCoordinator for one of a consumer that only has a group id and never
+//! joins. Transactions have their own coordinator, and are refused here already.
 
 use super::{View, text};
 use crate::protocol::{Response, messages as m};
@@ -47,14 +47,22 @@ pub fn find_coordinator(v: &View, request: &m::FindCoordinatorRequest, version: 
     Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(coordinators.collect()))
 }
 
+/// There are no groups: UNSUPPORTED_VERSION is final to every client that asks, and most show it in Kafka's words, "The
+/// version of API is not supported".
+pub fn join_group(_v: &View, request: &m::JoinGroupRequest) -> Response {
+    Response::JoinGroup(
+        m::JoinGroupResponse::default()
+            .with_error_code(ErrorCode::UNSUPPORTED_VERSION.0)
+            .with_generation_id(-1)
+            .with_protocol_name(Some(text("")))
+            .with_member_id(request.member_id.clone()),
+    )
+}
+
 /// This node, so that it does not change with the leader; an observer names a voter.
 fn coordinator_of<'a>(v: &'a View, key_type: i8) -> Result<(NodeId, &'a Endpoint), ErrorCode> {
     match key_type {
-        GROUP => {
-            let serving = || v.voters.iter().filter(|(id, ..)| (v.serves_clients)(*id));
-            let chosen = serving().find(|(id, ..)| *id == v.local).or_else(|| serving().next());
-            chosen.map(|(id, endpoint, _)| (*id, endpoint)).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
-        }
+        GROUP => v.any_for_clients().ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE),
         // As InitProducerId says it: every client takes it for final.
         TRANSACTION => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         _ => Err(ErrorCode::INVALID_REQUEST),

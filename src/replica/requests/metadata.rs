@@ -38,7 +38,7 @@ pub fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Respons
         m::MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(text(v.cluster_id)))
-            .with_controller_id(client_leader_id(v))
+            .with_controller_id(controller_id(v))
             .with_topics(topics),
     )
 }
@@ -86,6 +86,13 @@ fn client_leader_id(v: &View) -> m::BrokerId {
     m::BrokerId(v.leader_for_clients().map_or(-1, |id| id.0))
 }
 
+/// What a controller is asked, each node answers. So there is always one, as with Kafka's brokers: admin clients wait
+/// a minute for it.
+fn controller_id(v: &View) -> m::BrokerId {
+    let controller = v.leader_for_clients().or_else(|| v.any_for_clients().map(|(id, _)| id));
+    m::BrokerId(controller.map_or(-1, |id| id.0))
+}
+
 /// Kafka's controller that leads takes no Produce: to clients there is no leader, and they ask again until there is.
 fn partition_error(v: &View) -> ErrorCode {
     if v.leader_for_clients().is_some() { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE }
@@ -101,6 +108,7 @@ fn in_sync(v: &View) -> Vec<m::BrokerId> {
 }
 
 /// Both kinds of endpoints are the voters: a tool that asks for controllers and one that asks for brokers are both right.
+/// Kafka's controllers beside us are no brokers: a tool that went on to ask them for what a broker knows would fail.
 pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: i16) -> Response {
     // Version 0 cannot ask for a kind, and its answer cannot name one.
     let endpoint_type = if version == 0 { BROKERS } else { request.endpoint_type };
@@ -113,7 +121,9 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
                 .with_controller_id(m::BrokerId(-1)),
         );
     }
-    let brokers = v.voters.iter().map(|(id, endpoint, _)| {
+    let asks_for_controllers = endpoint_type == CONTROLLERS;
+    let listed = v.voters.iter().filter(|(id, ..)| asks_for_controllers || (v.serves_clients)(*id));
+    let brokers = listed.map(|(id, endpoint, _)| {
         DescribeClusterBroker::default()
             .with_broker_id(m::BrokerId(id.0))
             .with_host(text(&endpoint.host))
@@ -123,7 +133,7 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
         m::DescribeClusterResponse::default()
             .with_endpoint_type(endpoint_type)
             .with_cluster_id(text(v.cluster_id))
-            .with_controller_id(v.leader_id())
+            .with_controller_id(if asks_for_controllers { v.leader_id() } else { controller_id(v) })
             .with_brokers(brokers.collect()),
     )
 }

@@ -62,6 +62,9 @@ fn with_view(test: impl FnOnce(View)) {
         high_watermark: Some(HighWatermark(Offset(90))),
         log_start: Offset(0),
         log_end: LogEndOffset(Offset(100)),
+        log_dir: "/var/lib/kraft",
+        log_size_bytes: 12_345,
+        disk_free_bytes: u64::MAX,
         limits: &limits,
         segment_bytes_max: 1 << 30,
     });
@@ -79,6 +82,9 @@ macro_rules! body {
         }
     };
 }
+
+// Behind the macro, which it uses.
+mod admin;
 
 /// Every version can say the answer: its fields are all known to that version.
 fn check_encodes(api_key: i16, version: i16, response: &Response) {
@@ -179,7 +185,7 @@ fn metadata_without_a_leader_says_so() {
     with_view(|v| {
         let v = View { leader: None, is_leader: false, ..v };
         let body = ask(&v, None, 13);
-        assert_eq!(body.controller_id.0, -1);
+        assert_eq!(body.controller_id.0, 2, "each node answers what a controller is asked");
         let partition = &body.topics[0].partitions[0];
         assert_eq!(partition.error_code, ErrorCode::LEADER_NOT_AVAILABLE.0);
         assert_eq!((partition.leader_id.0, body.topics[0].error_code), (-1, 0));
@@ -273,6 +279,24 @@ fn describe_cluster_knows_brokers_and_controllers_and_nothing_else() {
             assert_eq!(body.error_code, error, "type {endpoint_type}");
             assert_eq!(body.brokers.len(), if error == 0 { 3 } else { 0 });
             assert_eq!(body.error_message.is_some(), error != 0);
+        }
+    });
+}
+
+#[test]
+fn kafkas_controllers_are_listed_among_the_controllers_alone() {
+    with_view(|v| {
+        let v = View {
+            serves_clients: &|node| node != NodeId(1),
+            leader: Some(NodeId(1)),
+            is_leader: false,
+            ..v
+        };
+        for (endpoint_type, nodes, leader) in [(1, &[2, 3][..], 2), (2, &[1, 2, 3], 1)] {
+            let request = m::DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
+            let body = body!(DescribeCluster, describe_cluster(&v, &request, 2));
+            let listed: Vec<i32> = body.brokers.iter().map(|node| node.broker_id.0).collect();
+            assert_eq!((&listed[..], body.controller_id.0), (nodes, leader));
         }
     });
 }

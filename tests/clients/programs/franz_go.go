@@ -15,9 +15,7 @@ type franz struct {
 	seeds kgo.Opt
 }
 
-func newClient(bootstrap []string, topic string) client {
-	return franz{topic, kgo.SeedBrokers(bootstrap...)}
-}
+func newClient(at target) client { return franz{at.topic, kgo.SeedBrokers(at.bootstrap...)} }
 
 var codecs = map[string]kgo.CompressionCodec{
 	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
@@ -111,7 +109,7 @@ func (f franz) group() error {
 		return err
 	}
 	defer c.Close()
-	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	limit, cancel := withinLimit()
 	defer cancel()
 	for _, e := range c.PollFetches(limit).Errors() {
 		if e.Err == context.DeadlineExceeded {
@@ -132,7 +130,7 @@ func (f franz) create() error {
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "new-topic", 1, 1
 	request.Topics = append(request.Topics, topic)
-	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	limit, cancel := withinLimit()
 	defer cancel()
 	answer, err := request.RequestWith(limit, c)
 	if err != nil {

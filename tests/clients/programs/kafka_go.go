@@ -8,12 +8,9 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-type segment struct {
-	bootstrap []string
-	topic     string
-}
+type segment struct{ target }
 
-func newClient(bootstrap []string, topic string) client { return segment{bootstrap, topic} }
+func newClient(at target) client { return segment{at} }
 
 var codecs = map[string]kafka.Compression{
 	"none": 0, "gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd,
@@ -106,7 +103,7 @@ func (s segment) group() error {
 		return err
 	}
 	defer group.Close()
-	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	limit, cancel := withinLimit()
 	defer cancel()
 	_, err = group.Next(limit)
 	return err

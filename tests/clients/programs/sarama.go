@@ -2,18 +2,14 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/IBM/sarama"
 )
 
-type saramaClient struct {
-	bootstrap []string
-	topic     string
-}
+type saramaClient struct{ target }
 
-func newClient(bootstrap []string, topic string) client { return saramaClient{bootstrap, topic} }
+func newClient(at target) client { return saramaClient{at} }
 
 var codecs = map[string]sarama.CompressionCodec{
 	"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy,
@@ -139,8 +135,8 @@ func (s saramaClient) consume(start position, ready func(), read func(record) bo
 
 type nobody struct{}
 
-func (nobody) Setup(sarama.ConsumerGroupSession) error                                    { return nil }
-func (nobody) Cleanup(sarama.ConsumerGroupSession) error                                  { return nil }
+func (nobody) Setup(sarama.ConsumerGroupSession) error                                   { return nil }
+func (nobody) Cleanup(sarama.ConsumerGroupSession) error                                 { return nil }
 func (nobody) ConsumeClaim(sarama.ConsumerGroupSession, sarama.ConsumerGroupClaim) error { return nil }
 
 func (s saramaClient) group() error {
@@ -151,7 +147,7 @@ func (s saramaClient) group() error {
 		return err
 	}
 	defer group.Close()
-	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	limit, cancel := withinLimit()
 	defer cancel()
 	return group.Consume(limit, []string{s.topic}, nobody{})
 }

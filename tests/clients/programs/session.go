@@ -1,10 +1,11 @@
 // The contract of tests/clients/README.md for a client in Go: a program beside this file has
 //
-//	func newClient(bootstrap []string, topic string) client
+//	func newClient(at target) client
 package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +14,12 @@ import (
 	"strings"
 	"time"
 )
+
+// target is where a client connects to, and the topic that it uses.
+type target struct {
+	bootstrap []string
+	topic     string
+}
 
 type header struct {
 	name  string
@@ -47,6 +54,13 @@ type position struct {
 type absent string
 
 func (a absent) Error() string { return string(a) }
+
+const refusalMax = 20 * time.Second
+
+// withinLimit gives group and create the time in which they must hear a refusal.
+func withinLimit() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), refusalMax)
+}
 
 // errHang is what group and create say when the client said nothing for so long.
 var errHang = errors.New("nothing was said within 20 s")
@@ -149,7 +163,7 @@ func serve(c client, words []string) error {
 }
 
 func main() {
-	c := newClient(strings.Split(os.Args[1], ","), os.Args[2])
+	c := newClient(target{strings.Split(os.Args[1], ","), os.Args[2]})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		err := serve(c, strings.Fields(lines.Text()))

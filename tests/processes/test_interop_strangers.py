@@ -1,0 +1,151 @@
+"""Peers that do not belong: leaders that send what no voter may store, and Kafka's voters of another quorum."""
+
+import re
+import shutil
+import time
+
+import pytest
+
+import kafka_tools
+import raw
+from cluster import CLUSTER_ID, free_port, wait_for
+from java_voter import JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, JavaVoter, MixedCluster, batches_on_disk, directory_id_of
+from scripted_leader import ScriptedLeader, stamped
+
+EPOCH = 5
+# What goes on for so long would have come around several times.
+QUIET_S = 5
+
+
+@pytest.fixture
+def mixed(clusters):
+    """mixed("jrr") makes a cluster of one Java voter and two of ours, and starts ours."""
+    def make(kinds):
+        cluster = MixedCluster(clusters.root / "mixed", kinds)
+        clusters.made.append(cluster)
+        for node in cluster.ours:
+            node.start()
+        for node in cluster.ours:
+            node.wait_ready()
+        return cluster
+    return make
+
+
+def promises(nodes):
+    """What a voter may not change without a reason: its epoch, and all that its quorum-state says."""
+    return [(node.status()["epoch"], (node.partition_dir / "quorum-state").read_bytes()) for node in nodes]
+
+
+def lines_with(nodes, text):
+    return [len(re.findall(text, node.stderr())) for node in nodes]
+
+
+@pytest.mark.parametrize("bad, why", [
+    (raw.batch(b"v", records=raw.record(0, b"v", key=b"k")), "has a key"),
+    (raw.batch(b"one", b"two", records=raw.record(0, b"one") + raw.record(1, b"two", timestamp_delta=7)), "a timestamp of its own"),
+], ids=["key", "timestamp"])
+def test_batch_that_stops_kafkas_voters_stops_this_node_first(clusters, bad, why):
+    """Whoever leads: what stands before it is kept, it is not stored, and the node says what to do."""
+    cluster = MixedCluster(clusters.root / "solo", "r")
+    clusters.made.append(cluster)
+    node = cluster[1]
+    # A voter whose log was empty asks all others before it follows: this one has led alone, and holds that epoch's begin.
+    node.start().wait_ready()
+    node.stop()
+    leader_port, nobody = free_port(), free_port()
+    node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
+    node.write_config()
+    batches = {1: stamped(raw.batch(b"good"), 1, EPOCH), 2: stamped(bad, 2, EPOCH)}
+    with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
+        node.start()
+        wait_for("the node to listen", lambda: node.http("/live"))
+        assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
+        assert node.wait_exit() == 1
+    line = (rf"stopping before the batch at offset 2 that node 2 sent is stored, because it would stop Kafka's voters: .*{why}"
+            r".*kraft\.data\.mode=interop")
+    assert re.search(line, node.stderr()), node.stderr()[-3000:]
+    leader_change, *others = batches_on_disk(node.partition_dir)
+    assert (leader_change.base, [batch.values() for batch in others]) == (0, [[(1, b"good")]])
+
+
+def test_voter_of_another_voter_set_may_follow_and_moves_nothing(mixed):
+    cluster = mixed("rrr")
+    before = promises(cluster)
+    # Kafka's own node 4 counts itself among the voters, and our third not.
+    port, directory = free_port(), cluster.root / "node-4"
+    java = JavaVoter(4, directory, {
+        "process.roles": "controller", "node.id": 4, "listeners": f"CONTROLLER://localhost:{port}", "log.dirs": str(directory / "data"),
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": f"1@localhost:{cluster[1].port},2@localhost:{cluster[2].port},4@localhost:{port}",
+    })
+    cluster.nodes[4] = java
+    java.start().wait_ready()
+    wait_for("Kafka's error", lambda: "Unexpected error VOTER_NOT_FOUND in UPDATE_RAFT_VOTER" in java.stderr(), JAVA_PATIENCE_S)
+    time.sleep(QUIET_S)
+    assert promises(cluster.ours) == before
+    assert sum(lines_with(cluster.ours, "node 4 takes itself for a voter, and is none here")) == 1
+    # Without its leader it stands; its votes move nobody, and ours elect one of their own.
+    old = cluster.leader()
+    assert old in cluster.ours
+    old.kill()
+    new = wait_for("the next leader", lambda: next((node for node in cluster.ours if node is not old and
+                                                    (status := node.status()) and status["role"] == "leader"), None))
+    time.sleep(QUIET_S)
+    epoch = new.status()["epoch"]
+    assert epoch <= before[0][0] + 3, "an epoch of the stranger's was taken over"
+    assert all(n.status()["leader_id"] == new.node_id for n in cluster.ours if n is not old)
+
+
+def test_voter_with_another_directory_id_is_the_same_voter(mixed):
+    """As under Kafka's own kraft.version 0: the voters of a configuration are known by their ids alone."""
+    cluster = mixed("jrr")
+    java = cluster[1]
+    java.start().wait_ready()
+    leader = cluster.leader()
+    assert leader in cluster.ours
+    follows = lambda: (status := leader.status()) and any(
+        voter["node_id"] == 1 and voter["lag"] == 0 and voter["last_fetch_ms_ago"] < 1000 for voter in status["voters"])
+    wait_for("it to follow", follows, JAVA_PATIENCE_S)
+    before = promises(cluster.ours)
+    java.stop()
+    java.directory_id = directory_id_of(77)
+    java.start().wait_ready()
+    with raw.Connection(leader.port) as connection:
+        assert connection.produce(raw.batch(b"v"), topic=JAVA_TOPIC).error == raw.NONE
+    wait_for("it to follow again", follows, JAVA_PATIENCE_S)
+    assert promises(cluster.ours) == before and java.faults() == []
+
+
+def format_with_voters(java, directory):
+    """kafka-storage.sh format --standalone: kraft.version 1, and this node the only voter of its own log."""
+    config = directory / "format.properties"
+    config.write_text(f"process.roles=controller\nnode.id={java.node_id}\nlisteners={java.properties['listeners']}\n"
+                      f"controller.listener.names=CONTROLLER\nlog.dirs={directory / 'formatted'}\n"
+                      f"controller.quorum.bootstrap.servers=localhost:{java.port}\n")
+    kafka_tools.run("bin/kafka-run-class.sh", "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", config, "--standalone").check()
+    shutil.copytree(directory / "formatted" / "__cluster_metadata-0", java.partition_dir)
+    java.directory_id = re.search(r"directory\.id=(\S+)", (directory / "formatted" / "meta.properties").read_text())[1]
+
+
+def test_log_of_a_newer_kraft_version_is_not_followed(mixed, scratch):
+    """A voter of ours that was formatted anew with kraft.version 1 leads a quorum of its own, in a later epoch."""
+    cluster = mixed("jrr")
+    java, ours = cluster[1], cluster.ours
+    epoch = cluster.leader().status()["epoch"]
+    format_with_voters(java, scratch)
+    for _ in range(epoch + 2):
+        java.start()
+        leads = lambda: not java.is_running() or (status := java.status()) and status["role"] == "leader"
+        wait_for("it to lead its own quorum", leads, JAVA_PATIENCE_S)
+        if java.is_running():
+            java.stop()
+    java.start()
+    time.sleep(2 * QUIET_S)
+    leader = cluster.leader()
+    assert leader in ours and all(node.is_running() for node in ours)
+    with raw.Connection(leader.port) as connection:
+        assert connection.produce(raw.batch(b"v"), topic=JAVA_TOPIC).error == raw.NONE
+    for node in ours:
+        controls = [batch for batch in batches_on_disk(node.partition_dir) if batch.attributes & 0x20]
+        assert all(batch.count == 1 for batch in controls), "kraft.version and voters came into the log"
+    assert all(count <= 2 for count in lines_with(ours, "closing the connections to node 1"))
