@@ -17,6 +17,9 @@ pub(super) fn small_config() -> LogConfig {
         tail_cache_bytes_max: 6000,
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 10,
+        index_interval_bytes: 4096,
+        producer_ids_max: 10,
+        check: LogCheck::Tail,
     }
 }
 
@@ -54,6 +57,7 @@ pub(super) struct Node {
     pub next_tag: u64,
     pub quorum_state: QuorumState,
     pub notes: Vec<String>,
+    pub effort: Effort,
 }
 
 impl Node {
@@ -70,10 +74,10 @@ impl Node {
             Err(error) => return Err(Box::new((error, disk))),
         };
         let quorum_state = recovered.quorum_state;
-        let notes = recovered.notes.clone();
+        let (notes, effort) = (recovered.notes.clone(), recovered.effort);
         let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
         let log = Log::new(config, recovered);
-        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes })
+        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes, effort })
     }
 
     /// Opened, with all opening operations done.

@@ -87,7 +87,7 @@ impl Cluster {
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
         let recovered =
-            recover(disk, &limits, &mut |batch| producers.on_append(batch.header())).expect("recovers");
+            recover(disk, &limits, &mut |part| producers.on_recovered(part)).expect("recovers");
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
