@@ -10,7 +10,7 @@ use crate::types::*;
 fn summarized_log() -> (SimDisk, Vec<StampedBatch>) {
     let mut node = Node::ready(SimDisk::new(1), config());
     let mut batches = Vec::new();
-    for (epoch, value_bytes) in [(2, 100), (2, 300), (5, 50), (5, 200), (5, 400), (9, 30), (9, 90)] {
+    for (epoch, value_bytes) in [(2, 100), (2, 300), (5, 50), (5, 60), (5, 150), (5, 400), (9, 30), (9, 90)] {
         node.epoch = epoch;
         batches.push(node.append(2, value_bytes));
         node.settle();
@@ -52,7 +52,7 @@ fn a_start_with_summaries_finds_what_a_scan_finds() {
     let [tail, whole] = [LogCheck::Tail, LogCheck::Whole].map(|check| {
         let log = recovered(&mut disk.image(), check).unwrap();
         let node = Log::new(config(), log);
-        let places: Vec<_> = (0..14).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
+        let places: Vec<_> = (0..16).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
         (node.epochs.clone(), node.log_end(), places, node.max_timestamp(), node.seek_timestamp(3))
     });
     assert_eq!(tail, whole);
