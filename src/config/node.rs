@@ -486,7 +486,10 @@ fn parse_log_check(text: &str) -> Result<LogCheck, String> {
     match text {
         "tail" => Ok(LogCheck::Tail),
         "whole" => Ok(LogCheck::Whole),
-        _ => Err("this must be tail (what no summary vouches for) or whole (every byte of the log).".to_string()),
+        _ => {
+            Err("this must be tail (what no summary vouches for) or whole (every byte of the log)."
+                .to_string())
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! from a summary). Holds no bytes of batches. The index is the one thing in memory that grows with the log: 20 bytes
 //! for each `index_interval_bytes`, or for each batch where that is larger.
 
-use super::op::SegmentId;
 use super::LogConfig;
+use super::op::SegmentId;
 use super::summary::{BatchPrint, ProducerTail, Summary};
 use crate::record::BatchHeader;
 use crate::types::*;

@@ -327,7 +327,10 @@ fn decode_fields(rest: &mut &[u8]) -> Option<Summary> {
         first,
         last,
         epochs: decode_list(epochs, EPOCH_BYTES, rest, |rest| {
-            Some(EpochStart { epoch: Epoch(Field::u32(rest)? as i32), start_offset: Offset(Field::i64(rest)?) })
+            Some(EpochStart {
+                epoch: Epoch(Field::u32(rest)? as i32),
+                start_offset: Offset(Field::i64(rest)?),
+            })
         })?,
         index: decode_list(index, ENTRY_BYTES, rest, |rest| {
             Some(IndexEntry {

@@ -5,11 +5,11 @@
 //! with, cut or written anew is scanned instead. What rots between them is found when it is read: each read checks it. Nothing
 //! here is an error: the scan finds out what there is to find out.
 
+use super::epoch_checkpoint::{epoch_before, note_batch};
 use super::op::{SegmentId, SmallFile};
 use super::recovery::{Recovered, Scan};
 use super::segment::Segment;
 use super::summary::{BatchPrint, Summary};
-use super::epoch_checkpoint::{epoch_before, note_batch};
 use crate::record::BatchHeader;
 use crate::types::*;
 
@@ -23,7 +23,8 @@ impl Scan<'_> {
             Ok(Some(contents)) => contents,
             Ok(None) => return (false, false),
             Err(error) => {
-                self.notes.push(format!("Scanning {}: its summary cannot be read ({error}).", id.file_name()));
+                self.notes
+                    .push(format!("Scanning {}: its summary cannot be read ({error}).", id.file_name()));
                 return (false, true);
             }
         };
@@ -83,7 +84,9 @@ impl Scan<'_> {
         let batch = batch.map_err(|error| error.to_string())??;
         let header: &BatchHeader = batch.header();
         let is_last = print == &summary.last;
-        if BatchPrint::of(header, print.position) != *print || (is_last && header.next_offset() != summary.end) {
+        if BatchPrint::of(header, print.position) != *print
+            || (is_last && header.next_offset() != summary.end)
+        {
             return Err(format!("the batch at byte {} is another one", print.position));
         }
         Ok(())

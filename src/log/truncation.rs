@@ -6,9 +6,9 @@
 //! zeros from the new end to the old one, durably. Only then are batches written again: a stale batch behind the new end
 //! would follow it as if it had been appended, and a stale summary would speak of other bytes.
 
+use super::flights::Purpose;
 use super::segment::Place;
 use super::tasks::{Shutdown, Step, Task, TaskKind};
-use super::flights::Purpose;
 use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, SmallFile, block_floor};
 use crate::record::{BatchHeader, check_fetched};
 use crate::types::*;

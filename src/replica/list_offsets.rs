@@ -118,7 +118,10 @@ impl Replica {
             Ok(batches) if self.raft.is_leader() => batches,
             Ok(_) | Err(ReadError::Gone) => return self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
             Err(error) => {
-                self.note(Level::Error, format!("cannot look for a timestamp from offset {}: {error}", scan.next));
+                self.note(
+                    Level::Error,
+                    format!("cannot look for a timestamp from offset {}: {error}", scan.next),
+                );
                 return self.fail_scan(scan, ErrorCode::KAFKA_STORAGE_ERROR);
             }
         };

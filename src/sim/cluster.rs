@@ -100,7 +100,8 @@ impl Simulation {
     fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
         let text = format!("does not start: {error}");
         self.trace.line(self.now_ns, node.host, &text);
-        let is_rotten = node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
+        let is_rotten =
+            node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
         self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;
         match error {
             RecoveryError::Corrupt(_) if !is_rotten => {

@@ -219,7 +219,9 @@ impl Simulation {
                 self.relieve(Relief::Room(host), 3_000);
             }
             Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes => return self.rot(fault, host),
-            Fault::RotSummary => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_summary()),
+            Fault::RotSummary => {
+                return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_summary());
+            }
             Fault::RotEpochs => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_epochs()),
             Fault::Wipe => return self.empty_disk(host),
             Fault::Isolate | Fault::Split => self.split(fault, host, hosts),

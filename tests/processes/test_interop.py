@@ -137,8 +137,16 @@ def test_native_node_keeps_kafkas_voters_out(mixed):
 def test_files_go_to_kafkas_server_and_back(mixed):
     cluster = mixed("r")
     ours = cluster[1]
+    # Several segments, so that there are summaries. Kafka takes no size below 8 MiB.
+    ours.stop()
+    ours.start("--override", "metadata.log.segment.bytes=65536").wait_ready()
     for n in range(100):
-        assert produce(ours, raw.batch(f"ours-{n}".encode())).error == raw.NONE
+        assert produce(ours, raw.batch(f"ours-{n}-".encode() + b"x" * 2000)).error == raw.NONE
+    closed = ours.segments()[:-1]
+    summaries = [segment.with_suffix(".summary") for segment in closed]
+    assert len(closed) >= 3
+    wait_for("a summary of each closed segment", lambda: all(summary.exists() for summary in summaries))
+    written = [summary.read_bytes() for summary in summaries]
     check_dumps_agree_after_kill(ours)
     end = log_end(ours)
     before = b"".join(batch.data for batch in batches_on_disk(ours.partition_dir))
@@ -151,11 +159,13 @@ def test_files_go_to_kafkas_server_and_back(mixed):
     java.kill()
     after = b"".join(batch.data for batch in batches_on_disk(java.partition_dir))
     assert after.startswith(before)
+    assert [summary.read_bytes() for summary in summaries] == written, "Kafka leaves files alone that it does not know"
     check_dumps_agree(java)
     end = log_end(java)
     ours.write_config()
     cluster.nodes[1] = ours
     ours.start().wait_ready()
+    assert re.search(rf"Recovery read .*: ({len(closed) - 1}|{len(closed)}) of \d+ segments have summaries", ours.stderr())
     assert produce(ours, raw.batch(b"ours again")).offset == end + 1
     assert "Cut" not in ours.stderr()
     ours.stop()

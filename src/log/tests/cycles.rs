@@ -115,7 +115,8 @@ fn act(node: &mut Node, model: &mut Model, seed: u64) {
         60..66 => {
             // Cut off again all the same: what was summarized may have been lost with more disks than a quorum bears.
             let committed = node.disk.random.below(node.log.flushed().0.0 as u64 + 1) as i64;
-            let committed = if node.disk.random.chance(50) { node.log.flushed().0 } else { Offset(committed) };
+            let committed =
+                if node.disk.random.chance(50) { node.log.flushed().0 } else { Offset(committed) };
             node.log.on_committed(HighWatermark(committed));
         }
         66..72 => {

@@ -27,7 +27,13 @@ pub(in crate::log) fn small_config() -> LogConfig {
 pub(super) const WHOLE_BLOCK: usize = 4026;
 
 /// A batch of `records` values of `value_bytes` each, told apart from others by `tag`.
-pub(in crate::log) fn batch(base: Offset, epoch: i32, tag: u64, records: usize, value_bytes: usize) -> StampedBatch {
+pub(in crate::log) fn batch(
+    base: Offset,
+    epoch: i32,
+    tag: u64,
+    records: usize,
+    value_bytes: usize,
+) -> StampedBatch {
     let mut value = vec![(tag % 251) as u8; value_bytes.max(8)];
     value[..8].copy_from_slice(&tag.to_be_bytes());
     let values = vec![&value[..]; records];

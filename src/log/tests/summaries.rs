@@ -52,7 +52,8 @@ fn a_start_with_summaries_finds_what_a_scan_finds() {
     let [tail, whole] = [LogCheck::Tail, LogCheck::Whole].map(|check| {
         let log = recovered(&mut disk.image(), check).unwrap();
         let node = Log::new(config(), log);
-        let places: Vec<_> = (0..16).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
+        let places: Vec<_> =
+            (0..16).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
         (node.epochs.clone(), node.log_end(), places, node.max_timestamp(), node.seek_timestamp(3))
     });
     assert_eq!(tail, whole);
@@ -66,7 +67,8 @@ fn producers_are_the_same_by_summaries_and_by_a_scan() {
     let mut headers = Vec::new();
     for sequence in 0..30 {
         let values = [&[7u8; 60][..]];
-        let bytes = crate::record::data_batch(&values, sequence, Some((sequence % 3, 0, (sequence / 3) as i32)));
+        let bytes =
+            crate::record::data_batch(&values, sequence, Some((sequence % 3, 0, (sequence / 3) as i32)));
         let mut bytes = bytes.to_vec();
         bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
         let mut batch = crate::record::check_fetched(bytes.into()).0.remove(0);
@@ -174,7 +176,11 @@ fn a_segment_in_which_the_commit_mark_ends_is_scanned() {
     disk.mark_mut().clone_from(earlier.disk.mark_mut());
     let log = recovered(&mut disk, LogCheck::Tail).unwrap();
     assert_eq!(log.effort.summaries, 3);
-    assert!(log.notes.iter().any(|note| note.contains("the commit mark lies within, at offset 2")), "{:?}", log.notes);
+    assert!(
+        log.notes.iter().any(|note| note.contains("the commit mark lies within, at offset 2")),
+        "{:?}",
+        log.notes
+    );
     // And a mark of another log is found out.
     disk.edit(SEGMENT_0, |bytes| bytes[15] = 1);
     assert!(matches!(recovered(&mut disk, LogCheck::Tail), Err(RecoveryError::Corrupt(_))));

@@ -1,8 +1,8 @@
 //! The bytes of a summary: what was written is read, and nothing else.
 
+use super::super::tests::harness::{batch, small_config};
 use super::*;
 use crate::log::LogConfig;
-use super::super::tests::harness::{batch, small_config};
 
 /// Of a segment of three batches in two epochs, the second one an idempotent producer's.
 fn summary() -> Summary {
