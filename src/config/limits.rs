@@ -24,7 +24,7 @@ impl Default for Limits {
             zero_ahead_bytes: 16 * MIB as u64,
             fetch_response_bytes_max: 55 * MIB,
             replica_fetch_bytes_max: 4 * MIB,
-            tail_cache_bytes_max: 32 * MIB,
+            tail_cache_bytes_max: 16 * MIB,
             write_buffer_bytes: MIB,
             write_buffers: 8,
             group_bytes_max: 4 * MIB,
