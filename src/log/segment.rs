@@ -34,7 +34,7 @@ pub(super) struct Place {
 /// Where a run of batches begins, and its largest timestamp. Offsets count from the segment's base: Kafka bounds both them
 /// and positions by an i32. Packed: there is one for each run of the whole log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 pub(super) struct IndexEntry {
     pub offset: u32,
     pub position: u32,

@@ -68,7 +68,7 @@ impl ProducerBatch {
     /// `None`: the batch is no producer's. Only transaction markers are control batches with a producer id, and there are
     /// no transactions.
     pub fn of(header: &BatchHeader) -> Option<ProducerBatch> {
-        (header.producer_id >= 0 && !header.is_control()).then(|| ProducerBatch {
+        (header.producer_id >= 0 && !header.is_control()).then_some(ProducerBatch {
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
             base_offset: header.base_offset,

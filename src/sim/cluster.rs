@@ -54,7 +54,8 @@ impl Simulation {
         let liar = &mut self.liar;
         let mut on_recovered = |part: Recovered| {
             let has_producers = matches!(&part, Recovered::Segment(s) if !s.producers().is_empty());
-            if !forgets && !(has_producers && liar.tells(Lie::SummaryIgnored)) {
+            let is_ignored = forgets || has_producers && liar.tells(Lie::SummaryIgnored);
+            if !is_ignored {
                 producers.on_recovered(part)
             }
         };
