@@ -5,6 +5,7 @@
 //! with, cut or written anew is scanned instead. What rots between them is found when it is read: each read checks it. Nothing
 //! here is an error: the scan finds out what there is to find out.
 
+use super::buffer::BLOCK_BYTES;
 use super::epoch_checkpoint::{epoch_before, note_batch};
 use super::op::{SegmentId, SmallFile};
 use super::recovery::{Recovered, Scan};
@@ -13,8 +14,8 @@ use super::summary::{BatchPrint, Summary};
 use crate::record::BatchHeader;
 use crate::types::*;
 
-/// Two batches are read and no more.
-const LOOK_BYTES: usize = 64 << 10;
+/// Two batches are read and not much more.
+const LOOK_BYTES: usize = BLOCK_BYTES;
 
 impl Scan<'_> {
     /// Takes over what the summary of this segment says. (false, whether there is one): it must be scanned.

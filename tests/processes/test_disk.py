@@ -158,7 +158,8 @@ def test_rot_below_the_commit_mark_is_refused(clusters, where):
 
 def segments_with_summaries(clusters, count=120):
     """A quorum of one with several segments of 64 KiB, each but the last with its summary; its records."""
-    cluster = clusters(1, overrides={"metadata.log.segment.bytes": 64 << 10, "kraft.tail.cache.bytes": 0})
+    cluster = clusters(1, overrides={"metadata.log.segment.bytes": 64 << 10, "message.max.bytes": 16 << 10,
+                                     "kraft.tail.cache.bytes": 0})
     records = [f"record-{n}-".encode() + b"x" * 2000 for n in range(count)]
     with raw.Connection(cluster[1].port) as connection:
         for record in records:

@@ -139,7 +139,7 @@ def test_files_go_to_kafkas_server_and_back(mixed):
     ours = cluster[1]
     # Several segments, so that there are summaries. Kafka takes no size below 8 MiB.
     ours.stop()
-    ours.start("--override", "metadata.log.segment.bytes=65536").wait_ready()
+    ours.start("--override", "metadata.log.segment.bytes=65536", "--override", "message.max.bytes=16384").wait_ready()
     for n in range(100):
         assert produce(ours, raw.batch(f"ours-{n}-".encode() + b"x" * 2000)).error == raw.NONE
     closed = ours.segments()[:-1]
