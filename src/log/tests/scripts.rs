@@ -246,10 +246,9 @@ impl goldenscript::Runner for Script {
                     self.complete("oldest", &mut out)?;
                 }
             }
-            // commit OFFSET: the owner says that all before it is committed.
             "commit" => {
-                let committed = HighWatermark(Offset(number(first)?));
-                self.node().log.on_committed(committed);
+                let committed = Offset(number(first)?);
+                self.node().log.on_committed(HighWatermark(committed));
                 self.node().turn();
             }
             "shutdown" => {
