@@ -64,6 +64,7 @@ fn config() -> Config {
         http_listener: None,
         cpus: None,
         wait: Wait::Sleep,
+        log_check: LogCheck::Tail,
         election_timeout_ms: 1_000,
         fetch_timeout_ms: 2_000,
         election_backoff_max_ms: 1_000,

@@ -84,6 +84,8 @@ pub struct Config {
     pub cpus: Option<Vec<usize>>,
     /// `kraft.wait`.
     pub wait: Wait,
+    /// `kraft.log.check`: how much of the log a start reads.
+    pub log_check: LogCheck,
     /// `controller.quorum.election.timeout.ms`.
     pub election_timeout_ms: u64,
     /// `controller.quorum.fetch.timeout.ms`, also the time of check quorum.
@@ -134,6 +136,8 @@ pub struct Limits {
     pub flush_stall_ms_max: u64,
     /// An idle log writes its commit mark after this long.
     pub commit_mark_idle_ms: u64,
+    /// The index in memory has an entry for each run of batches of this size.
+    pub index_interval_bytes: u64,
     /// Idempotent producers remembered.
     pub producer_ids_max: usize,
     /// Requests parked until data, a commit or a timeout.
@@ -244,6 +248,7 @@ impl Config {
             http_listener: None,
             cpus: None,
             wait: Wait::Sleep,
+            log_check: LogCheck::Tail,
             election_timeout_ms: 1000,
             fetch_timeout_ms: 2000,
             election_backoff_max_ms: 1000,

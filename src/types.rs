@@ -51,6 +51,25 @@ pub struct ReplicaKey {
     pub directory_id: Uuid,
 }
 
+/// How much of the log a start reads (`kraft.log.check`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogCheck {
+    /// What no summary vouches for: the last segment, and not even that after a stop in good order.
+    #[default]
+    Tail,
+    /// Every byte.
+    Whole,
+}
+
+impl fmt::Display for LogCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogCheck::Tail => "tail",
+            LogCheck::Whole => "whole",
+        })
+    }
+}
+
 /// What the log may hold (`kraft.data.mode`). Belongs to the log: fixed when it is created, the same on all nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataMode {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use kraft::config::Settings;
 use kraft::io::directory::{Owner, read_meta};
-use kraft::log::{DiskError, LogConfig, LogSource, SegmentId, SmallFile, recover};
+use kraft::log::{DiskError, LogConfig, LogSource, Recovered, SegmentId, SmallFile, recover};
 use kraft::protocol::quorum::{self, QuorumContext, decode_response};
 use kraft::protocol::{Request, advertised, decode_request, encode_response, frame_length};
 use kraft::raft::RequestKind;
@@ -243,6 +243,8 @@ struct Files {
     quorum_state: Option<Vec<u8>>,
     checkpoint: Option<Vec<u8>>,
     commit_mark: Option<Vec<u8>>,
+    /// Of whichever segment is asked for.
+    summary: Option<Vec<u8>>,
 }
 
 impl LogSource for Files {
@@ -261,6 +263,7 @@ impl LogSource for Files {
         Ok(match file {
             SmallFile::QuorumState => self.quorum_state.clone(),
             SmallFile::LeaderEpochCheckpoint => self.checkpoint.clone(),
+            SmallFile::Summary(_) => self.summary.clone(),
         })
     }
 
@@ -279,21 +282,27 @@ fn log_config() -> LogConfig {
         tail_cache_bytes_max: 1 << 16,
         unflushed_bytes_max: 1 << 20,
         commit_mark_idle_ms: 1000,
+        index_interval_bytes: 4096,
+        producer_ids_max: 10,
+        check: LogCheck::Tail,
     }
 }
 
 fn recover_from(mut files: Files) {
     let bytes = files.segments.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
-        + [&files.quorum_state, &files.checkpoint, &files.commit_mark]
+        + [&files.quorum_state, &files.checkpoint, &files.commit_mark, &files.summary]
             .into_iter()
             .flatten()
             .map(Vec::len)
             .sum::<usize>();
     let mut next = None;
     let found = bounded(bytes, || {
-        recover(&mut files, &log_config(), &mut |batch: &StampedBatch| {
-            assert!(next.is_none_or(|next| next == batch.base_offset()), "recovery left a gap");
-            next = Some(batch.next_offset());
+        recover(&mut files, &log_config(), &mut |part| match part {
+            Recovered::Batch(batch) => {
+                assert!(next.is_none_or(|next| next == batch.base_offset()), "recovery left a gap");
+                next = Some(batch.next_offset());
+            }
+            Recovered::Segment(summary) => next = Some(summary.end()),
         })
     });
     if let Ok(found) = found {
@@ -341,6 +350,10 @@ pub fn files(data: &[u8]) {
     recover_from(Files { quorum_state: text(), ..Files::default() });
     recover_from(Files { checkpoint: text(), ..Files::default() });
     recover_from(Files { commit_mark: text(), ..Files::default() });
+    // A summary is read only where there is a segment, and only with its checksum.
+    let sealed = [data, &crc32c::crc32c(data).to_be_bytes()].concat();
+    let segments = vec![(SegmentId(Offset(0)), Bytes::copy_from_slice(data))];
+    recover_from(Files { segments, summary: Some(sealed), ..Files::default() });
     // Read once, at the start, from this node's own disk: what their parsers allocate is not counted.
     let _ = Settings::new().read_properties("a file", data);
     if let Ok(meta) = read_meta(Path::new("meta.properties"), data, &owner()) {

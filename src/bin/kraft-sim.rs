@@ -205,10 +205,12 @@ fn faults_lines(t: &Totals) -> String {
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} starts refused for rot",
+         {} starts refused for rot; starts have believed {} summaries, and read {} segments",
         kinds.join(", "),
         t.flips,
-        t.refused_starts
+        t.refused_starts,
+        t.summaries,
+        t.scans
     )
 }
 
@@ -217,6 +219,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.undone.iter_mut().zip(one.undone).for_each(|(sum, one)| *sum += one);
     sum.flips += one.flips;
     sum.refused_starts += one.refused_starts;
+    sum.summaries += one.summaries;
+    sum.scans += one.scans;
     sum.events += one.events;
     sum.simulated_ns += one.simulated_ns;
     sum.faults += one.faults;

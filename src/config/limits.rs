@@ -24,7 +24,7 @@ impl Default for Limits {
             zero_ahead_bytes: 16 * MIB as u64,
             fetch_response_bytes_max: 55 * MIB,
             replica_fetch_bytes_max: 4 * MIB,
-            tail_cache_bytes_max: 32 * MIB,
+            tail_cache_bytes_max: 16 * MIB,
             write_buffer_bytes: MIB,
             write_buffers: 8,
             group_bytes_max: 4 * MIB,
@@ -35,6 +35,7 @@ impl Default for Limits {
             turn_inputs_max: 256,
             flush_stall_ms_max: 10_000,
             commit_mark_idle_ms: 100,
+            index_interval_bytes: 64 * KIB as u64,
             producer_ids_max: 10_000,
             parked_requests_max: 100_000,
             observers_max: 1000,
@@ -96,6 +97,8 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     l.uncommitted_bytes_max = r.number(key, l.uncommitted_bytes_max, least..=64 * most);
     l.flush_stall_ms_max = r.number("kraft.flush.stall.max.ms", l.flush_stall_ms_max, 10..=HOUR_MS);
     l.commit_mark_idle_ms = r.number("kraft.commit.mark.idle.ms", l.commit_mark_idle_ms, 1..=HOUR_MS);
+    let (key, interval) = ("kraft.index.interval.bytes", l.index_interval_bytes);
+    l.index_interval_bytes = r.number(key, interval, BLOCK_BYTES as u64..=64 * MIB as u64);
     l.disk_free_bytes_min = r.number("kraft.disk.free.min.bytes", l.disk_free_bytes_min, 0..=1 << 50);
 }
 

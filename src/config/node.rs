@@ -41,6 +41,7 @@ pub(super) struct Node {
     http_listener: Option<Endpoint>,
     cpus: Option<Vec<usize>>,
     wait: Wait,
+    log_check: LogCheck,
     timeouts: Timeouts,
 }
 
@@ -82,6 +83,7 @@ impl Node {
             http_listener: self.http_listener,
             cpus: self.cpus,
             wait: self.wait,
+            log_check: self.log_check,
             election_timeout_ms: self.timeouts.election_timeout_ms,
             fetch_timeout_ms: self.timeouts.fetch_timeout_ms,
             election_backoff_max_ms: self.timeouts.election_backoff_max_ms,
@@ -103,6 +105,8 @@ pub(super) fn read_node(r: &mut Reader) -> Option<Node> {
     let cpus = r.optional("kraft.cpus", parse_cpus).map(|cpus: Cpus| cpus.0);
     let setting = r.find("kraft.wait");
     let wait = r.value("kraft.wait", setting, Wait::Sleep, parse_wait);
+    let setting = r.find("kraft.log.check");
+    let log_check = r.value("kraft.log.check", setting, LogCheck::default(), parse_log_check);
     let timeouts = read_timeouts(r);
     let identity = read_identity(r);
     Some(Node {
@@ -114,6 +118,7 @@ pub(super) fn read_node(r: &mut Reader) -> Option<Node> {
         http_listener,
         cpus,
         wait,
+        log_check,
         timeouts,
     })
 }
@@ -475,6 +480,17 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
         }
     }
     if cpus.is_empty() { Err(wrong()) } else { Ok(Cpus(cpus)) }
+}
+
+fn parse_log_check(text: &str) -> Result<LogCheck, String> {
+    match text {
+        "tail" => Ok(LogCheck::Tail),
+        "whole" => Ok(LogCheck::Whole),
+        _ => {
+            Err("this must be tail (what no summary vouches for) or whole (every byte of the log)."
+                .to_string())
+        }
+    }
 }
 
 fn parse_wait(text: &str) -> Result<Wait, String> {

@@ -247,6 +247,8 @@ const BAD: &[(&str, &[&str])] = &[
     ("kraft.cpus=0-99999", &["kraft.cpus=0-99999"]),
     ("kraft.cpus=-1", &["kraft.cpus=-1"]),
     ("kraft.wait=nap", &["kraft.wait=nap: this must be sleep or spin."]),
+    ("kraft.log.check=all", &["kraft.log.check=all: this must be tail", "or whole"]),
+    ("kraft.index.interval.bytes=1", &["kraft.index.interval.bytes=1: "]),
     ("kraft.http.listener=9192", &["'9192' has no port", "127.0.0.1:9192"]),
     ("kraft.http.listener=:9192", &["this has no host"]),
     ("kraft.topic.name=a b", &["kraft.topic.name=a b: a topic name has"]),

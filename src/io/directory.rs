@@ -16,7 +16,7 @@ use super::durable::sync_directory;
 use super::file_thread::{
     COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
 };
-use crate::log::{DiskError, LogSource, SegmentId, SmallFile};
+use crate::log::{DiskError, LogSource, SUMMARY_BYTES_MAX, SegmentId, SmallFile};
 use crate::types::{DataMode, NodeId, Uuid};
 
 const META_FILE: &str = "meta.properties";
@@ -332,13 +332,17 @@ fn check_no_snapshot(partition: &Path) -> Result<(), String> {
 
 /// `None` where there is no such file.
 fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    read_up_to(path, SMALL_FILE_BYTES_MAX)
+}
+
+fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
     let mut contents = Vec::new();
-    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut contents)?;
+    file.take(bytes_max).read_to_end(&mut contents)?;
     Ok(Some(contents))
 }
 
@@ -454,7 +458,12 @@ impl LogSource for DirectorySource {
 
     fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
         let name = small_file_name(file);
-        read_small(&self.partition.join(name)).map_err(|e| disk_error(format!("read {name}"), &e))
+        let bytes_max = match file {
+            SmallFile::Summary(_) => SUMMARY_BYTES_MAX as u64,
+            _ => SMALL_FILE_BYTES_MAX,
+        };
+        read_up_to(&self.partition.join(&*name), bytes_max)
+            .map_err(|e| disk_error(format!("read {name}"), &e))
     }
 
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {

@@ -4,6 +4,7 @@
 //! in the order of arrival. Small files have a thread of their own, so that a vote never waits behind the zeroing of
 //! a segment. Nothing here retries: a failure is reported once, with the system's words.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -54,10 +55,12 @@ pub fn parse_segment_file_name(name: &str) -> Option<SegmentId> {
     digits.parse().ok().map(|offset| SegmentId(Offset(offset)))
 }
 
-pub fn small_file_name(file: SmallFile) -> &'static str {
+/// Kafka leaves files alone whose names it does not know, such as a summary's (`LogLoader.loadSegmentFiles`).
+pub fn small_file_name(file: SmallFile) -> Cow<'static, str> {
     match file {
-        SmallFile::QuorumState => "quorum-state",
-        SmallFile::LeaderEpochCheckpoint => "leader-epoch-checkpoint",
+        SmallFile::QuorumState => "quorum-state".into(),
+        SmallFile::LeaderEpochCheckpoint => "leader-epoch-checkpoint".into(),
+        SmallFile::Summary(segment) => format!("{:020}.summary", segment.0.0).into(),
     }
 }
 
@@ -100,6 +103,7 @@ pub enum FileOperation {
     Delete { segment: SegmentId },
     Flush { segment: SegmentId },
     Replace { file: SmallFile, contents: Vec<u8> },
+    Remove { file: SmallFile },
 }
 
 impl FileOperation {
@@ -113,6 +117,7 @@ impl FileOperation {
             OpKind::DeleteSegment { segment } => FileOperation::Delete { segment },
             OpKind::FlushSegment { segment } => FileOperation::Flush { segment },
             OpKind::ReplaceFile { file, contents } => FileOperation::Replace { file, contents },
+            OpKind::RemoveFile { file } => FileOperation::Remove { file },
             ring @ (OpKind::Write { .. } | OpKind::Read { .. }) => return Err(ring),
         })
     }
@@ -134,6 +139,7 @@ impl FileOperation {
             FileOperation::Delete { segment } => format!("delete {}", segment_file_name(*segment)),
             FileOperation::Flush { segment } => format!("flush {}", segment_file_name(*segment)),
             FileOperation::Replace { file, .. } => format!("replace {}", small_file_name(*file)),
+            FileOperation::Remove { file } => format!("remove {}", small_file_name(*file)),
         }
     }
 }
@@ -180,7 +186,7 @@ impl FileThreads {
 
     pub fn submit(&self, id: OpId, operation: FileOperation) -> Result<(), DiskError> {
         let sender = match operation {
-            FileOperation::Replace { .. } => &self.small_files,
+            FileOperation::Replace { .. } | FileOperation::Remove { .. } => &self.small_files,
             _ => &self.segments,
         };
         sender.try_send((id, operation)).map_err(|error| match error {
@@ -258,7 +264,10 @@ impl Worker {
             FileOperation::Delete { segment } => self.delete(*segment),
             FileOperation::Flush { segment } => self.open(*segment).and_then(|f| f.sync_all()),
             FileOperation::Replace { file, contents } => {
-                replace_file(&self.files.directory, small_file_name(*file), contents)
+                replace_file(&self.files.directory, &small_file_name(*file), contents)
+            }
+            FileOperation::Remove { file } => {
+                self.unlink(small_file_name(*file)).and_then(|()| self.sync_directory())
             }
         };
         result.map_err(|e| disk_error(operation.describe(), &e))
@@ -270,6 +279,7 @@ impl Worker {
 
     fn create(&mut self, segment: SegmentId, zeroed: u64) -> io::Result<()> {
         let path = self.files.segment(segment);
+        self.unlink(small_file_name(SmallFile::Summary(segment)))?;
         let file = self.files.mode.open(&path, true)?;
         // A crash between creation and first use can have left one behind.
         file.set_len(0)?;
@@ -281,7 +291,7 @@ impl Worker {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        durable::sync_directory(&self.files.directory)
+        self.sync_directory()
     }
 
     /// Reserved space reads as zeros, also in the block that `from` cuts. It is written as well, so that a small write
@@ -340,10 +350,19 @@ impl Worker {
     }
 
     fn delete(&self, segment: SegmentId) -> io::Result<()> {
-        match std::fs::remove_file(self.files.segment(segment)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        self.unlink(small_file_name(SmallFile::Summary(segment)))?;
+        self.unlink(segment_file_name(segment).into())?;
+        self.sync_directory()
+    }
+
+    fn unlink(&self, name: Cow<str>) -> io::Result<()> {
+        match std::fs::remove_file(self.files.directory.join(&*name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
         }
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
         durable::sync_directory(&self.files.directory)
     }
 }

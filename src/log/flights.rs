@@ -27,6 +27,8 @@ pub(super) enum Purpose {
         writes: usize,
     },
     EpochCheckpoint,
+    /// Writes a segment's summary. Nothing waits for it but a truncation.
+    Summary,
     /// For a `read`.
     Read,
 }
@@ -73,9 +75,10 @@ impl Flights {
         self.flights.values().any(|f| is(f.purpose))
     }
 
-    /// When the oldest operation that makes something durable was submitted.
+    /// When the oldest operation that makes something durable was submitted for which others wait.
     pub(super) fn oldest_flush_ns(&self) -> Option<u64> {
-        self.flights.values().find(|f| f.purpose != Purpose::Read).map(|f| f.submitted_ns)
+        let is_awaited = |f: &&Flight| !matches!(f.purpose, Purpose::Read | Purpose::Summary);
+        self.flights.values().find(is_awaited).map(|f| f.submitted_ns)
     }
 }
 
@@ -90,7 +93,10 @@ fn blocks_touched(kind: &OpKind) -> Option<(FileId, u64, u64)> {
         OpKind::ExtendSegment { segment, from, to } | OpKind::ZeroSegment { segment, from, to } => {
             (FileId::Segment(*segment), *from, *to)
         }
-        OpKind::Read { .. } | OpKind::ReplaceFile { .. } | OpKind::FlushSegment { .. } => return None,
+        OpKind::Read { .. }
+        | OpKind::ReplaceFile { .. }
+        | OpKind::RemoveFile { .. }
+        | OpKind::FlushSegment { .. } => return None,
     };
     Some((file, block_floor(from), if to == u64::MAX { to } else { block_ceil(to) }))
 }

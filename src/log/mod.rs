@@ -26,6 +26,8 @@ mod quorum_state;
 mod reader;
 mod recovery;
 mod segment;
+mod summary;
+mod summary_check;
 mod tail;
 mod tasks;
 #[cfg(test)]
@@ -36,8 +38,8 @@ mod writer;
 pub use buffer::*;
 pub use commit_mark::{COMMIT_MARK_FILE_BYTES, COMMIT_MARK_INTERVAL_BYTES};
 pub use op::*;
-pub use recovery::recover;
-pub use segment::INDEX_INTERVAL_BYTES;
+pub use recovery::{Recovered, recover};
+pub use summary::{PRODUCER_BATCHES_KEPT, ProducerBatch, Summary};
 
 use crate::record::StampedBatch;
 use crate::types::*;
@@ -62,6 +64,11 @@ pub struct LogConfig {
     pub unflushed_bytes_max: u64,
     /// An idle log writes its commit mark after this long.
     pub commit_mark_idle_ms: u64,
+    /// A new entry of the index in memory begins with the first batch this far behind the one before.
+    pub index_interval_bytes: u64,
+    /// Producers of one segment that its summary knows.
+    pub producer_ids_max: usize,
+    pub check: LogCheck,
 }
 
 /// Where recovery reads from: the directory, as the server or the simulator has it. Synchronous, used only at start.
@@ -100,13 +107,27 @@ pub enum RecoveryError {
     Disk(#[from] DiskError),
 }
 
-/// What recovery found, and what `Log::new` continues from. Every batch was handed to `on_batch` of [`recover`]; nothing
-/// of it is kept here.
+/// What a start has read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Of segments: scanned, or looked at to see that a summary fits.
+    pub bytes_read: u64,
+    /// Of all batches.
+    pub log_bytes: u64,
+    pub segments: usize,
+    /// Segments that were not scanned, because of their summaries.
+    pub summaries: usize,
+}
+
+/// What recovery found, and what `Log::new` continues from. Every batch, or a summary of it, was handed to `on_recovered`
+/// of [`recover`]; nothing of it is kept here.
 pub struct RecoveredLog {
     pub quorum_state: QuorumState,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
     pub epochs: Vec<EpochStart>,
+    /// How much of it was read.
+    pub effort: Effort,
     /// Sentences for the server's log: "Cut a torn tail of 812 bytes at ...".
     pub notes: Vec<String>,
     repair: recovery::Repair,
@@ -174,6 +195,10 @@ pub struct Log {
     prepared: writer::Prepared,
     queued_bytes: u64,
     mark: commit_mark::MarkWriter,
+    /// As far as this node knows.
+    committed: Offset,
+    /// Closed segments whose summaries are not written, oldest first.
+    summaries_due: VecDeque<SegmentId>,
     flushed_since_mark_bytes: u64,
     task: Option<tasks::Task>,
     truncations: VecDeque<truncation::Truncation>,
@@ -215,6 +240,8 @@ impl Log {
             prepared: writer::Prepared::default(),
             queued_bytes: 0,
             mark: commit_mark::MarkWriter::new(&repair.slots),
+            committed: Offset(0),
+            summaries_due: repair.summaries_due.iter().copied().collect(),
             flushed_since_mark_bytes: 0,
             task: None,
             truncations: VecDeque::new(),
@@ -263,6 +290,11 @@ impl Log {
         self.tail.evict(FlushedOffset(self.flushed));
     }
 
+    /// All before is committed, and never truncated.
+    pub fn on_committed(&mut self, high_watermark: HighWatermark) {
+        self.committed = self.committed.max(high_watermark.0.min(self.log_end));
+    }
+
     /// Make the quorum state durable; the latest wins over those that still wait.
     pub fn write_quorum_state(&mut self, state: QuorumState) {
         let waiting = self.quorum_state.map_or(0, |(_, writes)| writes);
@@ -279,6 +311,7 @@ impl Log {
         self.maybe_replace_epoch_checkpoint();
         self.advance();
         self.maybe_mark();
+        self.maybe_write_summary();
     }
 
     pub fn poll_op(&mut self) -> Option<DiskOp> {
@@ -314,7 +347,7 @@ impl Log {
                 self.events.extend((0..writes).map(|_| LogEvent::QuorumStateDurable));
                 self.maybe_replace_quorum_state();
             }
-            Purpose::EpochCheckpoint => {}
+            Purpose::EpochCheckpoint | Purpose::Summary => {}
             Purpose::Read => unreachable!("reads complete on their own way"),
         }
     }
@@ -413,6 +446,38 @@ impl Log {
             let replace = OpKind::ReplaceFile { file: SmallFile::QuorumState, contents };
             self.submit(replace, Purpose::QuorumState { writes });
         }
+    }
+
+    /// The summary of the oldest closed segment that has none, once it is committed.
+    fn maybe_write_summary(&mut self) {
+        let busy = self.task.is_some() || !self.truncations.is_empty() || self.failed || !self.ready;
+        if busy || self.flights.any(|p| p == Purpose::Summary) {
+            return;
+        }
+        let Some((segment, end)) = self.due_summary() else { return };
+        self.summaries_due.pop_front();
+        if let Some(write) = self.take_summary(segment, end) {
+            self.submit(write, Purpose::Summary);
+        }
+    }
+
+    /// The segment and its end.
+    fn due_summary(&self) -> Option<(SegmentId, Offset)> {
+        let segment = *self.summaries_due.front()?;
+        let end = self.segments.end_of(segment)?;
+        (end <= self.committed).then_some((segment, end))
+    }
+
+    /// What writes the summary of this segment, which ends here; then it is no longer kept in memory. `None`: it cannot have
+    /// one, see [`Summary::of`].
+    fn take_summary(&mut self, id: SegmentId, end: Offset) -> Option<OpKind> {
+        let producer_ids_max = self.config.producer_ids_max;
+        let segment = self.segments.holding_mut(id.0).filter(|s| s.id == id)?;
+        let contents = Summary::of(segment, end, &self.epochs, producer_ids_max)?.encode();
+        segment.producers = None;
+        segment.has_summary |= contents.len() <= SUMMARY_BYTES_MAX;
+        (contents.len() <= SUMMARY_BYTES_MAX)
+            .then_some(OpKind::ReplaceFile { file: SmallFile::Summary(id), contents })
     }
 
     fn maybe_replace_epoch_checkpoint(&mut self) {

@@ -31,7 +31,12 @@ pub enum SmallFile {
     QuorumState,
     /// `leader-epoch-checkpoint`
     LeaderEpochCheckpoint,
+    /// The summary beside a segment, see `log::summary`.
+    Summary(SegmentId),
 }
+
+/// A summary that would be larger is not written: the segment is scanned. (Ten thousand producers make 1.8 MB of it.)
+pub const SUMMARY_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
 pub struct DiskOp {
@@ -49,7 +54,8 @@ pub enum OpKind {
     /// Read up to `length` bytes; fewer come back only at the end of the file. Any position and length.
     Read { segment: SegmentId, position: u64, length: usize },
     // --- the file thread: everything slow
-    /// Create the segment, set its size to `zeroed`, write zeros over it, make it and its name durable.
+    /// Create the segment, set its size to `zeroed`, write zeros over it, make it and its name durable. What another
+    /// segment of that name has left, bytes or a summary, is gone.
     CreateSegment { segment: SegmentId, zeroed: u64 },
     /// Grow the file from `from` to `to` with zeros, durably (data and size).
     ExtendSegment { segment: SegmentId, from: u64, to: u64 },
@@ -57,10 +63,12 @@ pub enum OpKind {
     ZeroSegment { segment: SegmentId, from: u64, to: u64 },
     /// Cut the file to this length, durably.
     CutSegment { segment: SegmentId, length: u64 },
-    /// Remove the segment and make its absence durable.
+    /// Remove the segment and its summary, and make their absence durable.
     DeleteSegment { segment: SegmentId },
     /// Replace a small file, durably.
     ReplaceFile { file: SmallFile, contents: Vec<u8> },
+    /// Remove a small file, durably. There may be none.
+    RemoveFile { file: SmallFile },
     /// Flush the device's cache: what recovery read back may sit only there.
     FlushSegment { segment: SegmentId },
 }

@@ -58,8 +58,8 @@ impl Log {
 
     fn read_device(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
         let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
-        let (entry, _) = segment.run_of(from).expect("an offset below the flushed end is indexed");
-        let left = self.flushed_bytes(segment).saturating_sub(entry.position);
+        let run = segment.run_of(from).expect("an offset below the flushed end is indexed");
+        let left = self.flushed_bytes(segment).saturating_sub(run.position);
         let wanted = max_bytes.saturating_add(READ_BYTES_MIN);
         let read = PendingRead {
             token,
@@ -68,9 +68,9 @@ impl Log {
             bound: bound.min(self.flushed),
             max_bytes,
             segment: segment.id,
-            position: entry.position,
+            position: run.position,
             length: usize::try_from(left).unwrap_or(usize::MAX).min(wanted),
-            expected: entry.offset,
+            expected: run.offset,
         };
         self.submit_read(read);
         ReadOutcome::Pending
@@ -105,7 +105,7 @@ impl Log {
     }
 
     fn judge_read(&self, read: &PendingRead, result: Result<Done, DiskError>) -> Result<Found, ReadError> {
-        let segment = self.segments.0.iter().find(|s| s.id == read.segment);
+        let segment = self.segments.holding(read.segment.0).filter(|s| s.id == read.segment);
         let segment = segment.filter(|_| read.from < read.bound).ok_or(ReadError::Gone)?;
         match result? {
             // Shorter than asked for where a truncation cut the file behind the bound.

@@ -1,5 +1,6 @@
-//! Recovery: read every batch of the log once, and tell a torn tail from rot.
+//! Recovery: find where the log ends and what it holds, and tell a torn tail from rot.
 //!
+//! Every batch is read once and checked, but for those of segments whose summary is believed ([`super::summary_check`]).
 //! Called once at the start, through a [`LogSource`]. It changes nothing: what must be repaired is handed to
 //! `Log::new`, which does it as its first operations. Everything read here is distrusted.
 //!
@@ -18,13 +19,25 @@ use super::epoch_checkpoint::{self, epoch_before, note_batch};
 use super::op::{SegmentId, SmallFile};
 use super::quorum_state;
 use super::segment::{Place, Segment, Segments};
-use super::{Corrupt, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
+use super::summary::Summary;
+use super::{Corrupt, Effort, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
 
-/// Recovery reads this much at once, or one batch where that is larger.
-const RECOVERY_READ_BYTES: usize = 1 << 20;
+/// A scan reads this much at once, or one batch where that is larger.
+const SCAN_READ_BYTES: usize = 1 << 20;
+/// Producers of all segments that are to get a summary. Of segments over it none is written in this life: only a log that
+/// another program has written has so many at once, and each start gets further.
+const PRODUCERS_WAITING_MAX: usize = 100_000;
+
+/// A part of the log, in its order.
+pub enum Recovered<'a> {
+    /// A valid batch.
+    Batch(&'a StampedBatch),
+    /// A whole segment, all of it committed.
+    Segment(&'a Summary),
+}
 
 /// What `Log::new` must do before the node may speak, and what it goes on with.
 pub(super) struct Repair {
@@ -40,21 +53,24 @@ pub(super) struct Repair {
     pub tail_block: Box<[u8; BLOCK_BYTES]>,
     pub slots: Slots,
     pub checkpoint_stale: bool,
+    /// Closed segments without a good summary, oldest first.
+    pub summaries_due: Vec<SegmentId>,
 }
 
-/// Scan the directory. `on_batch` sees each valid batch in order (producer state is folded from their headers).
+/// Look through the directory. `on_recovered` sees the whole log, in its order.
 pub fn recover(
     source: &mut dyn LogSource,
-    _config: &LogConfig,
-    on_batch: &mut dyn FnMut(&StampedBatch),
+    config: &LogConfig,
+    on_recovered: &mut dyn FnMut(Recovered),
 ) -> Result<RecoveredLog, RecoveryError> {
     let slots = read_slots(source.commit_mark()?.as_deref());
     let files = source.segments()?;
     let log_start = files.first().map_or(Offset(0), |(id, _)| id.0);
-    let mut scan = Scan::new(source, slots, log_start, on_batch);
+    let mut scan = Scan::new(source, config, slots, log_start, on_recovered);
     let stop = scan.scan_all(&files)?;
     let (delete, zero_to) = scan.judge(&files, &stop)?;
     scan.check_mark(&files)?;
+    let effort = scan.effort();
     let Scan { segments, epochs, expected: log_end, mut notes, .. } = scan;
     let quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
     let checkpoint = source.small_file(SmallFile::LeaderEpochCheckpoint)?;
@@ -67,17 +83,24 @@ pub fn recover(
         tail_block: read_tail_block(source, segments.last())?,
         flush: segments.0.iter().map(|s| s.id).filter(|id| *id >= first_flush).collect(),
         checkpoint_stale: checkpoint.unwrap_or_default() != epoch_checkpoint::encode(&epochs),
+        summaries_due: summaries_due(&segments),
         segments,
         delete,
         zero_to,
         slots,
     };
     let log_end = LogEndOffset(log_end);
-    Ok(RecoveredLog { quorum_state, log_start, log_end, epochs, notes, repair })
+    Ok(RecoveredLog { quorum_state, log_start, log_end, epochs, effort, notes, repair })
+}
+
+/// All but the last one, which is not closed.
+fn summaries_due(segments: &Segments) -> Vec<SegmentId> {
+    let closed = segments.0.split_last().map_or(&[][..], |(_, closed)| closed);
+    closed.iter().filter(|s| s.producers.is_some()).map(|s| s.id).collect()
 }
 
 /// Where the good batches end.
-struct Stop {
+pub(super) struct Stop {
     /// Index of the last segment that belongs to the log.
     segment: usize,
     /// Why it is not a clean end; `None`: the file ends here, or nothing but zeros follows.
@@ -86,19 +109,26 @@ struct Stop {
     dirt_end: u64,
 }
 
-struct Scan<'a> {
-    source: &'a mut dyn LogSource,
-    on_batch: &'a mut dyn FnMut(&StampedBatch),
+pub(super) struct Scan<'a> {
+    pub source: &'a mut dyn LogSource,
+    pub config: &'a LogConfig,
+    pub on_recovered: &'a mut dyn FnMut(Recovered),
     slots: Slots,
     log_start: Offset,
     /// Base offset that the next batch must have.
-    expected: Offset,
-    epochs: Vec<EpochStart>,
-    segments: Segments,
+    pub expected: Offset,
+    pub epochs: Vec<EpochStart>,
+    pub segments: Segments,
     /// A batch ended exactly where the mark says.
     mark_met: bool,
     window: Window,
-    notes: Vec<String>,
+    /// Read at least this much at once.
+    pub read_bytes_min: usize,
+    bytes_read: u64,
+    /// Segments of which the summary is believed.
+    pub summaries: usize,
+    producers_waiting: usize,
+    pub notes: Vec<String>,
 }
 
 /// The bytes read last.
@@ -112,14 +142,16 @@ struct Window {
 impl<'a> Scan<'a> {
     fn new(
         source: &'a mut dyn LogSource,
+        config: &'a LogConfig,
         slots: Slots,
         log_start: Offset,
-        on_batch: &'a mut dyn FnMut(&StampedBatch),
+        on_recovered: &'a mut dyn FnMut(Recovered),
     ) -> Scan<'a> {
         let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= log_start);
         Scan {
             source,
-            on_batch,
+            config,
+            on_recovered,
             slots,
             log_start,
             expected: log_start,
@@ -127,11 +159,15 @@ impl<'a> Scan<'a> {
             segments: Segments::default(),
             mark_met,
             window: Window::default(),
+            read_bytes_min: SCAN_READ_BYTES,
+            bytes_read: 0,
+            summaries: 0,
+            producers_waiting: 0,
             notes: Vec::new(),
         }
     }
 
-    fn mark(&self) -> Option<CommitMark> {
+    pub(super) fn mark(&self) -> Option<CommitMark> {
         match self.slots {
             Slots::Valid(mark, _) => Some(mark),
             _ => None,
@@ -149,7 +185,11 @@ impl<'a> Scan<'a> {
                 ));
                 return Ok(stop);
             }
-            stop = self.scan_segment(i, *id, *size)?;
+            let is_last = i + 1 == files.len();
+            stop = match self.believe_summary(*id, *size, is_last) {
+                (true, _) => Stop { segment: i, why: None, dirt_end: *size },
+                (false, has_summary) => self.scan_segment(i, *id, *size, has_summary)?,
+            };
             if stop.why.is_some() {
                 return Ok(stop);
             }
@@ -157,8 +197,16 @@ impl<'a> Scan<'a> {
         Ok(stop)
     }
 
-    fn scan_segment(&mut self, i: usize, id: SegmentId, size: u64) -> Result<Stop, RecoveryError> {
-        let mut segment = Segment::new(id);
+    fn scan_segment(
+        &mut self,
+        i: usize,
+        id: SegmentId,
+        size: u64,
+        has_summary: bool,
+    ) -> Result<Stop, RecoveryError> {
+        let LogConfig { index_interval_bytes, producer_ids_max, .. } = *self.config;
+        let mut segment = Segment::new(id, index_interval_bytes, producer_ids_max);
+        segment.has_summary = has_summary;
         let mut why = None;
         while segment.length < size && why.is_none() {
             match self.next_batch(id, segment.length, size)? {
@@ -167,18 +215,23 @@ impl<'a> Scan<'a> {
             }
         }
         let end = segment.length;
-        self.segments.0.push(segment);
+        self.push_segment(segment);
         let dirt_end = if why.is_some() { self.dirt_end(id, end, size)? } else { end };
         // Zeros are the space ahead of the writer.
         Ok(Stop { segment: i, why: why.filter(|_| dirt_end > end), dirt_end })
     }
 
     fn take_batch(&mut self, segment: &mut Segment, batch: &StampedBatch) {
-        (self.on_batch)(batch);
+        (self.on_recovered)(Recovered::Batch(batch));
         let header = batch.header();
         segment.push(header);
         note_batch(&mut self.epochs, header.leader_epoch, header.base_offset);
         self.expected = header.next_offset();
+        self.meet_mark(segment, header.leader_epoch);
+    }
+
+    /// All batches up to the end of this segment are known, the last one has this epoch: is that what the mark says?
+    pub(super) fn meet_mark(&mut self, segment: &Segment, epoch: Epoch) {
         if let Some(mark) = self.mark()
             && mark.end == self.expected
         {
@@ -186,12 +239,32 @@ impl<'a> Scan<'a> {
             let at_next = Place { segment: SegmentId(mark.end), position: 0 };
             let same_epochs = mark.epochs_crc == epochs_crc(&self.epochs, mark.end);
             let same_place = mark.place == here || mark.place == at_next;
-            self.mark_met = same_place && same_epochs && mark.epoch == header.leader_epoch;
+            self.mark_met = same_place && same_epochs && mark.epoch == epoch;
+        }
+    }
+
+    pub(super) fn push_segment(&mut self, mut segment: Segment) {
+        segment.close();
+        if let Some(closed) = self.segments.last_mut() {
+            self.producers_waiting += closed.producers.as_ref().map_or(0, |tail| tail.len());
+            if self.producers_waiting > PRODUCERS_WAITING_MAX {
+                closed.producers = None;
+            }
+        }
+        self.segments.0.push(segment);
+    }
+
+    fn effort(&self) -> Effort {
+        Effort {
+            bytes_read: self.bytes_read,
+            log_bytes: self.segments.size_bytes(),
+            segments: self.segments.0.len(),
+            summaries: self.summaries,
         }
     }
 
     /// The batch at `position`; the inner error says why there is no good one.
-    fn next_batch(
+    pub(super) fn next_batch(
         &mut self,
         id: SegmentId,
         position: u64,
@@ -243,8 +316,9 @@ impl<'a> Scan<'a> {
             && window.position <= position
             && position + wanted <= window.position + window.bytes.len() as u64;
         if !inside {
-            let count = wanted.max(RECOVERY_READ_BYTES as u64).min(size - position) as usize;
+            let count = wanted.max(self.read_bytes_min as u64).min(size - position) as usize;
             let bytes = self.source.read(id, position, count)?;
+            self.bytes_read += bytes.len() as u64;
             self.window = Window { segment: Some(id), position, bytes };
         }
         let start = (position - self.window.position) as usize;

@@ -1,16 +1,14 @@
 //! The segments of the log as the log knows them: where each begins, how long it is, and a sparse index into it.
 //!
-//! Used by the writer (adds batches), the reader and the truncation (find places), and recovery (rebuilds it all from
-//! the files: no index file is read). Holds no bytes of batches. The index is the one thing in memory that grows
-//! with the log: 40 bytes for each run of 4 KiB.
+//! Used by the writer (adds batches), the reader and the truncation (find places), and recovery (has them from the scan, or
+//! from a summary). Holds no bytes of batches. The index is the one thing in memory that grows with the log: 20 bytes
+//! for each `index_interval_bytes`, or for each batch where that is larger.
 
+use super::LogConfig;
 use super::op::SegmentId;
+use super::summary::{BatchPrint, ProducerTail, Summary};
 use crate::record::BatchHeader;
 use crate::types::*;
-
-/// A new index entry begins with the first batch that lies at least this far behind the last entry
-/// (Kafka: `index.interval.bytes`).
-pub const INDEX_INTERVAL_BYTES: u64 = 4096;
 
 impl SegmentId {
     /// `00000000000000000042.log`, as Kafka names it.
@@ -33,13 +31,26 @@ pub(super) struct Place {
     pub position: u64,
 }
 
-/// A run of batches: from the batch at `position` to the next entry.
+/// Where a run of batches begins, and its largest timestamp. Offsets count from the segment's base: Kafka bounds both them
+/// and positions by an i32. Packed: there is one for each run of the whole log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed(4))]
 pub(super) struct IndexEntry {
+    pub offset: u32,
+    pub position: u32,
+    pub max_timestamp: i64,
+    /// Of the batch that has it.
+    pub max_timestamp_offset: u32,
+}
+
+const _: () = assert!(size_of::<IndexEntry>() == 20);
+
+/// A run of batches: from the one at `position`, which has `offset`, to `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
     pub offset: Offset,
     pub position: u64,
-    /// Largest timestamp of the run, and the base offset of its batch.
-    pub max_timestamp: (i64, Offset),
+    pub end: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -48,54 +59,127 @@ pub(super) struct Segment {
     /// End of its last whole batch.
     pub length: u64,
     pub index: Vec<IndexEntry>,
+    /// A new entry begins with the first batch that lies at least this far behind the last entry.
+    index_interval_bytes: u64,
+    producer_ids_max: usize,
+    /// Its first and its last batch.
+    pub ends: Option<(BatchPrint, BatchPrint)>,
+    /// The last batches of its producers, until they are written to its summary. `None` also where a part was cut off: what
+    /// the cut batches had displaced is known again when the segment has been scanned.
+    pub producers: Option<ProducerTail>,
+    /// A summary of it may be on the disk, whatever it says.
+    pub has_summary: bool,
 }
 
 impl Segment {
-    pub(super) fn new(id: SegmentId) -> Segment {
-        Segment { id, length: 0, index: Vec::new() }
+    pub(super) fn new(id: SegmentId, index_interval_bytes: u64, producer_ids_max: usize) -> Segment {
+        Segment {
+            id,
+            length: 0,
+            index: Vec::new(),
+            index_interval_bytes,
+            producer_ids_max,
+            ends: None,
+            producers: Some(ProducerTail::default()),
+            has_summary: false,
+        }
+    }
+
+    /// As a scan would have it, but for its producers.
+    pub(super) fn from_summary(summary: &Summary, config: &LogConfig) -> Segment {
+        Segment {
+            id: summary.segment,
+            length: summary.length,
+            index: summary.index.clone(),
+            ends: Some((summary.first, summary.last)),
+            producers: None,
+            has_summary: true,
+            ..Segment::new(summary.segment, config.index_interval_bytes, config.producer_ids_max)
+        }
     }
 
     /// Add a batch that lies at the segment's end.
     pub(super) fn push(&mut self, header: &BatchHeader) {
-        let max_timestamp = (header.max_timestamp, header.base_offset);
-        match self.index.last_mut() {
-            Some(entry) if self.length - entry.position < INDEX_INTERVAL_BYTES => {
-                if max_timestamp.0 > entry.max_timestamp.0 {
-                    entry.max_timestamp = max_timestamp;
-                }
-            }
-            _ => {
-                let (offset, position) = (header.base_offset, self.length);
-                self.index.push(IndexEntry { offset, position, max_timestamp });
-            }
+        self.push_to_index(header);
+        let print = BatchPrint::of(header, self.length);
+        self.ends = Some((self.ends.map_or(print, |(first, _)| first), print));
+        if let Some(producers) = &mut self.producers {
+            producers.push(header, self.producer_ids_max);
         }
         self.length += header.size_bytes as u64;
     }
 
-    /// The run that contains `offset`: its entry, and the byte at which it ends.
-    pub(super) fn run_of(&self, offset: Offset) -> Option<(IndexEntry, u64)> {
-        let next = self.index.partition_point(|e| e.offset <= offset);
-        let entry = *self.index.get(next.checked_sub(1)?)?;
-        Some((entry, self.index.get(next).map_or(self.length, |e| e.position)))
+    fn push_to_index(&mut self, header: &BatchHeader) {
+        let (offset, max_timestamp) = (self.relative(header.base_offset), header.max_timestamp);
+        let position = u32::try_from(self.length).ok();
+        match (self.index.last_mut(), position) {
+            (Some(entry), Some(position))
+                if u64::from(position - entry.position) >= self.index_interval_bytes =>
+            {
+                self.index.push(IndexEntry { offset, position, max_timestamp, max_timestamp_offset: offset });
+            }
+            // A foreign file of more than 4 GiB has no more entries: its last run is long.
+            (Some(entry), _) => {
+                if max_timestamp > entry.max_timestamp {
+                    (entry.max_timestamp, entry.max_timestamp_offset) = (max_timestamp, offset);
+                }
+            }
+            (None, _) => {
+                let first = IndexEntry { offset, position: 0, max_timestamp, max_timestamp_offset: offset };
+                self.index.push(first);
+            }
+        }
     }
 
-    /// Forget everything from `position` on. The run that it cuts is given again by its surviving headers.
+    fn relative(&self, offset: Offset) -> u32 {
+        u32::try_from(offset.0.saturating_sub(self.id.0.0)).unwrap_or(u32::MAX)
+    }
+
+    fn absolute(&self, relative: u32) -> Offset {
+        Offset(self.id.0.0.saturating_add(i64::from(relative)))
+    }
+
+    /// The run that contains `offset`.
+    pub(super) fn run_of(&self, offset: Offset) -> Option<Run> {
+        let offset = self.relative(offset.max(self.id.0));
+        let next = self.index.partition_point(|e| e.offset <= offset);
+        let entry = *self.index.get(next.checked_sub(1)?)?;
+        let end = self.index.get(next).map_or(self.length, |e| u64::from(e.position));
+        Some(Run { offset: self.absolute(entry.offset), position: u64::from(entry.position), end })
+    }
+
+    /// Forget everything from `position` on, and the summary. The run that it cuts is given again by its surviving headers.
     pub(super) fn truncate(&mut self, position: u64, cut_run: &[BatchHeader]) {
-        self.index.retain(|e| e.position < position);
-        let run = match cut_run.first() {
-            Some(first) => self.index.pop_if(|e| e.offset == first.base_offset),
-            None => None,
-        };
-        self.length = run.map_or(position, |e| e.position);
+        self.has_summary = false;
+        if position == self.length {
+            return;
+        }
+        self.producers = (position == 0).then(ProducerTail::default);
+        self.index.retain(|e| u64::from(e.position) < position);
+        let run = cut_run.first().map(|first| self.relative(first.base_offset));
+        let run = self.index.pop_if(|e| Some(e.offset) == run);
+        self.ends = self.ends.filter(|_| position > 0);
+        self.length = run.map_or(position, |e| u64::from(e.position));
         if run.is_some() {
             cut_run.iter().for_each(|h| self.push(h));
         }
         assert_eq!(self.length, position, "a truncated segment ends with a whole batch");
     }
 
+    /// Nothing is added any more.
+    pub(super) fn close(&mut self) {
+        self.index.shrink_to_fit();
+    }
+
     pub(super) fn max_timestamp(&self) -> Option<(i64, Offset)> {
+        let all = self.index.iter().map(|e| (e.max_timestamp, self.absolute(e.max_timestamp_offset)));
         // The first of equals: a consumer that asks for the largest timestamp gets its earliest record.
-        self.index.iter().map(|e| e.max_timestamp).reduce(|a, b| if b.0 > a.0 { b } else { a })
+        all.reduce(|a, b| if b.0 > a.0 { b } else { a })
+    }
+
+    fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
+        let entry = self.index.iter().find(|e| e.max_timestamp >= timestamp_ms)?;
+        Some(self.absolute(entry.offset))
     }
 }
 
@@ -114,8 +198,21 @@ impl Segments {
 
     /// The segment that holds `offset`, or would.
     pub(super) fn holding(&self, offset: Offset) -> Option<&Segment> {
-        let next = self.0.partition_point(|s| s.id.0 <= offset);
-        self.0.get(next.checked_sub(1)?)
+        self.0.get(self.index_of(offset)?)
+    }
+
+    pub(super) fn holding_mut(&mut self, offset: Offset) -> Option<&mut Segment> {
+        let at = self.index_of(offset)?;
+        self.0.get_mut(at)
+    }
+
+    fn index_of(&self, offset: Offset) -> Option<usize> {
+        self.0.partition_point(|s| s.id.0 <= offset).checked_sub(1)
+    }
+
+    /// Where the one after this begins.
+    pub(super) fn end_of(&self, closed: SegmentId) -> Option<Offset> {
+        self.0.get(self.0.partition_point(|s| s.id <= closed)).map(|next| next.id.0)
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -128,14 +225,19 @@ impl Segments {
 
     /// Base offset of the first run that holds a timestamp >= `timestamp_ms`.
     pub(super) fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
-        let mut entries = self.0.iter().flat_map(|s| &s.index);
-        entries.find(|e| e.max_timestamp.0 >= timestamp_ms).map(|e| e.offset)
+        self.0.iter().find_map(|s| s.seek_timestamp(timestamp_ms))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const INTERVAL: u64 = 4096;
+
+    fn empty() -> Segment {
+        Segment::new(SegmentId(Offset(0)), INTERVAL, 10)
+    }
 
     fn header(base_offset: i64, size_bytes: usize, max_timestamp: i64) -> BatchHeader {
         BatchHeader {
@@ -156,7 +258,7 @@ mod tests {
     }
 
     fn segment(sizes: &[usize]) -> (Segment, Vec<BatchHeader>) {
-        let mut segment = Segment::new(SegmentId(Offset(0)));
+        let mut segment = empty();
         let headers: Vec<_> =
             sizes.iter().enumerate().map(|(i, s)| header(i as i64, *s, 1000 - i as i64)).collect();
         headers.iter().for_each(|h| segment.push(h));
@@ -179,16 +281,16 @@ mod tests {
     #[test]
     fn an_entry_for_each_interval() {
         let (segment, _) = segment(&[3000, 3000, 100, 9000, 1]);
-        let places: Vec<_> = segment.index.iter().map(|e| (e.offset.0, e.position)).collect();
+        let places: Vec<_> = segment.index.iter().map(|e| (e.offset, e.position)).collect();
         assert_eq!(places, [(0, 0), (2, 6000), (4, 15100)]);
-        assert_eq!(segment.run_of(Offset(1)).map(|(e, end)| (e.position, end)), Some((0, 6000)));
-        assert_eq!(segment.run_of(Offset(4)).map(|(e, end)| (e.position, end)), Some((15100, 15101)));
+        assert_eq!(segment.run_of(Offset(1)).map(|run| (run.position, run.end)), Some((0, 6000)));
+        assert_eq!(segment.run_of(Offset(4)).map(|run| (run.position, run.end)), Some((15100, 15101)));
         assert_eq!(segment.max_timestamp(), Some((1000, Offset(0))));
     }
 
     #[test]
     fn truncation_inside_a_run_forgets_the_timestamps_cut_away() {
-        let mut log = Segment::new(SegmentId(Offset(0)));
+        let mut log = empty();
         let headers = [header(0, 100, 5), header(1, 100, 3), header(2, 100, 9)];
         headers.iter().for_each(|h| log.push(h));
         assert_eq!(log.max_timestamp(), Some((9, Offset(2))));
@@ -204,10 +306,14 @@ mod tests {
         for keep in 0..=sizes.len() {
             let (mut cut, headers) = segment(&sizes);
             let (fresh, _) = segment(&sizes[..keep]);
-            let run = cut.run_of(Offset(keep as i64 - 1)).map(|(e, _)| e.offset.0 as usize);
+            let run = cut.run_of(Offset(keep as i64 - 1)).filter(|_| keep > 0);
+            let run = run.map(|run| run.offset.0 as usize);
             let survivors = run.map_or(&headers[..0], |first| &headers[first..keep]);
             cut.truncate(fresh.length, survivors);
-            assert_eq!((cut.length, cut.index), (fresh.length, fresh.index), "kept {keep}");
+            assert_eq!((cut.length, cut.ends), (fresh.length, fresh.ends), "kept {keep}");
+            assert_eq!(cut.index, fresh.index, "kept {keep}");
+            // What had been displaced by the batches that were cut is not known.
+            assert_eq!(cut.producers.is_some(), [0, sizes.len()].contains(&keep), "kept {keep}");
         }
     }
 }

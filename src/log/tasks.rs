@@ -8,7 +8,7 @@ use super::flights::Purpose;
 use super::recovery::Repair;
 use super::segment::Segment;
 use super::truncation::Cut;
-use super::{BLOCK_BYTES, Done, Log, LogEvent, OpKind, SegmentId, block_ceil};
+use super::{BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, block_ceil};
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -141,6 +141,7 @@ impl Log {
         let done = self.shutdown == Shutdown::Wanted && self.writer.submitted_end == self.log_end;
         let settled = self.quorum_state.is_none()
             && !self.checkpoint_stale
+            && self.due_summary().is_none()
             && !self.flights.any(|p| p != Purpose::Read);
         done && settled && self.start_shutdown()
     }
@@ -167,7 +168,12 @@ impl Log {
     fn start_shutdown(&mut self) -> bool {
         let mark = (self.mark.durable_end() != self.flushed).then(|| Step::Mark(self.flushed_mark()));
         let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
-        self.task = Some(Task::new(TaskKind::ShutDown, mark.into_iter().chain([Step::Op(cut)])));
+        let mut steps: VecDeque<_> = mark.into_iter().chain([Step::Op(cut)]).collect();
+        // Of all that is committed, so that the next start scans nothing.
+        let all_committed = self.committed == self.log_end;
+        let last = self.segments.last().filter(|_| all_committed).map(|s| s.id);
+        steps.extend(last.and_then(|last| self.take_summary(last, self.log_end)).map(Step::Op));
+        self.task = Some(Task::new(TaskKind::ShutDown, steps));
         self.shutdown = Shutdown::Begun;
         true
     }
@@ -196,7 +202,12 @@ impl Log {
 
     fn begin_segment(&mut self, id: SegmentId, zeroed: u64) {
         assert!(self.prepared.batches == 0, "what is copied for one segment does not begin another");
-        self.segments.0.push(Segment::new(id));
+        if let Some(closed) = self.segments.last_mut() {
+            closed.close();
+            self.summaries_due.push_back(closed.id);
+        }
+        let LogConfig { index_interval_bytes, producer_ids_max, .. } = self.config;
+        self.segments.0.push(Segment::new(id, index_interval_bytes, producer_ids_max));
         (self.writer.segment, self.writer.position, self.writer.zeroed) = (id, 0, zeroed);
     }
 }

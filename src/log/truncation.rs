@@ -2,12 +2,14 @@
 //!
 //! In memory the log end falls at once. On the device it waits until every write under way has completed; finds
 //! the byte where the cut is by reading the run of batches around it; lowers the commit mark, durably, if it is above;
-//! deletes later segments, newest first; and zeros from the new end to the old one, durably. Only then are batches
-//! written again: a stale batch behind the new end would follow it as if it had been appended.
+//! removes the summary of the segment that is cut, durably; deletes later segments, newest first, each with its summary; and
+//! zeros from the new end to the old one, durably. Only then are batches written again: a stale batch behind the new end
+//! would follow it as if it had been appended, and a stale summary would speak of other bytes.
 
+use super::flights::Purpose;
 use super::segment::Place;
 use super::tasks::{Shutdown, Step, Task, TaskKind};
-use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, block_floor};
+use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, SmallFile, block_floor};
 use crate::record::{BatchHeader, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -56,6 +58,7 @@ impl Log {
         self.checkpoint_stale |= self.epochs.len() < epochs;
         self.log_end = to;
         self.flushed = self.flushed.min(to);
+        self.committed = self.committed.min(to);
         // What is in flight must not count beyond the cut when it completes, whatever is appended there by then.
         self.groups.iter_mut().for_each(|g| g.end = g.end.min(to));
         self.reads.values_mut().for_each(|r| r.bound = r.bound.min(to));
@@ -70,7 +73,8 @@ impl Log {
             self.events.push_back(LogEvent::Truncated(LogEndOffset(to)));
             return true;
         }
-        if !self.is_quiet() {
+        // A summary under way would be there again after its segment is gone.
+        if !self.is_quiet() || self.flights.any(|p| p == Purpose::Summary) {
             return false;
         }
         assert!(self.groups.is_empty(), "no group is in flight when a truncation begins");
@@ -84,9 +88,9 @@ impl Log {
     /// Bytes of the index run that holds the last batch before `to`, from its first block on. `None` at a segment's start.
     fn run_before(&self, to: Offset) -> Option<(SegmentId, u64, usize)> {
         let segment = self.segments.holding(to).filter(|s| s.id.0 < to)?;
-        let (entry, end) = segment.run_of(Offset(to.0 - 1))?;
-        let start = block_floor(entry.position);
-        Some((segment.id, start, (end - start) as usize))
+        let run = segment.run_of(Offset(to.0 - 1))?;
+        let start = block_floor(run.position);
+        Some((segment.id, start, (run.end - start) as usize))
     }
 
     /// The bytes around the cut are here: find it, and queue the steps that make it.
@@ -109,6 +113,9 @@ impl Log {
             let epochs = self.truncations.front().map_or(&[][..], |t| &t.epochs);
             steps.push(Step::Mark(self.mark_at(cut.end, cut.place, epochs)));
         }
+        if self.segments.holding(cut.end).is_some_and(|s| s.has_summary) {
+            steps.push(Step::Op(OpKind::RemoveFile { file: SmallFile::Summary(segment) }));
+        }
         let later = self.segments.0.iter().rev().take_while(|s| s.id > segment);
         steps.extend(later.map(|s| Step::Op(OpKind::DeleteSegment { segment: s.id })));
         let written = if segment == self.writer.segment {
@@ -130,7 +137,7 @@ impl Log {
             return Ok(Cut { end: to, place, run: Vec::new(), tail_block });
         };
         let entry = self.segments.holding(to).and_then(|s| s.run_of(Offset(to.0 - 1)));
-        let (entry, _) = entry.expect("the run that was read is still there");
+        let entry = entry.expect("the run that was read is still there");
         let bytes = read.filter(|bytes| bytes.len() == length);
         let bytes = bytes
             .ok_or_else(|| unreadable(segment, start, "the file is shorter than the log".to_string()))?;
@@ -154,6 +161,7 @@ impl Log {
         assert!(flushed, "all before the cut is flushed when it is made");
         let Place { segment, position } = cut.place;
         while self.segments.0.pop_if(|s| s.id > segment).is_some() {}
+        self.summaries_due.retain(|due| *due < segment);
         let last = self.segments.last_mut().expect("a ready log has a segment");
         if segment != self.writer.segment {
             // It was cut to its length when the next one was begun.

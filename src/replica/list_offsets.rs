@@ -3,7 +3,7 @@
 //! Called by `Replica`. Answers only as leader, and only below the high watermark. Nothing is decompressed here: in a
 //! compressed batch a timestamp finds the batch's first offset, from which a consumer reads on and skips by itself.
 
-use super::{Replica, Ticket};
+use super::{Level, Replica, Ticket};
 use crate::log::{ReadError, ReadOutcome};
 use crate::protocol::{Response, messages as m};
 use crate::record::{StampedBatch, record_timestamps};
@@ -117,7 +117,13 @@ impl Replica {
         let batches = match result {
             Ok(batches) if self.raft.is_leader() => batches,
             Ok(_) | Err(ReadError::Gone) => return self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
-            Err(_) => return self.fail_scan(scan, ErrorCode::KAFKA_STORAGE_ERROR),
+            Err(error) => {
+                self.note(
+                    Level::Error,
+                    format!("cannot look for a timestamp from offset {}: {error}", scan.next),
+                );
+                return self.fail_scan(scan, ErrorCode::KAFKA_STORAGE_ERROR);
+            }
         };
         match (search(&batches, scan.timestamp), batches.last()) {
             (Some(found), _) => self.finish_scan(scan, Some(found)),

@@ -508,6 +508,9 @@ pub fn log_config(limits: &Limits) -> LogConfig {
         tail_cache_bytes_max: limits.tail_cache_bytes_max,
         unflushed_bytes_max: limits.unflushed_bytes_max,
         commit_mark_idle_ms: limits.commit_mark_idle_ms,
+        index_interval_bytes: limits.index_interval_bytes,
+        producer_ids_max: limits.producer_ids_max,
+        check: LogCheck::Tail,
     }
 }
 

@@ -178,6 +178,7 @@ impl Replica {
         self.committed_end = high_watermark.0;
         self.stages.record_committed(0, records);
         self.producers.on_committed(high_watermark);
+        self.log.on_committed(high_watermark);
         while self.uncommitted.front().is_some_and(|(next, _)| *next <= high_watermark.0) {
             if let Some((_, bytes)) = self.uncommitted.pop_front() {
                 self.uncommitted_bytes -= bytes as u64;

@@ -4,15 +4,17 @@
 //! (Kafka: `ProducerStateManager`, `ProducerAppendInfo`, `ProducerStateEntry`). The leader asks `check` before it
 //! appends a client's batch. What lies below the high watermark is settled; what lies above it is also kept as a list
 //! of headers, so that a truncation can fold again what survives. Two replicas with the same log hold the same state,
-//! evictions included. It never looks at a record, at a clock, or at who leads.
+//! evictions included; one that has started from summaries may know batches of producers that were forgotten and came back.
+//! It never looks at a record, at a clock, or at who leads.
 
+use crate::log::{PRODUCER_BATCHES_KEPT, ProducerBatch, Recovered, Summary};
 use crate::record::BatchHeader;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Batches kept per producer id (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`); a Java producer has no more than
 /// five requests in flight for the same reason.
-pub const BATCHES_KEPT: usize = 5;
+pub const BATCHES_KEPT: usize = PRODUCER_BATCHES_KEPT;
 
 /// Producer epoch of a batch that has none (Kafka: `RecordBatch.NO_PRODUCER_EPOCH`).
 const NO_PRODUCER_EPOCH: i16 = -1;
@@ -61,18 +63,36 @@ impl Producers {
     /// Fold an appended (stamped) batch, in log order, on every replica and in recovery. Recovery also calls
     /// `on_committed` with the commit mark as it goes, so that the list of unsettled batches stays short.
     pub fn on_append(&mut self, header: &BatchHeader) {
-        // Only transaction markers are control batches with a producer id, and there are no transactions.
-        if header.producer_id < 0 || header.is_control() {
-            return;
-        }
-        let appended = Appended::of(header);
+        let Some(appended) = ProducerBatch::of(header).map(|batch| Appended::of(&batch)) else { return };
         self.current.fold(&appended);
         self.unsettled.push_back(appended);
+    }
+
+    /// Recovery: the next part of the log.
+    pub fn on_recovered(&mut self, part: Recovered) {
+        match part {
+            Recovered::Batch(batch) => self.on_append(batch.header()),
+            Recovered::Segment(summary) => self.on_segment(summary),
+        }
+    }
+
+    /// A summary's segment is committed, and so is all before it.
+    pub fn on_segment(&mut self, summary: &Summary) {
+        self.on_committed(HighWatermark(summary.end()));
+        for batch in summary.producers() {
+            let appended = Appended::of(batch);
+            self.settled.fold(&appended);
+            self.current.fold(&appended);
+        }
     }
 
     /// Undo what lies at or above `to`.
     pub fn on_truncate(&mut self, to: Offset) {
         let before = self.unsettled.len();
+        // Nothing that is settled is cut, unless more disks were lost than a quorum bears. Then a batch must not count as
+        // a duplicate of one that is gone.
+        self.settled.forget_from(to);
+        self.current.forget_from(to);
         while self.unsettled.back().is_some_and(|a| a.batch.last_offset() >= to) {
             self.unsettled.pop_back();
         }
@@ -119,15 +139,15 @@ struct Appended {
 }
 
 impl Appended {
-    fn of(header: &BatchHeader) -> Appended {
+    fn of(batch: &ProducerBatch) -> Appended {
         Appended {
-            producer_id: header.producer_id,
-            producer_epoch: header.producer_epoch,
+            producer_id: batch.producer_id,
+            producer_epoch: batch.producer_epoch,
             batch: Batch {
-                base_offset: header.base_offset,
-                last_offset_delta: header.last_offset_delta,
-                base_sequence: header.base_sequence,
-                timestamp: header.max_timestamp,
+                base_offset: batch.base_offset,
+                last_offset_delta: batch.last_offset_delta,
+                base_sequence: batch.base_sequence,
+                timestamp: batch.timestamp,
             },
         }
     }
@@ -183,6 +203,20 @@ impl Table {
         while self.entries.len() > self.producer_ids_max {
             let Some((_, oldest)) = self.by_last_offset.pop_first() else { break };
             self.entries.remove(&oldest);
+        }
+    }
+}
+
+impl Table {
+    /// Forget the batches at or above `to`; of a producer without others nothing is known.
+    fn forget_from(&mut self, to: Offset) {
+        for producer_id in self.by_last_offset.split_off(&to).into_values() {
+            let Some(entry) = self.entries.get_mut(&producer_id) else { continue };
+            entry.len = entry.batches().iter().filter(|b| b.last_offset() < to).count() as u8;
+            match entry.last().map(Batch::last_offset) {
+                Some(last) => _ = self.by_last_offset.insert(last, producer_id),
+                None => _ = self.entries.remove(&producer_id),
+            }
         }
     }
 }

@@ -25,12 +25,12 @@ use crate::io::listener::{Acceptor, Listener, Offer};
 use crate::io::log_device::LogDevice;
 use crate::io::ring::CoreRing;
 use crate::io::{clock, kernel};
-use crate::log::{self, RecoveredLog, RecoveryError};
+use crate::log::{self, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
 use crate::record::{BatchHeader, StampedBatch, check_interop, check_static_voters};
 use crate::replica::producers::Producers;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
-use crate::types::{DataMode, HighWatermark, Offset, Uuid};
+use crate::types::{DataMode, HighWatermark, LogCheck, Offset, Uuid};
 
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
@@ -137,12 +137,18 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Prod
     let mut settling = Settling::new(limits);
     let mut proof = Proof::new(config.data_mode, directory.is_data_mode_known);
     let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
-    let recovered = log::recover(&mut source, &log_config(limits), &mut |batch| {
-        let header = batch.header();
-        proof.on_batch(batch);
-        producers.on_append(header);
-        settling.on_batch(header, &mut producers);
-        progress.on_batch(header);
+    // A summary does not say whether Kafka's voters could read what is in the segment.
+    let check = if proof.must_be_interop { LogCheck::Whole } else { config.log_check };
+    let log_config = LogConfig { check, ..log_config(limits) };
+    let recovered = log::recover(&mut source, &log_config, &mut |part| match part {
+        Recovered::Batch(batch) => {
+            let header = batch.header();
+            proof.on_batch(batch);
+            producers.on_append(header);
+            settling.on_batch(header, &mut producers);
+            progress.on_batch(header);
+        }
+        Recovered::Segment(summary) => producers.on_segment(summary),
     });
     let recovered = recovered.map_err(|error| match error {
         RecoveryError::Corrupt(corrupt) => Failure {
@@ -156,6 +162,7 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Prod
         RecoveryError::Disk(error) => disk_failure(error),
     })?;
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    progress.finish(&recovered.effort);
     proof.finish(partition)?;
     Ok((recovered, producers))
 }
@@ -230,6 +237,15 @@ struct Progress {
 impl Progress {
     fn start() -> Progress {
         Progress { start: Instant::now(), last_line: Instant::now(), bytes: 0 }
+    }
+
+    fn finish(&self, effort: &Effort) {
+        let Effort { bytes_read, log_bytes, segments, summaries } = effort;
+        tracing::info!(
+            "Recovery read {bytes_read} bytes of a log of {log_bytes} in {} ms: {summaries} of {segments} segments have \
+             summaries.",
+            self.start.elapsed().as_millis()
+        );
     }
 
     fn on_batch(&mut self, header: &BatchHeader) {

@@ -8,7 +8,7 @@ use super::network::{End, Host, Parcel, REFUSED, WireId};
 use super::node::{AllPlatters, Arrival, Node, Process, Served, without_bounds};
 use super::transit::flip_record_bit;
 use super::{Event, Simulation};
-use crate::log::{Completion, DiskOp, RecoveryError, SmallFile, recover};
+use crate::log::{Completion, DiskOp, LogConfig, Recovered, RecoveryError, SmallFile, recover};
 use crate::protocol::{Request, Response};
 use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
@@ -51,12 +51,21 @@ impl Simulation {
         let forgets = self.liar.tells(Lie::ProducersForgotten);
         let limits = &node.config.limits;
         let mut producers = Producers::new(limits.producer_ids_max);
-        let mut on_batch = |batch: &crate::record::StampedBatch| {
-            if !forgets {
-                producers.on_append(batch.header())
+        let liar = &mut self.liar;
+        let mut on_recovered = |part: Recovered| {
+            let has_producers = matches!(&part, Recovered::Segment(s) if !s.producers().is_empty());
+            let is_ignored = forgets || has_producers && liar.tells(Lie::SummaryIgnored);
+            if !is_ignored {
+                producers.on_recovered(part)
             }
         };
-        let recovered = match recover(&mut node.disk, &log_config(limits), &mut on_batch) {
+        // An operator who has seen rot lets everything be looked at; some always do.
+        let check = match self.is_calm || node.host % 4 == 0 {
+            true => LogCheck::Whole,
+            false => LogCheck::Tail,
+        };
+        let config = LogConfig { check, ..log_config(limits) };
+        let recovered = match recover(&mut node.disk, &config, &mut on_recovered) {
             Ok(recovered) => recovered,
             Err(error) => return self.on_start_refused(node, error),
         };
@@ -71,15 +80,13 @@ impl Simulation {
             let (end, epoch) = (recovered.log_end, recovered.quorum_state.epoch);
             self.checker.on_recovered(node.host, standing.flushed, end, epoch);
         }
-        // Written over meanwhile, or cut off.
-        if std::mem::take(&mut node.is_rotten) {
-            node.lost.clear();
-        }
         self.checker.on_durable(node.host, &mut node.disk.log);
         node.incarnation += 1;
         // What a predecessor told while its platter was rotten was held against nothing.
         node.told.clear();
         self.totals.starts += 1;
+        self.totals.summaries += recovered.effort.summaries as u64;
+        self.totals.scans += (recovered.effort.segments - recovered.effort.summaries) as u64;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
         let text = format!("started, its log ends at {}", recovered.log_end);
         let has_no_bounds = self.liar.tells(Lie::LimitsIgnored);
@@ -94,7 +101,8 @@ impl Simulation {
     fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
         let text = format!("does not start: {error}");
         self.trace.line(self.now_ns, node.host, &text);
-        let is_rotten = node.is_rotten || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
+        let is_rotten =
+            node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
         self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;
         match error {
             RecoveryError::Corrupt(_) if !is_rotten => {
@@ -118,12 +126,9 @@ impl Simulation {
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
     pub fn wipe(&mut self, node: &mut Node) {
-        if !node.is_rotten {
-            node.lost.push(node.disk.log.clone());
-        }
+        node.lost.push(node.disk.log.clone());
         node.disk.wipe();
         node.directory_generation += 1;
-        node.is_rotten = false;
         node.standing = None;
         node.is_behind = Some(self.checker.committed_end());
         self.checker.on_wiped(node.host);
@@ -155,17 +160,11 @@ impl Simulation {
                 buffer.free();
             }
         }
-        if node.is_rotten {
-            // What it held until the rot is seen.
-            node.lost.push(node.disk.log.clone());
-        }
         node.disk.kill().into_iter().for_each(|buffer| buffer.free());
         if with_power {
             node.disk.cut_power();
         }
-        if !node.is_rotten {
-            self.checker.on_durable(node.host, &mut node.disk.log);
-        }
+        self.checker.on_durable(node.host, &mut node.disk.log);
         let called = std::mem::take(&mut node.served).into_keys().map(|wire| (wire, End::Called));
         let calling = std::mem::take(&mut node.links).into_values().map(|wire| (wire, End::Caller));
         for (wire, end) in called.chain(calling).collect::<Vec<_>>() {
@@ -244,15 +243,10 @@ impl Simulation {
 
     fn check_turn(&mut self, node: Box<Node>) {
         let (host, incarnation, standing) = (node.host, node.incarnation, node.standing);
-        // What is behind the rot is not found any more once it has been looked for.
-        let is_seen = node.is_rotten && !node.is_up();
         self.nodes.insert(host, node);
-        if let Some(mut standing) = standing {
-            standing.flushed = if is_seen { FlushedOffset::default() } else { standing.flushed };
+        if let Some(standing) = standing {
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
-            if !is_seen {
-                self.check_promises(host);
-            }
+            self.check_promises(host);
         }
     }
 

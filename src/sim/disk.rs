@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::durable::DurableLog;
 use super::lies::Lie;
 use super::names::Names;
-use super::rot::Rotten;
+use super::rot::{Decay, Rotten};
 use crate::log::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub struct DiskFile {
     dirty: BTreeSet<usize>,
     /// From here on a flush has changed the platter since `DurableLog` last looked.
     changed_from: Option<usize>,
+    /// What it has lost without being asked.
+    pub(super) decay: Decay,
 }
 
 /// What this disk does wrong just now, each in a thousandth of operations.
@@ -110,7 +112,6 @@ impl SimDisk {
         if flushes_names {
             self.names.flush();
         }
-        self.rotten.log = false;
     }
 
     /// Returns its ticket and the time that it takes.
@@ -207,7 +208,7 @@ impl SimDisk {
         };
         // Zeros of a cut that a dead process had begun may become durable only now, over batches that were seen.
         for (id, file) in &mut self.segments {
-            if let Some(from) = file.changed_from.take().filter(|_| !self.rotten.log) {
+            if let Some(from) = file.changed_from.take() {
                 self.log.cut(*id, from as u64);
             }
         }
@@ -241,6 +242,7 @@ impl SimDisk {
             }
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
+                self.remove_small(SmallFile::Summary(*segment));
                 self.segments.insert(*segment, DiskFile::zeros(*zeroed as usize));
                 self.names.on_created(*segment);
                 self.names.flush();
@@ -263,6 +265,10 @@ impl SimDisk {
                 self.replace(*file, contents);
                 self.names.flush();
             }
+            OpKind::RemoveFile { file } => {
+                self.remove_small(*file);
+                self.names.flush();
+            }
             OpKind::FlushSegment { segment } => {
                 self.flush_all();
                 self.segment(*segment)?.flush_whole(sector);
@@ -271,8 +277,16 @@ impl SimDisk {
         Ok(Done::Complete)
     }
 
+    fn remove_small(&mut self, file: SmallFile) {
+        if let Some(old) = self.small.remove(&file) {
+            self.older.insert(file, old.clone());
+            self.names.on_replaced(file, Some(old));
+        }
+    }
+
     fn remove(&mut self, segment: SegmentId) {
         self.log.cut(segment, 0);
+        self.remove_small(SmallFile::Summary(segment));
         if let Some(file) = self.segments.remove(&segment) {
             self.names.on_removed(segment, file);
         }
@@ -406,6 +420,12 @@ impl SimDisk {
                     self.remove(*segment);
                 }
             }
+            OpKind::RemoveFile { file } if !whole => {
+                let is_removed = self.dice.permille(700);
+                if is_removed {
+                    self.remove_small(*file);
+                }
+            }
             OpKind::ReplaceFile { file, contents } if !whole => {
                 let is_renamed = self.dice.permille(700);
                 if is_renamed {
@@ -485,7 +505,7 @@ fn disk_error(operation: &str) -> DiskError {
 
 impl DiskFile {
     pub(super) fn zeros(size: usize) -> DiskFile {
-        DiskFile { durable: vec![0; size], cached: vec![0; size], dirty: BTreeSet::new(), changed_from: None }
+        DiskFile { durable: vec![0; size], cached: vec![0; size], ..DiskFile::default() }
     }
 
     fn read(&self, position: u64, length: usize) -> Bytes {
@@ -497,6 +517,7 @@ impl DiskFile {
         let end = (at + bytes.len()).min(self.cached.len());
         if at < end {
             self.cached[at..end].copy_from_slice(&bytes[..end - at]);
+            self.decay.on_written(at..end);
             self.dirty.extend(at / sector..end.div_ceil(sector));
         }
     }
@@ -508,6 +529,7 @@ impl DiskFile {
         for dirty in flushed {
             self.dirty.remove(&dirty);
             let range = dirty * sector..((dirty + 1) * sector).min(self.cached.len());
+            self.decay.on_flushed(range.clone());
             if self.durable.len() < range.end {
                 self.durable.resize(range.end, 0);
             }
@@ -528,6 +550,7 @@ impl DiskFile {
             self.changed_from = Some(self.changed_from.map_or(end, |from| from.min(end)));
         }
         self.durable.resize(self.cached.len(), 0);
+        self.decay.on_cut(self.durable.len());
     }
 
     /// Durable, as the operations that do it promise.
@@ -540,6 +563,7 @@ impl DiskFile {
     fn resize_cached(&mut self, size: usize, sector: usize) {
         let old = self.cached.len();
         self.cached.resize(size, 0);
+        self.decay.on_written(size.min(old)..old);
         self.dirty.retain(|s| s * sector < size);
         // The platter may still hold what an earlier cut took away.
         self.dirty.extend(old.min(size) / sector..size.min(self.durable.len()).div_ceil(sector));
@@ -548,7 +572,10 @@ impl DiskFile {
     fn cut_power(&mut self, dice: &mut Dice, sector: usize, keep: u64, undone: &mut Undone) {
         if self.durable.len() != self.cached.len() {
             match dice.permille(500) {
-                true => self.durable.resize(self.cached.len(), 0),
+                true => {
+                    self.durable.resize(self.cached.len(), 0);
+                    self.decay.on_cut(self.durable.len());
+                }
                 false => undone.sizes += 1,
             }
         }
@@ -557,11 +584,13 @@ impl DiskFile {
             let Some(new) = self.cached.get(dirty * sector..end) else { continue };
             if dice.permille(keep) {
                 self.durable[dirty * sector..end].copy_from_slice(new);
+                self.decay.on_flushed(dirty * sector..end);
             } else {
                 undone.sectors += 1;
             }
         }
         self.cached.clone_from(&self.durable);
+        self.decay.on_power_cut();
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is really on a disk's platter: the batches of its log in order, found by reading the durable bytes.
+//! What was really put on a disk's platter: the batches of its log in order, found by reading the durable bytes. What has
+//! rotted since counts as it was: that it is never served, nor anything lost by it, is held against what was.
 //!
 //! Kept up to date by `SimDisk` after each operation, read by the checker: a node says what it has flushed, this knows.
 
@@ -107,8 +108,8 @@ fn batch_at(
     expected: Offset,
     epoch: Epoch,
 ) -> Option<Placed> {
-    let bytes = segments.get(&segment)?.durable.get(position as usize..)?;
-    let header = BatchHeader::decode(bytes)?;
+    let bytes = segments.get(&segment)?.as_written(position as usize)?;
+    let header = BatchHeader::decode(&bytes)?;
     let is_next = header.base_offset == expected && header.leader_epoch >= epoch;
     let batch =
         bytes.get(..header.size_bytes).filter(|_| is_next && header.size_bytes >= BATCH_HEADER_BYTES)?;

@@ -83,6 +83,7 @@ faults! {
     Flips "flips" Network 8_000 "bits of records flip on their way, for a while",
     Deaf "deaf" Network 8_000 "a node hears nobody, or is heard by nobody",
     ClockJump "clock-jump" Clock 8_000 "a monotonic clock leaps forward, up to a minute",
+    RotSummary "rot-summary" Disk 5_000 "a bit of a segment's summary flips, or an older one is there again",
 }
 
 /// How many kinds there are.
@@ -218,6 +219,9 @@ impl Simulation {
                 self.relieve(Relief::Room(host), 3_000);
             }
             Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes => return self.rot(fault, host),
+            Fault::RotSummary => {
+                return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_summary());
+            }
             Fault::RotEpochs => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_epochs()),
             Fault::Wipe => return self.empty_disk(host),
             Fault::Isolate | Fault::Split => self.split(fault, host, hosts),
@@ -339,7 +343,6 @@ impl Simulation {
         if !is_done {
             return false;
         }
-        node.is_rotten |= matches!(fault, Fault::Rot | Fault::Misdirect);
         self.say(host, fault.what());
         true
     }
@@ -481,8 +484,8 @@ impl Simulation {
                 node.paused_until = 0;
                 node.dies_after = None;
             });
-            // Its next start refuses the rot, and it gets another disk.
-            if self.nodes.get(&host).is_some_and(|node| node.is_rotten) {
+            // Its next start looks at the whole log, and it gets another disk.
+            if self.nodes.get(&host).is_some_and(|node| node.disk.is_log_rotten()) {
                 self.crash(host, false, "is stopped: an operator saw the rot");
             }
             if let Some(mut node) = self.nodes.remove(&host) {

@@ -55,6 +55,7 @@ lies! {
     RotBelieved "rot-believed" "a rotten quorum-state is stripped of its checksum",
     RotServed "rot-served" "a consumer is given a batch with a flipped bit",
     EpochEarly "epoch-early" "an answer tells the epoch that comes next",
+    SummaryIgnored "summary-ignored" "a start takes no producers from the summaries that it believes",
     LimitsIgnored "limits-ignored" "a node is started with larger limits than it was told",
 }
 

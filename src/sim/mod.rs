@@ -109,6 +109,9 @@ pub struct Totals {
     /// Starts that rot has stopped.
     pub refused_starts: u64,
     pub starts: u64,
+    /// Segments that starts have believed the summaries of, and those that they have read.
+    pub summaries: u64,
+    pub scans: u64,
     pub stops: u64,
     pub wipes: u64,
     pub turns: u64,

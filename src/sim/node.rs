@@ -61,8 +61,6 @@ pub struct Node {
     pub dies_after: Option<u64>,
     /// What it said after its last turn.
     pub standing: Option<Standing>,
-    /// A bit of its log has flipped: a refusal to start is right.
-    pub is_rotten: bool,
     /// Its disk was replaced by an empty one, and it has not caught up since.
     pub is_behind: Option<Offset>,
     /// What was on the disks that it has lost since.
@@ -99,7 +97,6 @@ impl Node {
             paused_until: 0,
             dies_after: None,
             standing: None,
-            is_rotten: false,
             is_behind: None,
             lost: Vec::new(),
             directory_generation: 0,
@@ -131,7 +128,7 @@ impl Node {
     /// Something of it has rotted, or it was lost and has not come back: no other may be lost that a majority needs.
     pub fn may_be_lost(&self) -> bool {
         self.is_behind.is_some()
-            || self.is_rotten
+            || self.disk.is_log_rotten()
             || self.disk.is_mark_rotten()
             || self.disk.are_votes_rotten()
     }
@@ -216,6 +213,7 @@ fn limits(dice: &mut Dice, bounds: &mut Dice) -> Limits {
         turn_inputs_max: dice.pick(&[1, 4, 64]).unwrap_or(64),
         flush_stall_ms_max: dice.pick(&[200, 2_000]).unwrap_or(2_000),
         commit_mark_idle_ms: dice.pick(&[5, 100]).unwrap_or(100),
+        index_interval_bytes: bounds.pick(&[4, 64]).unwrap_or(4) * KIB as u64,
         ..Limits::default()
     }
 }
@@ -242,6 +240,7 @@ pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) 
         http_listener: None,
         cpus: None,
         wait: Wait::Sleep,
+        log_check: LogCheck::Tail,
         election_timeout_ms,
         fetch_timeout_ms: 2 * election_timeout_ms,
         election_backoff_max_ms: election_timeout_ms,

@@ -1,21 +1,58 @@
 //! What a platter loses without being asked: flipped bits, blocks in the wrong place. And two lies about a start.
 //!
-//! Part of `SimDisk`. Called by faults; nobody is told, `DurableLog` neither: it is noticed at the next start or read.
+//! Part of `SimDisk`. Called by faults; nobody is told, `DurableLog` neither: it is noticed at the next start, or when it
+//! is read.
 
 use super::disk::{DiskFile, SimDisk};
 use crate::log::{BLOCK_BYTES, SegmentId, SmallFile};
 use crate::types::Offset;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Bytes of a slot of the commit mark that hold the mark.
 const MARK_BYTES: usize = 64;
 /// Where the mark says how far it vouches: segment, position.
 const MARK_SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
 
+/// Bytes of a file that are not what was written, until something else is.
+#[derive(Clone, Debug, Default)]
+pub struct Decay(Vec<RottenByte>);
+
+#[derive(Clone, Copy, Debug)]
+struct RottenByte {
+    at: usize,
+    written: u8,
+    /// Something else has been written here, and not been flushed.
+    is_covered: bool,
+}
+
+impl Decay {
+    fn add(&mut self, at: usize, written: u8) {
+        if !self.0.iter().any(|byte| byte.at == at) {
+            self.0.push(RottenByte { at, written, is_covered: false });
+        }
+    }
+
+    pub(super) fn on_written(&mut self, range: Range<usize>) {
+        self.0.iter_mut().filter(|byte| range.contains(&byte.at)).for_each(|byte| byte.is_covered = true);
+    }
+
+    pub(super) fn on_flushed(&mut self, range: Range<usize>) {
+        self.0.retain(|byte| !(byte.is_covered && range.contains(&byte.at)));
+    }
+
+    pub(super) fn on_cut(&mut self, size: usize) {
+        self.0.retain(|byte| byte.at < size);
+    }
+
+    pub(super) fn on_power_cut(&mut self) {
+        self.0.iter_mut().for_each(|byte| byte.is_covered = false);
+    }
+}
+
 /// What has rotted beside the log, as long as it has not been written over.
 #[derive(Debug, Default)]
 pub struct Rotten {
-    /// Since the last start something of the log has rotted: who looks again would see less than was written.
-    pub(super) log: bool,
     /// Slots of the commit mark, as they read since.
     marks: Vec<(usize, Vec<u8>)>,
     /// quorum-state: as it reads since, and as it was written.
@@ -28,9 +65,7 @@ impl SimDisk {
         let Some((target, size)) = self.vouched_segment() else { return false };
         let (at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
         let Some(file) = self.segments.get_mut(&target) else { return false };
-        let is_done = file.flip(at, 1 << bit);
-        self.rotten.log |= is_done;
-        is_done
+        file.flip(at, 1 << bit)
     }
 
     /// A write of another block went to a block that the commit mark vouches for. False: there is none.
@@ -46,9 +81,12 @@ impl SimDisk {
             return false;
         };
         let Some(file) = self.segments.get_mut(&target).filter(|_| blocks > 0) else { return false };
-        let is_done = file.overwrite(at, &block);
-        self.rotten.log |= is_done;
-        is_done
+        file.overwrite(at, &block)
+    }
+
+    /// Something of the log is not what was written.
+    pub fn is_log_rotten(&self) -> bool {
+        self.segments.values().any(|file| !file.decay.0.is_empty())
     }
 
     /// A segment, and how many of its bytes all slots of the commit mark vouch for.
@@ -152,6 +190,23 @@ impl SimDisk {
         self.names.before(SmallFile::QuorumState).unwrap_or_else(|| self.small(SmallFile::QuorumState))
     }
 
+    /// A bit of a summary flips, or it is again what it was before it was last written or removed. False: there is none.
+    pub fn rot_summary(&mut self) -> bool {
+        let is_summary = |file: &&SmallFile| matches!(file, SmallFile::Summary(_));
+        if self.dice.permille(500) {
+            let older: Vec<SmallFile> = self.older.keys().filter(is_summary).copied().collect();
+            let Some(file) = self.dice.pick(&older) else { return false };
+            self.restore_older(file);
+            return true;
+        }
+        let summaries: Vec<SmallFile> = self.small.keys().filter(is_summary).copied().collect();
+        let Some(file) = self.dice.pick(&summaries) else { return false };
+        let Some(summary) = self.small.get_mut(&file) else { return false };
+        let at = self.dice.below(summary.len().max(1) as u64) as usize;
+        let bit = self.dice.below(8);
+        summary.get_mut(at).map(|byte| *byte ^= 1 << bit).is_some()
+    }
+
     /// A lie: a small file is again what it was before its last change.
     pub fn restore_older(&mut self, file: SmallFile) {
         if let Some(old) = self.older.remove(&file) {
@@ -180,6 +235,7 @@ impl DiskFile {
         let (Some(durable), Some(cached)) = (self.durable.get_mut(at), self.cached.get_mut(at)) else {
             return false;
         };
+        self.decay.add(at, *durable);
         *durable ^= bits;
         *cached ^= bits;
         true
@@ -195,8 +251,28 @@ impl DiskFile {
         if durable == block {
             return false;
         }
+        for (i, (written, read)) in durable.iter().zip(block).enumerate() {
+            if written != read {
+                self.decay.add(at + i, *written);
+            }
+        }
         durable.copy_from_slice(block);
         cached.copy_from_slice(block);
         true
+    }
+
+    /// The platter from this byte on, as if nothing had rotted.
+    pub(super) fn as_written(&self, from: usize) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.durable.get(from..)?;
+        if self.decay.0.is_empty() {
+            return Some(bytes.into());
+        }
+        let mut bytes = bytes.to_vec();
+        for rotten in &self.decay.0 {
+            if let Some(byte) = rotten.at.checked_sub(from).and_then(|at| bytes.get_mut(at)) {
+                *byte = rotten.written;
+            }
+        }
+        Some(bytes.into())
     }
 }

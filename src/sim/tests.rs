@@ -58,7 +58,7 @@ fn seeds_that_once_failed_hold() {
 /// Some lies hurt only where several faults meet: there are more of them in such a run.
 fn occasion(lie: Lie, seed: u64) -> Options {
     match lie {
-        Lie::NamesBelieved | Lie::RotBelieved => {
+        Lie::NamesBelieved | Lie::RotBelieved | Lie::SummaryIgnored => {
             Options { profile: Profile::Safety, ticks_ms: 8_000, ..Options::new(seed) }
         }
         _ => short(seed),

@@ -10,7 +10,7 @@ import pytest
 
 import kafka_tools
 import raw
-from cluster import CLUSTER_ID, PATIENCE_S
+from cluster import CLUSTER_ID, PATIENCE_S, wait_for
 
 EXIT_CORRUPT, EXIT_DISK = 65, 74
 
@@ -148,11 +148,94 @@ def test_rot_below_the_commit_mark_is_refused(clusters, where):
     before = segment.stat().st_size
     position, _, size = batches_of(segment)[100]
     flip_byte(segment, position + {"offset": 3, "length": 9, "crc": 18, "value": size - 3}[where])
-    node.start()
+    # After a stop in good order the summary vouches for the segment, unless all is to be looked at.
+    node.start("--override", "kraft.log.check=whole")
     assert node.wait_exit() == EXIT_CORRUPT, node.stderr()[-2000:]
     line = next((line for line in node.stderr().splitlines() if segment.name in line and re.search(rf"\b{position}\b", line)), None)
     assert line, f"no line names {segment.name} and position {position}:\n{node.stderr()[-2000:]}"
     assert segment.stat().st_size >= before, "rotten data was cut off"
+
+
+def segments_with_summaries(clusters, count=120):
+    """A quorum of one with several segments of 64 KiB, each but the last with its summary; its records."""
+    cluster = clusters(1, overrides={"metadata.log.segment.bytes": 64 << 10, "message.max.bytes": 16 << 10,
+                                     "kraft.tail.cache.bytes": 0})
+    records = [f"record-{n}-".encode() + b"x" * 2000 for n in range(count)]
+    with raw.Connection(cluster[1].port) as connection:
+        for record in records:
+            assert connection.produce(raw.batch(record)).error == raw.NONE
+    node = cluster[1]
+    wait_for("a summary of each closed segment",
+             lambda: len(list(node.partition_dir.glob("*.summary"))) == len(node.segments()) - 1)
+    assert len(node.segments()) >= 4
+    return cluster, [record.decode() for record in records]
+
+
+def recovery_of_last_start(node):
+    """(bytes read, bytes of the log, summaries, segments) as the last start told them."""
+    found = re.findall(r"Recovery read (\d+) bytes of a log of (\d+) in \d+ ms: (\d+) of (\d+) segments", node.stderr())
+    return tuple(int(number) for number in found[-1])
+
+
+def values(cluster):
+    return [value for _, value in kafka_tools.kcat_read(cluster.bootstrap)]
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_start_reads_only_what_no_summary_vouches_for(clusters, how):
+    cluster, records = segments_with_summaries(clusters)
+    node = cluster[1]
+    getattr(node, how)()
+    assert (node.segments()[-1].with_suffix(".summary").exists()) == (how == "stop")
+    node.start().wait_ready()
+    read, log, summaries, segments = recovery_of_last_start(node)
+    # A kill leaves the last segment to be scanned, and the one before where the commit mark still lies in it.
+    assert summaries >= (segments - 2 if how == "kill" else segments), node.stderr()[-2000:]
+    assert read < log
+    assert values(cluster) == records
+    node.stop()
+    node.start("--override", "kraft.log.check=whole").wait_ready()
+    read, log, summaries, segments = recovery_of_last_start(node)
+    assert (read, summaries) == (log, 0)
+    assert values(cluster) == records
+
+
+def test_a_bad_summary_costs_a_scan_and_nothing_else(clusters):
+    cluster, records = segments_with_summaries(clusters)
+    node = cluster[1]
+    assert node.stop() == 0
+    first, second, third = (segment.with_suffix(".summary") for segment in node.segments()[:3])
+    flip_byte(first, 40)
+    second.unlink()
+    # Of another segment: outdated, as far as this file can tell.
+    third.write_bytes(node.segments()[3].with_suffix(".summary").read_bytes())
+    node.start().wait_ready()
+    _, _, summaries, segments = recovery_of_last_start(node)
+    assert summaries == segments - 3, node.stderr()[-2000:]
+    for summary in (first, third):
+        assert re.search(rf"Scanning {summary.stem}\.log: its summary is not believed", node.stderr())
+    assert values(cluster) == records
+    wait_for("the summaries to be written again", lambda: all(s.exists() for s in (first, second, third)))
+    node.stop()
+    node.start().wait_ready()
+    _, _, summaries, segments = recovery_of_last_start(node)
+    assert summaries == segments
+
+
+def test_rot_behind_a_summary_is_found_when_it_is_read(clusters):
+    cluster, _ = segments_with_summaries(clusters)
+    node = cluster[1]
+    assert node.stop() == 0
+    segment = node.segments()[1]
+    position, offset, size = batches_of(segment)[5]
+    flip_byte(segment, position + size - 3)
+    node.start().wait_ready()
+    with raw.Connection(node.port) as connection:
+        assert connection.fetch(offset - 1).error == raw.NONE
+        assert connection.fetch(offset).error == raw.KAFKA_STORAGE_ERROR
+        assert connection.produce(raw.batch(b"goes on")).error == raw.NONE
+    line = next(line for line in node.stderr().splitlines() if f"cannot serve offset {offset}" in line)
+    assert segment.name in line and f"byte {position}" in line, line
 
 
 def test_a_torn_tail_is_cut_and_the_start_goes_on(clusters):

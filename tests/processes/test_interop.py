@@ -171,6 +171,10 @@ def test_files_go_to_kafkas_server_and_back(mixed):
     cluster = mixed("r", segment_bytes=SEGMENT_BYTES_MIN)
     ours = cluster[1]
     fill_segments(ours, 3)
+    closed = ours.segments()[:-1]
+    summaries = [segment.with_suffix(".summary") for segment in closed]
+    wait_for("a summary of each closed segment", lambda: all(summary.exists() for summary in summaries))
+    written = [summary.read_bytes() for summary in summaries]
     check_dumps_agree_after_kill(ours)
     end = log_end(ours)
     before = b"".join(batch.data for batch in batches_on_disk(ours.partition_dir))
@@ -184,11 +188,13 @@ def test_files_go_to_kafkas_server_and_back(mixed):
     java.kill()
     after = b"".join(batch.data for batch in batches_on_disk(java.partition_dir))
     assert after.startswith(before)
+    assert [summary.read_bytes() for summary in summaries] == written, "Kafka leaves files alone that it does not know"
     check_dumps_agree(java)
     end = log_end(java)
     ours.write_config()
     cluster.nodes[1] = ours
     ours.start().wait_ready()
+    assert re.search(rf"Recovery read .*: ({len(closed) - 1}|{len(closed)}) of \d+ segments have summaries", ours.stderr())
     assert produce(ours, raw.batch(b"ours again")).offset == end + 1
     assert "Cut" not in ours.stderr()
     ours.stop()

@@ -153,6 +153,8 @@ fn recovery_sees_segments_in_order_and_reads_to_the_end() {
     write("00000000000000000000.log", b"first segment");
     write("00000000000000000000.index", b"ignored");
     write("quorum-state", b"{}");
+    let large = vec![7; 2 << 20];
+    write("00000000000000000000.summary", &large);
     let mut source = DirectorySource::open(directory.path()).unwrap();
     let (first, second) = (SegmentId(Offset(0)), SegmentId(Offset(100)));
     assert_eq!(source.segments().unwrap(), vec![(first, 13), (second, 6)]);
@@ -162,6 +164,8 @@ fn recovery_sees_segments_in_order_and_reads_to_the_end() {
     assert_eq!(source.read(second, 600, 1).unwrap(), "");
     assert_eq!(source.small_file(SmallFile::QuorumState).unwrap(), Some(b"{}".to_vec()));
     assert_eq!(source.small_file(SmallFile::LeaderEpochCheckpoint).unwrap(), None);
+    assert!(source.small_file(SmallFile::Summary(first)).unwrap() == Some(large));
+    assert_eq!(source.small_file(SmallFile::Summary(second)).unwrap(), None);
     assert_eq!(source.commit_mark().unwrap(), None);
     let error = source.read(SegmentId(Offset(5)), 0, 1).unwrap_err();
     assert_eq!(error.errno, libc::ENOENT);

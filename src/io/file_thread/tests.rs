@@ -114,6 +114,31 @@ fn small_files_are_replaced_whole() {
 }
 
 #[test]
+fn a_summary_goes_with_its_segment_and_before_another_of_its_name() {
+    let file = SmallFile::Summary(SEGMENT);
+    for rig in rigs() {
+        let is_there = || rig.path("00000000000000000077.summary").exists();
+        let write = || {
+            rig.run(FileOperation::Replace { file, contents: b"what a scan would find".to_vec() }).unwrap()
+        };
+        let create = || rig.run(FileOperation::Create { segment: SEGMENT, zeroed: 4_096 }).unwrap();
+        create();
+        write();
+        assert!(is_there());
+        rig.run(FileOperation::Remove { file }).unwrap();
+        assert!(!is_there());
+        rig.run(FileOperation::Remove { file }).unwrap();
+        write();
+        rig.run(FileOperation::Delete { segment: SEGMENT }).unwrap();
+        assert!(!is_there());
+        // Another program has removed the segment alone.
+        write();
+        create();
+        assert!(!is_there());
+    }
+}
+
+#[test]
 fn failures_name_the_operation_and_the_system_error() {
     for rig in rigs() {
         let error = rig.run(FileOperation::Cut { segment: SEGMENT, length: 0 }).unwrap_err();

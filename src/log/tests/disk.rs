@@ -135,6 +135,7 @@ impl SimDisk {
             }
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
+                self.small.remove(&SmallFile::Summary(*segment));
                 let zeros = vec![0; *zeroed as usize];
                 let file = File { durable: zeros.clone(), cached: zeros, dirty: BTreeSet::new() };
                 self.segments.insert(*segment, file);
@@ -155,8 +156,10 @@ impl SimDisk {
             }
             OpKind::DeleteSegment { segment } => {
                 self.segments.remove(segment).expect("a deleted segment existed");
+                self.small.remove(&SmallFile::Summary(*segment));
             }
             OpKind::ReplaceFile { file, contents } => _ = self.small.insert(*file, contents.clone()),
+            OpKind::RemoveFile { file } => _ = self.small.remove(file),
             OpKind::FlushSegment { segment } => {
                 assert!(self.segments.contains_key(segment));
                 self.flush_all();
@@ -194,6 +197,7 @@ impl SimDisk {
                 return self.file(FileId::Segment(*segment)).resize(to as usize, sector);
             }
             OpKind::CreateSegment { segment, zeroed } if !whole => {
+                self.small.remove(&SmallFile::Summary(*segment));
                 let size = self.random.below(zeroed + 1);
                 let zeros = vec![0; size as usize];
                 let file = File { durable: zeros.clone(), cached: zeros, dirty: BTreeSet::new() };
@@ -337,7 +341,11 @@ impl SimDisk {
     pub(super) fn sizes_of_batches(&mut self) -> u64 {
         let config = super::harness::small_config();
         let mut bytes = 0;
-        recover(self, &config, &mut |batch| bytes += batch.size_bytes() as u64).expect("the log recovers");
+        let mut count = |part: Recovered| match part {
+            Recovered::Batch(batch) => bytes += batch.size_bytes() as u64,
+            Recovered::Segment(summary) => bytes += summary.segment_bytes(),
+        };
+        recover(self, &config, &mut count).expect("the log recovers");
         bytes
     }
 }

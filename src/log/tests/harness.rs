@@ -7,7 +7,7 @@ use crate::types::*;
 
 pub(super) const SEGMENT_0: SegmentId = SegmentId(Offset(0));
 
-pub(super) fn small_config() -> LogConfig {
+pub(in crate::log) fn small_config() -> LogConfig {
     LogConfig {
         segment_bytes_max: 20_000,
         zero_ahead_bytes: 8192,
@@ -17,6 +17,9 @@ pub(super) fn small_config() -> LogConfig {
         tail_cache_bytes_max: 6000,
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 10,
+        index_interval_bytes: 4096,
+        producer_ids_max: 10,
+        check: LogCheck::Tail,
     }
 }
 
@@ -24,7 +27,13 @@ pub(super) fn small_config() -> LogConfig {
 pub(super) const WHOLE_BLOCK: usize = 4026;
 
 /// A batch of `records` values of `value_bytes` each, told apart from others by `tag`.
-pub(super) fn batch(base: Offset, epoch: i32, tag: u64, records: usize, value_bytes: usize) -> StampedBatch {
+pub(in crate::log) fn batch(
+    base: Offset,
+    epoch: i32,
+    tag: u64,
+    records: usize,
+    value_bytes: usize,
+) -> StampedBatch {
     let mut value = vec![(tag % 251) as u8; value_bytes.max(8)];
     value[..8].copy_from_slice(&tag.to_be_bytes());
     let values = vec![&value[..]; records];
@@ -54,6 +63,7 @@ pub(super) struct Node {
     pub next_tag: u64,
     pub quorum_state: QuorumState,
     pub notes: Vec<String>,
+    pub effort: Effort,
 }
 
 impl Node {
@@ -70,10 +80,10 @@ impl Node {
             Err(error) => return Err(Box::new((error, disk))),
         };
         let quorum_state = recovered.quorum_state;
-        let notes = recovered.notes.clone();
+        let (notes, effort) = (recovered.notes.clone(), recovered.effort);
         let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
         let log = Log::new(config, recovered);
-        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes })
+        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes, effort })
     }
 
     /// Opened, with all opening operations done.

@@ -4,6 +4,7 @@
 mod behaviours;
 mod cycles;
 mod disk;
-mod harness;
+pub(in crate::log) mod harness;
 mod positions;
 mod scripts;
+mod summaries;

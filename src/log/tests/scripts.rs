@@ -100,6 +100,14 @@ fn describe(kind: &OpKind) -> String {
         OpKind::ZeroSegment { segment, from, to } => format!("zero segment {} {from}..{to}", segment.0),
         OpKind::CutSegment { segment, length } => format!("cut segment {} to {length}", segment.0),
         OpKind::DeleteSegment { segment } => format!("delete segment {}", segment.0),
+        OpKind::ReplaceFile { file: SmallFile::Summary(segment), contents } => {
+            let summary = Summary::decode(contents).expect("a summary is written");
+            format!("write summary of segment {}: {} bytes up to {}", segment.0, summary.length, summary.end)
+        }
+        OpKind::RemoveFile { file: SmallFile::Summary(segment) } => {
+            format!("remove summary of segment {}", segment.0)
+        }
+        OpKind::RemoveFile { file } => format!("remove {file:?}"),
         OpKind::ReplaceFile { file, contents } => {
             format!("replace {file:?} with {:?}", String::from_utf8_lossy(contents))
         }
@@ -238,6 +246,11 @@ impl goldenscript::Runner for Script {
                     self.complete("oldest", &mut out)?;
                 }
             }
+            "commit" => {
+                let committed = Offset(number(first)?);
+                self.node().log.on_committed(HighWatermark(committed));
+                self.node().turn();
+            }
             "shutdown" => {
                 self.node().log.shutdown();
                 self.node().turn();
@@ -289,6 +302,11 @@ fn truncate_under_unfinished_write() {
 #[test]
 fn truncate_into_older_segment() {
     run("truncate_into_older_segment");
+}
+
+#[test]
+fn summaries() {
+    run("summaries");
 }
 
 #[test]

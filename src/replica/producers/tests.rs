@@ -30,6 +30,22 @@ fn batches_without_a_producer_id_are_never_judged_or_kept() {
     assert_eq!(producers.check(&header(-1, -1, -1, 3, 0)), Verdict::New);
 }
 
+/// Lost with more disks than a quorum bears: a batch that is gone must not make another one its duplicate.
+#[test]
+fn what_was_settled_and_is_cut_all_the_same_is_forgotten() {
+    let mut producers = Producers::new(10);
+    let batches = [header(7, 0, 0, 1, 0), header(7, 0, 1, 1, 1), header(8, 0, 0, 1, 2)];
+    batches.iter().for_each(|b| producers.on_append(b));
+    producers.on_committed(HighWatermark(Offset(3)));
+    producers.on_truncate(Offset(1));
+    assert!(matches!(producers.check(&batches[0]), Verdict::Duplicate { .. }));
+    assert_eq!(producers.check(&batches[1]), Verdict::New);
+    assert_eq!(producers.check(&header(7, 0, 2, 1, 9)), REFUSED_ORDER);
+    assert!(!producers.contains(8));
+    producers.on_append(&batches[1]);
+    assert!(matches!(producers.check(&batches[1]), Verdict::Duplicate { .. }));
+}
+
 #[test]
 fn an_unknown_producer_may_start_at_any_sequence() {
     assert_eq!(Producers::new(10).check(&header(7, 3, 42, 1, 0)), Verdict::New);

@@ -31,6 +31,7 @@ fn limits() -> Limits {
         turn_inputs_max: 256,
         flush_stall_ms_max: 10_000,
         commit_mark_idle_ms: 100,
+        index_interval_bytes: 64 << 10,
         producer_ids_max: 10_000,
         parked_requests_max: 100_000,
         observers_max: 1000,

@@ -86,8 +86,7 @@ impl Cluster {
         let mut producers = Producers::new(config.limits.producer_ids_max);
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
-        let recovered =
-            recover(disk, &limits, &mut |batch| producers.on_append(batch.header())).expect("recovers");
+        let recovered = recover(disk, &limits, &mut |part| producers.on_recovered(part)).expect("recovers");
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);

@@ -70,10 +70,12 @@ impl Disk {
             }
             OpKind::DeleteSegment { segment } => {
                 self.segments.remove(&segment);
+                self.small.remove(&SmallFile::Summary(segment));
             }
             OpKind::ReplaceFile { file, contents } => {
                 self.small.insert(file, contents);
             }
+            OpKind::RemoveFile { file } => _ = self.small.remove(&file),
             OpKind::FlushSegment { .. } => {}
         }
         Completion { id: op.id, result: Ok(done), buffer: returned }

@@ -1,0 +1,388 @@
+//! The summary of a segment: a small file beside it that holds what a scan of it would yield, so that a start need not read
+//! it all (Kafka's recovery trusts what lies below its recovery point in the same way, `LogLoader.recoverLog`).
+//!
+//! Written by the log once a segment is closed, durable and committed, and at a clean stop also of the last one; read by
+//! recovery. It is only ever a saving: without it, or where it does not fit the segment, the segment is scanned. It
+//! says nothing about what is not committed, so that Raft never cuts what it describes.
+//!
+//! All numbers are big-endian. A CRC-32C over everything before it is the last field; the counts say how long the file is.
+
+use super::op::SegmentId;
+use super::segment::{IndexEntry, Segment};
+use crate::record::BatchHeader;
+use crate::types::*;
+use std::collections::BTreeMap;
+
+/// Batches kept of each producer (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+
+const MAGIC: &[u8; 8] = b"KRFTSUMM";
+const VERSION: u32 = 1;
+const CRC_BYTES: usize = 4;
+const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 2 * PRINT_BYTES + 3 * 4;
+const PRINT_BYTES: usize = 8 + 8 + 4 + 4 + 4;
+const EPOCH_BYTES: usize = 4 + 8;
+const ENTRY_BYTES: usize = 4 + 4 + 8 + 4;
+const PRODUCER_BYTES: usize = 8 + 2 + 8 + 4 + 4 + 8;
+
+/// By what a batch is known again: the last batch of a segment with this offset and epoch is that of one history only (Raft's
+/// log matching), so that another log's segment of the same size is not taken for this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchPrint {
+    pub base_offset: Offset,
+    pub position: u64,
+    pub size_bytes: u32,
+    pub epoch: Epoch,
+    pub crc: u32,
+}
+
+impl BatchPrint {
+    pub(super) fn of(header: &BatchHeader, position: u64) -> BatchPrint {
+        BatchPrint {
+            base_offset: header.base_offset,
+            position,
+            size_bytes: header.size_bytes as u32,
+            epoch: header.leader_epoch,
+            crc: header.crc,
+        }
+    }
+
+    pub(super) fn end_position(&self) -> u64 {
+        self.position.saturating_add(u64::from(self.size_bytes))
+    }
+}
+
+/// What the fold over a producer's batches needs of one (Kafka: `BatchMetadata`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerBatch {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_offset: Offset,
+    pub last_offset_delta: i32,
+    pub base_sequence: i32,
+    /// The batch's largest timestamp.
+    pub timestamp: i64,
+}
+
+impl ProducerBatch {
+    /// `None`: the batch is no producer's. Only transaction markers are control batches with a producer id, and there are
+    /// no transactions.
+    pub fn of(header: &BatchHeader) -> Option<ProducerBatch> {
+        (header.producer_id >= 0 && !header.is_control()).then_some(ProducerBatch {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_offset: header.base_offset,
+            last_offset_delta: header.last_offset_delta,
+            base_sequence: header.base_sequence,
+            timestamp: header.max_timestamp,
+        })
+    }
+
+    pub fn last_offset(&self) -> Offset {
+        Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
+    }
+}
+
+/// The last batches of each producer in one segment: what the fold over the segment comes to, whatever was before it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProducerTail {
+    producers: BTreeMap<i64, LastBatches>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LastBatches {
+    batches: [ProducerBatch; PRODUCER_BATCHES_KEPT],
+    count: usize,
+}
+
+impl LastBatches {
+    fn push(&mut self, batch: ProducerBatch) {
+        if self.count == PRODUCER_BATCHES_KEPT {
+            self.batches.copy_within(1.., 0);
+            self.count -= 1;
+        }
+        self.batches[self.count] = batch;
+        self.count += 1;
+    }
+
+    fn batches(&self) -> &[ProducerBatch] {
+        &self.batches[..self.count]
+    }
+
+    fn last_offset(&self) -> Offset {
+        self.batches().last().map_or(Offset(0), ProducerBatch::last_offset)
+    }
+}
+
+impl ProducerTail {
+    /// Of those over `producer_ids_max` the ones that have not appended for longest are forgotten, as the replica does it;
+    /// when they are twice as many, so that it is seldom.
+    pub(super) fn push(&mut self, header: &BatchHeader, producer_ids_max: usize) {
+        let Some(batch) = ProducerBatch::of(header) else { return };
+        self.producers.entry(batch.producer_id).or_default().push(batch);
+        if self.producers.len() > producer_ids_max.saturating_mul(2) {
+            self.forget_over(producer_ids_max);
+        }
+    }
+
+    fn forget_over(&mut self, producer_ids_max: usize) {
+        let excess = self.producers.len().saturating_sub(producer_ids_max);
+        if excess == 0 {
+            return;
+        }
+        let mut ends: Vec<Offset> = self.producers.values().map(LastBatches::last_offset).collect();
+        let at = excess.min(ends.len() - 1);
+        let (_, oldest_kept, _) = ends.select_nth_unstable(at);
+        let oldest_kept = *oldest_kept;
+        self.producers.retain(|_, last| last.last_offset() >= oldest_kept);
+    }
+
+    /// Producers known.
+    pub(super) fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// In the order of the log.
+    fn batches(&self, producer_ids_max: usize) -> Vec<ProducerBatch> {
+        let mut bounded = self.clone();
+        bounded.forget_over(producer_ids_max);
+        let mut all: Vec<_> = bounded.producers.values().flat_map(LastBatches::batches).copied().collect();
+        all.sort_by_key(|b| b.base_offset);
+        all
+    }
+
+    fn of_batches(batches: &[ProducerBatch]) -> ProducerTail {
+        let mut tail = ProducerTail::default();
+        batches.iter().for_each(|b| tail.producers.entry(b.producer_id).or_default().push(*b));
+        tail
+    }
+}
+
+/// What a summary says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub(super) segment: SegmentId,
+    /// Size of the file: it ends with its last batch.
+    pub(super) length: u64,
+    pub(super) end: Offset,
+    pub(super) first: BatchPrint,
+    pub(super) last: BatchPrint,
+    /// Those that begin in it.
+    pub(super) epochs: Vec<EpochStart>,
+    pub(super) index: Vec<IndexEntry>,
+    producers: Vec<ProducerBatch>,
+}
+
+impl Summary {
+    /// Of a segment that ends at `end`. `None`: it is empty, or not known well enough.
+    pub(super) fn of(
+        segment: &Segment,
+        end: Offset,
+        epochs: &[EpochStart],
+        producer_ids_max: usize,
+    ) -> Option<Summary> {
+        let (first, last) = segment.ends?;
+        let inside = |e: &&EpochStart| segment.id.0 <= e.start_offset && e.start_offset < end;
+        Some(Summary {
+            segment: segment.id,
+            length: segment.length,
+            end,
+            first,
+            last,
+            epochs: epochs.iter().filter(inside).copied().collect(),
+            index: segment.index.clone(),
+            producers: segment.producers.as_ref()?.batches(producer_ids_max),
+        })
+    }
+
+    /// First offset behind the segment.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Bytes of the segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.length
+    }
+
+    /// The last batches of its producers, in the order of the log; at most `PRODUCER_BATCHES_KEPT` of each.
+    pub fn producers(&self) -> &[ProducerBatch] {
+        &self.producers
+    }
+
+    pub(super) fn producer_tail(&self) -> ProducerTail {
+        ProducerTail::of_batches(&self.producers)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_bytes());
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&self.segment.0.0.to_be_bytes());
+        out.extend_from_slice(&self.length.to_be_bytes());
+        out.extend_from_slice(&self.end.0.to_be_bytes());
+        encode_print(&self.first, &mut out);
+        encode_print(&self.last, &mut out);
+        for count in [self.epochs.len(), self.index.len(), self.producers.len()] {
+            out.extend_from_slice(&(count as u32).to_be_bytes());
+        }
+        for epoch in &self.epochs {
+            out.extend_from_slice(&epoch.epoch.0.to_be_bytes());
+            out.extend_from_slice(&epoch.start_offset.0.to_be_bytes());
+        }
+        for entry in &self.index {
+            out.extend_from_slice(&{ entry.offset }.to_be_bytes());
+            out.extend_from_slice(&{ entry.position }.to_be_bytes());
+            out.extend_from_slice(&{ entry.max_timestamp }.to_be_bytes());
+            out.extend_from_slice(&{ entry.max_timestamp_offset }.to_be_bytes());
+        }
+        for batch in &self.producers {
+            out.extend_from_slice(&batch.producer_id.to_be_bytes());
+            out.extend_from_slice(&batch.producer_epoch.to_be_bytes());
+            out.extend_from_slice(&batch.base_offset.0.to_be_bytes());
+            out.extend_from_slice(&batch.last_offset_delta.to_be_bytes());
+            out.extend_from_slice(&batch.base_sequence.to_be_bytes());
+            out.extend_from_slice(&batch.timestamp.to_be_bytes());
+        }
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        HEAD_BYTES
+            + self.epochs.len() * EPOCH_BYTES
+            + self.index.len() * ENTRY_BYTES
+            + self.producers.len() * PRODUCER_BYTES
+            + CRC_BYTES
+    }
+
+    /// `Err` says why these bytes are no summary that can be used. What it says is checked against the segment by recovery.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Summary, &'static str> {
+        let (body, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or("it is too short")?;
+        if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
+            return Err("its checksum does not match");
+        }
+        let mut rest = body.strip_prefix(MAGIC).ok_or("it does not begin like one")?;
+        if Field::u32(&mut rest) != Some(VERSION) {
+            return Err("another version wrote it");
+        }
+        let summary = decode_fields(&mut rest).filter(|_| rest.is_empty());
+        let summary = summary.ok_or("its length is not what its counts say")?;
+        match summary.is_consistent() {
+            true => Ok(summary),
+            false => Err("it contradicts itself"),
+        }
+    }
+
+    /// Nothing in it lies outside of the segment, or out of order.
+    fn is_consistent(&self) -> bool {
+        let base = self.segment.0;
+        let offsets = base..self.end;
+        let ends = self.first.position == 0
+            && self.first.base_offset == base
+            && offsets.contains(&self.last.base_offset)
+            && self.first.position <= self.last.position
+            && self.last.end_position() == self.length;
+        let epochs = self.epochs.iter().all(|e| offsets.contains(&e.start_offset))
+            && self.epochs.is_sorted_by(|a, b| a.epoch < b.epoch && a.start_offset < b.start_offset);
+        let span = self.end.0.saturating_sub(base.0);
+        let index = self.index.first().is_some_and(|e| (e.offset, e.position) == (0, 0))
+            && self.index.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position)
+            && self.index.last().is_some_and(|e| u64::from(e.position) <= self.last.position)
+            && self.index.iter().all(|e| i64::from(e.offset.max(e.max_timestamp_offset)) < span);
+        let producers = self.producers.iter().all(|b| offsets.contains(&b.base_offset))
+            && self.producers.is_sorted_by(|a, b| a.last_offset() < b.base_offset);
+        ends && epochs && index && producers
+    }
+}
+
+fn encode_print(print: &BatchPrint, out: &mut Vec<u8>) {
+    out.extend_from_slice(&print.base_offset.0.to_be_bytes());
+    out.extend_from_slice(&print.position.to_be_bytes());
+    out.extend_from_slice(&print.size_bytes.to_be_bytes());
+    out.extend_from_slice(&print.epoch.0.to_be_bytes());
+    out.extend_from_slice(&print.crc.to_be_bytes());
+}
+
+fn decode_print(rest: &mut &[u8]) -> Option<BatchPrint> {
+    Some(BatchPrint {
+        base_offset: Offset(Field::i64(rest)?),
+        position: Field::i64(rest)? as u64,
+        size_bytes: Field::u32(rest)?,
+        epoch: Epoch(Field::u32(rest)? as i32),
+        crc: Field::u32(rest)?,
+    })
+}
+
+fn decode_fields(rest: &mut &[u8]) -> Option<Summary> {
+    let segment = SegmentId(Offset(Field::i64(rest)?));
+    let (length, end) = (Field::i64(rest)? as u64, Offset(Field::i64(rest)?));
+    let (first, last) = (decode_print(rest)?, decode_print(rest)?);
+    let [epochs, index, producers] = [Field::u32(rest)?, Field::u32(rest)?, Field::u32(rest)?];
+    Some(Summary {
+        segment,
+        length,
+        end,
+        first,
+        last,
+        epochs: decode_list(epochs, EPOCH_BYTES, rest, |rest| {
+            Some(EpochStart {
+                epoch: Epoch(Field::u32(rest)? as i32),
+                start_offset: Offset(Field::i64(rest)?),
+            })
+        })?,
+        index: decode_list(index, ENTRY_BYTES, rest, |rest| {
+            Some(IndexEntry {
+                offset: Field::u32(rest)?,
+                position: Field::u32(rest)?,
+                max_timestamp: Field::i64(rest)?,
+                max_timestamp_offset: Field::u32(rest)?,
+            })
+        })?,
+        producers: decode_list(producers, PRODUCER_BYTES, rest, |rest| {
+            Some(ProducerBatch {
+                producer_id: Field::i64(rest)?,
+                producer_epoch: i16::from_be_bytes(Field::take(rest)?),
+                base_offset: Offset(Field::i64(rest)?),
+                last_offset_delta: Field::u32(rest)? as i32,
+                base_sequence: Field::u32(rest)? as i32,
+                timestamp: Field::i64(rest)?,
+            })
+        })?,
+    })
+}
+
+/// `None` where fewer bytes are there than `count` items have: nothing is allocated for a count that cannot be true.
+fn decode_list<T>(
+    count: u32,
+    item_bytes: usize,
+    rest: &mut &[u8],
+    item: impl Fn(&mut &[u8]) -> Option<T>,
+) -> Option<Vec<T>> {
+    let bytes = (count as usize).checked_mul(item_bytes)?;
+    (bytes <= rest.len()).then(|| (0..count).map_while(|_| item(rest)).collect())
+}
+
+/// Numbers off the front of a slice.
+struct Field;
+
+impl Field {
+    fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, tail) = rest.split_first_chunk::<N>()?;
+        *rest = tail;
+        Some(*head)
+    }
+
+    fn u32(rest: &mut &[u8]) -> Option<u32> {
+        Field::take(rest).map(u32::from_be_bytes)
+    }
+
+    fn i64(rest: &mut &[u8]) -> Option<i64> {
+        Field::take(rest).map(i64::from_be_bytes)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/summary_format.rs"]
+mod tests;

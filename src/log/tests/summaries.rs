@@ -1,0 +1,224 @@
+//! Starts with summaries: the same as a scan finds, with less read; and where one does not fit its segment, the scan.
+
+use super::disk::SimDisk;
+use super::harness::*;
+use crate::log::*;
+use crate::record::{StampedBatch, check_fetched, data_batch};
+use crate::types::*;
+use std::collections::BTreeMap;
+
+/// Four segments of three epochs, all of it committed, stopped in good order: all four have summaries.
+fn summarized_log() -> (SimDisk, Vec<StampedBatch>) {
+    let mut node = Node::ready(SimDisk::new(1), config());
+    let mut batches = Vec::new();
+    for (epoch, value_bytes) in [(2, 100), (2, 300), (5, 50), (5, 60), (5, 150), (5, 400), (9, 30), (9, 90)] {
+        node.epoch = epoch;
+        batches.push(node.append(2, value_bytes));
+        node.settle();
+        node.log.on_committed(HighWatermark(node.log.log_end().0));
+        node.settle();
+    }
+    (node.shut_down(), batches)
+}
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes_max: 1000, tail_cache_bytes_max: 0, ..small_config() }
+}
+
+fn recovered(disk: &mut SimDisk, check: LogCheck) -> Result<RecoveredLog, RecoveryError> {
+    recover(disk, &LogConfig { check, ..config() }, &mut |_| {})
+}
+
+/// The log as a start finds it, and how much of it was read.
+fn started(disk: SimDisk, check: LogCheck) -> (Vec<Vec<u8>>, Effort, Vec<String>) {
+    let mut node = Node::ready(disk, LogConfig { check, ..config() });
+    let bytes = node.read_all().expect("the log can be read").iter().map(bytes_of).collect();
+    (bytes, node.effort, node.notes)
+}
+
+fn summary_of(segment: SegmentId) -> SmallFile {
+    SmallFile::Summary(segment)
+}
+
+#[test]
+fn a_start_with_summaries_finds_what_a_scan_finds() {
+    let (disk, batches) = summarized_log();
+    let expected: Vec<_> = batches.iter().map(bytes_of).collect();
+    let (by_summaries, effort, notes) = started(disk.image(), LogCheck::Tail);
+    assert_eq!((effort.summaries, effort.segments), (4, 4), "{notes:?}");
+    assert!(by_summaries == expected);
+    let (by_scan, effort, _) = started(disk.image(), LogCheck::Whole);
+    assert_eq!((effort.summaries, effort.bytes_read), (0, effort.log_bytes));
+    assert!(by_scan == expected);
+    let [tail, whole] = [LogCheck::Tail, LogCheck::Whole].map(|check| {
+        let log = recovered(&mut disk.image(), check).unwrap();
+        let node = Log::new(config(), log);
+        let places: Vec<_> =
+            (0..16).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
+        (node.epochs.clone(), node.log_end(), places, node.max_timestamp(), node.seek_timestamp(3))
+    });
+    assert_eq!(tail, whole);
+}
+
+/// The last batches of each producer, as a fold over the whole log has them.
+#[derive(Default)]
+struct Fold(BTreeMap<i64, Vec<ProducerBatch>>);
+
+impl Fold {
+    fn take(&mut self, part: Recovered) {
+        match part {
+            Recovered::Batch(batch) => {
+                ProducerBatch::of(batch.header()).into_iter().for_each(|b| self.push(b))
+            }
+            Recovered::Segment(summary) => summary.producers().iter().for_each(|b| self.push(*b)),
+        }
+    }
+
+    fn push(&mut self, batch: ProducerBatch) {
+        let last = self.0.entry(batch.producer_id).or_default();
+        last.push(batch);
+        last.drain(..last.len().saturating_sub(PRODUCER_BATCHES_KEPT));
+    }
+}
+
+/// A batch of an idempotent producer.
+fn produced(base: Offset, producer: (i64, i16, i32)) -> StampedBatch {
+    let mut bytes = data_batch(&[&[7; 60]], 1, Some(producer)).to_vec();
+    bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
+    let mut batch = check_fetched(bytes.into()).0.remove(0);
+    batch.stamp(base, Epoch(1));
+    batch
+}
+
+#[test]
+fn producers_are_the_same_by_summaries_and_by_a_scan() {
+    let mut node = Node::ready(SimDisk::new(6), config());
+    for i in 0..30 {
+        node.log.append(produced(node.log.log_end().0, (i % 3, 0, (i / 3) as i32)));
+        node.settle();
+        node.log.on_committed(HighWatermark(node.log.log_end().0));
+    }
+    let mut disk = node.shut_down();
+    let [tail, whole] = [LogCheck::Tail, LogCheck::Whole].map(|check| {
+        let mut fold = Fold::default();
+        let log = recover(&mut disk, &LogConfig { check, ..config() }, &mut |part| fold.take(part)).unwrap();
+        assert_eq!(log.effort.summaries, if check == LogCheck::Tail { log.effort.segments } else { 0 });
+        assert!(log.effort.segments > 4);
+        fold.0
+    });
+    assert_eq!(tail, whole);
+    assert_eq!(whole.values().map(Vec::len).collect::<Vec<_>>(), [PRODUCER_BATCHES_KEPT; 3]);
+}
+
+#[test]
+fn a_damaged_or_missing_summary_costs_a_scan_of_its_segment_and_is_written_again() {
+    let (disk, batches) = summarized_log();
+    let expected: Vec<_> = batches.iter().map(bytes_of).collect();
+    for (segment, _) in disk.sizes() {
+        let summary = disk.small(summary_of(segment)).expect("each has one").to_vec();
+        let mut rotten = summary.clone();
+        rotten[summary.len() / 2] ^= 1;
+        for contents in [None, Some(Vec::new()), Some(rotten), Some(summary[..summary.len() - 1].to_vec())] {
+            let mut disk = disk.image();
+            let is_missing = contents.is_none();
+            disk.put_small(summary_of(segment), contents);
+            let mut node = Node::ready(disk, config());
+            assert_eq!(node.effort.summaries, 3, "{segment:?}");
+            assert_eq!(node.notes.iter().any(|n| n.contains("summary")), !is_missing, "{:?}", node.notes);
+            let read: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+            assert!(read == expected);
+            node.log.on_committed(HighWatermark(node.log.log_end().0));
+            node.settle();
+            assert_eq!(started(node.shut_down(), LogCheck::Tail).1.summaries, 4);
+        }
+    }
+}
+
+#[test]
+fn a_summary_is_not_believed_of_another_segment() {
+    let (disk, _) = summarized_log();
+    let sizes = disk.sizes();
+    let believed = |disk: &mut SimDisk| recovered(disk, LogCheck::Tail).map(|log| log.effort.summaries);
+    // Another one of the same name: longer, shorter, with another first or last batch.
+    for (segment, size) in sizes.iter().copied() {
+        type Change = fn(&mut Vec<u8>, usize);
+        let changes: [Change; 4] = [
+            |bytes, _| bytes.push(0),
+            |bytes, _| _ = bytes.pop(),
+            |bytes, _| bytes[70] ^= 1,
+            |bytes, size| bytes[size - 1] ^= 1,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut other = disk.image();
+            other.edit(segment, |bytes| change(bytes, size));
+            // What the scan then says of it is not the summary's business.
+            assert!(!matches!(believed(&mut other), Ok(4)), "change {i} of {}", segment.file_name());
+        }
+    }
+    // The same bytes of another epoch, which lies outside of the CRC: the history after another election.
+    let (segment, _) = sizes[3];
+    let mut other = disk.image();
+    other.mark_mut().fill(0);
+    other.edit(segment, |bytes| bytes[15] += 1);
+    assert_eq!(believed(&mut other).unwrap(), 3);
+    // One that was copied from elsewhere.
+    let mut other = disk.image();
+    let copied = other.small(summary_of(sizes[1].0)).map(<[u8]>::to_vec);
+    other.put_small(summary_of(sizes[0].0), copied);
+    assert_eq!(believed(&mut other).unwrap(), 3);
+}
+
+#[test]
+fn the_last_segment_is_scanned_when_it_has_grown_since_its_summary() {
+    let (disk, mut batches) = summarized_log();
+    let mut node = Node::ready(disk, LogConfig { segment_bytes_max: 10_000, ..config() });
+    node.epoch = 9;
+    batches.push(node.append(1, 100));
+    node.settle();
+    let (read, effort, notes) = started(node.crash(), LogCheck::Tail);
+    assert_eq!(effort.summaries, 3, "{notes:?}");
+    assert!(!notes.iter().any(|note| note.contains("summary")), "nothing is wrong with that: {notes:?}");
+    assert!(read == batches.iter().map(bytes_of).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_segment_in_which_the_commit_mark_ends_is_scanned() {
+    let (disk, _) = summarized_log();
+    let mut earlier = Node::ready(SimDisk::new(1), config());
+    earlier.epoch = 2;
+    earlier.append(2, 100);
+    earlier.settle();
+    earlier.pass_ms(1000);
+    earlier.settle();
+    let mut disk = disk;
+    disk.mark_mut().clone_from(earlier.disk.mark_mut());
+    let log = recovered(&mut disk, LogCheck::Tail).unwrap();
+    assert_eq!(log.effort.summaries, 3);
+    assert!(
+        log.notes.iter().any(|note| note.contains("the commit mark lies within, at offset 2")),
+        "{:?}",
+        log.notes
+    );
+    // And a mark of another log is found out.
+    disk.edit(SEGMENT_0, |bytes| bytes[15] = 1);
+    assert!(matches!(recovered(&mut disk, LogCheck::Tail), Err(RecoveryError::Corrupt(_))));
+}
+
+#[test]
+fn rot_behind_a_summary_is_found_by_whoever_reads_it_and_by_a_whole_check() {
+    let (disk, batches) = summarized_log();
+    // The second of three batches: neither the first nor the last of its segment.
+    let segment = SegmentId(batches[2].base_offset());
+    let position = batches[2].size_bytes() + 80;
+    let mut rotten = disk.image();
+    rotten.edit(segment, |bytes| bytes[position] ^= 1);
+    let mut node = Node::ready(rotten.image(), config());
+    assert_eq!(node.effort.summaries, 4, "{:?}", node.notes);
+    let error = node.read_one(batches[3].base_offset()).unwrap_err();
+    assert!(matches!(&error, ReadError::Corrupt(c) if c.segment == segment.file_name()), "{error}");
+    // What lies before and behind is served.
+    assert!(node.read_one(batches[2].base_offset()).unwrap().len() == 1);
+    assert!(node.read_one(batches[6].base_offset()).is_ok());
+    let refused = recovered(&mut rotten, LogCheck::Whole);
+    assert!(matches!(refused, Err(RecoveryError::Corrupt(_))));
+}
