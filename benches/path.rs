@@ -155,7 +155,7 @@ impl Node {
                     connection,
                     seq: self.seq,
                     api_version: PRODUCE_VERSION,
-                    client_id: None,
+                    is_forwarded: false,
                     request,
                     received_ns,
                     decoded_ns: received_ns,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::admit::Admitted;
 use crate::log::{Completion, DiskOp};
+use crate::protocol::Response;
 use crate::protocol::frame::Chunks;
-use crate::protocol::{ClientId, Response};
 use crate::types::*;
 
 /// A client connection, named by the server; never reused in a process.
@@ -35,7 +35,8 @@ pub enum Input {
         connection: ConnectionId,
         seq: u64,
         api_version: i16,
-        client_id: Option<ClientId>,
+        /// Another node of ours passes it on (`forward`).
+        is_forwarded: bool,
         request: Admitted,
         /// Monotonic ns: the frame's last byte was there; it was decoded and checked.
         received_ns: u64,

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config::{Config, Limits};
 use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
 use crate::protocol::quorum::QuorumContext;
-use crate::protocol::{self, ClientId, Response};
+use crate::protocol::{self, Response};
 use crate::raft::random::Random;
 use crate::raft::{Effect, Effects, Event, Raft, RequestId};
 use crate::record::StampedBatch;
@@ -264,9 +264,17 @@ impl Replica {
 
     fn on_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Request { connection, seq, api_version, client_id, request, received_ns, decoded_ns } => {
+            Input::Request {
+                connection,
+                seq,
+                api_version,
+                is_forwarded,
+                request,
+                received_ns,
+                decoded_ns,
+            } => {
                 let ticket = Ticket { connection, seq, api_version, received_ns, decoded_ns };
-                self.on_request(now, ticket, client_id.as_ref(), request);
+                self.on_request(now, ticket, is_forwarded, request);
             }
             Input::ConnectionClosed { connection } => self.fetches.forget(connection),
             Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
@@ -288,7 +296,7 @@ impl Replica {
         }
     }
 
-    fn on_request(&mut self, now: Now, ticket: Ticket, client_id: Option<&ClientId>, request: Admitted) {
+    fn on_request(&mut self, now: Now, ticket: Ticket, is_forwarded: bool, request: Admitted) {
         use protocol::Request as R;
         match request {
             Admitted::Produce(produce) => self.on_produce(now, ticket, produce),
@@ -298,7 +306,7 @@ impl Replica {
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(now, &ticket, &m),
-            Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, client_id, m),
+            Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, is_forwarded, m),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);
                 self.answer(&ticket, response);

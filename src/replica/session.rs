@@ -6,6 +6,7 @@
 //! a frame is stored only as its bytes arrive, and a client that does not read is closed.
 
 use super::admit::{self, Admitted};
+use super::forward::FORWARD_CLIENT_ID;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
@@ -56,7 +57,8 @@ pub struct Arrived {
     /// Counted from 0 on each connection.
     pub seq: u64,
     pub api_version: i16,
-    pub client_id: Option<ClientId>,
+    /// Another node of ours passes it on (`forward`).
+    pub is_forwarded: bool,
     pub request: Admitted,
 }
 
@@ -121,16 +123,17 @@ impl Session {
         let Some(frame) = self.incoming.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
         let (mut header, request) = protocol::decode_request(frame)?;
         let api_version = header.api_version;
-        let client_id = header.client_id.take();
-        self.check_peer(&request, client_id.as_ref())?;
+        let client_id = header.client_id.take().unwrap_or_default();
+        self.check_peer(&request, &client_id)?;
         let request = admit::admit(request, api_version, &self.limits, now, self.incoming.allocation_bytes);
         let seq = self.first_seq + self.slots.len() as u64;
         self.slots.push_back(Slot::UnderWay(header));
-        Ok(Some(Arrived { seq, api_version, client_id, request }))
+        let is_forwarded = client_id.is(FORWARD_CLIENT_ID);
+        Ok(Some(Arrived { seq, api_version, is_forwarded, request }))
     }
 
     /// A voter whose software cannot read this log must not begin to copy it, nor have a say in who writes it.
-    fn check_peer(&mut self, request: &Request, client_id: Option<&ClientId>) -> Result<(), FrameError> {
+    fn check_peer(&mut self, request: &Request, client_id: &ClientId) -> Result<(), FrameError> {
         if let Request::ApiVersions(request) = request {
             self.software = Some(PeerSoftware::of(request));
         }
@@ -139,10 +142,7 @@ impl Session {
         }
         self.is_peer = true;
         match &self.software {
-            Some(software) => {
-                let nameless = ClientId::default();
-                software.check(self.limits.data_mode, client_id.unwrap_or(&nameless)).map_err(FrameError)
-            }
+            Some(software) => software.check(self.limits.data_mode, client_id).map_err(FrameError),
             None => Ok(()),
         }
     }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::forward::{FORWARD_CLIENT_ID, ForwardEvent, Forwarded};
+use super::forward::{ForwardEvent, Forwarded};
 use super::requests::{self, View};
 use super::{Replica, Ticket};
-use crate::protocol::{self, ClientId, Response, messages as m};
+use crate::protocol::{self, Response, messages as m};
 use crate::raft::{ReplicaProgress, RoleName};
 use crate::types::*;
 
@@ -155,10 +155,9 @@ impl Replica {
         &mut self,
         now: Now,
         ticket: Ticket,
-        client_id: Option<&ClientId>,
+        is_forwarded: bool,
         request: m::DescribeQuorumRequest,
     ) {
-        let is_forwarded = client_id.is_some_and(|id| id.is(FORWARD_CLIENT_ID));
         match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
             Some(leader) => self.forwarding.forward(now, leader, ticket, request),
             None => {

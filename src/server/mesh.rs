@@ -36,7 +36,7 @@ impl ClientRequest {
             connection: self.connection,
             seq: self.arrived.seq,
             api_version: self.arrived.api_version,
-            client_id: self.arrived.client_id,
+            is_forwarded: self.arrived.is_forwarded,
             request: self.arrived.request,
             received_ns: self.received_ns,
             decoded_ns: self.decoded_ns,
@@ -184,7 +184,7 @@ mod tests {
 
     fn request(connection: ConnectionId, seq: u64) -> ClientRequest {
         let request = Admitted::Other(Request::ApiVersionsUnsupported);
-        let arrived = Arrived { seq, api_version: 0, client_id: None, request };
+        let arrived = Arrived { seq, api_version: 0, is_forwarded: false, request };
         ClientRequest { connection, arrived, received_ns: 0, decoded_ns: 0 }
     }
 

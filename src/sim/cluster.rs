@@ -413,7 +413,7 @@ impl Simulation {
         wire: WireId,
         arrived: Arrived,
     ) {
-        let Arrived { seq, api_version, client_id, mut request } = arrived;
+        let Arrived { seq, api_version, is_forwarded, mut request } = arrived;
         match &mut request {
             Admitted::Produce(produce) => {
                 let bytes = node.note_produce(wire, seq, produce);
@@ -449,7 +449,7 @@ impl Simulation {
         let (received_ns, decoded_ns) = (now.monotonic_ns, now.monotonic_ns);
         let connection = ConnectionId(wire.0);
         let input =
-            Input::Request { connection, seq, api_version, client_id, request, received_ns, decoded_ns };
+            Input::Request { connection, seq, api_version, is_forwarded, request, received_ns, decoded_ns };
         replica.handle(now, input);
     }
 

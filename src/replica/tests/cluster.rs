@@ -298,7 +298,7 @@ impl Cluster {
                     connection,
                     seq: arrived.seq,
                     api_version: arrived.api_version,
-                    client_id: arrived.client_id,
+                    is_forwarded: arrived.is_forwarded,
                     request: arrived.request,
                     received_ns: now.monotonic_ns,
                     decoded_ns: now.monotonic_ns,
