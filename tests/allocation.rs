@@ -8,8 +8,10 @@ mod fixtures;
 
 use bytes::Bytes;
 use fixtures::{Frame, Seeded, frames};
+use kraft::protocol::messages::StrBytes;
+use kraft::protocol::produce::{ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
-use kraft::protocol::{advertised, decode_request};
+use kraft::protocol::{ProduceResponse, Response, advertised, decode_request};
 use kraft::raft::RequestKind;
 use kraft::record::data_batch;
 use kraft::replica::admit::Admitted;
@@ -198,4 +200,47 @@ fn admission_allocates_nothing_for_a_record() {
         let many = admission_allocations(records);
         assert!(many <= one, "{many} allocations for {records} records, {one} for one");
     }
+}
+
+fn answer_at(base_offset: i64) -> Response {
+    let partition = ProducedPartition {
+        index: 0,
+        error: ErrorCode::NONE,
+        base_offset,
+        log_start_offset: 0,
+        error_message: None,
+        current_leader: None,
+    };
+    let partitions = [partition].into_iter().collect();
+    let topic = ProducedTopic { name: StrBytes::from_static_str("t"), id: Uuid::ZERO, partitions };
+    Response::Produce(ProduceResponse { topics: [topic].into_iter().collect(), node_endpoints: Vec::new() })
+}
+
+/// Batches of 64 KiB that come as fast as they are read, kept where they were received. What is allocated is a receive
+/// buffer for every other of them, and that it is shared.
+#[test]
+fn a_batch_is_taken_and_answered_in_the_buffers_of_its_connection() {
+    const REQUESTS: usize = 64;
+    let mut session = Session::new(limits());
+    let stream = produce_frame(600).repeat(REQUESTS);
+    let mut kept = Vec::with_capacity(REQUESTS);
+    let mut left = &stream[..];
+    let before = ALLOCATIONS.get();
+    while !left.is_empty() {
+        let buffer = session.receive_buffer();
+        let (read, rest) = left.split_at(left.len().min(buffer.capacity() - buffer.len()));
+        buffer.extend_from_slice(read);
+        left = rest;
+        while let Some(arrived) = session.poll_request(Now::default()) {
+            let arrived = arrived.expect("a good frame");
+            session.answer(arrived.seq, Some(answer_at(7))).expect("a good answer");
+            kept.push(arrived.request);
+        }
+        while let Some(chunk) = session.poll_output() {
+            session.sent(chunk.len());
+        }
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    assert_eq!(kept.len(), REQUESTS);
+    assert!(allocations <= 2 * REQUESTS, "{allocations} allocations for {REQUESTS} requests");
 }

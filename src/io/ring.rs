@@ -176,6 +176,10 @@ impl CoreRing {
         self.has_woken.set(true);
     }
 
+    pub fn has_woken(&self) -> bool {
+        self.has_woken.get()
+    }
+
     /// Let all tasks run that have been woken or started, and those that they wake. They run while glommio has the caller
     /// at the end of its queue: no system call.
     pub async fn run_tasks(&self) {

@@ -32,7 +32,7 @@ pub struct FetchResponse {
     pub session_id: i32,
     /// Nearly all have one.
     pub topics: SmallVec<[FetchTopic; 1]>,
-    pub node_endpoints: Vec<(NodeId, Endpoint)>,
+    pub node_endpoints: SmallVec<[(NodeId, Endpoint); 1]>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -50,21 +50,25 @@ pub(super) trait PutFields: BufMut {
 
 impl<B: BufMut> PutFields for B {}
 
+/// What `put_unsigned_varint` takes for it: seven bits a byte.
+fn varint_bytes(value: usize) -> usize {
+    (value.max(1).ilog2() as usize) / 7 + 1
+}
+
 /// Tag 0 at the end of an answer, of Produce and of Fetch alike (KIP-951); nothing where there is none.
 pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Endpoint)]) {
     if endpoints.is_empty() {
         return out.put_unsigned_varint(0);
     }
-    let mut tag: Vec<u8> = Vec::new();
-    tag.put_count(true, endpoints.len());
-    for (id, endpoint) in endpoints {
-        tag.put_i32(id.0);
-        tag.put_text(true, &endpoint.host);
-        tag.put_i32(i32::from(endpoint.port));
-        tag.put_unsigned_varint(0); // No rack: null.
-        tag.put_unsigned_varint(0);
-    }
+    let of_one = |(_, e): &(NodeId, Endpoint)| 4 + varint_bytes(e.host.len() + 1) + e.host.len() + 4 + 1 + 1;
     out.put_unsigned_varint(1);
-    out.put_tag(0, tag.len());
-    out.put_slice(&tag);
+    out.put_tag(0, varint_bytes(endpoints.len() + 1) + endpoints.iter().map(of_one).sum::<usize>());
+    out.put_count(true, endpoints.len());
+    for (id, endpoint) in endpoints {
+        out.put_i32(id.0);
+        out.put_text(true, &endpoint.host);
+        out.put_i32(i32::from(endpoint.port));
+        out.put_unsigned_varint(0); // No rack: null.
+        out.put_unsigned_varint(0);
+    }
 }

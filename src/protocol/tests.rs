@@ -434,7 +434,7 @@ fn fetch_answer(records: Vec<StampedBatch>) -> FetchResponse {
         error: 0,
         session_id: 4,
         topics: [topic].into_iter().collect(),
-        node_endpoints: vec![(NodeId(2), endpoint)],
+        node_endpoints: [(NodeId(2), endpoint)].into_iter().collect(),
     }
 }
 

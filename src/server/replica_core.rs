@@ -119,16 +119,11 @@ impl ReplicaCore {
         // Its own time: what the turn itself costs shows between the commit and the answer.
         self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
-        let has_transfers = self.device.submit();
-        let transfers_first = self.network.answered() > ANSWERS_BEFORE_WRITES_MAX;
-        if has_transfers && transfers_first {
+        if self.device.submit() && self.network.answered() > ANSWERS_BEFORE_WRITES_MAX {
             self.ring.submit()?;
         }
         self.links.flush();
         self.network.flush();
-        if has_transfers && !transfers_first {
-            self.ring.submit()?;
-        }
         self.tell_full();
         self.flush_edges();
         self.network.wake_waiting();
@@ -313,6 +308,10 @@ impl ReplicaCore {
     /// Until there is something to do, or a deadline has come.
     async fn wait(&mut self) -> io::Result<()> {
         self.ring.reap();
+        if self.ring.has_woken() {
+            // The device must not wait for what they do. Else the call that sleeps hands the turn's writes over too.
+            self.ring.submit()?;
+        }
         self.ring.run_tasks().await;
         if self.is_ready() || self.wait == Wait::Spin && self.spin_for_flush().await? {
             return Ok(());
