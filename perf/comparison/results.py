@@ -57,6 +57,11 @@ class Results:
     def raw_mib_per_second(self):
         return self.case(["1 MiB, 4 in flight"], lambda case: case["bytes_per_second"] / MIB)
 
+    def appended_mib_per_second(self, writers):
+        """Of each of so many writers at once, into space that is reserved and was never written: what a log that grows can have."""
+        name = "1 MiB appended, 4 in flight" if writers == 1 else f"512 KiB appended, {writers} writers"
+        return self.case([name], lambda case: case["bytes_per_second"] / MIB / writers)
+
     def middle(self, system, work):
         """Index of the round whose p50 is the median one (of an even number the lower); None without rounds."""
         p50s = [value["latency"]["latency"]["p50"] for value in self.of(system, work)]

@@ -111,10 +111,13 @@ def throughput_rows(results):
     ceiling = Line("a server that answers at once", commits("three"), commits("null"), "commits/s", None, None)
     yield Row(6, "1,000 connections, one record of 256 B each: commits/s against Kafka unflushed / flushed / etcd",
               [*against_peers(commits("three"), commits, "commits/s", peers, is_at_most=False), ceiling])
-    yield Row(7, "16 batches of 64 × 1 KiB in flight: MB/s against Kafka unflushed / flushed", against_peers(
-        mib("three"), mib, "MB/s", {"kafka": (5, 10), "kafka-flushed": (9, 16)}, is_at_most=False))
+    appended = lambda ours, writers: Line(
+        f"raw, appended by {writers} at once" if writers > 1 else "raw, appended", ours, results.appended_mib_per_second(writers), "MB/s", None, None)
+    yield Row(7, "16 batches of 64 × 1 KiB in flight: MB/s against Kafka unflushed / flushed", [*against_peers(
+        mib("three"), mib, "MB/s", {"kafka": (5, 10), "kafka-flushed": (9, 16)}, is_at_most=False), appended(mib("three"), 3)])
     yield Row(8, "one voter, 1 MiB batches: MB/s ÷ raw 1 MiB durable rate",
-              [Line("raw", mib("one", "1MiB-batches"), results.raw_mib_per_second(), "MB/s", 0.8, 0.95, False)])
+              [Line("raw", mib("one", "1MiB-batches"), results.raw_mib_per_second(), "MB/s", 0.8, 0.95, False),
+               appended(mib("one", "1MiB-batches"), 1)])
     sizes = {"100 B": "kafka-100", "1,024 B": "kafka-1024"}
     yield Row(9, "kafka-producer-perf-test 100 B and 1,024 B, defaults, acks=all: MB/s ÷ the same against a server that answers at once",
               [Line(f"a server that answers at once, {size}", mib("three", work), mib("null", work), "MB/s", 0.7, 0.9, False)

@@ -30,9 +30,8 @@ const NODE_ENDPOINTS_FROM: i16 = 16;
 pub struct FetchResponse {
     pub error: i16,
     pub session_id: i32,
-    /// Nearly all have one.
-    pub topics: SmallVec<[FetchTopic; 1]>,
-    pub node_endpoints: SmallVec<[(NodeId, Endpoint); 1]>,
+    pub topics: Vec<FetchTopic>,
+    pub node_endpoints: Vec<(NodeId, Endpoint)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,6 +40,7 @@ pub struct FetchTopic {
     pub name: StrBytes,
     /// Told from version 13 on.
     pub topic_id: Uuid,
+    /// Nearly always one.
     pub partitions: SmallVec<[FetchPartition; 1]>,
 }
 

@@ -19,13 +19,11 @@ use smallvec::{SmallVec, smallvec};
 /// First Fetch version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
 
-type FetchTopics = SmallVec<[protocol::FetchTopic; 1]>;
-
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 struct FetchJob {
     ticket: Ticket,
     /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
-    topics: FetchTopics,
+    topics: Vec<protocol::FetchTopic>,
     place: (usize, usize),
     from: Offset,
     max_bytes: usize,
@@ -148,9 +146,13 @@ impl Replica {
     }
 
     /// Everything of a consumer's answer but the records: errors per partition, and where the records will stand.
-    fn consumer_skeleton(&self, request: &m::FetchRequest, version: i16) -> (FetchTopics, Option<Wanted>) {
+    fn consumer_skeleton(
+        &self,
+        request: &m::FetchRequest,
+        version: i16,
+    ) -> (Vec<protocol::FetchTopic>, Option<Wanted>) {
         let mut ours = None;
-        let mut topics = FetchTopics::with_capacity(request.topics.len());
+        let mut topics = Vec::with_capacity(request.topics.len());
         for (t, topic) in request.topics.iter().enumerate() {
             let topic_id = own_uuid(topic.topic_id);
             let known = match version >= TOPIC_ID_VERSION {
@@ -225,10 +227,10 @@ impl Replica {
             partition.high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
         }
         let name = self.context.topic.clone();
-        let topics = smallvec![protocol::FetchTopic {
+        let topics = vec![protocol::FetchTopic {
             name,
             topic_id: self.context.topic_id,
-            partitions: smallvec![partition]
+            partitions: smallvec![partition],
         }];
         let FetchVerdict::Read { from } = verdict else {
             return self.answer_fetch(&ticket, topics);
@@ -396,7 +398,7 @@ impl Replica {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
-    fn answer_fetch(&mut self, ticket: &Ticket, topics: FetchTopics) {
+    fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {
         let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
         let node_endpoints = self.leader_endpoint().filter(|_| names_leader).into_iter().collect();
         let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };

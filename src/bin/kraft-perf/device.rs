@@ -1,8 +1,9 @@
 //! `kraft-perf device DIR`: durable writes as cheap as the kernel has them, for comparison with what a server makes of them.
 //!
-//! Each writer has a file of its own that was written full of zeros before (so that no flush has to convert extents), opened
-//! with O_DIRECT, and a ring of its own; a write is durable when it completes (RWF_DSYNC). Sleeping waits in the kernel;
-//! yielding looks again and again and gives its core away each time, which is the fastest way to see one write through.
+//! Each writer has a file of its own, opened with O_DIRECT, and a ring of its own; a write is durable when it completes
+//! (RWF_DSYNC). The file was written full of zeros before, so that no flush has to convert extents, and is written round and
+//! round; appending goes through a reserved file once instead, which is all that a log can do that grows. Sleeping waits in the
+//! kernel; yielding looks again and again and gives its core away each time, which is the fastest way to see one write through.
 
 use std::alloc::{self, Layout};
 use std::fs::{File, OpenOptions};
@@ -12,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -28,6 +30,10 @@ const BLOCK_BYTES: usize = 4096;
 const MIB: usize = 1 << 20;
 /// Written round and round.
 const FILE_BYTES: usize = 128 * MIB;
+/// Written once: a case that appends ends when it is full, or in time.
+const RESERVED_BYTES: usize = 1024 * MIB;
+/// No zeros: a device may treat them better than data.
+const FILL: u8 = 0xa5;
 const WRITERS_MAX: usize = 3;
 
 #[derive(Debug, Args)]
@@ -49,32 +55,47 @@ struct Case {
     writers: usize,
     in_flight: usize,
     wait: Wait,
+    appends: bool,
+}
+
+const fn rewriting(name: &'static str, bytes: usize, writers: usize, in_flight: usize, wait: Wait) -> Case {
+    Case { name, bytes, writers, in_flight, wait, appends: false }
+}
+
+const fn appending(name: &'static str, bytes: usize, writers: usize, in_flight: usize) -> Case {
+    Case { name, bytes, writers, in_flight, wait: Wait::Sleep, appends: true }
 }
 
 const CASES: &[Case] = &[
-    Case { name: "4 KiB, 1 writer, sleeping", bytes: 4096, writers: 1, in_flight: 1, wait: Wait::Sleep },
-    Case { name: "4 KiB, 1 writer, yielding", bytes: 4096, writers: 1, in_flight: 1, wait: Wait::Yield },
-    Case { name: "4 KiB, 3 writers, sleeping", bytes: 4096, writers: 3, in_flight: 1, wait: Wait::Sleep },
-    Case { name: "4 KiB, 3 writers, yielding", bytes: 4096, writers: 3, in_flight: 1, wait: Wait::Yield },
-    Case { name: "1 MiB, 1 in flight", bytes: MIB, writers: 1, in_flight: 1, wait: Wait::Sleep },
-    Case { name: "1 MiB, 4 in flight", bytes: MIB, writers: 1, in_flight: 4, wait: Wait::Sleep },
+    rewriting("4 KiB, 1 writer, sleeping", BLOCK_BYTES, 1, 1, Wait::Sleep),
+    rewriting("4 KiB, 1 writer, yielding", BLOCK_BYTES, 1, 1, Wait::Yield),
+    rewriting("4 KiB, 3 writers, sleeping", BLOCK_BYTES, 3, 1, Wait::Sleep),
+    rewriting("4 KiB, 3 writers, yielding", BLOCK_BYTES, 3, 1, Wait::Yield),
+    rewriting("1 MiB, 1 in flight", MIB, 1, 1, Wait::Sleep),
+    rewriting("1 MiB, 4 in flight", MIB, 1, 4, Wait::Sleep),
+    appending("1 MiB appended, 4 in flight", MIB, 1, 4),
+    appending("512 KiB appended, 3 writers", MIB / 2, 3, 1),
 ];
 
 pub fn run(options: &DeviceOptions) -> Result<Written, String> {
     let duration = seconds("--duration", options.duration)?;
     let failed = |e: io::Error| format!("{}: {e}.", options.dir.display());
-    let files: Vec<ZeroedFile> = (0..WRITERS_MAX)
-        .map(|n| ZeroedFile::create(&options.dir, n))
-        .collect::<io::Result<_>>()
-        .map_err(failed)?;
+    let create = |fill: fn(&mut File) -> io::Result<()>, writers: usize| {
+        (0..writers)
+            .map(|n| CaseFile::create(&options.dir, n, fill))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed)
+    };
+    let zeroed = create(write_zeros, WRITERS_MAX)?;
     let mut measured = Vec::new();
     for case in CASES {
-        measured.push(run_case(case, &files, duration).map_err(failed)?);
+        let files = if case.appends { &create(reserve, case.writers)? } else { &zeroed };
+        measured.push(run_case(case, files, duration).map_err(failed)?);
     }
     raw::show("device", &measured, options.json.as_deref())
 }
 
-fn run_case(case: &Case, files: &[ZeroedFile], duration: Duration) -> io::Result<Measured> {
+fn run_case(case: &Case, files: &[CaseFile], duration: Duration) -> io::Result<Measured> {
     let barrier = Barrier::new(case.writers);
     let results: Vec<io::Result<(Histogram<u64>, Duration)>> = std::thread::scope(|scope| {
         let threads: Vec<_> = files[..case.writers]
@@ -98,29 +119,41 @@ fn run_case(case: &Case, files: &[ZeroedFile], duration: Duration) -> io::Result
     Ok(measured)
 }
 
-/// A file of zeros that is on the disk; removed at the end.
-struct ZeroedFile {
+fn write_zeros(file: &mut File) -> io::Result<()> {
+    let zeros = vec![0; MIB];
+    (0..FILE_BYTES / MIB).try_for_each(|_| file.write_all(&zeros))
+}
+
+fn reserve(file: &mut File) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, RESERVED_BYTES as libc::off_t) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// A file that is on the disk; removed at the end.
+struct CaseFile {
     path: PathBuf,
     file: File,
 }
 
-impl ZeroedFile {
-    fn create(directory: &Path, n: usize) -> io::Result<ZeroedFile> {
-        let path = directory.join(format!("kraft-perf-device-{}-{n}", std::process::id()));
+impl CaseFile {
+    fn create(directory: &Path, n: usize, fill: fn(&mut File) -> io::Result<()>) -> io::Result<CaseFile> {
+        static CREATED: AtomicUsize = AtomicUsize::new(0);
+        let (process, serial) = (std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
+        let path = directory.join(format!("kraft-perf-device-{process}-{serial}-{n}"));
         let mut plain = OpenOptions::new().write(true).create_new(true).open(&path)?;
         // From here on it is removed, whatever fails.
-        let mut zeroed = ZeroedFile { file: plain.try_clone()?, path };
-        let zeros = vec![0; MIB];
-        for _ in 0..FILE_BYTES / MIB {
-            plain.write_all(&zeros)?;
-        }
+        let mut made = CaseFile { file: plain.try_clone()?, path };
+        fill(&mut plain)?;
         plain.sync_all()?;
-        zeroed.file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&zeroed.path)?;
-        Ok(zeroed)
+        made.file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&made.path)?;
+        Ok(made)
     }
 }
 
-impl Drop for ZeroedFile {
+impl Drop for CaseFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
@@ -136,8 +169,10 @@ impl AlignedBlock {
     fn new(bytes: usize) -> AlignedBlock {
         let layout = Layout::from_size_align(bytes, BLOCK_BYTES).expect("a power of two");
         // SAFETY: the size is not zero.
-        let start = unsafe { alloc::alloc_zeroed(layout) };
+        let start = unsafe { alloc::alloc(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout));
+        // SAFETY: just allocated with this size.
+        unsafe { start.write_bytes(FILL, bytes) };
         AlignedBlock { start, layout }
     }
 }
@@ -194,7 +229,7 @@ impl<'a> Writer<'a> {
                     bytes if bytes >= 0 => result = Err(io::ErrorKind::WriteZero.into()),
                     errno => result = Err(io::Error::from_raw_os_error(-errno)),
                 }
-                if now - began < duration && result.is_ok() {
+                if now - began < duration && result.is_ok() && !self.is_full() {
                     sent_at[slot] = now;
                     self.push(slot);
                 } else {
@@ -203,6 +238,10 @@ impl<'a> Writer<'a> {
             }
         }
         result.map(|()| (self.latency, began.elapsed()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.case.appends && self.position + self.case.bytes > RESERVED_BYTES
     }
 
     fn push(&mut self, slot: usize) {
@@ -216,7 +255,10 @@ impl<'a> Writer<'a> {
         .rw_flags(libc::RWF_DSYNC)
         .build()
         .user_data(slot as u64);
-        self.position = (self.position + bytes) % FILE_BYTES;
+        self.position += bytes;
+        if !self.case.appends {
+            self.position %= FILE_BYTES;
+        }
         // SAFETY: block and file outlive the ring, and `run` waits for every write. The ring has room for all slots.
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for all slots");
     }

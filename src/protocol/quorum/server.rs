@@ -255,7 +255,7 @@ pub fn fetch_response(
     FetchResponse {
         error: 0,
         session_id: 0,
-        topics: smallvec![topic],
+        topics: vec![topic],
         node_endpoints: endpoints.into_iter().collect(),
     }
 }

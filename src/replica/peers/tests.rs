@@ -66,7 +66,7 @@ fn fetch(offset: i64) -> raft::Request {
 
 fn fetch_answer(high_watermark: i64, records: Vec<StampedBatch>) -> Response {
     Response::Fetch(protocol::FetchResponse {
-        topics: smallvec![protocol::FetchTopic {
+        topics: vec![protocol::FetchTopic {
             name: "__cluster_metadata".into(),
             topic_id: Uuid::METADATA_TOPIC_ID,
             partitions: smallvec![protocol::FetchPartition {
