@@ -60,6 +60,8 @@ WORKS = [
     Work("failover", ("three", "kafka", "raft-25"), (15,), failover.failover, is_alone=True),
     Work("connections", ("one", "three"), (), scale.connections, is_alone=True, is_long=True, is_once=True),
     Work("sizes", ("one", "three"), (), scale.record_sizes, is_alone=True, is_long=True, is_once=True),
+    Work("cores-1", ("one",), (), scale.cores, is_alone=True, is_long=True, is_once=True),
+    Work("cores-2", ("one",), (), scale.cores, is_alone=True, is_long=True, is_once=True),
     Work("log", ("one",), (14,), scale.log_sizes, is_alone=True, is_long=True, is_once=True),
 ]
 
@@ -89,6 +91,8 @@ def build(run, name, work):
 def kraft_for(run, work):
     if work == "counts":
         return {"environment": counts.preloaded(run)}
+    if work and work.startswith("cores-"):
+        return {"settings": ["kraft.cpus=" + ",".join(str(cpu) for cpu in range(int(work.removeprefix("cores-"))))]}
     if work == "connections":
         # The driver's own connections, and those with which it looks for the leader.
         return {"settings": [f"max.connections={max(scale.CONNECTIONS) + 1000}"]}

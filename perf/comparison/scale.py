@@ -3,6 +3,7 @@
 import signal
 import time
 
+from . import reads
 from .processes import Failed, http_get, note, wait_until
 from .results import GB, MIB
 from .workloads import RECORD_BYTES, timed
@@ -14,6 +15,8 @@ BATCH_BYTES = 64 << 10
 BATCH_RECORDS_MAX = 1_000
 # What no summary vouches for is scanned at 1 to 2 GB/s.
 START_SECONDS_MAX = 300
+# 4 MiB, which the tail cache holds.
+TAIL_RECORDS = 4_096
 
 
 def connections(run, system, work):
@@ -29,6 +32,13 @@ def record_sizes(run, system, work):
                  "--num-records", max(int(run.lengths.gb * GB / size), 1), *timed(run))
 
 
+def cores(run, system, work):
+    """Small requests of many connections, which network cores share, and large ones, which load the replica core."""
+    run.load(system, f"{work}-1000-connections", "--clients", 1_000, "--record-size", RECORD_BYTES, *timed(run))
+    run.load(system, f"{work}-16-batches", "--in-flight", 16, "--records-per-batch", 64, "--record-size", 1024,
+             "--num-records", int(run.lengths.gb * GB / 1024), *timed(run))
+
+
 def log_sizes(run, system, work):
     """Memory after each size is reached, and how long a node with such a log takes to start."""
     written = 0.0
@@ -41,12 +51,25 @@ def log_sizes(run, system, work):
         # A stop in good order leaves nothing to be scanned, a kill the last segment: that is the figure.
         after_stop = {str(n): restart(system, n, signal.SIGTERM) for n in system.ids}
         seconds = {str(n): restart(system, n, signal.SIGKILL) for n in system.ids}
-        value = {"gb": gb, "rss_bytes": rss, "start_seconds": seconds, "start_after_stop_seconds": after_stop,
+        rates = read_rates(run, system, work, gb)
+        value = {"gb": gb, "rss_bytes": rss, **rates, "start_seconds": seconds, "start_after_stop_seconds": after_stop,
                  "rss_after_start_bytes": system.rss_bytes(),
                  "append_mib_per_second": load["bytes_per_second"] / MIB}
         run.save(system, f"{work}-{gb:g}", value)
-        note(f"{system.name}, {gb:g} GB: RSS {max(rss.values()) / MIB:.0f} MiB, starts in {max(after_stop.values()):.2f} s, "
+        note(f"{system.name}, {gb:g} GB: reads {rates['cold_read_mib_per_second']:,.0f} MB/s from its beginning, "
+             f"{rates['tail_read_mib_per_second']:,.0f} at its end; RSS {max(rss.values()) / MIB:.0f} MiB, starts in {max(after_stop.values()):.2f} s, "
              f"after a kill in {max(seconds.values()):.2f} s")
+
+
+def read_rates(run, system, work, gb):
+    """MiB/s of one consumer: from the beginning, which no cache holds (a restart has emptied ours, and reads are direct), and
+    again and again of what was written last."""
+    n = system.ids[0]
+    end = system.status(n)["high_watermark"]
+    run.load(system, f"{work}-tail-{gb:g}", "--records-per-batch", 64, "--record-size", 1024, "--num-records", TAIL_RECORDS)
+    tail = (end, system.status(n)["high_watermark"])
+    read = lambda start, end, again: reads.bytes_per_second(system.port(n), system.topic, start, end, run.lengths.seconds, again) / MIB
+    return {"cold_read_mib_per_second": read(0, end, False), "tail_read_mib_per_second": read(*tail, True)}
 
 
 def restart(system, n, how):

@@ -81,10 +81,14 @@ def failovers(run):
 
 
 def sizes_of_logs(run):
-    lines = [[f"{value['gb']:g}", f"{value['append_mib_per_second']:,.0f}", f"{max(value['rss_bytes'].values()) / 2**20:.0f}",
-              f"{max(value['start_seconds'].values()):.2f}", f"{max(value['rss_after_start_bytes'].values()) / 2**20:.0f}"]
+    mib = lambda by_node: f"{max(by_node.values()) / 2**20:.0f}"
+    seconds = lambda by_node: f"{max(by_node.values()):.2f}"
+    lines = [[f"{value['gb']:g}", *(f"{value[key]:,.0f}" for key in ("append_mib_per_second", "tail_read_mib_per_second", "cold_read_mib_per_second")),
+              mib(value["rss_bytes"]), seconds(value["start_after_stop_seconds"]), seconds(value["start_seconds"]),
+              mib(value["rss_after_start_bytes"])]
              for (_, work), values in run.results.values.items() for value in values if work.startswith("log-") and "gb" in value]
-    return table(["log, GB", "append MB/s", "RSS MiB", "start s", "RSS after the start MiB"], lines) if lines else []
+    head = ["log, GB", "append MB/s", "tail read MB/s", "cold read MB/s", "RSS MiB", "start s", "after kill -9 s", "RSS after the start MiB"]
+    return table(head, lines) if lines else []
 
 
 def trouble(run):
