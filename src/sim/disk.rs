@@ -516,8 +516,9 @@ impl DiskFile {
     pub(super) fn write(&mut self, at: usize, bytes: &[u8], sector: usize) {
         let end = (at + bytes.len()).min(self.cached.len());
         if at < end {
-            self.cached[at..end].copy_from_slice(&bytes[..end - at]);
-            self.decay.on_written(at..end);
+            let (old, new) = (&mut self.cached[at..end], &bytes[..end - at]);
+            self.decay.on_written(at, old, new);
+            old.copy_from_slice(new);
             self.dirty.extend(at / sector..end.div_ceil(sector));
         }
     }
@@ -563,7 +564,7 @@ impl DiskFile {
     fn resize_cached(&mut self, size: usize, sector: usize) {
         let old = self.cached.len();
         self.cached.resize(size, 0);
-        self.decay.on_written(size.min(old)..old);
+        self.decay.on_dropped(size.min(old)..old);
         self.dirty.retain(|s| s * sector < size);
         // The platter may still hold what an earlier cut took away.
         self.dirty.extend(old.min(size) / sector..size.min(self.durable.len()).div_ceil(sector));

@@ -33,7 +33,16 @@ impl Decay {
         }
     }
 
-    pub(super) fn on_written(&mut self, range: Range<usize>) {
+    /// `new` is written from `at` on, over `old`. A node writes the last block of its log again as it has read it: what was
+    /// rotten there still is.
+    pub(super) fn on_written(&mut self, at: usize, old: &[u8], new: &[u8]) {
+        for byte in &mut self.0 {
+            let Some(i) = byte.at.checked_sub(at) else { continue };
+            byte.is_covered |= old.get(i).zip(new.get(i)).is_some_and(|(old, new)| old != new);
+        }
+    }
+
+    pub(super) fn on_dropped(&mut self, range: Range<usize>) {
         self.0.iter_mut().filter(|byte| range.contains(&byte.at)).for_each(|byte| byte.is_covered = true);
     }
 
