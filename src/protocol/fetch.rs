@@ -21,7 +21,7 @@ const CUTS_INLINE: usize = 8;
 /// First version with compact lengths, tagged fields, and header version 1.
 const FLEXIBLE_FROM: i16 = 12;
 /// Version from which topics are named by their id alone.
-const TOPIC_ID_FROM: i16 = 13;
+pub const TOPIC_ID_FROM: i16 = 13;
 /// Version from which the endpoints of leaders are told (KIP-951).
 const NODE_ENDPOINTS_FROM: i16 = 16;
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 /// First version with compact lengths and tagged fields, and with header version 1 in the answer.
 const FLEXIBLE_FROM: i16 = 9;
 /// Version from which topics are named by their id alone (KIP-516).
-const TOPIC_ID_FROM: i16 = 13;
+pub const TOPIC_ID_FROM: i16 = 13;
 /// Version from which an error has a text (KIP-467).
 const ERROR_MESSAGE_FROM: i16 = 8;
 /// Version from which the log start offset is told.

@@ -5,6 +5,7 @@
 //! beside their partition, and the replica puts them into the answer.
 
 use super::session::SessionLimits;
+use crate::protocol::produce::TOPIC_ID_FROM;
 use crate::protocol::{self, ProduceRequest, messages as m};
 use crate::record::{self, BatchError, ProduceLimits, StampedBatch};
 use crate::types::*;
@@ -41,8 +42,6 @@ pub struct AdmittedPartition {
     pub batch: Result<StampedBatch, BatchError>,
 }
 
-/// Version of Produce from which topics are named by id (KIP-516).
-const PRODUCE_TOPIC_IDS: i16 = 13;
 /// Version of Produce from which zstd is allowed (KIP-110).
 const PRODUCE_ZSTD: i16 = 7;
 const ZSTD: u8 = 4;
@@ -77,7 +76,7 @@ impl Admission<'_> {
         let mut partitions = SmallVec::new();
         for topic in produce.topics {
             let is_our_name = *topic.name == *self.limits.topic_name;
-            let is_our_topic = match self.api_version >= PRODUCE_TOPIC_IDS {
+            let is_our_topic = match self.api_version >= TOPIC_ID_FROM {
                 true => topic.id == self.limits.topic_id,
                 false => is_our_name,
             };

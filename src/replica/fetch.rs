@@ -9,15 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::quorum::VoterRequest;
 use super::{ConnectionId, Level, Replica, Ticket};
 use crate::log::{ReadError, ReadOutcome};
+use crate::protocol::fetch::TOPIC_ID_FROM;
 use crate::protocol::quorum::is_replica_fetch;
 use crate::protocol::{self, Response, messages as m, own_uuid};
 use crate::raft::{FetchVerdict, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::{SmallVec, smallvec};
-
-/// First Fetch version that names topics by id (KIP-516).
-const TOPIC_ID_VERSION: i16 = 13;
 
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 struct FetchJob {
@@ -155,14 +153,14 @@ impl Replica {
         let mut topics = Vec::with_capacity(request.topics.len());
         for (t, topic) in request.topics.iter().enumerate() {
             let topic_id = own_uuid(topic.topic_id);
-            let known = match version >= TOPIC_ID_VERSION {
+            let known = match version >= TOPIC_ID_FROM {
                 true => topic_id == self.context.topic_id,
                 false => *topic.topic.0 == *self.context.topic,
             };
             let mut partitions = SmallVec::with_capacity(topic.partitions.len());
             for (p, partition) in topic.partitions.iter().enumerate() {
                 let error = match () {
-                    _ if !known && version >= TOPIC_ID_VERSION => ErrorCode::UNKNOWN_TOPIC_ID,
+                    _ if !known && version >= TOPIC_ID_FROM => ErrorCode::UNKNOWN_TOPIC_ID,
                     _ if !known || partition.partition != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
                     _ => self.check_leader(partition.current_leader_epoch),

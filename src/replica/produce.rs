@@ -9,15 +9,12 @@ use super::producers::Verdict;
 use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
 use super::stages::Passed;
 use super::{Action, Replica, Ticket};
-use crate::protocol::produce::{ProducedPartition, ProducedTopic};
+use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
 use crate::raft::{Effects, Event};
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::smallvec;
-
-/// First Produce version that names topics by id (KIP-516).
-const TOPIC_ID_VERSION: i16 = 13;
 
 /// At one bound nothing more is read from producers that are known (`Replica::is_full`). What new connections bring, and
 /// what waited for a quorum state, passes it: up to so many bounds.
@@ -94,7 +91,7 @@ impl Replica {
 
     fn append_partition(&mut self, now: Now, version: i16, partition: AdmittedPartition) -> PartitionAnswer {
         if !partition.ours {
-            let unknown = match version >= TOPIC_ID_VERSION {
+            let unknown = match version >= TOPIC_ID_FROM {
                 true => ErrorCode::UNKNOWN_TOPIC_ID,
                 false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             };

@@ -28,6 +28,8 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const FRAME_COPY_RATIO: usize = 4;
 /// Answers up to this size are copied together; larger ones are sent as they are.
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
+/// What the answer to a Produce of one partition takes, and some more.
+const PRODUCED_BYTES_ABOUT: usize = 256;
 /// Room made for them at once.
 const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
@@ -368,7 +370,7 @@ impl Outgoing {
 
     /// Encode an answer where it is sent from. Gives its bytes.
     fn push_produced(&mut self, header: &RequestHeader, response: &ProduceResponse) -> usize {
-        self.reserve_small(COALESCE_ROOM_BYTES / 4);
+        self.reserve_small(PRODUCED_BYTES_ABOUT);
         let before = self.small.len();
         protocol::encode_produce_response(header, response, &mut self.small);
         let bytes = self.small.len() - before;

@@ -83,6 +83,8 @@ pub struct Schedule {
     last_turn: u64,
     is_shutting_down: bool,
     was_full: bool,
+    /// The ring holds writes that the kernel has not been given.
+    has_unsent: bool,
 }
 
 impl ReplicaCore {
@@ -110,8 +112,8 @@ impl ReplicaCore {
         let taken = self.take_inputs(now);
         self.publish_in_time(now);
         if taken == 0 {
-            // What the device goes on with by itself; the ring's next wait hands it over.
-            self.device.submit();
+            // What the device goes on with by itself.
+            self.schedule.has_unsent |= self.device.submit();
             return Ok(None);
         }
         self.schedule.last_turn = now.monotonic_ns;
@@ -119,8 +121,9 @@ impl ReplicaCore {
         // Its own time: what the turn itself costs shows between the commit and the answer.
         self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
-        if self.device.submit() && self.network.answered() > ANSWERS_BEFORE_WRITES_MAX {
-            self.ring.submit()?;
+        self.schedule.has_unsent |= self.device.submit();
+        if ended.is_some() || self.network.answered() > ANSWERS_BEFORE_WRITES_MAX {
+            self.hand_over()?;
         }
         self.links.flush();
         self.network.flush();
@@ -309,17 +312,26 @@ impl ReplicaCore {
     async fn wait(&mut self) -> io::Result<()> {
         self.ring.reap();
         if self.ring.has_woken() {
-            // The device must not wait for what they do. Else the call that sleeps hands the turn's writes over too.
-            self.ring.submit()?;
+            self.hand_over()?;
         }
         self.ring.run_tasks().await;
-        if self.is_ready() || self.wait == Wait::Spin && self.spin_for_flush().await? {
+        if self.is_ready() {
+            return self.hand_over();
+        }
+        if self.wait == Wait::Spin && self.spin_for_flush().await? {
             return Ok(());
         }
+        self.schedule.has_unsent = false;
         let left_ns = self.deadline().saturating_sub(clock::monotonic_ns());
         self.ring.wait(Duration::from_nanos(left_ns))?;
         self.ring.run_tasks().await;
         Ok(())
+    }
+
+    /// Give the kernel the turn's writes, where something else comes before the call that sleeps, which does it too: the device
+    /// must not wait for tasks, nor for another turn.
+    fn hand_over(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.schedule.has_unsent) { self.ring.submit() } else { Ok(()) }
     }
 
     /// Look for the completion of a flush and give the CPU away in each round: without that the kernel's flush
