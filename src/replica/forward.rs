@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::peers::{Incoming, PeerAction};
+use super::peers::PeerAction;
 use super::{Lane, PeerLink, Ticket};
 use crate::protocol::messages as m;
 use crate::protocol::quorum;
@@ -42,11 +42,9 @@ enum State {
 
 pub(super) struct Forwarding {
     timeout_ms: u64,
-    frame_bytes_max: usize,
     /// The node that the connection goes to.
     to: Option<NodeId>,
     state: State,
-    incoming: Incoming,
     /// In the order in which they were taken: the first `sent` of them are with the leader.
     waiting: VecDeque<Forwarded>,
     sent: usize,
@@ -56,13 +54,11 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    pub fn new(timeout_ms: u64, frame_bytes_max: usize) -> Forwarding {
+    pub fn new(timeout_ms: u64) -> Forwarding {
         Forwarding {
             timeout_ms,
-            frame_bytes_max,
             to: None,
             state: State::Idle,
-            incoming: Incoming::default(),
             waiting: VecDeque::new(),
             sent: 0,
             next_correlation_id: 0,
@@ -108,20 +104,13 @@ impl Forwarding {
         }
     }
 
-    pub fn on_data(&mut self, bytes: Bytes) {
+    pub fn on_frame(&mut self, frame: Bytes) {
         if self.state != State::Open {
             return;
         }
-        self.incoming.push(bytes);
-        loop {
-            match self.incoming.next_frame(self.frame_bytes_max) {
-                Ok(Some(frame)) => match self.take_answer(frame) {
-                    Ok(event) => self.events.push_back(event),
-                    Err(_) => return self.close(),
-                },
-                Ok(None) => return,
-                Err(_) => return self.close(),
-            }
+        match self.take_answer(frame) {
+            Ok(event) => self.events.push_back(event),
+            Err(_) => self.close(),
         }
     }
 
@@ -186,7 +175,6 @@ impl Forwarding {
     }
 
     fn fail_all(&mut self) {
-        self.incoming = Incoming::default();
         self.sent = 0;
         self.events.extend(self.waiting.drain(..).map(ForwardEvent::Failed));
     }

@@ -48,9 +48,10 @@ pub enum Input {
     PeerConnected {
         link: PeerLink,
     },
-    PeerData {
+    /// A whole frame, without its length.
+    PeerFrame {
         link: PeerLink,
-        bytes: Bytes,
+        frame: Bytes,
     },
     /// Refused, lost, or closed by us. Comes once for each PeerConnect.
     PeerClosed {

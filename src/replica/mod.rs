@@ -19,6 +19,7 @@ mod produce;
 pub mod producers;
 mod purgatory;
 mod quorum;
+pub mod receive;
 pub mod requests;
 pub mod session;
 pub mod stages;
@@ -122,12 +123,7 @@ impl Replica {
         let limits = config.limits.clone();
         let raft = Raft::new(quorum::raft_config(config, directory_id, seed), quorum::state(&recovered), now);
         let context = quorum::context(config, directory_id);
-        let peers = Peers::new(
-            context.clone(),
-            config.request_timeout_ms,
-            config.retry_backoff_ms,
-            limits.request_bytes_max,
-        );
+        let peers = Peers::new(context.clone(), config.request_timeout_ms, config.retry_backoff_ms);
         let log = Log::new(log_config(&limits), recovered);
         Replica {
             context,
@@ -135,7 +131,7 @@ impl Replica {
             raft,
             log,
             peers,
-            forwarding: Forwarding::new(config.request_timeout_ms, limits.request_bytes_max),
+            forwarding: Forwarding::new(config.request_timeout_ms),
             producers,
             purgatory: Purgatory::default(),
             fetches: Fetches::default(),
@@ -278,10 +274,10 @@ impl Replica {
             }
             Input::ConnectionClosed { connection } => self.fetches.forget(connection),
             Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
-            Input::PeerData { link, bytes } if link.lane == Lane::Forward => self.forwarding.on_data(bytes),
+            Input::PeerFrame { link, frame } if link.lane == Lane::Forward => self.forwarding.on_frame(frame),
             Input::PeerClosed { link, .. } if link.lane == Lane::Forward => self.forwarding.on_closed(),
             Input::PeerConnected { link } => self.peers.on_connected(now, link),
-            Input::PeerData { link, bytes } => self.peers.on_data(now, link, bytes),
+            Input::PeerFrame { link, frame } => self.peers.on_frame(now, link, frame),
             Input::PeerClosed { link, why, is_refused: true } => self.peers.on_refused(now, link, &why),
             Input::PeerClosed { link, why, is_refused: false } => self.peers.on_closed(now, link, &why),
             Input::Tick => {

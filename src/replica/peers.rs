@@ -10,16 +10,13 @@ use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Longest pause before a link is connected again.
 pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
 /// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
 pub const FETCHES_UNDER_WAY_MAX: usize = 2;
-const LENGTH_BYTES: usize = 4;
-/// A voter's frame is believed up to this size without having arrived: about what a Fetch may bring.
-const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
 pub enum PeerAction {
@@ -46,7 +43,6 @@ pub struct Peers {
     client_id: String,
     request_timeout_ms: u64,
     retry_backoff_ms: u64,
-    frame_bytes_max: usize,
     /// At most one per voter and lane.
     links: BTreeMap<PeerLink, Link>,
     /// Voters that said so in their last ApiVersions.
@@ -56,19 +52,13 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn new(
-        context: QuorumContext,
-        request_timeout_ms: u64,
-        retry_backoff_ms: u64,
-        frame_bytes_max: usize,
-    ) -> Peers {
+    pub fn new(context: QuorumContext, request_timeout_ms: u64, retry_backoff_ms: u64) -> Peers {
         Peers {
             // Kafka's voters call themselves so.
             client_id: format!("raft-client-{}", context.local.id),
             context,
             request_timeout_ms,
             retry_backoff_ms,
-            frame_bytes_max,
             links: BTreeMap::new(),
             serve_clients: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -105,20 +95,6 @@ impl Peers {
         let frame =
             quorum::encode_api_versions_request(correlation_id, &self.client_id, self.context.data_mode);
         self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
-    }
-
-    /// Bytes as they come, cut anywhere.
-    pub fn on_data(&mut self, now: Now, key: PeerLink, bytes: Bytes) {
-        let Some(link) = self.links.get_mut(&key).filter(|link| link.is_talking()) else { return };
-        link.incoming.push(bytes);
-        // The link may fail at any frame: what came behind it is then gone.
-        while let Some(link) = self.links.get_mut(&key).filter(|link| link.is_talking()) {
-            match link.incoming.next_frame(self.frame_bytes_max) {
-                Ok(Some(frame)) => self.on_frame(now, key, frame),
-                Ok(None) => return,
-                Err(why) => return self.fail(key, &why),
-            }
-        }
     }
 
     /// Closed before it was open: nobody listens there.
@@ -199,7 +175,6 @@ impl Peers {
         let deadline_ns = now.plus_ms(self.request_timeout_ms);
         let Some(endpoint) = self.endpoint(key.node).cloned() else { return };
         let Some(link) = self.links.get_mut(&key) else { return };
-        link.incoming = Incoming::default();
         link.state = State::Connecting { deadline_ns };
         self.actions.push_back(PeerAction::Connect { link: key, endpoint });
     }
@@ -233,7 +208,8 @@ impl Peers {
         }
     }
 
-    fn on_frame(&mut self, now: Now, key: PeerLink, frame: Bytes) {
+    /// An answer. The link may have failed meanwhile: what comes behind that is not looked at.
+    pub fn on_frame(&mut self, now: Now, key: PeerLink, frame: Bytes) {
         let Some(link) = self.links.get_mut(&key) else { return };
         let result = match &link.state {
             State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)
@@ -346,7 +322,6 @@ struct Outstanding {
 #[derive(Debug)]
 struct Link {
     state: State,
-    incoming: Incoming,
     next_correlation_id: i32,
     /// At most one of a kind.
     queued: Vec<Queued>,
@@ -360,16 +335,11 @@ impl Link {
     fn new() -> Link {
         Link {
             state: State::Idle { retry_at_ns: 0 },
-            incoming: Incoming::default(),
             next_correlation_id: 0,
             queued: Vec::new(),
             outstanding: VecDeque::new(),
             backoff_ms: 0,
         }
-    }
-
-    fn is_talking(&self) -> bool {
-        matches!(self.state, State::Handshaking { .. } | State::Ready(_))
     }
 
     fn take_correlation_id(&mut self) -> i32 {
@@ -429,7 +399,6 @@ impl Link {
 
     /// Forget everything that was asked. Returns the kinds.
     fn clear(&mut self) -> Vec<RequestKind> {
-        self.incoming = Incoming::default();
         let queued = self.queued.drain(..).map(|q| kind_of(&q.request));
         queued.chain(self.outstanding.drain(..).map(|o| o.kind)).collect()
     }
@@ -442,53 +411,6 @@ impl Link {
         };
         let queued = self.queued.iter().map(|q| q.deadline_ns);
         queued.chain(self.outstanding.iter().map(|o| o.deadline_ns)).chain(by_state).min()
-    }
-}
-
-/// Received bytes that are not yet a frame. A chunk that holds whole frames is cut without a copy. Its memory grows with
-/// what has arrived, but for one frame of a Fetch's size.
-#[derive(Debug, Default)]
-pub(super) struct Incoming {
-    partial: BytesMut,
-    /// Comes after `partial`, and only where that is empty.
-    whole: Bytes,
-}
-
-impl Incoming {
-    pub(super) fn push(&mut self, bytes: Bytes) {
-        if self.partial.is_empty() && self.whole.is_empty() {
-            self.whole = bytes;
-            return;
-        }
-        if self.partial.is_empty() {
-            // All of its room at once: growing would copy it again and again.
-            let announced = self.whole.first_chunk().map_or(0, |length| i32::from_be_bytes(*length));
-            let frame_bytes = LENGTH_BYTES + usize::try_from(announced).unwrap_or(0);
-            self.partial.reserve(frame_bytes.min(FRAME_RESERVE_BYTES_MAX));
-        }
-        self.partial.extend_from_slice(&self.whole);
-        self.partial.extend_from_slice(&bytes);
-        self.whole = Bytes::new();
-    }
-
-    /// The next whole frame without its length.
-    pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, String> {
-        let buffered = if self.partial.is_empty() { &self.whole[..] } else { &self.partial[..] };
-        let Some(length) = buffered.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = i32::from_be_bytes(*length);
-        let frame_bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= frame_bytes_max);
-        let Some(frame_bytes) = frame_bytes else {
-            return Err(format!("it announced a frame of {length} bytes, {frame_bytes_max} are allowed"));
-        };
-        if buffered.len() < LENGTH_BYTES + frame_bytes {
-            return Ok(None);
-        }
-        if self.partial.is_empty() {
-            self.whole.advance(LENGTH_BYTES);
-            return Ok(Some(self.whole.split_to(frame_bytes)));
-        }
-        self.partial.advance(LENGTH_BYTES);
-        Ok(Some(self.partial.split_to(frame_bytes).freeze()))
     }
 }
 

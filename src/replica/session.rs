@@ -7,25 +7,16 @@
 
 use super::admit::{self, Admitted};
 use super::forward::FORWARD_CLIENT_ID;
+use super::receive::{ReceiveBuffer, Sender};
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
     self, ClientId, EncodedFrame, FrameError, ProduceResponse, Request, RequestHeader, Response,
 };
 use crate::types::*;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
-/// Receive buffer of a connection that says little.
-pub const RECEIVE_BYTES_MIN: usize = 16 * 1024;
-/// Most room given to one read of a busy connection, unless a larger frame is announced.
-pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
-/// Most that an announced frame is given at once, where the one before was as large.
-const FRAME_RESERVE_BYTES_MAX: usize = 4 << 20;
-/// Less room than this and a read is not worth its system call.
-const READ_BYTES_MIN: usize = 4 * 1024;
-/// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
-const FRAME_COPY_RATIO: usize = 4;
 /// Answers up to this size are copied together; larger ones are sent as they are.
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
 /// What the answer to a Produce of one partition takes, and some more.
@@ -34,8 +25,6 @@ const PRODUCED_BYTES_ABOUT: usize = 256;
 const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
 const COALESCED_BYTES_MAX: usize = 64 * 1024;
-const LENGTH_BYTES: usize = 4;
-const PRODUCE_KEY: [u8; 2] = [0, 0];
 
 /// What a connection may take, and what it may produce to.
 #[derive(Clone, Debug)]
@@ -76,7 +65,7 @@ enum Slot {
 #[derive(Debug)]
 pub struct Session {
     limits: SessionLimits,
-    incoming: Incoming,
+    received: ReceiveBuffer,
     failed: bool,
     is_peer: bool,
     /// As ApiVersions named it; `None` where that did not come.
@@ -93,7 +82,7 @@ impl Session {
     pub fn new(limits: SessionLimits) -> Session {
         Session {
             limits,
-            incoming: Incoming::new(),
+            received: ReceiveBuffer::new(Sender::Client),
             failed: false,
             is_peer: false,
             software: None,
@@ -106,8 +95,7 @@ impl Session {
 
     /// The receive buffer with room reserved for the next read (grows as bytes arrive, up to the frame announced).
     pub fn receive_buffer(&mut self) -> &mut BytesMut {
-        self.incoming.reserve();
-        &mut self.incoming.buffer
+        self.received.room()
     }
 
     /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
@@ -122,12 +110,12 @@ impl Session {
     }
 
     fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
-        let Some(frame) = self.incoming.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
+        let Some(frame) = self.received.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
         let (mut header, request) = protocol::decode_request(frame)?;
         let api_version = header.api_version;
         let client_id = header.client_id.take().unwrap_or_default();
         self.check_peer(&request, &client_id)?;
-        let request = admit::admit(request, api_version, &self.limits, now, self.incoming.allocation_bytes);
+        let request = admit::admit(request, api_version, &self.limits, now, self.received.allocation_bytes());
         let seq = self.first_seq + self.slots.len() as u64;
         self.slots.push_back(Slot::UnderWay(header));
         let is_forwarded = client_id.is(FORWARD_CLIENT_ID);
@@ -253,94 +241,6 @@ fn is_voter_rpc(request: &Request) -> bool {
         | Request::UpdateRaftVoter(_) => true,
         Request::Fetch(fetch) => protocol::quorum::is_replica_fetch(fetch),
         _ => false,
-    }
-}
-
-/// Received bytes that are not yet a frame.
-#[derive(Debug)]
-struct Incoming {
-    buffer: BytesMut,
-    /// Size of the allocation that `buffer`, and frames cut from it, share.
-    allocation_bytes: usize,
-    /// Room for the next read: doubled by a read that filled it, halved by one that used a quarter of it.
-    room_bytes: usize,
-    /// Free room when `reserve` was last called; what it has shrunk by since was received.
-    spare_bytes: usize,
-    /// Size of the last whole frame: the next one is believed up to that without having arrived.
-    frame_bytes: usize,
-}
-
-impl Incoming {
-    fn new() -> Incoming {
-        Incoming {
-            buffer: BytesMut::new(),
-            allocation_bytes: 0,
-            room_bytes: RECEIVE_BYTES_MIN,
-            spare_bytes: 0,
-            frame_bytes: 0,
-        }
-    }
-
-    fn spare(&self) -> usize {
-        self.buffer.capacity() - self.buffer.len()
-    }
-
-    /// Make room for a read: at least worth its system call, and doubling while a large frame arrives. One that is no
-    /// larger than the last gets all of its room at once: doubling would copy what is there again and again.
-    fn reserve(&mut self) {
-        self.adapt_room();
-        let missing = self.missing_bytes();
-        let doubled = self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes);
-        let needed = missing.min(doubled).max(READ_BYTES_MIN);
-        if self.spare() < needed {
-            let before = self.buffer.capacity();
-            self.buffer.reserve(needed.max(self.room_bytes));
-            if self.buffer.capacity() > before {
-                self.allocation_bytes = self.buffer.capacity();
-            }
-        }
-        self.spare_bytes = self.spare();
-    }
-
-    fn adapt_room(&mut self) {
-        let received = self.spare_bytes.saturating_sub(self.spare());
-        if received > 0 && self.spare() == 0 {
-            self.room_bytes = (self.room_bytes * 2).min(RECEIVE_BYTES_MAX);
-        } else if received < self.room_bytes / 4 {
-            self.room_bytes = (self.room_bytes / 2).max(RECEIVE_BYTES_MIN);
-        }
-        if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes {
-            // What a large frame, or a busy time, has left: a connection that is quiet again must not keep it.
-            let Incoming { room_bytes, frame_bytes, .. } = *self;
-            *self = Incoming { room_bytes, frame_bytes, ..Incoming::new() };
-        }
-    }
-
-    /// Bytes missing of the frame that the buffer begins with; 0 where its length has not arrived. A length that is
-    /// refused reserves nothing, because `next_frame` has closed the connection.
-    fn missing_bytes(&self) -> usize {
-        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
-        let frame_bytes = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
-        (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())
-    }
-
-    /// The next whole frame without its length. Frames with records share the receive buffer, small others are copied,
-    /// so that one that waits (a parked Fetch) does not pin it.
-    fn next_frame(&mut self, request_bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
-        let Some(frame_bytes) = protocol::frame_length(&self.buffer, request_bytes_max)? else {
-            return Ok(None);
-        };
-        if self.buffer.len() < LENGTH_BYTES + frame_bytes {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_BYTES);
-        self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX);
-        let frame = self.buffer.split_to(frame_bytes);
-        let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
-        if is_small && !frame.starts_with(&PRODUCE_KEY) {
-            return Ok(Some(Bytes::copy_from_slice(&frame)));
-        }
-        Ok(Some(frame.freeze()))
     }
 }
 

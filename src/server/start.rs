@@ -414,7 +414,7 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
         replica,
         device,
         network: NetworkCore::new(0, parts.limits, control.clone(), sink, network_ring),
-        links: PeerLinks::new(inputs.clone(), ring.clone(), connect_timeout),
+        links: PeerLinks::new(inputs.clone(), ring.clone(), connect_timeout, config.limits.request_bytes_max),
         ring,
         inputs,
         edges: parts.edges,

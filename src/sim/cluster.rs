@@ -5,7 +5,7 @@
 use super::checker::Violation;
 use super::lies::Lie;
 use super::network::{End, Host, Parcel, REFUSED, WireId};
-use super::node::{AllPlatters, Arrival, Node, Process, Served, without_bounds};
+use super::node::{AllPlatters, Arrival, Calling, Node, Process, Served, without_bounds};
 use super::transit::flip_record_bit;
 use super::{Event, Simulation};
 use crate::log::{Completion, DiskOp, LogConfig, Recovered, RecoveryError, SmallFile, recover};
@@ -13,6 +13,7 @@ use crate::protocol::{Request, Response};
 use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
 use crate::replica::producers::Producers;
+use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::session::{Arrived, Session};
 use crate::replica::*;
 use crate::types::*;
@@ -166,7 +167,8 @@ impl Simulation {
         }
         self.checker.on_durable(node.host, &mut node.disk.log);
         let called = std::mem::take(&mut node.served).into_keys().map(|wire| (wire, End::Called));
-        let calling = std::mem::take(&mut node.links).into_values().map(|wire| (wire, End::Caller));
+        let calling =
+            std::mem::take(&mut node.links).into_values().map(|calling| (calling.wire, End::Caller));
         for (wire, end) in called.chain(calling).collect::<Vec<_>>() {
             match with_power {
                 true => self.network.vanish(self.now_ns, wire, end),
@@ -332,7 +334,7 @@ impl Simulation {
                 let Some(link) = node.link_of(wire) else { return };
                 match parcel {
                     Parcel::Accepted => replica.handle(now, Input::PeerConnected { link }),
-                    Parcel::Bytes(bytes) => replica.handle(now, Input::PeerData { link, bytes }),
+                    Parcel::Bytes(bytes) => self.read_answers(node, replica, now, link, &bytes),
                     Parcel::Closed(why) => {
                         node.links.remove(&link);
                         let is_refused = why == REFUSED;
@@ -352,6 +354,32 @@ impl Simulation {
                 Parcel::Closed(_) => self.forget_served(node, replica, now, wire),
                 Parcel::Accepted => {}
             },
+        }
+    }
+
+    /// Whole answers of another voter, as `server::peer_links` cuts them out.
+    fn read_answers(
+        &mut self,
+        node: &mut Node,
+        replica: &mut Replica,
+        now: Now,
+        link: PeerLink,
+        bytes: &[u8],
+    ) {
+        let Some(calling) = node.links.get_mut(&link) else { return };
+        calling.received.room().extend_from_slice(bytes);
+        let wire = calling.wire;
+        loop {
+            match calling.received.next_frame(node.config.limits.request_bytes_max) {
+                Ok(Some(frame)) => replica.handle(now, Input::PeerFrame { link, frame }),
+                Ok(None) => return,
+                Err(why) => {
+                    self.network.close(self.now_ns, wire, End::Caller, "closed by this node");
+                    node.links.remove(&link);
+                    let why = why.to_string();
+                    return replica.handle(now, Input::PeerClosed { link, why, is_refused: false });
+                }
+            }
         }
     }
 
@@ -472,20 +500,21 @@ impl Simulation {
             Action::PeerConnect { link, .. } => {
                 let wire = self.network.call(self.now_ns, node.host, link.node.0);
                 // A link that was not closed is replaced, as the server does it.
-                if let Some(old) = node.links.insert(link, wire) {
-                    self.network.close(self.now_ns, old, End::Caller, "closed by this node");
+                let received = ReceiveBuffer::new(Sender::Voter);
+                if let Some(old) = node.links.insert(link, Calling { wire, received }) {
+                    self.network.close(self.now_ns, old.wire, End::Caller, "closed by this node");
                 }
             }
             Action::PeerSend { link, chunks } => {
-                if let Some(wire) = node.links.get(&link) {
-                    let (wire, whole) = (*wire, Bytes::from(chunks.concat()));
+                if let Some(calling) = node.links.get(&link) {
+                    let (wire, whole) = (calling.wire, Bytes::from(chunks.concat()));
                     self.trace.bytes(&whole);
                     node.note_sent(&whole);
                     self.network.send(self.now_ns, wire, End::Caller, whole);
                 }
             }
             Action::PeerClose { link } => {
-                if let Some(wire) = node.links.get(&link).copied() {
+                if let Some(wire) = node.links.get(&link).map(|calling| calling.wire) {
                     self.network.close(self.now_ns, wire, End::Caller, "closed by this node");
                     let parcel = Parcel::Closed("closed by this node");
                     node.inbox.push_back(Arrival::Net { wire, end: End::Caller, parcel });

@@ -8,6 +8,7 @@ use super::network::{End, Host, Parcel, WireId};
 use super::promises::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
+use crate::replica::receive::ReceiveBuffer;
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::{PeerLink, Replica, Standing};
 use crate::types::*;
@@ -34,6 +35,12 @@ pub struct Served {
     pub unread: BytesMut,
 }
 
+/// A connection to another voter.
+pub struct Calling {
+    pub wire: WireId,
+    pub received: ReceiveBuffer,
+}
+
 pub enum Process {
     Up(Box<Replica>),
     /// Until it is started again, and with which disk.
@@ -51,7 +58,7 @@ pub struct Node {
     pub clock: NodeClock,
     pub inbox: VecDeque<Arrival>,
     pub served: BTreeMap<WireId, Served>,
-    pub links: BTreeMap<PeerLink, WireId>,
+    pub links: BTreeMap<PeerLink, Calling>,
     /// Connections with something unread, or with answers given since they were read.
     pub stirred: BTreeSet<WireId>,
     /// The next turn.
@@ -122,7 +129,7 @@ impl Node {
     }
 
     pub fn link_of(&self, wire: WireId) -> Option<PeerLink> {
-        self.links.iter().find(|(_, w)| **w == wire).map(|(link, _)| *link)
+        self.links.iter().find(|(_, calling)| calling.wire == wire).map(|(link, _)| *link)
     }
 
     /// Something of it has rotted, or it was lost and has not come back: no other may be lost that a majority needs.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::{self, RequestHeader, Response};
 use crate::replica::ConnectionId;
 
@@ -18,7 +19,7 @@ fn ask(forwarding: &mut Forwarding, now: Now, to: i32, seq: u64) {
 fn answer(correlation_id: i32) -> Bytes {
     let header = RequestHeader { api_key: 55, api_version: 2, correlation_id, client_id: None };
     let response = Response::DescribeQuorum(m::DescribeQuorumResponse::default());
-    protocol::encode_response(&header, &response).chunks.concat().into()
+    Bytes::from(protocol::encode_response(&header, &response).chunks.concat()).slice(LENGTH_BYTES..)
 }
 
 /// What it does and tells, in short.
@@ -42,7 +43,7 @@ fn look(forwarding: &mut Forwarding) -> Vec<String> {
 
 /// Connected to node 1, with so many requests sent.
 fn connected(requests: u64) -> Forwarding {
-    let mut forwarding = Forwarding::new(TIMEOUT_MS, 1 << 20);
+    let mut forwarding = Forwarding::new(TIMEOUT_MS);
     (0..requests).for_each(|seq| ask(&mut forwarding, at(0), 1, seq));
     forwarding.on_connected();
     look(&mut forwarding);
@@ -51,7 +52,7 @@ fn connected(requests: u64) -> Forwarding {
 
 #[test]
 fn requests_wait_for_the_connection_and_answers_come_in_their_order() {
-    let mut forwarding = Forwarding::new(TIMEOUT_MS, 1 << 20);
+    let mut forwarding = Forwarding::new(TIMEOUT_MS);
     ask(&mut forwarding, at(0), 1, 0);
     ask(&mut forwarding, at(0), 1, 1);
     assert_eq!(look(&mut forwarding), ["connect 1"]);
@@ -59,9 +60,10 @@ fn requests_wait_for_the_connection_and_answers_come_in_their_order() {
     assert_eq!(look(&mut forwarding), ["send 1", "send 1"]);
     ask(&mut forwarding, at(1), 1, 2);
     assert_eq!(look(&mut forwarding), ["send 1"]);
-    forwarding.on_data([answer(0), answer(1)].concat().into());
+    forwarding.on_frame(answer(0));
+    forwarding.on_frame(answer(1));
     assert_eq!(look(&mut forwarding), ["answered 0", "answered 1"]);
-    forwarding.on_data(answer(2));
+    forwarding.on_frame(answer(2));
     assert_eq!(look(&mut forwarding), ["answered 2"]);
     assert_eq!(forwarding.deadline(), None);
 }
@@ -71,18 +73,18 @@ fn an_answer_to_nothing_that_was_asked_closes_the_connection() {
     for wrong in [answer(1), answer(7), Bytes::from_static(&[0, 0, 0, 1, 9]), Bytes::from_static(&[0xff; 4])]
     {
         let mut forwarding = connected(1);
-        forwarding.on_data(wrong);
+        forwarding.on_frame(wrong);
         assert_eq!(look(&mut forwarding), ["close 1", "failed 0"]);
-        forwarding.on_data(answer(0));
+        forwarding.on_frame(answer(0));
         assert_eq!(look(&mut forwarding), [] as [&str; 0], "nothing more is believed");
     }
     // Nothing is asked, and the number would be right.
     let mut forwarding = connected(0);
     ask(&mut forwarding, at(0), 1, 0);
     forwarding.on_connected();
-    forwarding.on_data(answer(0));
+    forwarding.on_frame(answer(0));
     look(&mut forwarding);
-    forwarding.on_data(answer(1));
+    forwarding.on_frame(answer(1));
     assert_eq!(look(&mut forwarding), ["close 1"]);
 }
 
@@ -95,7 +97,7 @@ fn a_closed_connection_is_made_anew_and_does_not_wait_for_old_answers() {
     assert_eq!(look(&mut forwarding), ["connect 1"]);
     forwarding.on_connected();
     assert_eq!(look(&mut forwarding), ["send 1"]);
-    forwarding.on_data(answer(2));
+    forwarding.on_frame(answer(2));
     assert_eq!(look(&mut forwarding), ["answered 2"]);
 }
 

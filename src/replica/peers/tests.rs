@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::{self, RequestHeader, Response};
 use crate::raft::{FetchRequest, LeaderResponse, VoteRequest, VoteResponse};
 use crate::record::{ProduceLimits, StampedBatch, check_produced, data_batch};
@@ -32,7 +33,7 @@ fn context(local: i32) -> QuorumContext {
 }
 
 fn peers() -> Peers {
-    Peers::new(context(1), TIMEOUT_MS, BACKOFF_MS, 1 << 20)
+    Peers::new(context(1), TIMEOUT_MS, BACKOFF_MS)
 }
 
 fn vote(epoch: i32) -> raft::Request {
@@ -150,7 +151,7 @@ fn sent_header(chunks: &[Bytes]) -> RequestHeader {
 
 fn answer_bytes(api_key: i16, api_version: i16, correlation_id: i32, response: &Response) -> Bytes {
     let header = RequestHeader { api_key, api_version, correlation_id, client_id: None };
-    protocol::encode_response(&header, response).chunks.concat().into()
+    Bytes::from(protocol::encode_response(&header, response).chunks.concat()).slice(LENGTH_BYTES..)
 }
 
 fn versions_answer(correlation_id: i32) -> Bytes {
@@ -163,7 +164,7 @@ fn connected(now: Now, link: PeerLink, first: raft::Request) -> Peers {
     let mut peers = peers();
     peers.send(now, link.node, first);
     peers.on_connected(now, link);
-    peers.on_data(now, link, versions_answer(0));
+    peers.on_frame(now, link, versions_answer(0));
     look(&mut peers);
     peers
 }
@@ -175,14 +176,14 @@ fn a_link_connects_shakes_hands_and_sends_and_each_answer_meets_its_request() {
     assert_eq!(look(&mut peers), [Seen::Connect(CONTROL_2)]);
     peers.on_connected(at(1), CONTROL_2);
     assert_eq!(look(&mut peers), [Seen::Sent(CONTROL_2, 18, 4, 0)]);
-    peers.on_data(at(2), CONTROL_2, versions_answer(0));
+    peers.on_frame(at(2), CONTROL_2, versions_answer(0));
     assert_eq!(look(&mut peers), [Seen::Sent(CONTROL_2, 52, 2, 1)]);
     peers.send(at(3), NodeId(2), begin(6));
     assert_eq!(look(&mut peers), [Seen::Sent(CONTROL_2, 53, 1, 2)]);
-    peers.on_data(at(4), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
+    peers.on_frame(at(4), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
     let begun = LeaderResponse { error: ErrorCode::NONE, leader: Some(NodeId(1)), epoch: Epoch(6) };
     let begun_bytes = quorum::begin_quorum_epoch_response(&context(2), &begun);
-    peers.on_data(at(5), CONTROL_2, answer_bytes(53, 1, 2, &begun_bytes));
+    peers.on_frame(at(5), CONTROL_2, answer_bytes(53, 1, 2, &begun_bytes));
     let voted = VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(5), granted: true };
     assert_eq!(
         look(&mut peers),
@@ -195,53 +196,12 @@ fn a_link_connects_shakes_hands_and_sends_and_each_answer_meets_its_request() {
 }
 
 #[test]
-fn a_handshake_may_come_in_any_pieces() {
-    let stream = versions_answer(0);
-    for cut in 0..=stream.len() {
-        let mut peers = peers();
-        peers.send(at(0), NodeId(2), fetch(1));
-        peers.on_connected(at(0), FETCH_2);
-        look(&mut peers);
-        peers.on_data(at(1), FETCH_2, stream.slice(..cut));
-        peers.on_data(at(1), FETCH_2, stream.slice(cut..));
-        assert_eq!(look(&mut peers), [Seen::Sent(FETCH_2, 1, 18, 1)], "cut at {cut}");
-    }
-}
-
-#[test]
-fn answers_may_come_in_any_pieces() {
-    let first = answer_bytes(1, 18, 1, &fetch_answer(7, vec![stamped(b"value")]));
-    let second = answer_bytes(1, 18, 2, &fetch_answer(8, vec![]));
-    let stream = Bytes::from([first, second].concat());
-    let answers = |pieces: &mut dyn Iterator<Item = Bytes>| {
-        let mut peers = connected(at(0), FETCH_2, fetch(1));
-        peers.send(at(0), NodeId(2), fetch(2));
-        pieces.for_each(|piece| peers.on_data(at(1), FETCH_2, piece));
-        let event = std::iter::from_fn(|| peers.poll_event());
-        let answer = event.map(|event| match event {
-            PeerEvent::Response { response: raft::Response::Fetch(f), records, .. } => {
-                (f.high_watermark.expect("known").0.0, records)
-            }
-            other => panic!("{other:?}"),
-        });
-        answer.collect::<Vec<_>>()
-    };
-    let expected = [(7, stamped(b"value").to_bytes()), (8, Bytes::new())];
-    for cut in 0..=stream.len() {
-        let mut pieces = [stream.slice(..cut), stream.slice(cut..)].into_iter();
-        assert_eq!(answers(&mut pieces), expected, "cut at {cut}");
-    }
-    let mut bytes = (0..stream.len()).map(|i| stream.slice(i..i + 1));
-    assert_eq!(answers(&mut bytes), expected, "byte by byte");
-}
-
-#[test]
 fn fetched_records_share_the_bytes_that_came() {
     let batch = stamped(&[9; 500]);
     let mut peers = connected(at(0), FETCH_2, fetch(1));
     let bytes = answer_bytes(1, 18, 1, &fetch_answer(7, vec![batch.clone()]));
     let range = bytes.as_ptr_range();
-    peers.on_data(at(1), FETCH_2, bytes.clone());
+    peers.on_frame(at(1), FETCH_2, bytes.clone());
     let Some(PeerEvent::Response { records, .. }) = peers.poll_event() else { panic!("no answer") };
     assert_eq!(records, batch.to_bytes());
     assert!(range.contains(&records.as_ptr()), "the records were copied");
@@ -254,7 +214,7 @@ fn one_request_of_a_kind_is_under_way_and_the_newest_waits() {
         peers.send(at(1), NodeId(2), vote(epoch));
     }
     assert_eq!(look(&mut peers), []);
-    peers.on_data(at(2), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
+    peers.on_frame(at(2), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
     let sent = std::iter::from_fn(|| peers.poll_action()).collect::<Vec<_>>();
     let [PeerAction::Send { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
     let frame = Bytes::from(chunks.concat()).slice(LENGTH_BYTES..);
@@ -271,7 +231,7 @@ fn a_heartbeat_follows_a_parked_fetch_and_a_third_waits() {
     assert_eq!(look(&mut peers), [Seen::Sent(FETCH_2, 1, 18, 2)]);
     peers.send(at(2), NodeId(2), fetch(1));
     assert_eq!(look(&mut peers), []);
-    peers.on_data(at(3), FETCH_2, answer_bytes(1, 18, 1, &fetch_answer(7, vec![])));
+    peers.on_frame(at(3), FETCH_2, answer_bytes(1, 18, 1, &fetch_answer(7, vec![])));
     let seen = look(&mut peers);
     assert!(matches!(seen.as_slice(), [Seen::Sent(FETCH_2, 1, 18, 3), Seen::Answer(..)]), "{seen:?}");
 }
@@ -281,7 +241,7 @@ fn a_fetch_to_another_node_closes_the_link_of_the_older_one_without_a_word() {
     let mut peers = connected(at(0), FETCH_2, fetch(1));
     peers.send(at(1), NodeId(3), fetch(1));
     assert_eq!(look(&mut peers), [Seen::Close(FETCH_2), Seen::Connect(FETCH_3)]);
-    peers.on_data(at(2), FETCH_2, answer_bytes(1, 18, 1, &fetch_answer(7, vec![])));
+    peers.on_frame(at(2), FETCH_2, answer_bytes(1, 18, 1, &fetch_answer(7, vec![])));
     assert_eq!(look(&mut peers), [], "a late answer of the old leader");
     // Back to the first: it is connected again once the server has closed it, without a pause.
     peers.send(at(3), NodeId(2), fetch(2));
@@ -289,7 +249,7 @@ fn a_fetch_to_another_node_closes_the_link_of_the_older_one_without_a_word() {
     peers.on_closed(at(4), FETCH_2, "closed by us");
     assert_eq!(look(&mut peers), [Seen::Connect(FETCH_2)]);
     peers.on_connected(at(5), FETCH_3);
-    peers.on_data(at(5), FETCH_3, versions_answer(0));
+    peers.on_frame(at(5), FETCH_3, versions_answer(0));
     assert_eq!(look(&mut peers), [Seen::Sent(FETCH_3, 18, 4, 0)], "nothing is left to send to node 3");
 }
 
@@ -311,9 +271,9 @@ fn a_refused_connection_fails_and_the_pauses_double_up_to_a_second() {
     // The request that waited goes out when the pause is over, and an answer ends the pauses.
     peers.on_tick(at(now_ms));
     peers.on_connected(at(now_ms), CONTROL_2);
-    peers.on_data(at(now_ms), CONTROL_2, versions_answer(0));
+    peers.on_frame(at(now_ms), CONTROL_2, versions_answer(0));
     look(&mut peers);
-    peers.on_data(at(now_ms), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(6)));
+    peers.on_frame(at(now_ms), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(6)));
     look(&mut peers);
     peers.on_closed(at(now_ms), CONTROL_2, "lost");
     peers.send(at(now_ms), NodeId(2), vote(7));
@@ -372,27 +332,15 @@ fn a_request_that_waits_behind_another_expires_with_the_link() {
 #[test]
 fn what_cannot_be_read_closes_the_link() {
     let wrong_id = answer_bytes(52, 2, 9, &vote_answer(5)).to_vec();
-    let truncated = {
-        let whole = answer_bytes(52, 2, 1, &vote_answer(5));
-        let mut cut = whole[..whole.len() - 3].to_vec();
-        let length = (cut.len() - LENGTH_BYTES) as i32;
-        cut[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-        cut
-    };
-    let cases = [
-        wrong_id,
-        truncated,
-        vec![0xff; 8],
-        vec![0x7f, 0xff, 0xff, 0xff],
-        vec![0, 0, 0, 0],
-        vec![0, 0, 0, 2, 0, 0],
-    ];
+    let whole = answer_bytes(52, 2, 1, &vote_answer(5));
+    let truncated = whole[..whole.len() - 3].to_vec();
+    let cases = [wrong_id, truncated, vec![0xff; 8], vec![], vec![0, 0]];
     for bytes in cases {
         let mut peers = connected(at(0), CONTROL_2, vote(5));
-        peers.on_data(at(1), CONTROL_2, bytes.clone().into());
+        peers.on_frame(at(1), CONTROL_2, bytes.clone().into());
         let gone = [Seen::Close(CONTROL_2), Seen::Failed(NodeId(2), RequestKind::Vote)];
         assert_eq!(look(&mut peers), gone, "{bytes:?}");
-        peers.on_data(at(1), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
+        peers.on_frame(at(1), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
         assert_eq!(look(&mut peers), [], "bytes of a closed link");
     }
 }
@@ -401,9 +349,9 @@ fn what_cannot_be_read_closes_the_link() {
 fn an_answer_to_nothing_closes_the_link() {
     let mut peers = connected(at(0), CONTROL_2, vote(5));
     let answer = answer_bytes(52, 2, 1, &vote_answer(5));
-    peers.on_data(at(1), CONTROL_2, answer.clone());
+    peers.on_frame(at(1), CONTROL_2, answer.clone());
     look(&mut peers);
-    peers.on_data(at(1), CONTROL_2, answer);
+    peers.on_frame(at(1), CONTROL_2, answer);
     assert_eq!(look(&mut peers), [Seen::Close(CONTROL_2)]);
 }
 
@@ -448,7 +396,7 @@ fn pre_vote_to_a_kafka_that_knows_none_is_answered_here() {
     let raft::Request::Vote(request) = vote(5) else { panic!("a vote") };
     peers.send(at(0), NodeId(2), raft::Request::Vote(VoteRequest { pre_vote: true, ..request }));
     peers.on_connected(at(1), CONTROL_2);
-    peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+    peers.on_frame(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
     let unsaid =
         VoteResponse { error: ErrorCode::UNSUPPORTED_VERSION, leader: None, epoch: Epoch(5), granted: false };
     let seen = look(&mut peers);
@@ -466,7 +414,7 @@ fn voters_that_take_no_produce_are_remembered() {
         let mut peers = peers();
         peers.send(at(0), NodeId(2), vote(5));
         peers.on_connected(at(1), CONTROL_2);
-        peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+        peers.on_frame(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
         peers.serves_clients(NodeId(2))
     };
     assert!(!peers().serves_clients(NodeId(2)), "it has said nothing yet");
@@ -482,7 +430,7 @@ fn a_kafka_without_any_vote_fails_a_pre_vote() {
     let raft::Request::Vote(request) = vote(5) else { panic!("a vote") };
     peers.send(at(0), NodeId(2), raft::Request::Vote(VoteRequest { pre_vote: true, ..request }));
     peers.on_connected(at(1), CONTROL_2);
-    peers.on_data(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
+    peers.on_frame(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
     assert_eq!(look(&mut peers).last(), Some(&Seen::Failed(NodeId(2), RequestKind::Vote)));
 }
 
@@ -499,7 +447,7 @@ fn what_comes_on_a_link_that_is_being_closed_is_not_looked_at() {
     let mut peers = connected(at(0), CONTROL_2, vote(5));
     peers.drop_peer(NodeId(2));
     look(&mut peers);
-    peers.on_data(at(1), CONTROL_2, Bytes::from_static(&[0xff; 8]));
+    peers.on_frame(at(1), CONTROL_2, Bytes::from_static(&[0xff; 8]));
     peers.send(at(1), NodeId(2), vote(6));
     peers.on_closed(at(1), CONTROL_2, "closed by us");
     assert_eq!(peers.deadline(), Some(at(1 + BACKOFF_MS).monotonic_ns), "one failure, one pause");

@@ -1,6 +1,9 @@
+use super::super::receive::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
 use super::*;
+use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::messages as m;
 use crate::record::data_batch;
+use bytes::Buf;
 
 pub(crate) fn limits() -> SessionLimits {
     SessionLimits {
@@ -256,7 +259,7 @@ fn what_is_not_kafka_fails_once_and_for_ever() {
         assert!(session.poll_request(NOW).expect("the good frame").is_ok());
         assert!(session.poll_request(NOW).expect("the bad frame").is_err(), "{bad:?}");
         assert!(session.poll_request(NOW).is_none());
-        assert!(session.incoming.buffer.capacity() <= RECEIVE_BYTES_MIN);
+        assert!(session.received.buffer.capacity() <= RECEIVE_BYTES_MIN);
     }
 }
 
@@ -283,8 +286,8 @@ fn a_large_frame_is_taken_without_a_copy_and_leaves_no_large_buffer() {
     let value = vec![7; 300_000];
     let mut session = Session::new(limits());
     receive(&mut session, &produce(1, -1, &value));
-    let start = session.incoming.buffer.as_ptr() as usize;
-    let range = start..start + session.incoming.buffer.len();
+    let start = session.received.buffer.as_ptr() as usize;
+    let range = start..start + session.received.buffer.len();
     let arrived = poll(&mut session);
     let Admitted::Produce(produce) = &arrived[0].request else { panic!("not a Produce") };
     let batch = produce.partitions[0].batch.as_ref().expect("a good batch");
@@ -302,12 +305,12 @@ fn a_frame_no_larger_than_the_last_is_received_into_one_place() {
     let (head, rest) = frame.split_at(10_000);
     receive(&mut session, head);
     session.receive_buffer();
-    let start = session.incoming.buffer.as_ptr();
+    let start = session.received.buffer.as_ptr();
     for part in rest.chunks(10_000) {
         let buffer = session.receive_buffer();
         assert!(buffer.capacity() - buffer.len() >= part.len(), "no room is left");
         buffer.extend_from_slice(part);
-        assert_eq!(session.incoming.buffer.as_ptr(), start, "what had arrived was copied");
+        assert_eq!(session.received.buffer.as_ptr(), start, "what had arrived was copied");
     }
     assert_eq!((first.len(), poll(&mut session).len()), (1, 1));
 }
@@ -322,7 +325,7 @@ fn a_busy_connection_gets_a_larger_buffer_and_a_quiet_one_gives_it_back() {
             session.answer(arrived.expect("a good frame").seq, None).expect("room");
         }
     }
-    assert!(session.incoming.room_bytes > RECEIVE_BYTES_MIN);
+    assert!(session.received.room_bytes > RECEIVE_BYTES_MIN);
     for i in 0..10 {
         receive(&mut session, &metadata(i));
         poll(&mut session).iter().for_each(|a| session.answer(a.seq, None).expect("room"));
@@ -381,83 +384,6 @@ fn voters_that_cannot_read_the_log_are_closed_and_clients_are_not() {
     let hello_bytes = 4 + u32::from_be_bytes([java[0], java[1], java[2], java[3]]) as usize;
     let client = [&java[..hello_bytes], &metadata(3)].concat();
     assert!(last(DataMode::Native, &client).is_none());
-}
-
-// --- the receive buffer
-
-/// An empty buffer after a read of so many bytes, which did not fill it.
-fn after_read(room_bytes: usize, received_bytes: usize) -> Incoming {
-    let mut incoming = Incoming { buffer: BytesMut::with_capacity(100), room_bytes, ..Incoming::new() };
-    incoming.spare_bytes = incoming.spare() + received_bytes;
-    incoming
-}
-
-#[test]
-fn the_room_for_a_read_follows_what_the_last_one_used() {
-    let adapted = |mut incoming: Incoming| {
-        incoming.adapt_room();
-        incoming.room_bytes
-    };
-    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024)), 64 * 1024, "a quarter is enough to keep it");
-    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024 - 1)), 32 * 1024);
-    assert_eq!(adapted(after_read(RECEIVE_BYTES_MIN, 0)), RECEIVE_BYTES_MIN);
-    let mut filled = after_read(RECEIVE_BYTES_MIN, 0);
-    filled.buffer.resize(filled.buffer.capacity(), 0);
-    assert_eq!(adapted(filled), 2 * RECEIVE_BYTES_MIN);
-    let nothing_fitted = Incoming { room_bytes: RECEIVE_BYTES_MIN, ..Incoming::new() };
-    assert_eq!(adapted(nothing_fitted), RECEIVE_BYTES_MIN);
-}
-
-#[test]
-fn a_quiet_connection_gives_back_what_a_busy_time_has_left() {
-    let kept = |allocation_bytes, room_bytes| {
-        // As much was received as keeps the room.
-        let mut incoming = after_read(room_bytes, room_bytes / 4);
-        (incoming.allocation_bytes, incoming.frame_bytes) = (allocation_bytes, 7);
-        incoming.adapt_room();
-        assert_eq!((incoming.room_bytes, incoming.frame_bytes), (room_bytes, 7));
-        incoming.allocation_bytes > 0
-    };
-    assert!(kept(128 * 1024, 64 * 1024));
-    assert!(!kept(128 * 1024 + 1, 64 * 1024));
-    assert!(!kept(1 << 20, 64 * 1024));
-}
-
-#[test]
-fn what_is_missing_of_a_frame_is_known_from_its_length() {
-    let mut incoming = Incoming::new();
-    assert_eq!(incoming.missing_bytes(), 0);
-    incoming.buffer.extend_from_slice(&100_i32.to_be_bytes());
-    assert_eq!(incoming.missing_bytes(), 100);
-    incoming.buffer.extend_from_slice(&[0; 30]);
-    assert_eq!(incoming.missing_bytes(), 70);
-    incoming.buffer.extend_from_slice(&[0; 80]);
-    assert_eq!(incoming.missing_bytes(), 0);
-    // A large frame gets room for what is there, doubled, or for as much as the last one had.
-    for (last_frame_bytes, room) in [(0, 20_000), (1 << 20, 1 << 20)] {
-        let mut incoming = Incoming { frame_bytes: last_frame_bytes, ..Incoming::new() };
-        incoming.buffer.extend_from_slice(&(4_i32 << 20).to_be_bytes());
-        incoming.buffer.resize(20_000, 0);
-        incoming.reserve();
-        assert!((room..4 * room).contains(&incoming.spare()), "{} bytes of room", incoming.spare());
-    }
-}
-
-#[test]
-fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
-    let shares = |frame_bytes: usize, key: u8| {
-        let mut incoming = Incoming { allocation_bytes: 4000, ..Incoming::new() };
-        incoming.buffer.extend_from_slice(&(frame_bytes as i32).to_be_bytes());
-        incoming.buffer.resize(4 + frame_bytes + 500, 0);
-        incoming.buffer[5] = key;
-        let frame = incoming.next_frame(1 << 20).expect("a frame").expect("all of it");
-        assert_eq!(frame.len(), frame_bytes);
-        !frame.is_unique()
-    };
-    assert!(!shares(999, 1), "a Fetch that may wait");
-    assert!(shares(1000, 1));
-    assert!(shares(999, 0), "a Produce");
-    assert!(shares(1500, 0));
 }
 
 #[test]

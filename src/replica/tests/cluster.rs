@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
@@ -11,6 +11,7 @@ use super::disk::Disk;
 use crate::config::Config;
 use crate::log::{Completion, OpKind, recover};
 use crate::replica::producers::Producers;
+use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::*;
 
@@ -30,6 +31,8 @@ struct Connection {
     owner: Owner,
     /// Answers for the client, frames without length.
     received: BytesMut,
+    /// What a link has not cut into answers yet.
+    answers: ReceiveBuffer,
 }
 
 pub struct Node {
@@ -281,7 +284,9 @@ impl Cluster {
             topic_id: config.topic_id,
             data_mode: config.data_mode,
         };
-        let opened = Connection { session: Session::new(limits), owner, received: BytesMut::new() };
+        let session = Session::new(limits);
+        let answers = ReceiveBuffer::new(Sender::Voter);
+        let opened = Connection { session, owner, received: BytesMut::new(), answers };
         self.nodes.get_mut(&node).expect("a node").connections.insert(connection, opened);
         connection
     }
@@ -315,6 +320,7 @@ impl Cluster {
         seq: u64,
         response: Option<protocol::Response>,
     ) {
+        let frame_bytes_max = self.configs[&id].limits.request_bytes_max;
         let node = self.nodes.get_mut(&id).expect("a node");
         let Some(open) = node.connections.get_mut(&connection) else { return };
         open.session.answer(seq, response).expect("a reader that keeps up");
@@ -324,8 +330,10 @@ impl Cluster {
                 Owner::Client => open.received.extend_from_slice(&bytes),
                 Owner::Link(from, link) => {
                     for piece in bytes.chunks(READ_BYTES) {
-                        let bytes = Bytes::copy_from_slice(piece);
-                        self.inbox.push_back((from, Input::PeerData { link, bytes }));
+                        open.answers.room().extend_from_slice(piece);
+                        while let Some(frame) = open.answers.next_frame(frame_bytes_max).expect("our own") {
+                            self.inbox.push_back((from, Input::PeerFrame { link, frame }));
+                        }
                     }
                 }
             }

@@ -1,0 +1,145 @@
+use super::*;
+
+/// An empty buffer after a read of so many bytes, which did not fill it.
+fn after_read(room_bytes: usize, received_bytes: usize) -> ReceiveBuffer {
+    let mut received = ReceiveBuffer {
+        buffer: BytesMut::with_capacity(100),
+        room_bytes,
+        ..ReceiveBuffer::new(Sender::Client)
+    };
+    received.spare_bytes = received.spare() + received_bytes;
+    received
+}
+
+#[test]
+fn the_room_for_a_read_follows_what_the_last_one_used() {
+    let adapted = |mut received: ReceiveBuffer| {
+        received.adapt_room();
+        received.room_bytes
+    };
+    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024)), 64 * 1024, "a quarter is enough to keep it");
+    assert_eq!(adapted(after_read(64 * 1024, 16 * 1024 - 1)), 32 * 1024);
+    assert_eq!(adapted(after_read(RECEIVE_BYTES_MIN, 0)), RECEIVE_BYTES_MIN);
+    let mut filled = after_read(RECEIVE_BYTES_MIN, 0);
+    filled.buffer.resize(filled.buffer.capacity(), 0);
+    assert_eq!(adapted(filled), 2 * RECEIVE_BYTES_MIN);
+    let nothing_fitted =
+        ReceiveBuffer { room_bytes: RECEIVE_BYTES_MIN, ..ReceiveBuffer::new(Sender::Client) };
+    assert_eq!(adapted(nothing_fitted), RECEIVE_BYTES_MIN);
+}
+
+#[test]
+fn a_quiet_connection_gives_back_what_a_busy_time_has_left() {
+    let kept = |allocation_bytes, room_bytes| {
+        // As much was received as keeps the room.
+        let mut received = after_read(room_bytes, room_bytes / 4);
+        (received.allocation_bytes, received.frame_bytes) = (allocation_bytes, 7);
+        received.adapt_room();
+        assert_eq!((received.room_bytes, received.frame_bytes), (room_bytes, 7));
+        received.allocation_bytes > 0
+    };
+    assert!(kept(128 * 1024, 64 * 1024));
+    assert!(!kept(128 * 1024 + 1, 64 * 1024));
+    assert!(!kept(1 << 20, 64 * 1024));
+}
+
+#[test]
+fn what_is_missing_of_a_frame_is_known_from_its_length() {
+    let mut received = ReceiveBuffer::new(Sender::Client);
+    assert_eq!(received.missing_bytes(), 0);
+    received.buffer.extend_from_slice(&100_i32.to_be_bytes());
+    assert_eq!(received.missing_bytes(), 100);
+    received.buffer.extend_from_slice(&[0; 30]);
+    assert_eq!(received.missing_bytes(), 70);
+    received.buffer.extend_from_slice(&[0; 80]);
+    assert_eq!(received.missing_bytes(), 0);
+    // A large frame gets room for what is there, doubled, or for as much as the last one had.
+    for (last_frame_bytes, room) in [(0, 20_000), (1 << 20, 1 << 20)] {
+        let mut received =
+            ReceiveBuffer { frame_bytes: last_frame_bytes, ..ReceiveBuffer::new(Sender::Client) };
+        received.buffer.extend_from_slice(&(4_i32 << 20).to_be_bytes());
+        received.buffer.resize(20_000, 0);
+        received.room();
+        assert!((room..4 * room).contains(&received.spare()), "{} bytes of room", received.spare());
+    }
+}
+
+#[test]
+fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
+    let shares = |frame_bytes: usize, key: u8| {
+        let mut received = ReceiveBuffer { allocation_bytes: 4000, ..ReceiveBuffer::new(Sender::Client) };
+        received.buffer.extend_from_slice(&(frame_bytes as i32).to_be_bytes());
+        received.buffer.resize(4 + frame_bytes + 500, 0);
+        received.buffer[5] = key;
+        let frame = received.next_frame(1 << 20).expect("a frame").expect("all of it");
+        assert_eq!(frame.len(), frame_bytes);
+        !frame.is_unique()
+    };
+    assert!(!shares(999, 1), "a Fetch that may wait");
+    assert!(shares(1000, 1));
+    assert!(shares(999, 0), "a Produce");
+    assert!(shares(1500, 0));
+}
+
+/// `stream` as it comes in pieces of this size, and the frames that come out.
+fn frames_of(sender: Sender, stream: &[u8], piece_bytes: usize) -> Vec<Bytes> {
+    let mut received = ReceiveBuffer::new(sender);
+    let mut frames = Vec::new();
+    for piece in stream.chunks(piece_bytes) {
+        let room = received.room();
+        assert!(room.capacity() - room.len() >= READ_BYTES_MIN);
+        room.extend_from_slice(piece);
+        while let Some(frame) = received.next_frame(100 << 20).expect("allowed") {
+            frames.push(frame);
+        }
+    }
+    assert!(received.buffer.is_empty(), "all of the stream was taken");
+    frames
+}
+
+#[test]
+fn frames_come_whole_wherever_the_stream_was_cut() {
+    let sizes = [10, 0, 300_000, 9, FRAME_RESERVE_BYTES_MAX + 1, 8];
+    let frames: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(at, size)| vec![at as u8 + 1; *size]).collect();
+    let stream: Vec<u8> =
+        frames.iter().flat_map(|frame| [&(frame.len() as i32).to_be_bytes()[..], frame].concat()).collect();
+    for sender in [Sender::Client, Sender::Voter] {
+        for piece_bytes in [4, 5, 13, 4_096, 300_000, stream.len()] {
+            assert!(frames_of(sender, &stream, piece_bytes) == frames, "{sender:?}, pieces of {piece_bytes}");
+        }
+        let small = &stream[..40];
+        assert!(frames_of(sender, &small[..18], 1) == frames[..2], "{sender:?}, byte by byte");
+    }
+}
+
+#[test]
+fn a_voters_answer_is_received_in_one_piece() {
+    const ANSWER_BYTES: usize = 1 << 20;
+    let mut received = ReceiveBuffer::new(Sender::Voter);
+    received.room().extend_from_slice(&(ANSWER_BYTES as i32).to_be_bytes());
+    assert_eq!(received.next_frame(100 << 20), Ok(None));
+    assert!(received.room().capacity() >= LENGTH_BYTES + ANSWER_BYTES);
+    let first = received.buffer.as_ptr();
+    received.room().extend_from_slice(&[7; ANSWER_BYTES]);
+    let frame = received.next_frame(100 << 20).expect("allowed").expect("whole");
+    assert_eq!(frame.as_ptr(), first.wrapping_add(LENGTH_BYTES), "it lies where it was received");
+    let room = received.room();
+    assert!(room.capacity() - room.len() >= ANSWER_BYTES, "and there is room for another such one");
+}
+
+#[test]
+fn a_length_is_believed_only_so_far() {
+    for (sender, most) in
+        [(Sender::Client, 2 * RECEIVE_BYTES_MIN), (Sender::Voter, 2 * FRAME_RESERVE_BYTES_MAX)]
+    {
+        let mut received = ReceiveBuffer::new(sender);
+        received.room().extend_from_slice(&(90_i32 << 20).to_be_bytes());
+        assert!(received.room().capacity() <= most, "{sender:?}");
+    }
+    for announced in [i32::MIN, -1, (1 << 20) + 1, i32::MAX] {
+        let mut received = ReceiveBuffer::new(Sender::Voter);
+        received.room().extend_from_slice(&announced.to_be_bytes());
+        assert!(received.next_frame(1 << 20).is_err(), "{announced}");
+        assert!(received.next_frame(1 << 20).is_err(), "{announced}, asked again");
+    }
+}
