@@ -380,6 +380,8 @@ def test_voters_of_other_clusters_and_versions(interop):
         assert connection.vote(epoch + 5, 1, 0, 0).top_error == raw.INVALID_REQUEST, "of another topic"
         for voter, error in ((2, VOTER_NOT_FOUND), (1, VOTER_NOT_FOUND)):
             assert update_raft_voter(connection, epoch, voter) == error
+        answer = raw.QuorumAnswer(connection.call(raw.begin_quorum_epoch(9, epoch + 5, topic=JAVA_TOPIC)))
+        assert answer.error == raw.INVALID_REQUEST, "9 is not a voter, and leads nobody here"
         assert update_raft_voter(connection, epoch, 2, cluster_id="another") == raw.INCONSISTENT_CLUSTER_ID
         assert update_raft_voter(connection, epoch, 2, versions=(1, 2)) == raw.INVALID_REQUEST
     for api_key, version in ((raw.VOTE, 3), (raw.FETCH, 19), (raw.BEGIN_QUORUM_EPOCH, 2), (raw.END_QUORUM_EPOCH, 2)):
