@@ -9,7 +9,7 @@ use kraft::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched
 
 /// Enough for the headers of many small batches at once; what lies between those of large ones is not read.
 const READ_BYTES: usize = 256 * 1024;
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A batch as it stands in the file.
 pub struct FoundBatch {
