@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # How the scripts of this directory speak and wait: numbered steps, progress for what takes long, packages on demand.
-# Sourced by quickstart.sh, test.sh, fetch-kafka-tools.sh and test-raft-server-start.sh, which set base_dir to the
-# repository's root; does nothing on its own.
+# Sourced by the scripts that build, fetch or install something, which set base_dir to the repository's root; does nothing
+# on its own.
 : "${base_dir:?set by the script that sources this}"
 
 if [[ -t 2 && -z "${NO_COLOR:-}" && "${TERM:-dumb}" != dumb ]]; then
@@ -101,8 +101,8 @@ ensure_rust() {
   command -v cc >/dev/null 2>&1 || ensure_packages cc:build-essential
 }
 
-# Where cargo puts the release binaries.
-release_dir() { echo "${CARGO_TARGET_DIR:-$base_dir/target}/release"; }
+# Where cargo puts the release binaries, or where a test run has them.
+release_dir() { echo "${KRAFT_RELEASE_DIR:-${CARGO_TARGET_DIR:-$base_dir/target}/release}"; }
 
 # The server's binary is older than its sources, or absent.
 server_is_stale() {

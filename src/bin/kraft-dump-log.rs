@@ -31,6 +31,11 @@ struct Arguments {
     /// A line for each record, with key and payload
     #[arg(long)]
     print_data_log: bool,
+
+    /// Only, for each segment, the bytes up to the end of its last batch, what follows (nothing, zeros or other), and how
+    /// many bytes of it; goes by the batches' headers and checks no CRC
+    #[arg(long)]
+    valid_length: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +59,10 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> io::Result<bool> {
     let mut sound = true;
     for path in &arguments.paths {
         for segment in segments(path)? {
-            sound &= dump(&segment, arguments, out)?;
+            sound &= match arguments.valid_length {
+                true => tell_valid_length(&segment, out)?,
+                false => dump(&segment, arguments, out)?,
+            };
         }
     }
     Ok(sound)
@@ -80,9 +88,27 @@ fn segments(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(segments)
 }
 
+/// For `bin/kafka-dump-log.sh`, which lets Kafka's tool stop there.
+fn tell_valid_length(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
+    let at = |e: io::Error| named(path, &e);
+    let mut segment = SegmentReader::open(path).map_err(at)?;
+    segment.skip_batches().map_err(at)?;
+    let (what, bytes) = match segment.end() {
+        End::Whole => ("nothing", 0),
+        End::Zeros(bytes) => ("zeros", bytes),
+        End::NoBatch { bytes, .. } => ("other", bytes),
+    };
+    writeln!(out, "{} {what} {bytes}", segment.position())?;
+    Ok(what != "other")
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<bool> {
     let shown = path.display();
-    let at = |e: io::Error| io::Error::new(e.kind(), format!("{shown}: {e}"));
+    let at = |e: io::Error| named(path, &e);
     let mut segment = SegmentReader::open(path).map_err(at)?;
     writeln!(out, "Dumping {shown}")?;
     if let Some(start) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<i64>().ok()) {
@@ -166,6 +192,8 @@ mod tests {
         assert!(sound && all.lines().count() > 3);
         let zeros = [whole.clone(), vec![0; 5000]].concat();
         assert_eq!(shown(&zeros), (all.clone(), true));
+        let length = || dumped(std::slice::from_ref(&copy), Some("--valid-length"));
+        assert_eq!(length(), (format!("{} zeros 5000\n", whole.len()), true));
         let (cut, sound) = shown(&whole[..whole.len() - 1]);
         assert!(!sound && cut.lines().count() == all.lines().count() - 1);
         let mut flipped = whole.clone();
@@ -173,5 +201,16 @@ mod tests {
         let (out, sound) = shown(&flipped);
         assert!(!sound && out.lines().nth(2).unwrap().ends_with("isvalid: false"), "{out}");
         assert_eq!(out.lines().count(), all.lines().count());
+        // Kafka's tool says of a rotten batch that it is invalid: to where the batches go is another matter.
+        assert_eq!(length(), (format!("{} nothing 0\n", whole.len()), true));
+        for (tail, told) in
+            [(&b"garbage"[..], "other 7"), (b"\0", "zeros 1"), (&[[0; 99], [1; 99]].concat(), "other 198")]
+        {
+            std::fs::write(&copy, [&whole, tail].concat()).unwrap();
+            assert_eq!(length(), (format!("{} {told}\n", whole.len()), told.starts_with("zeros")));
+        }
+        std::fs::write(&copy, &whole[..whole.len() - 1]).unwrap();
+        let (told, sound) = length();
+        assert!(!sound && told.contains(" other "), "{told}");
     }
 }

@@ -8,14 +8,18 @@ As a program it goes through many moves in a row: `build/venv/bin/python tests/p
 
 import argparse
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
+import zipfile
 from collections import Counter
+from itertools import chain, dropwhile, zip_longest
 from pathlib import Path
 
 import raw
-from cluster import REPOSITORY, wait_for
+from cluster import REPOSITORY, die_with_parent, wait_for
 from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster, batches_on_disk,
                         check_logs_equal, kafka_libs, wait_leader)
 
@@ -23,6 +27,9 @@ from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, SEGMENT_BYTES_MIN, JavaVote
 HANDOVER_S = 8
 HANDOVERS_MAX = 5
 HOW = ("SIGTERM", "kill -9", "SIGSTOP", "tail")
+# Of a longer log Kafka's tool is shown the newest segments: a leader of 3.9.0 writes 5 MB a second.
+DUMP_BYTES_MAX = 64 << 20
+DUMPED_BATCH = re.compile(r"baseOffset: (\d+) lastOffset: (\d+) .* isvalid: true$")
 
 
 def kind_of(node):
@@ -200,6 +207,49 @@ def epochs_by_offset(node):
     return {(batch.base, batch.epoch) for batch in batches_on_disk(node.partition_dir, segments_max=2)}
 
 
+def dump_command(libs):
+    """Kafka's DumpLogSegments of the version in this directory; up to 4.0 it was a class of another jar."""
+    moved = any("org/apache/kafka/tools/DumpLogSegments.class" in zipfile.ZipFile(jar).namelist() for jar in libs.glob("kafka-tools-*.jar"))
+    java = Path(os.environ["JAVA_HOME"]) / "bin" / "java" if "JAVA_HOME" in os.environ else "java"
+    return [str(java), "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            f"-Dlog4j2.configurationFile={REPOSITORY / 'config' / 'tools-log4j2.properties'}", "-cp", f"{libs}/*",
+            "org.apache.kafka.tools.DumpLogSegments" if moved else "kafka.tools.DumpLogSegments"]
+
+
+def dumped_batches(node, libs, high_watermark):
+    """(base offset, Kafka's line) of each committed batch in the newest segments. The line goes without the position, as nodes
+    may begin a segment at different offsets. Anything but sound batches is a failure."""
+    segments, size = [], 0
+    for segment in reversed(node.segments()):
+        size += segment.stat().st_size
+        if segments and size > DUMP_BYTES_MAX:
+            break
+        segments.insert(0, str(segment))
+    with subprocess.Popen([*dump_command(libs), "--files", ",".join(segments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", preexec_fn=die_with_parent) as tool:
+        for line in tool.stdout:
+            if line.startswith(("Dumping ", "Log starting offset: ")):
+                continue
+            batch = DUMPED_BATCH.match(line)
+            assert batch, f"DumpLogSegments of node {node.node_id}: {line}"
+            if int(batch[2]) < high_watermark:
+                yield int(batch[1]), re.sub(r" position: \d+", "", line)
+    assert tool.returncode == 0, f"DumpLogSegments of node {node.node_id} ended with {tool.returncode}"
+
+
+def check_dumps_equal(nodes, libs, high_watermark):
+    """Kafka's own tool says the same of all logs, from where the shortest of the dumps begins. Returns how many batches that is,
+    and the first offset."""
+    dumps = [dumped_batches(node, libs, high_watermark) for node in nodes]
+    firsts = [next(dump) for dump in dumps]
+    start, count = max(base for base, _ in firsts), 0
+    dumps = [dropwhile(lambda batch: batch[0] < start, chain([first], dump)) for first, dump in zip(firsts, dumps)]
+    for batches in zip_longest(*dumps):
+        assert len(set(batches)) == 1, f"DumpLogSegments shows different batches: {batches}"
+        count += 1
+    return count, start
+
+
 def main():
     parser = argparse.ArgumentParser(description="Moves leadership in a mixed quorum, and compares all logs at the end.")
     parser.add_argument("kinds", help="a letter for each voter: j Kafka's TestRaftServer, r ours; such as jjr")
@@ -210,8 +260,8 @@ def main():
     parser.add_argument("--directory", type=Path, default=REPOSITORY / "build" / "test" / f"interop-{os.getpid()}")
     options = parser.parse_args()
     shutil.rmtree(options.directory, ignore_errors=True)
-    cluster = MixedCluster(options.directory, options.kinds, java_options={"libs": kafka_libs(options.kafka)},
-                           segment_bytes=SEGMENT_BYTES_MIN)
+    libs = kafka_libs(options.kafka)
+    cluster = MixedCluster(options.directory, options.kinds, java_options={"libs": libs}, segment_bytes=SEGMENT_BYTES_MIN)
     began = time.monotonic()
     signal.alarm(options.seconds_max)
     try:
@@ -225,11 +275,13 @@ def main():
             print(f"{number + 1:3} {moves.log[-1]}", flush=True)
         high_watermark = moves.settle()
         moves.check(high_watermark)
+        dumped, dumped_from = check_dumps_equal(list(cluster), libs, high_watermark)
     finally:
         cluster.end()
     segments = [len(node.segments()) for node in cluster]
     print(f"Kafka {options.kafka}, {options.kinds}: {options.moves} moves in {time.monotonic() - began:.0f} s, led by {dict(moves.led)}; the logs are byte-equal "
-          f"up to offset {high_watermark} ({segments} segments), all {len(moves.acked)} acknowledged records are there")
+          f"up to offset {high_watermark} ({segments} segments), all {len(moves.acked)} acknowledged records are there; Kafka's DumpLogSegments "
+          f"says the same of all {dumped} batches from offset {dumped_from} on")
     shutil.rmtree(options.directory)
 
 

@@ -45,28 +45,76 @@ def flip_byte(path, position):
         os.fsync(file.fileno())
 
 
-def test_kafka_dump_log_reads_all_of_a_killed_nodes_segment(clusters):
-    """Behind the batches it stops at the zeros written ahead, with the words that it has for Kafka's own preallocated
-    segments (log.preallocate) too; once the node has been started and stopped there is nothing to stop at."""
+def dump(*segments, **options):
+    return kafka_tools.tool("kafka-dump-log", "--files", ",".join(map(str, segments)), "--print-data-log", "--deep-iteration", **options)
+
+
+def dumped_values(output):
+    return {m[2]: int(m[1]) for m in re.finditer(r"offset: (\d+) .*?payload: (\S+)$", output.out, re.M)}
+
+
+def zeros_behind(segment):
+    position, _, size = batches_of(segment)[-1]
+    return segment.stat().st_size - position - size
+
+
+def test_kafka_dump_log_reads_a_live_and_a_killed_nodes_segment(clusters):
+    """Behind its batches are the zeros of the space ahead of the writer: the wrapper says so, and Kafka's tool stops before."""
     cluster = clusters(1)
     verified = kafka_tools.produce_verified(cluster.bootstrap, 50)
     node = cluster[1]
-
-    def dump():
-        return kafka_tools.tool("kafka-dump-log", "--files", node.segments()[0], "--print-data-log", "--deep-iteration")
-
-    def offsets(output):
-        return {m[2]: int(m[1]) for m in re.finditer(r"offset: (\d+) .*?payload: (\S+)$", output.out, re.M)}
-
+    segment, = node.segments()
+    live = dump(segment).check()
+    assert verified.acked.items() <= dumped_values(live).items()
     node.kill()
-    killed = dump()
-    assert verified.acked.items() <= offsets(killed).items()
-    complaints = [line for line in killed.err.splitlines() if "Exception" in line]
-    assert len(complaints) == 1 and "Found record size 0 smaller than minimum record overhead (14)" in complaints[0], killed.err
+    killed = dump(segment).check()
+    assert verified.acked.items() <= dumped_values(killed).items()
+    zeros = zeros_behind(segment)
+    assert zeros > 0
+    for output in (live, killed):
+        assert f"{segment}: the {zeros} zeros behind its last batch" in output.err and "Exception" not in output.err, output.err
+        assert output.out.startswith(f"Dumping {segment}\n") and not re.search("isvalid: false|invalid bytes", output.out)
     node.start().wait_ready()
     assert node.stop() == 0
-    stopped = dump().check()
-    assert "Exception" not in stopped.err and verified.acked.items() <= offsets(stopped).items()
+    stopped = dump(segment).check()
+    assert "zeros" not in stopped.err and verified.acked.items() <= dumped_values(stopped).items()
+
+
+def test_kafka_dump_log_still_complains_of_anything_but_zeros(clusters, scratch):
+    cluster = stopped_node_with_records(clusters, 5)
+    node = cluster[1]
+    assert node.stop() == 0
+    segment, = node.segments()
+    whole, expected = segment.read_bytes(), dumped_values(dump(segment).check())
+    assert len(expected) == 5
+
+    def written(directory, data):
+        path = scratch / directory / segment.name
+        path.parent.mkdir()
+        path.write_bytes(data)
+        return path
+
+    # Zeros and then something: a lost write, or another program's. Kafka's tool stops there, as it does without the wrapper.
+    garbage = dump(written("garbage", whole + bytes(5000) + b"something"))
+    assert garbage.code == 1 and "Found record size 0 smaller than minimum record overhead (14)" in garbage.err, garbage.err
+    assert "are left out" not in garbage.err and dumped_values(garbage) == expected
+    cut = dump(written("cut", whole[:-3]))
+    assert "invalid bytes at the end" in cut.out and "are left out" not in cut.err, cut.out
+    # Zeros do not hide what is rotten before them.
+    rotten = bytearray(whole + bytes(5000))
+    rotten[len(whole) - 3] ^= 0x40
+    rotten = dump(written("rotten", rotten))
+    assert len(re.findall("isvalid: false", rotten.out)) == 1 and "are left out" in rotten.err, rotten.out
+    # Several files, of which one ends with zeros: each is shown whole, in the order in which they were named.
+    zeros = written("zeros", whole + bytes(5000))
+    three = dump(segment, zeros, segment).check()
+    assert re.findall("^Dumping (.*)$", three.out, re.M) == [str(path) for path in (segment, zeros, segment)]
+    assert three.out.count("payload: ") == 15 and three.err.count("are left out") == 1
+    # The user's own limit counts where it is smaller, also in the other form of an option.
+    few = kafka_tools.tool("kafka-dump-log", f"--files={zeros}", "--max-bytes=100", "--deep-iteration").check()
+    assert few.out.count("baseOffset: ") == 1, few.out
+    nothing = written("empty", bytes(4096))
+    assert dump(nothing).check().out == f"Dumping {nothing}\nLog starting offset: 0\n"
 
 
 def test_kafka_dump_log_reads_the_segment(clusters):
@@ -75,9 +123,9 @@ def test_kafka_dump_log_reads_the_segment(clusters):
     cluster.wait_caught_up()
     for node in cluster:
         assert node.stop() == 0
-        out = kafka_tools.tool("kafka-dump-log", "--files", node.segments()[0], "--print-data-log", "--deep-iteration").check().out
+        output = dump(node.segments()[0]).check()
+        out, dumped = output.out, dumped_values(output)
         assert "LEADER_CHANGE" in out or "LeaderChange" in out, out[:2000]
-        dumped = {m[2]: int(m[1]) for m in re.finditer(r"offset: (\d+) .*?payload: (\S+)$", out, re.M)}
         for value, offset in verified.acked.items():
             assert dumped.get(value) == offset
         assert not re.search(r"(?i)isvalid: false|corrupt|exception", out)

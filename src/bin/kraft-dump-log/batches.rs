@@ -7,6 +7,10 @@ use std::path::Path;
 use bytes::Bytes;
 use kraft::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 
+/// Enough for the headers of many small batches at once; what lies between those of large ones is not read.
+const READ_BYTES: usize = 256 * 1024;
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// A batch as it stands in the file.
 pub struct FoundBatch {
     pub position: u64,
@@ -35,24 +39,32 @@ impl SegmentReader {
     pub fn open(path: &Path) -> io::Result<SegmentReader> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
-        Ok(SegmentReader { file: BufReader::new(file), position: 0, size, has_only_zeros_left: false })
+        Ok(SegmentReader {
+            file: BufReader::with_capacity(READ_BYTES, file),
+            position: 0,
+            size,
+            has_only_zeros_left: false,
+        })
+    }
+
+    /// Goes over all that is left by the sizes that the headers say, so that little is read. Whether the batches are valid
+    /// is not looked at.
+    pub fn skip_batches(&mut self) -> io::Result<()> {
+        while let Some((_, header)) = self.next_header()? {
+            self.file.seek_relative((header.size_bytes - BATCH_HEADER_BYTES) as i64)?;
+            self.position += header.size_bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// Where the batches read so far end.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// `None`: no whole batch begins here; `end` says what does.
     pub fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
-        let left = self.size - self.position;
-        let mut head = [0; BATCH_HEADER_BYTES];
-        let header = if left < BATCH_HEADER_BYTES as u64 {
-            None
-        } else {
-            self.file.read_exact(&mut head)?;
-            BatchHeader::decode(&head)
-        };
-        let sizes = BATCH_HEADER_BYTES as u64..=left;
-        let Some(header) = header.filter(|header| sizes.contains(&(header.size_bytes as u64))) else {
-            self.has_only_zeros_left = self.only_zeros_follow()?;
-            return Ok(None);
-        };
+        let Some((head, header)) = self.next_header()? else { return Ok(None) };
         let mut bytes = head.to_vec();
         let rest = (header.size_bytes - BATCH_HEADER_BYTES) as u64;
         (&mut self.file).take(rest).read_to_end(&mut bytes)?;
@@ -68,6 +80,24 @@ impl SegmentReader {
         Ok(Some(FoundBatch { position, header, batch, invalid }))
     }
 
+    /// The header at `position`, read; `None` where no whole batch begins there.
+    fn next_header(&mut self) -> io::Result<Option<([u8; BATCH_HEADER_BYTES], BatchHeader)>> {
+        let left = self.size - self.position;
+        let mut head = [0; BATCH_HEADER_BYTES];
+        let header = if left < BATCH_HEADER_BYTES as u64 {
+            None
+        } else {
+            self.file.read_exact(&mut head)?;
+            BatchHeader::decode(&head)
+        };
+        let sizes = BATCH_HEADER_BYTES as u64..=left;
+        let header = header.filter(|header| sizes.contains(&(header.size_bytes as u64)));
+        if header.is_none() {
+            self.has_only_zeros_left = self.only_zeros_follow()?;
+        }
+        Ok(header.map(|header| (head, header)))
+    }
+
     pub fn end(&self) -> End {
         match self.size - self.position {
             0 => End::Whole,
@@ -78,11 +108,11 @@ impl SegmentReader {
 
     fn only_zeros_follow(&mut self) -> io::Result<bool> {
         self.file.seek(SeekFrom::Start(self.position))?;
-        let mut piece = vec![0; 64 * 1024];
+        let mut piece = vec![0; ZEROS.len()];
         loop {
             match self.file.read(&mut piece)? {
                 0 => return Ok(true),
-                count if piece[..count].iter().any(|byte| *byte != 0) => return Ok(false),
+                count if piece[..count] != ZEROS[..count] => return Ok(false),
                 _ => {}
             }
         }

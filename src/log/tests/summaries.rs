@@ -168,6 +168,62 @@ fn a_summary_is_not_believed_of_another_segment() {
     assert_eq!(believed(&mut other).unwrap(), 3);
 }
 
+/// The disk with this segment's summary changed, its checksum right again.
+fn edited(disk: &SimDisk, segment: SegmentId, change: impl Fn(&mut Summary)) -> SimDisk {
+    let mut summary = Summary::decode(disk.small(summary_of(segment)).expect("each has one")).unwrap();
+    change(&mut summary);
+    let mut other = disk.image();
+    other.put_small(summary_of(segment), Some(summary.encode()));
+    other
+}
+
+#[test]
+fn a_summary_whose_epochs_do_not_follow_those_before_it_is_not_believed() {
+    let mut node = Node::ready(SimDisk::new(3), config());
+    for (epoch, value_bytes) in [(2, 50), (5, 50), (5, 250), (5, 50), (5, 50), (5, 250), (9, 50)] {
+        node.epoch = epoch;
+        node.append(2, value_bytes);
+        node.settle();
+        node.log.on_committed(HighWatermark(node.log.log_end().0));
+        node.settle();
+    }
+    let disk = node.shut_down();
+    let sizes = disk.sizes();
+    let [first, second, _] = sizes[..] else { panic!("three segments are expected: {sizes:?}") };
+    let wrong = [
+        // The first batch is of epoch 2, the last one of epoch 5.
+        edited(&disk, first.0, |s| s.epochs[0].epoch = Epoch(1)),
+        edited(&disk, first.0, |s| s.epochs[1].epoch = Epoch(6)),
+        // All of this segment is of epoch 5, so that 4 cannot begin in it.
+        edited(&disk, second.0, |s| {
+            s.epochs.insert(0, EpochStart { epoch: Epoch(4), start_offset: Offset(8) })
+        }),
+    ];
+    for (i, mut wrong) in wrong.into_iter().enumerate() {
+        let log = recovered(&mut wrong, LogCheck::Tail).unwrap();
+        assert_eq!(log.effort.summaries, 2, "{i}: {:?}", log.notes);
+        assert!(
+            log.notes.iter().any(|note| note.contains("its epochs do not follow")),
+            "{i}: {:?}",
+            log.notes
+        );
+        let epochs: Vec<_> = log.epochs.iter().map(|e| (e.epoch.0, e.start_offset.0)).collect();
+        assert_eq!(epochs, [(2, 0), (5, 2), (9, 12)], "{i}");
+    }
+}
+
+#[test]
+fn a_summary_that_ends_where_its_last_batch_does_not_is_not_believed() {
+    let (mut disk, _) = summarized_log();
+    // Without a commit mark: one within the segment would be reason enough.
+    disk.mark_mut().fill(0);
+    let last = disk.sizes()[3].0;
+    let end = recovered(&mut disk.image(), LogCheck::Tail).unwrap().log_end;
+    let log = recovered(&mut edited(&disk, last, |s| s.end.0 += 1), LogCheck::Tail).unwrap();
+    assert_eq!((log.effort.summaries, log.log_end), (3, end), "{:?}", log.notes);
+    assert!(log.notes.iter().any(|note| note.contains("is another one")), "{:?}", log.notes);
+}
+
 #[test]
 fn the_last_segment_is_scanned_when_it_has_grown_since_its_summary() {
     let (disk, mut batches) = summarized_log();
