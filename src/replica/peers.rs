@@ -53,6 +53,8 @@ pub struct Peers {
     serve_clients: BTreeSet<NodeId>,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
+    /// Where Fetches are encoded.
+    room: BytesMut,
 }
 
 impl Peers {
@@ -73,6 +75,7 @@ impl Peers {
             serve_clients: BTreeSet::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            room: BytesMut::new(),
         }
     }
 
@@ -180,7 +183,7 @@ impl Peers {
     }
 
     fn endpoint(&self, node: NodeId) -> Option<&Endpoint> {
-        self.context.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+        self.context.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| &**endpoint)
     }
 
     /// Do what the state of the link allows now.
@@ -216,6 +219,7 @@ impl Peers {
                 correlation_id,
                 &self.client_id,
                 &queued.request,
+                &mut self.room,
             );
             let (Some(frame), Some(version)) = (encoded, quorum::version_of(versions, kind)) else {
                 if let Some(response) = unsaid_pre_vote(versions, &queued.request) {

@@ -10,7 +10,8 @@ use super::forward::FORWARD_CLIENT_ID;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
-    self, ClientId, EncodedFrame, FrameError, ProduceResponse, Request, RequestHeader, Response,
+    self, ClientId, EncodedFrame, FetchResponse, FrameError, ProduceResponse, Request, RequestHeader,
+    Response,
 };
 use crate::types::*;
 use bytes::{Buf, Bytes, BytesMut};
@@ -30,12 +31,15 @@ const FRAME_COPY_RATIO: usize = 4;
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
 /// What the answer to a Produce of one partition takes, and some more.
 const PRODUCED_BYTES_ABOUT: usize = 256;
+/// The same of a Fetch, and the stamps of a few batches.
+const FETCHED_BYTES_ABOUT: usize = 512;
 /// Room made for them at once.
 const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
 const COALESCED_BYTES_MAX: usize = 64 * 1024;
 const LENGTH_BYTES: usize = 4;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
+const FETCH_KEY: [u8; 2] = [0, 1];
 
 /// What a connection may take, and what it may produce to.
 #[derive(Clone, Debug)]
@@ -157,16 +161,24 @@ impl Session {
     /// Answer request `seq` (any order; released in request order). Err: the reader is too slow, close.
     pub fn answer(&mut self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
         let is_next = seq == self.first_seq;
-        let Some(slot) = self.slot(seq) else {
+        let index = seq.checked_sub(self.first_seq).and_then(|index| usize::try_from(index).ok());
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Err(FrameError(format!("request {seq} of the connection is not waiting for an answer")));
         };
         let Slot::UnderWay(header) = slot else {
             return Err(FrameError(format!("request {seq} of the connection was answered twice")));
         };
-        if let (true, Some(Response::Produce(response))) = (is_next, &response) {
-            // The hot path: straight into what is sent next.
-            let header = header.clone();
-            return self.answer_next(&header, response);
+        // The hot path: straight into what is sent next.
+        match &response {
+            Some(Response::Produce(response)) if is_next => {
+                self.output_bytes += self.outgoing.push_produced(header, response);
+                return self.release_next();
+            }
+            Some(Response::Fetch(response)) if is_next => {
+                self.output_bytes += self.outgoing.push_fetched(header, response);
+                return self.release_next();
+            }
+            _ => {}
         }
         // Encoded at once: an answer that waits for an earlier one is charged like any other.
         let frame = match &response {
@@ -186,17 +198,12 @@ impl Session {
         self.check_output()
     }
 
-    fn answer_next(&mut self, header: &RequestHeader, response: &ProduceResponse) -> Result<(), FrameError> {
+    /// The first slot's answer is on its way; with it those that have waited for it.
+    fn release_next(&mut self) -> Result<(), FrameError> {
         self.slots.pop_front();
         self.first_seq += 1;
-        self.output_bytes += self.outgoing.push_produced(header, response);
         self.release();
         self.check_output()
-    }
-
-    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
-        let index = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
-        self.slots.get_mut(index)
     }
 
     fn release(&mut self) {
@@ -251,7 +258,7 @@ fn is_voter_rpc(request: &Request) -> bool {
         | Request::BeginQuorumEpoch(_)
         | Request::EndQuorumEpoch(_)
         | Request::UpdateRaftVoter(_) => true,
-        Request::Fetch(fetch) => protocol::quorum::is_replica_fetch(fetch),
+        Request::Fetch(fetch) => fetch.is_of_replica(),
         _ => false,
     }
 }
@@ -324,8 +331,8 @@ impl Incoming {
         (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())
     }
 
-    /// The next whole frame without its length. Frames with records share the receive buffer, small others are copied,
-    /// so that one that waits (a parked Fetch) does not pin it.
+    /// The next whole frame without its length. Frames with records share the receive buffer, as do Fetches, of which nothing
+    /// is kept; small others are copied, so that one that waits does not pin it.
     fn next_frame(&mut self, request_bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
         let Some(frame_bytes) = protocol::frame_length(&self.buffer, request_bytes_max)? else {
             return Ok(None);
@@ -337,7 +344,7 @@ impl Incoming {
         self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX);
         let frame = self.buffer.split_to(frame_bytes);
         let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
-        if is_small && !frame.starts_with(&PRODUCE_KEY) {
+        if is_small && !frame.starts_with(&PRODUCE_KEY) && !frame.starts_with(&FETCH_KEY) {
             return Ok(Some(Bytes::copy_from_slice(&frame)));
         }
         Ok(Some(frame.freeze()))
@@ -374,6 +381,14 @@ impl Outgoing {
         let before = self.small.len();
         protocol::encode_produce_response(header, response, &mut self.small);
         let bytes = self.small.len() - before;
+        self.seal_if_large();
+        bytes
+    }
+
+    /// The same, but for large batches, which go out as they were received.
+    fn push_fetched(&mut self, header: &RequestHeader, response: &FetchResponse) -> usize {
+        self.reserve_small(FETCHED_BYTES_ABOUT);
+        let bytes = protocol::encode_fetch_response(header, response, &mut self.small, &mut self.chunks);
         self.seal_if_large();
         bytes
     }

@@ -454,10 +454,26 @@ fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
         assert_eq!(frame.len(), frame_bytes);
         !frame.is_unique()
     };
-    assert!(!shares(999, 1), "a Fetch that may wait");
-    assert!(shares(1000, 1));
+    assert!(!shares(999, 52), "a Vote that may wait");
+    assert!(shares(1000, 52));
     assert!(shares(999, 0), "a Produce");
     assert!(shares(1500, 0));
+    assert!(shares(999, 1), "a Fetch, of which nothing is kept");
+}
+
+#[test]
+fn a_fetch_that_waits_does_not_pin_the_receive_buffer() {
+    let name = [&[0, 30][..], &[b't'; 30]].concat();
+    let header = [0, 1, 0, 4, 0, 0, 0, 1, 0xff, 0xff];
+    let body = [&[0xff; 4][..], &[0; 13], &[0, 0, 0, 1], &name, &[0, 0, 0, 1], &[0; 16]].concat();
+    let frame = [&header[..], &body].concat();
+    let mut session = Session::new(limits());
+    session.receive_buffer().extend_from_slice(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat());
+    let arrived = session.poll_request(NOW).expect("whole").expect("a good frame");
+    let Admitted::Other(Request::Fetch(fetch)) = &arrived.request else { panic!("{arrived:?}") };
+    assert_eq!(&*fetch.topics[0].name, "t".repeat(30));
+    let allocation_bytes = session.incoming.allocation_bytes;
+    assert!(session.incoming.buffer.try_reclaim(allocation_bytes), "all of it is free, though the Fetch waits");
 }
 
 #[test]
