@@ -283,7 +283,9 @@ fn a_fetch_between_voters_allocates_nearly_nothing() {
     assert_eq!(pair.answered_bytes, (100 + CYCLES) * answer_bytes, "each batch is committed and answered");
     let Allocations(counted) = pair.counter;
     let (of_leader, of_follower) = (counted[leader], counted[1 - leader]);
-    println!("{of_leader} allocations of the leader and {of_follower} of the follower for {CYCLES} batches");
-    assert!(of_leader <= CYCLES, "{of_leader} allocations of the leader for {CYCLES} batches");
-    assert!(of_follower <= CYCLES, "{of_follower} allocations of the follower for {CYCLES} batches");
+    // The leader's: the list of the batches that it hands out, and a receive buffer for every other Produce, which they share.
+    // The follower's: the list that tells Raft where they lie. What grows with the log now and then is in the rest.
+    const REST: usize = CYCLES / 20;
+    assert!(of_leader <= 2 * CYCLES + REST, "{of_leader} allocations of the leader for {CYCLES} batches");
+    assert!(of_follower <= CYCLES + REST, "{of_follower} allocations of the follower for {CYCLES} batches");
 }

@@ -473,7 +473,10 @@ fn a_fetch_that_waits_does_not_pin_the_receive_buffer() {
     let Admitted::Other(Request::Fetch(fetch)) = &arrived.request else { panic!("{arrived:?}") };
     assert_eq!(&*fetch.topics[0].name, "t".repeat(30));
     let allocation_bytes = session.incoming.allocation_bytes;
-    assert!(session.incoming.buffer.try_reclaim(allocation_bytes), "all of it is free, though the Fetch waits");
+    assert!(
+        session.incoming.buffer.try_reclaim(allocation_bytes),
+        "all of it is free, though the Fetch waits"
+    );
 }
 
 #[test]
