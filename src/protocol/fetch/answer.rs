@@ -15,6 +15,9 @@ const SNAPSHOT_ID_TAG: u32 = 2;
 // … and of the answer.
 const NODE_ENDPOINTS_TAG: u32 = 0;
 
+/// Producer id and first offset.
+const ABORTED_TRANSACTION_BYTES: usize = 8 + 8;
+
 /// A replica asks for one partition of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchAnswer {
@@ -91,7 +94,7 @@ fn decode_partition(
         fields.cursor.i64()?;
     }
     for _ in 0..fields.count()? {
-        (fields.cursor.i64()?, fields.cursor.i64()?); // An aborted transaction.
+        fields.cursor.take(ABORTED_TRANSACTION_BYTES)?;
         fields.skip_tags()?;
     }
     if version >= READ_REPLICA_FROM {
