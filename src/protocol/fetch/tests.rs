@@ -25,7 +25,7 @@ fn body_of<T: Encodable>(message: &T, version: i16) -> Bytes {
     body.freeze()
 }
 
-/// What ours says where it should not say what theirs says, of a body in any state.
+/// A body in any state is refused by the walk, or read or refused as the crate reads or refuses it.
 fn check_as_strict<T: Decodable, U: Debug>(
     message: &Message,
     version: i16,
