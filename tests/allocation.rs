@@ -1,10 +1,12 @@
-//! Whatever a frame holds, decoding it allocates at most four times its size and a little more; and admitting a Produce
-//! allocates nothing for a record.
+//! Whatever a frame holds, decoding it allocates at most four times its size and a little more; admitting a Produce allocates
+//! nothing for a record, and a Fetch between voters nearly nothing at all.
 //!
 //! A binary of its own, because it counts what the global allocator hands out.
 
 #[path = "fixtures/frames.rs"]
 mod fixtures;
+#[path = "fixtures/pair.rs"]
+mod pair;
 
 use bytes::Bytes;
 use fixtures::{Frame, Seeded, frames};
@@ -17,6 +19,7 @@ use kraft::record::data_batch;
 use kraft::replica::admit::Admitted;
 use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
+use pair::{Counter, Pair};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -167,9 +170,15 @@ fn limits() -> SessionLimits {
 
 /// Produce 7 with one batch of so many records of 100 bytes.
 fn produce_frame(records: usize) -> Vec<u8> {
+    produce_frame_to("t", records)
+}
+
+fn produce_frame_to(topic: &str, records: usize) -> Vec<u8> {
     let batch = data_batch(&vec![&[7; 100][..]; records], 0, None);
     let mut frame = vec![0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x75, 0x30];
-    frame.extend_from_slice(&[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
+    frame.extend_from_slice(&[0, 0, 0, 1, 0, topic.len() as u8]);
+    frame.extend_from_slice(topic.as_bytes());
+    frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
     frame.extend_from_slice(&(batch.len() as u32).to_be_bytes());
     frame.extend_from_slice(&batch);
     [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
@@ -213,7 +222,7 @@ fn answer_at(base_offset: i64) -> Response {
     };
     let partitions = [partition].into_iter().collect();
     let topic = ProducedTopic { name: StrBytes::from_static_str("t"), id: Uuid::ZERO, partitions };
-    Response::Produce(ProduceResponse { topics: [topic].into_iter().collect(), node_endpoints: Vec::new() })
+    Response::Produce(ProduceResponse { topics: [topic].into_iter().collect(), ..ProduceResponse::default() })
 }
 
 /// Batches of 64 KiB that come as fast as they are read, kept where they were received. What is allocated is a receive
@@ -243,4 +252,41 @@ fn a_batch_is_taken_and_answered_in_the_buffers_of_its_connection() {
     let allocations = ALLOCATIONS.get() - before;
     assert_eq!(kept.len(), REQUESTS);
     assert!(allocations <= 2 * REQUESTS, "{allocations} allocations for {REQUESTS} requests");
+}
+
+/// Allocations of each node.
+#[derive(Default)]
+struct Allocations([usize; 2]);
+
+impl Counter for Allocations {
+    fn count<T>(&mut self, node: usize, work: impl FnOnce() -> T) -> T {
+        let before = ALLOCATIONS.get();
+        let value = work();
+        self.0[node] += ALLOCATIONS.get() - before;
+        value
+    }
+}
+
+/// One batch of 64 records after the other, each committed before the next one comes: so each is a Fetch of the follower's,
+/// which the leader answers with the batch, which the follower appends, flushes, and acknowledges with its next Fetch.
+#[test]
+fn a_fetch_between_voters_allocates_nearly_nothing() {
+    const CYCLES: usize = 1000;
+    let mut pair = Pair::new(Allocations::default());
+    let leader = pair.elect();
+    let client = pair.connect(leader);
+    let frame = produce_frame_to("__cluster_metadata", 64);
+    (0..100).for_each(|_| pair.send(leader, client, &frame));
+    let answer_bytes = pair.answered_bytes / 100;
+    pair.counter = Allocations::default();
+    (0..CYCLES).for_each(|_| pair.send(leader, client, &frame));
+    assert_eq!(pair.answered_bytes, (100 + CYCLES) * answer_bytes, "each batch is committed and answered");
+    let Allocations(counted) = pair.counter;
+    let (of_leader, of_follower) = (counted[leader], counted[1 - leader]);
+    // The leader's: the list of the batches that it hands out, and a receive buffer for every other Produce, which they share.
+    // The follower's: the list that tells Raft where they lie, and what it is received in. What grows with the log now and
+    // then is in the rest.
+    const REST: usize = CYCLES / 20;
+    assert!(of_leader <= 2 * CYCLES + REST, "{of_leader} allocations of the leader for {CYCLES} batches");
+    assert!(of_follower <= 2 * CYCLES + REST, "{of_follower} allocations of the follower for {CYCLES} batches");
 }

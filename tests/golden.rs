@@ -6,16 +6,18 @@ mod fixtures;
 use bytes::{Bytes, BytesMut};
 use fixtures::{Frame, Seeded, frames, log_files};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kraft::protocol::fetch::{RequestedPartition, RequestedTopic};
 use kraft::protocol::messages as m;
 use kraft::protocol::produce::{ProduceTopic, ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
 use kraft::protocol::{
-    ClientId, EncodedFrame, FetchPartition, FetchResponse, FetchTopic, ProduceRequest, ProduceResponse,
-    Request, RequestHeader, Response, decode_request, encode_response, own_uuid, wire_uuid,
+    ClientId, EncodedFrame, FetchPartition, FetchRequest, FetchResponse, FetchTopic, ProduceRequest,
+    ProduceResponse, Request, RequestHeader, Response, decode_request, encode_response, own_uuid, wire_uuid,
 };
 use kraft::raft::RequestKind;
 use kraft::record::{ControlRecord, check_fetched, check_produced, control_records, leader_change_batch};
 use kraft::types::*;
+use std::sync::Arc;
 
 const LIST_OFFSETS: i16 = 2;
 
@@ -61,7 +63,7 @@ fn m_string(text: String) -> m::StrBytes {
 fn encode_again(frame: &Frame, request: &Request) -> Bytes {
     match request {
         Request::Produce(body) => encode_request(frame, &their_produce(body)),
-        Request::Fetch(body) => encode_request(frame, body),
+        Request::Fetch(body) => encode_request(frame, &their_fetch(frame, body)),
         Request::ListOffsets(body) => encode_request(frame, body),
         Request::Metadata(body) => encode_request(frame, body),
         Request::FindCoordinator(body) => encode_request(frame, body),
@@ -153,7 +155,7 @@ fn our_produced(theirs: m::ProduceResponse) -> Response {
         partitions: t.partition_responses.into_iter().map(partition).collect(),
     };
     let endpoint = |n: m::produce_response::NodeEndpoint| {
-        (NodeId(n.node_id.0), Endpoint { host: n.host.to_string(), port: n.port as u16 })
+        (NodeId(n.node_id.0), Arc::new(Endpoint { host: n.host.to_string(), port: n.port as u16 }))
     };
     Response::Produce(ProduceResponse {
         topics: theirs.responses.into_iter().map(topic).collect(),
@@ -179,6 +181,49 @@ fn their_produce(ours: &ProduceRequest) -> m::ProduceRequest {
         .with_acks(ours.acks)
         .with_timeout_ms(ours.timeout_ms)
         .with_topic_data(ours.topics.iter().map(topic).collect())
+}
+
+/// A Fetch request of ours as the crate's. What ours passes over is taken from the frame again, nothing else.
+fn their_fetch(frame: &Frame, ours: &FetchRequest) -> m::FetchRequest {
+    use m::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
+    let mut bytes = frame.bytes.clone();
+    m::RequestHeader::decode(&mut bytes, m::FetchRequest::header_version(frame.version)).expect("a header");
+    let theirs = m::FetchRequest::decode(&mut bytes, frame.version).expect("the crate decodes it");
+    let partition = |(p, their): (&RequestedPartition, &FetchPartition)| {
+        let told = FetchPartition::default()
+            .with_partition(p.index)
+            .with_current_leader_epoch(p.current_leader_epoch)
+            .with_fetch_offset(p.fetch_offset)
+            .with_last_fetched_epoch(p.last_fetched_epoch)
+            .with_partition_max_bytes(p.max_bytes)
+            .with_replica_directory_id(wire_uuid(p.directory_id))
+            .with_high_watermark(p.high_watermark);
+        told.with_log_start_offset(their.log_start_offset)
+    };
+    let topic = |(t, their): (&RequestedTopic, &FetchTopic)| {
+        assert_eq!(t.partitions.len(), their.partitions.len(), "{}", frame.name);
+        FetchTopic::default()
+            .with_topic(m::TopicName(m_string(t.name.to_string())))
+            .with_topic_id(wire_uuid(t.id))
+            .with_partitions(t.partitions.iter().zip(&their.partitions).map(partition).collect())
+    };
+    assert_eq!(ours.topics.len(), theirs.topics.len(), "{}", frame.name);
+    let request = m::FetchRequest::default()
+        .with_cluster_id(ours.cluster_id.as_ref().map(|id| m_string(id.to_string())))
+        .with_max_wait_ms(ours.max_wait_ms)
+        .with_min_bytes(ours.min_bytes)
+        .with_max_bytes(ours.max_bytes)
+        .with_session_id(ours.session_id)
+        .with_session_epoch(ours.session_epoch)
+        .with_topics(ours.topics.iter().zip(&theirs.topics).map(topic).collect())
+        .with_isolation_level(theirs.isolation_level)
+        .with_forgotten_topics_data(theirs.forgotten_topics_data)
+        .with_rack_id(theirs.rack_id);
+    if frame.version < 15 {
+        return request.with_replica_id(ours.replica_id.into());
+    }
+    let state = ReplicaState::default().with_replica_id(ours.replica_id.into());
+    request.with_replica_state(state.with_replica_epoch(theirs.replica_state.replica_epoch))
 }
 
 /// A Fetch answer of the crate's as one of ours.
@@ -211,7 +256,8 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
         partitions: topic.partitions.into_iter().map(partition).collect(),
     });
     let endpoint = |node: &m::fetch_response::NodeEndpoint| {
-        (NodeId(node.node_id.0), Endpoint { host: node.host.as_str().to_string(), port: node.port as u16 })
+        let endpoint = Endpoint { host: node.host.as_str().to_string(), port: node.port as u16 };
+        (NodeId(node.node_id.0), Arc::new(endpoint))
     };
     Response::Fetch(FetchResponse {
         error: theirs.error_code,

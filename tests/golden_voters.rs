@@ -5,7 +5,7 @@
 #[path = "fixtures/frames.rs"]
 mod fixtures;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fixtures::{Frame, frames};
 use kraft::protocol::quorum::*;
 use kraft::protocol::{EncodedFrame, Request, RequestHeader, Response, decode_request, encode_response};
@@ -13,6 +13,7 @@ use kraft::raft::{self, RequestKind};
 use kraft::record::check_fetched;
 use kraft::types::*;
 use serde_json::Value;
+use std::sync::Arc;
 
 const FETCH: i16 = 1;
 const VOTE: i16 = 52;
@@ -32,11 +33,11 @@ fn quorum_frames() -> Vec<Frame> {
 /// What the nodes of the frame's group were started with; endpoints as the frame itself tells them.
 fn context(frame: &Frame) -> QuorumContext {
     let is_kraft1 = frame.name.contains("/kraft1-");
-    let endpoints = |list: &Value, id: &str| -> Vec<(NodeId, Endpoint)> {
+    let endpoints = |list: &Value, id: &str| -> Vec<(NodeId, Arc<Endpoint>)> {
         let endpoint = |node: &Value| {
             let host = node["host"].as_str().expect("a host").to_string();
             let port = node["port"].as_i64().expect("a port") as u16;
-            (NodeId(node[id].as_i64().unwrap_or(-1) as i32), Endpoint { host, port })
+            (NodeId(node[id].as_i64().unwrap_or(-1) as i32), Arc::new(Endpoint { host, port }))
         };
         list.as_array().map(|nodes| nodes.iter().map(endpoint).collect()).unwrap_or_default()
     };
@@ -49,7 +50,7 @@ fn context(frame: &Frame) -> QuorumContext {
         local: ReplicaKey { id: NodeId(99), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
-        endpoint: own.map_or(nowhere, |(_, endpoint)| endpoint),
+        endpoint: own.map_or(nowhere, |(_, endpoint)| Endpoint::clone(&endpoint)),
         voters: endpoints(&frame.body["nodeEndpoints"], "nodeId"),
     }
 }
@@ -90,12 +91,13 @@ fn our_requests_are_javas_byte_for_byte() {
         let c = context(&frame);
         let (header, request) = decode_request(frame.bytes.clone()).expect("decodes");
         if let Request::Fetch(m) = &request {
-            assert!(is_replica_fetch(m), "{}", frame.name);
+            assert!(m.is_of_replica(), "{}", frame.name);
         }
         let request = to_raft(&c, &header, &request).unwrap_or_else(|e| panic!("{}: {e:?}", frame.name));
         let client_id = frame.client_id.as_deref().expect("a client id");
         let ours =
-            encode_request(&c, &newest(18), frame.correlation_id, client_id, &request).expect("encodes");
+            encode_request(&c, &newest(18), frame.correlation_id, client_id, &request, &mut BytesMut::new())
+                .expect("encodes");
         assert_eq!(joined(&ours), wire(&frame), "{}", frame.name);
         same += 1;
     }
@@ -109,7 +111,7 @@ fn consumers_fetches_are_not_replicas() {
         frames().into_iter().filter(|f| f.is_request && f.api_key == FETCH && f.name.contains("consumer"))
     {
         let (_, Request::Fetch(m)) = decode_request(frame.bytes).expect("decodes") else { panic!() };
-        assert!(!is_replica_fetch(&m), "{}", frame.name);
+        assert!(!m.is_of_replica(), "{}", frame.name);
         consumers += 1;
     }
     assert!(consumers >= 10, "only {consumers}");
@@ -170,7 +172,7 @@ fn our_refusals_are_javas_byte_for_byte() {
     for frame in frames.iter().filter(|frame| frame.is_request) {
         let c = context(frame);
         let (header, request) = decode_request(frame.bytes.clone()).expect("decodes");
-        if matches!(&request, Request::Fetch(m) if !is_replica_fetch(m)) {
+        if matches!(&request, Request::Fetch(m) if !m.is_of_replica()) {
             continue; // Java serves a consumer as it serves an observer; here it never comes this way.
         }
         let Err(answer) = to_raft(&c, &header, &request) else { continue };
@@ -199,7 +201,7 @@ fn three() -> QuorumContext {
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
         endpoint: endpoint(9092),
-        voters: (1..=3).map(|id| (NodeId(id), endpoint(9091 + id as u16))).collect(),
+        voters: (1..=3).map(|id| (NodeId(id), Arc::new(endpoint(9091 + id as u16)))).collect(),
     }
 }
 
@@ -209,7 +211,8 @@ fn key(id: i32) -> ReplicaKey {
 
 /// Through the wire in the versions given, as the other side reads it.
 fn sent(versions: &PeerVersions, request: raft::Request) -> raft::Request {
-    let frame = encode_request(&three(), versions, 5, "kraft-1", &request).expect("it can be said");
+    let frame = encode_request(&three(), versions, 5, "kraft-1", &request, &mut BytesMut::new())
+        .expect("it can be said");
     let (header, decoded) = decode_request(joined(&frame).slice(4..)).expect("it decodes");
     assert_eq!(header.correlation_id, 5);
     assert!(header.client_id.as_ref().is_some_and(|id| id.is("kraft-1")));
@@ -235,7 +238,10 @@ fn older_peers_get_what_their_version_can_say() {
     assert_eq!(sent(&old, full), vote(None, unknown(1), false));
     let pre_vote = vote(Some(key(2)), key(1), true);
     assert_eq!(sent(&newest(18), pre_vote.clone()), pre_vote);
-    assert!(encode_request(&three(), &old, 5, "kraft-1", &pre_vote).is_none(), "Vote 0 has no pre-vote");
+    assert!(
+        encode_request(&three(), &old, 5, "kraft-1", &pre_vote, &mut BytesMut::new()).is_none(),
+        "Vote 0 has no pre-vote"
+    );
 
     let begin = |voter| {
         raft::Request::BeginQuorumEpoch(raft::BeginQuorumEpochRequest {

@@ -20,6 +20,7 @@ use kraft::types::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Decoding may allocate this many times the bytes …
 pub const RATIO: usize = 4;
@@ -86,7 +87,8 @@ pub const TARGETS: [Target; 6] = [
 ];
 
 fn context() -> QuorumContext {
-    let voter = |id| (NodeId(id), Endpoint { host: "localhost".to_string(), port: 9092 });
+    let endpoint = Endpoint { host: "localhost".to_string(), port: 9092 };
+    let voter = |id| (NodeId(id), Arc::new(endpoint.clone()));
     QuorumContext {
         cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
         topic: "__raft_performance_test".into(),
@@ -94,7 +96,7 @@ fn context() -> QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: DataMode::Interop,
-        endpoint: voter(1).1,
+        endpoint: endpoint.clone(),
         voters: vec![voter(1), voter(2), voter(3)],
     }
 }
@@ -109,7 +111,7 @@ pub fn requests(data: &[u8]) {
         Request::Vote(m) => quorum::vote_request(&context, m).err(),
         Request::BeginQuorumEpoch(m) => quorum::begin_quorum_epoch_request(&context, m).err(),
         Request::EndQuorumEpoch(m) => quorum::end_quorum_epoch_request(&context, m).err(),
-        Request::Fetch(m) if quorum::is_replica_fetch(m) => {
+        Request::Fetch(m) if m.is_of_replica() => {
             quorum::fetch_request(&context, m, header.api_version).err()
         }
         _ => None,

@@ -168,6 +168,12 @@ pub(super) struct ChunkFiller {
 }
 
 impl ChunkFiller {
+    /// The list of a group that has been submitted is the next one's.
+    pub(super) fn with_room_of(full: Vec<(WriteBuffer, usize)>) -> ChunkFiller {
+        assert!(full.is_empty(), "the buffers of a group have been submitted");
+        ChunkFiller { full, ..ChunkFiller::default() }
+    }
+
     /// Bytes that its buffers hold together.
     pub(super) fn capacity(&self) -> usize {
         self.full.iter().map(|(buffer, _)| buffer).chain(&self.current).map(WriteBuffer::capacity).sum()

@@ -116,8 +116,9 @@ impl Log {
         self.writer.partial = partial_before + part_bytes;
         let start = block_floor(self.writer.position);
         self.writer.position += bytes as u64;
-        let chunks = filler.finish(&mut self.writer.tail_block);
-        self.submit_chunks(start, chunks, bytes as u64);
+        let mut chunks = filler.finish(&mut self.writer.tail_block);
+        self.submit_chunks(start, &mut chunks, bytes as u64);
+        self.prepared.filler = ChunkFiller::with_room_of(chunks);
     }
 
     /// Copy whole batches into the next group, as long as they fit.
@@ -176,7 +177,7 @@ impl Log {
         prepared.filler.into_buffers().for_each(|buffer| self.pool.put_back(buffer));
     }
 
-    fn submit_chunks(&mut self, start: u64, chunks: Vec<(WriteBuffer, usize)>, bytes: u64) {
+    fn submit_chunks(&mut self, start: u64, chunks: &mut Vec<(WriteBuffer, usize)>, bytes: u64) {
         let number = self.groups.back().map_or(0, |g| g.number + 1);
         let segment = self.writer.segment;
         let length = self.segments.last().map_or(0, |s| s.length);
@@ -188,7 +189,7 @@ impl Log {
             bytes,
         });
         let mut position = start;
-        for (buffer, length) in chunks {
+        for (buffer, length) in chunks.drain(..) {
             let file = FileId::Segment(segment);
             assert!(position + length as u64 <= self.writer.zeroed, "a group stays within the zeroed space");
             let write = OpKind::Write { file, position, buffer, length, durable: true };

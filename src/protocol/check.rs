@@ -71,6 +71,10 @@ impl<'a> Cursor<'a> {
         self.fixed().map(i32::from_be_bytes)
     }
 
+    pub fn i64(&mut self) -> Result<i64, FrameError> {
+        self.fixed().map(i64::from_be_bytes)
+    }
+
     pub fn uuid(&mut self) -> Result<Uuid, FrameError> {
         self.fixed().map(|bytes| Uuid(u128::from_be_bytes(bytes)))
     }

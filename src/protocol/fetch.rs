@@ -1,25 +1,41 @@
-//! Fetch answers, encoded by hand, so that records are never copied into one: versions 4 to 18.
+//! Fetch, decoded and encoded by hand: versions 4 to 18. Requests are in `request`, answers as a replica reads them in
+//! `answer`; here they are encoded, so that records are never copied into one.
 //!
 //! The bytes that are ours (header, fields, the 16 stamped bytes of each batch) go into one buffer; what follows a
 //! stamp goes out as the slice that was received or read. Batches below [`COPY_BELOW_BYTES`] are copied, because a
 //! chunk of its own costs more than that.
 
-use super::frame::{Chunks, EncodedFrame, LENGTH_BYTES, RequestHeader};
+mod answer;
+mod request;
+
+pub use answer::{AnsweredPartition, FetchAnswer};
+pub use request::{FetchRequest, RequestedPartition, RequestedTopic};
+
+pub(super) use answer::decode_fetch_answer;
+pub(super) use request::{decode_fetch_request, encode_fetch_request};
+
+use super::frame::{LENGTH_BYTES, RequestHeader};
 use super::messages::StrBytes;
-use super::put::{PutFields, put_node_endpoints};
+use super::put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints};
 use crate::record::StampedBatch;
 use crate::types::*;
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 /// A batch smaller than this is copied beside the fields instead of becoming a chunk of its own.
 pub const COPY_BELOW_BYTES: usize = 4096;
 
 /// So many batches of an answer need no list of their own.
-const CUTS_INLINE: usize = 8;
+const CUTS_INLINE: usize = 16;
 
 /// First version with compact lengths, tagged fields, and header version 1.
 const FLEXIBLE_FROM: i16 = 12;
+/// Version from which both sides tell where their logs start.
+const LOG_START_FROM: i16 = 5;
+/// Version from which there are sessions, and an error at the top of an answer (KIP-227).
+const SESSION_FROM: i16 = 7;
+/// Version from which a consumer is told a replica to read from (KIP-392).
+const READ_REPLICA_FROM: i16 = 11;
 /// Version from which topics are named by their id alone.
 pub const TOPIC_ID_FROM: i16 = 13;
 /// Version from which the endpoints of leaders are told (KIP-951).
@@ -30,8 +46,9 @@ const NODE_ENDPOINTS_FROM: i16 = 16;
 pub struct FetchResponse {
     pub error: i16,
     pub session_id: i32,
-    pub topics: Vec<FetchTopic>,
-    pub node_endpoints: Vec<(NodeId, Endpoint)>,
+    /// Nearly always one.
+    pub topics: SmallVec<[FetchTopic; 1]>,
+    pub node_endpoints: NodeEndpoints,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,16 +78,23 @@ pub struct FetchPartition {
     pub records: Vec<StampedBatch>,
 }
 
-/// Encode as the answer to a request of this header.
-pub(super) fn encode_fetch_response(header: &RequestHeader, response: &FetchResponse) -> EncodedFrame {
+/// Encode as the answer to a request of this header, at the end of `out`. Up to the last shared slice it goes to `chunks`, with
+/// all that stood in `out` before; the rest stays there. Gives the frame's bytes.
+pub fn encode_fetch_response(
+    header: &RequestHeader,
+    response: &FetchResponse,
+    out: &mut BytesMut,
+    chunks: &mut impl Extend<Bytes>,
+) -> usize {
     let version = header.api_version;
     let is_flexible = version >= FLEXIBLE_FROM;
-    let mut out = Scatter { own: Vec::with_capacity(own_bytes_about(response)), ..Scatter::default() };
+    out.reserve(own_bytes_about(response));
+    let mut out = Scatter { start: out.len(), own: out, cuts: SmallVec::new(), shared_bytes: 0 };
     out.own.put_slice(&[0; LENGTH_BYTES]);
     out.own.put_i32(header.correlation_id);
     out.own.put_no_tags(is_flexible);
     out.own.put_i32(0); // Nobody is throttled here.
-    if version >= 7 {
+    if version >= SESSION_FROM {
         out.own.put_i16(response.error);
         out.own.put_i32(response.session_id);
     }
@@ -79,14 +103,14 @@ pub(super) fn encode_fetch_response(header: &RequestHeader, response: &FetchResp
         encode_topic(&mut out, version, topic);
     }
     if version >= NODE_ENDPOINTS_FROM {
-        put_node_endpoints(&mut out.own, &response.node_endpoints);
+        put_node_endpoints(out.own, &response.node_endpoints);
     } else {
         out.own.put_no_tags(is_flexible);
     }
-    out.into_frame()
+    out.finish(chunks)
 }
 
-fn encode_topic(out: &mut Scatter, version: i16, topic: &FetchTopic) {
+fn encode_topic(out: &mut Scatter<'_>, version: i16, topic: &FetchTopic) {
     let is_flexible = version >= FLEXIBLE_FROM;
     if version >= TOPIC_ID_FROM {
         out.own.put_slice(&topic.topic_id.0.to_be_bytes());
@@ -100,17 +124,17 @@ fn encode_topic(out: &mut Scatter, version: i16, topic: &FetchTopic) {
     out.own.put_no_tags(is_flexible);
 }
 
-fn encode_partition(out: &mut Scatter, version: i16, partition: &FetchPartition) {
+fn encode_partition(out: &mut Scatter<'_>, version: i16, partition: &FetchPartition) {
     let is_flexible = version >= FLEXIBLE_FROM;
     out.own.put_i32(partition.index);
     out.own.put_i16(partition.error.0);
     out.own.put_i64(partition.high_watermark);
     out.own.put_i64(partition.last_stable_offset);
-    if version >= 5 {
+    if version >= LOG_START_FROM {
         out.own.put_i64(partition.log_start_offset);
     }
     out.own.put_count(is_flexible, 0); // Aborted transactions: none, not null.
-    if version >= 11 {
+    if version >= READ_REPLICA_FROM {
         out.own.put_i32(-1); // No preferred read replica.
     }
     out.own.put_count(is_flexible, partition.records.iter().map(StampedBatch::size_bytes).sum());
@@ -123,7 +147,7 @@ fn encode_partition(out: &mut Scatter, version: i16, partition: &FetchPartition)
 }
 
 /// Tags 0 to 2, each only where it says something: librdkafka before 2.2.0 stumbles over default values.
-fn encode_partition_tags(out: &mut Scatter, partition: &FetchPartition) {
+fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
     let leader = partition.current_leader.map(|(id, epoch)| (id.map_or(-1, |id| id.0), epoch.0));
     let leader = leader.filter(|leader| *leader != (-1, -1));
     let tags = [partition.diverging.is_some(), leader.is_some(), partition.snapshot.is_some()];
@@ -159,15 +183,16 @@ fn own_bytes_about(response: &FetchResponse) -> usize {
 }
 
 /// One buffer of our own bytes, and the shared slices that stand between them.
-#[derive(Default)]
-struct Scatter {
-    own: Vec<u8>,
+struct Scatter<'a> {
+    own: &'a mut BytesMut,
+    /// Where the frame begins in it.
+    start: usize,
     /// A shared slice follows the first so many bytes of `own`.
     cuts: SmallVec<[(usize, Bytes); CUTS_INLINE]>,
     shared_bytes: usize,
 }
 
-impl Scatter {
+impl Scatter<'_> {
     fn batch(&mut self, batch: &StampedBatch) {
         self.own.put_slice(batch.prefix());
         if batch.size_bytes() < COPY_BELOW_BYTES {
@@ -177,20 +202,17 @@ impl Scatter {
         self.shared_bytes += batch.rest().len();
     }
 
-    fn into_frame(mut self) -> EncodedFrame {
-        let length = (self.own.len() - LENGTH_BYTES + self.shared_bytes) as u32;
-        self.own[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-        let own = Bytes::from(self.own);
-        let mut chunks = Chunks::with_capacity(2 * self.cuts.len() + 1);
-        let mut from = 0;
+    fn finish(self, chunks: &mut impl Extend<Bytes>) -> usize {
+        patch_length(self.own, self.start, self.shared_bytes);
+        let frame_bytes = self.own.len() - self.start + self.shared_bytes;
+        let mut taken = 0;
         for (at, shared) in self.cuts {
-            chunks.push(own.slice(from..at));
-            chunks.push(shared);
-            from = at;
+            chunks.extend([self.own.split_to(at - taken).freeze(), shared]);
+            taken = at;
         }
-        if from < own.len() {
-            chunks.push(own.slice(from..));
-        }
-        EncodedFrame { chunks }
+        frame_bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

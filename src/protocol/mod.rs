@@ -2,12 +2,13 @@
 //!
 //! Sessions decode requests and encode answers here, voters' links do the reverse (`quorum`). The structs and most of
 //! the codec are the kafka-protocol crate's, behind one module; what it cannot do is ours: `check` walks every foreign
-//! frame before the crate sees it, `produce` allocates nothing for a batch, and `fetch` encodes records without copying
-//! them. No I/O and no state.
+//! frame before anything is allocated for it, and `produce` and `fetch` allocate nothing for a batch and copy no records.
+//! No I/O and no state.
 
 pub mod api_versions;
 pub mod check;
 pub mod fetch;
+mod fields;
 pub mod frame;
 pub mod produce;
 mod put;
@@ -17,9 +18,11 @@ mod response;
 mod schema;
 
 pub use api_versions::{advertised, api_versions_response, client_software_is_valid};
-pub use fetch::{FetchPartition, FetchResponse, FetchTopic};
+pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, encode_fetch_response};
+pub use fields::ShortText;
 pub use frame::{ClientId, EncodedFrame, FrameError, RequestHeader, frame_length};
 pub use produce::{ProduceRequest, ProduceResponse, encode_produce_response};
+pub use put::NodeEndpoints;
 pub use request::{Request, decode_request};
 pub use response::{Response, encode_response};
 

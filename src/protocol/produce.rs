@@ -3,10 +3,10 @@
 //!
 //! Requests are walked by `check` first, like all others; records stay slices of the frame.
 
-use super::check::Cursor;
-use super::frame::{FrameError, LENGTH_BYTES, RequestHeader};
+use super::fields::Fields;
+use super::frame::{FrameError, RequestHeader};
 use super::messages::StrBytes;
-use super::put::{PutFields, put_node_endpoints};
+use super::put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -53,7 +53,7 @@ pub struct ProducePartition {
 pub struct ProduceResponse {
     pub topics: SmallVec<[ProducedTopic; 1]>,
     /// Where the leaders are that partitions name; told from version 10 on.
-    pub node_endpoints: Vec<(NodeId, Endpoint)>,
+    pub node_endpoints: NodeEndpoints,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ pub struct ProducedPartition {
 
 /// Decode a body that `check` has walked. What the walk does not see, text that is no UTF-8, is still an error.
 pub(super) fn decode_produce_request(body: &Bytes, version: i16) -> Result<ProduceRequest, FrameError> {
-    let mut fields = Fields { body, cursor: Cursor(body), is_flexible: version >= FLEXIBLE_FROM };
+    let mut fields = Fields::new(body, version >= FLEXIBLE_FROM);
     let transactional_id = fields.nullable_text()?;
     let (acks, timeout_ms) = (fields.cursor.i16()?, fields.cursor.i32()?);
     let mut topics = SmallVec::new();
@@ -108,51 +108,6 @@ fn decode_topic(fields: &mut Fields<'_>, version: i16) -> Result<ProduceTopic, F
     Ok(topic)
 }
 
-struct Fields<'a> {
-    body: &'a Bytes,
-    cursor: Cursor<'a>,
-    is_flexible: bool,
-}
-
-impl Fields<'_> {
-    /// Of an array or of bytes; `None` is null.
-    fn length(&mut self) -> Result<Option<usize>, FrameError> {
-        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i32()?).ok()) }
-    }
-
-    fn text_length(&mut self) -> Result<Option<usize>, FrameError> {
-        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i16()?).ok()) }
-    }
-
-    fn compact_length(&mut self) -> Result<Option<usize>, FrameError> {
-        Ok((self.cursor.unsigned_varint()? as usize).checked_sub(1))
-    }
-
-    fn count(&mut self) -> Result<usize, FrameError> {
-        Ok(self.length()?.unwrap_or(0))
-    }
-
-    fn slice(&mut self, bytes: usize) -> Result<Bytes, FrameError> {
-        let taken = self.cursor.take(bytes)?;
-        Ok(self.body.slice_ref(taken))
-    }
-
-    fn nullable_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let length = self.length()?;
-        length.map(|bytes| self.slice(bytes)).transpose()
-    }
-
-    fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
-        let Some(bytes) = self.text_length()? else { return Ok(None) };
-        let text = StrBytes::from_utf8(self.slice(bytes)?);
-        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
-    }
-
-    fn skip_tags(&mut self) -> Result<(), FrameError> {
-        if self.is_flexible { self.cursor.skip_tagged_fields() } else { Ok(()) }
-    }
-}
-
 /// Encode as the answer to a request of this header, at the end of `out`.
 pub fn encode_produce_response(header: &RequestHeader, response: &ProduceResponse, out: &mut BytesMut) {
     let (version, start) = (header.api_version, out.len());
@@ -170,8 +125,7 @@ pub fn encode_produce_response(header: &RequestHeader, response: &ProduceRespons
     } else {
         out.put_no_tags(is_flexible);
     }
-    let length = (out.len() - start - LENGTH_BYTES) as u32;
-    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    patch_length(out, start, 0);
 }
 
 fn encode_topic(out: &mut BytesMut, version: i16, topic: &ProducedTopic) {

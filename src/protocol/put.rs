@@ -1,7 +1,14 @@
-//! Kafka's primitive types, written: what the two codecs of our own (`produce`, `fetch`) share.
+//! Kafka's primitive types, written: what the codecs of our own (`produce`, `fetch`) share.
 
+use super::frame::LENGTH_BYTES;
 use crate::types::{Endpoint, NodeId};
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Where nodes are, as an answer tells it: nearly always nobody, or the leader. Shared, because each Fetch of a voter is
+/// told.
+pub type NodeEndpoints = SmallVec<[(NodeId, Arc<Endpoint>); 1]>;
 
 /// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
 pub(super) trait PutFields: BufMut {
@@ -51,16 +58,17 @@ pub(super) trait PutFields: BufMut {
 impl<B: BufMut> PutFields for B {}
 
 /// What `put_unsigned_varint` takes for it: seven bits a byte.
-fn varint_bytes(value: usize) -> usize {
+pub(super) fn varint_bytes(value: usize) -> usize {
     (value.max(1).ilog2() as usize) / 7 + 1
 }
 
 /// Tag 0 at the end of an answer, of Produce and of Fetch alike (KIP-951); nothing where there is none.
-pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Endpoint)]) {
+pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpoint>)]) {
     if endpoints.is_empty() {
         return out.put_unsigned_varint(0);
     }
-    let of_one = |(_, e): &(NodeId, Endpoint)| 4 + varint_bytes(e.host.len() + 1) + e.host.len() + 4 + 1 + 1;
+    let of_one =
+        |(_, e): &(NodeId, Arc<Endpoint>)| 4 + varint_bytes(e.host.len() + 1) + e.host.len() + 4 + 1 + 1;
     out.put_unsigned_varint(1);
     out.put_tag(0, varint_bytes(endpoints.len() + 1) + endpoints.iter().map(of_one).sum::<usize>());
     out.put_count(true, endpoints.len());
@@ -71,4 +79,10 @@ pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, En
         out.put_unsigned_varint(0); // No rack: null.
         out.put_unsigned_varint(0);
     }
+}
+
+/// Write the length of the frame that begins at `start` and ends with `out`, and with so many bytes that stand elsewhere.
+pub(super) fn patch_length(out: &mut BytesMut, start: usize, bytes_elsewhere: usize) {
+    let length = (out.len() - start - LENGTH_BYTES + bytes_elsewhere) as u32;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }

@@ -2,6 +2,7 @@
 
 use super::api_versions::{codec_version, key, served};
 use super::check::{Cursor, check_message};
+use super::fetch::{FetchRequest, decode_fetch_request};
 use super::frame::{FrameError, RequestHeader};
 use super::messages as m;
 use super::produce::{ProduceRequest, decode_produce_request};
@@ -13,7 +14,7 @@ use kafka_protocol::protocol::Decodable;
 #[derive(Clone, Debug)]
 pub enum Request {
     Produce(ProduceRequest),
-    Fetch(m::FetchRequest),
+    Fetch(FetchRequest),
     ListOffsets(m::ListOffsetsRequest),
     Metadata(m::MetadataRequest),
     FindCoordinator(m::FindCoordinatorRequest),
@@ -62,7 +63,7 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
     let version = codec_version(header.api_key, header.api_version);
     match header.api_key {
         key::PRODUCE => decode_produce_request(&body, version).map(Request::Produce),
-        key::FETCH => decode(body, version).map(Request::Fetch),
+        key::FETCH => decode_fetch_request(&body, version).map(Request::Fetch),
         key::LIST_OFFSETS => decode(body, version).map(Request::ListOffsets),
         key::METADATA => decode(body, version).map(Request::Metadata),
         key::FIND_COORDINATOR => decode(body, version).map(Request::FindCoordinator),

@@ -38,7 +38,14 @@ pub enum Response {
 /// (a field is set that it does not have): a fault of the caller's, who closes the connection, as Kafka does.
 pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFrame {
     match response {
-        Response::Fetch(response) => encode_fetch_response(header, response),
+        Response::Fetch(response) => {
+            let (mut rest, mut chunks) = (BytesMut::new(), Chunks::new());
+            encode_fetch_response(header, response, &mut rest, &mut chunks);
+            if !rest.is_empty() {
+                chunks.push(rest.freeze());
+            }
+            EncodedFrame { chunks }
+        }
         Response::Produce(response) => {
             let mut frame = BytesMut::new();
             encode_produce_response(header, response, &mut frame);

@@ -3,6 +3,7 @@
 //! Read by `check` alone. A field says from which version to which it exists, and from which on it may be null;
 //! an array's elements say what they occupy once decoded. Versions that we do not advertise are left out.
 
+use super::fetch::{FetchRequest, RequestedPartition, RequestedTopic};
 use super::messages as m;
 use super::messages::StrBytes;
 use super::produce::{ProducePartition, ProduceRequest, ProduceTopic};
@@ -31,6 +32,11 @@ pub struct Struct {
 impl Struct {
     const fn of<T>(fields: &'static [Field]) -> Struct {
         Struct { memory_bytes: size_of::<T>(), fields, tagged: &[] }
+    }
+
+    /// The decoder keeps none of it.
+    const fn passed_over(fields: &'static [Field]) -> Struct {
+        Struct { memory_bytes: 0, fields, tagged: &[] }
     }
 
     const fn tagged(self, tagged: &'static [(u32, Field)]) -> Struct {
@@ -152,10 +158,10 @@ static PRODUCE_TOPIC: Struct =
     Struct::of::<ProduceTopic>(&[STRING.until(12), UUID.since(13), array(&PRODUCE_PARTITION)]);
 static PRODUCE_PARTITION: Struct = Struct::of::<ProducePartition>(&[I32, RECORDS]);
 
-static FETCH_REQUEST: Message = Message {
+pub static FETCH_REQUEST: Message = Message {
     name: "Fetch request",
     flexible_from: 12,
-    body: Struct::of::<m::FetchRequest>(&[
+    body: Struct::of::<FetchRequest>(&[
         I32.until(14),
         I32,
         I32,
@@ -169,20 +175,13 @@ static FETCH_REQUEST: Message = Message {
     ])
     .tagged(&[(0, NULLABLE_STRING.since(12)), (1, structure(&REPLICA_STATE).since(15))]),
 };
-static REPLICA_STATE: Struct = Struct::of::<m::fetch_request::ReplicaState>(&[I32, I64]);
+static REPLICA_STATE: Struct = Struct::passed_over(&[I32, I64]);
 static FETCH_TOPIC: Struct =
-    Struct::of::<m::fetch_request::FetchTopic>(&[STRING.until(12), UUID.since(13), array(&FETCH_PARTITION)]);
-static FETCH_PARTITION: Struct = Struct::of::<m::fetch_request::FetchPartition>(&[
-    I32,
-    I32.since(9),
-    I64,
-    I32.since(12),
-    I64.since(5),
-    I32,
-])
-.tagged(&[(0, UUID.since(17)), (1, I64.since(18))]);
-static FORGOTTEN_TOPIC: Struct =
-    Struct::of::<m::fetch_request::ForgottenTopic>(&[STRING.until(12), UUID.since(13), I32_ARRAY]);
+    Struct::of::<RequestedTopic>(&[STRING.until(12), UUID.since(13), array(&FETCH_PARTITION)]);
+static FETCH_PARTITION: Struct =
+    Struct::of::<RequestedPartition>(&[I32, I32.since(9), I64, I32.since(12), I64.since(5), I32])
+        .tagged(&[(0, UUID.since(17)), (1, I64.since(18))]);
+static FORGOTTEN_TOPIC: Struct = Struct::passed_over(&[STRING.until(12), UUID.since(13), I32_ARRAY]);
 
 /// Version 11 differs from 10 only in a timestamp's meaning (KIP-1023).
 static LIST_OFFSETS_REQUEST: Message = Message {
@@ -463,18 +462,16 @@ static LEADER_TOPIC: Struct =
 static LEADER_PARTITION: Struct =
     Struct::of::<m::begin_quorum_epoch_response::PartitionData>(&[I32, I16, I32, I32]);
 
+/// Its reader keeps the one partition that it asked for.
 pub static FETCH_RESPONSE: Message = Message {
     name: "Fetch response",
     flexible_from: 12,
-    body: Struct::of::<m::FetchResponse>(&[I32, I16.since(7), I32.since(7), array(&FETCHED_TOPIC)])
+    body: Struct::passed_over(&[I32, I16.since(7), I32.since(7), array(&FETCHED_TOPIC)])
         .tagged(&[(0, array(&FETCH_NODE_ENDPOINT).since(16))]),
 };
-static FETCHED_TOPIC: Struct = Struct::of::<m::fetch_response::FetchableTopicResponse>(&[
-    STRING.until(12),
-    UUID.since(13),
-    array(&FETCHED_PARTITION),
-]);
-static FETCHED_PARTITION: Struct = Struct::of::<m::fetch_response::PartitionData>(&[
+static FETCHED_TOPIC: Struct =
+    Struct::passed_over(&[STRING.until(12), UUID.since(13), array(&FETCHED_PARTITION)]);
+static FETCHED_PARTITION: Struct = Struct::passed_over(&[
     I32,
     I16,
     I64,
@@ -489,9 +486,8 @@ static FETCHED_PARTITION: Struct = Struct::of::<m::fetch_response::PartitionData
     (1, structure(&LEADER_ID_AND_EPOCH).since(12)),
     (2, structure(&SNAPSHOT_ID).since(12)),
 ]);
-static ABORTED_TRANSACTION: Struct = Struct::of::<m::fetch_response::AbortedTransaction>(&[I64, I64]);
-static EPOCH_END_OFFSET: Struct = Struct::of::<m::fetch_response::EpochEndOffset>(&[I32, I64]);
-static LEADER_ID_AND_EPOCH: Struct = Struct::of::<m::fetch_response::LeaderIdAndEpoch>(&[I32, I32]);
-static SNAPSHOT_ID: Struct = Struct::of::<m::fetch_response::SnapshotId>(&[I64, I32]);
-static FETCH_NODE_ENDPOINT: Struct =
-    Struct::of::<m::fetch_response::NodeEndpoint>(&[I32, STRING, I32, NULLABLE_STRING]);
+static ABORTED_TRANSACTION: Struct = Struct::passed_over(&[I64, I64]);
+static EPOCH_END_OFFSET: Struct = Struct::passed_over(&[I32, I64]);
+static LEADER_ID_AND_EPOCH: Struct = Struct::passed_over(&[I32, I32]);
+static SNAPSHOT_ID: Struct = Struct::passed_over(&[I64, I32]);
+static FETCH_NODE_ENDPOINT: Struct = Struct::passed_over(&[I32, STRING, I32, NULLABLE_STRING]);

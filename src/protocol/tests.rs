@@ -10,6 +10,7 @@ use crate::types::*;
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 fn s(text: &'static str) -> m::StrBytes {
     m::StrBytes::from_static_str(text)
@@ -273,7 +274,7 @@ fn context() -> quorum::QuorumContext {
         listener_name: "PLAINTEXT".to_string(),
         data_mode: crate::types::DataMode::Native,
         endpoint: Endpoint { host: "one".to_string(), port: 9092 },
-        voters: vec![(NodeId(2), Endpoint { host: "two".to_string(), port: 9093 })],
+        voters: vec![(NodeId(2), Arc::new(Endpoint { host: "two".to_string(), port: 9093 }))],
     }
 }
 
@@ -434,7 +435,7 @@ fn fetch_answer(records: Vec<StampedBatch>) -> FetchResponse {
         error: 0,
         session_id: 4,
         topics: [topic].into_iter().collect(),
-        node_endpoints: [(NodeId(2), endpoint)].into_iter().collect(),
+        node_endpoints: [(NodeId(2), Arc::new(endpoint))].into_iter().collect(),
     }
 }
 

@@ -282,19 +282,14 @@ impl Raft {
     }
 
     pub(super) fn hand_out_gates(&mut self, effects: &mut Effects) {
-        let Role::Follower(follower) = &self.role else { return };
-        if follower.gates.last().is_none_or(|gate| gate.is_handed_out) {
-            return;
-        }
-        let to = follower.leader;
-        let offsets: Vec<Offset> =
-            follower.gates.iter().filter(|gate| !gate.is_handed_out).map(|gate| gate.offset).collect();
-        for offset in offsets {
+        while let Role::Follower(follower) = &mut self.role
+            && let Some(gate) = follower.gates.iter_mut().find(|gate| !gate.is_handed_out)
+        {
+            gate.is_handed_out = true;
+            let (to, offset) = (follower.leader, gate.offset);
             let request = self.fetch_request(offset, self.config.fetch_wait_ms_max);
             effects.after_flush.push((FlushedOffset(offset), Effect::Send { to, request }));
         }
-        let Role::Follower(follower) = &mut self.role else { return };
-        follower.gates.iter_mut().for_each(|gate| gate.is_handed_out = true);
     }
 
     fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64) -> Request {

@@ -235,16 +235,22 @@ fn check_timestamp(timestamp: i64, limits: &ProduceLimits) -> Result<(), BatchEr
 /// and counts, contiguous offsets, epochs that do not fall. A partial batch at the end is left out.
 /// Stops at the first bad batch and says why beside the good ones before it.
 pub fn check_fetched(records: Bytes) -> (Vec<StampedBatch>, Option<BatchError>) {
-    let mut batches: Vec<StampedBatch> = Vec::new();
+    let mut batches = Vec::new();
+    let error = check_fetched_into(records, &mut batches);
+    (batches, error)
+}
+
+/// The same, into an empty list that is used again and again.
+pub fn check_fetched_into(records: Bytes, batches: &mut Vec<StampedBatch>) -> Option<BatchError> {
     let mut left = records;
     loop {
         match next_fetched(&left, batches.last()) {
-            Ok(None) => return (batches, None),
+            Ok(None) => return None,
             Ok(Some(header)) => {
                 let batch = left.split_to(header.size_bytes);
                 batches.push(StampedBatch::from_checked(header, batch));
             }
-            Err(error) => return (batches, Some(error)),
+            Err(error) => return Some(error),
         }
     }
 }

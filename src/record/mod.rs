@@ -18,7 +18,7 @@ mod records;
 
 pub use batch::{BatchHeader, StampedBatch};
 pub use builder::{BatchBuilder, RecordSpec, data_batch, restamp_producer};
-pub use check::{BatchError, ProduceLimits, check_fetched, check_produced};
+pub use check::{BatchError, ProduceLimits, check_fetched, check_fetched_into, check_produced};
 pub use control::{
     ControlRecord, Voter, VoterEndpoint, check_static_voters, control_records, leader_change_batch,
 };

@@ -10,18 +10,23 @@ use super::quorum::VoterRequest;
 use super::{ConnectionId, Level, Replica, Ticket};
 use crate::log::{ReadError, ReadOutcome};
 use crate::protocol::fetch::TOPIC_ID_FROM;
-use crate::protocol::quorum::is_replica_fetch;
-use crate::protocol::{self, Response, messages as m, own_uuid};
+use crate::protocol::{self, FetchRequest, Response, messages as m};
 use crate::raft::{FetchVerdict, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::{SmallVec, smallvec};
 
+/// Of an answer. Nearly always one.
+type Topics = SmallVec<[protocol::FetchTopic; 1]>;
+
+/// So many that wake in one turn need no list of their own: a voter or two, and what consumers there are.
+const AWAKE_INLINE: usize = 8;
+
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 struct FetchJob {
     ticket: Ticket,
     /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
-    topics: Vec<protocol::FetchTopic>,
+    topics: Topics,
     place: (usize, usize),
     from: Offset,
     max_bytes: usize,
@@ -77,13 +82,13 @@ impl Fetches {
 
     /// The connection is gone: nobody waits any more.
     pub fn forget(&mut self, connection: ConnectionId) {
-        for id in self.of_connection(connection) {
-            self.unpark(id);
-        }
+        while self.unpark_of(connection).is_some() {}
     }
 
-    fn of_connection(&self, connection: ConnectionId) -> Vec<u64> {
-        self.by_connection.range((connection, 0)..=(connection, u64::MAX)).map(|(_, id)| *id).collect()
+    /// The oldest of the connection.
+    fn unpark_of(&mut self, connection: ConnectionId) -> Option<FetchJob> {
+        let (_, id) = *self.by_connection.range((connection, 0)..=(connection, u64::MAX)).next()?;
+        self.unpark(id)
     }
 
     fn park(&mut self, id: u64, job: FetchJob) {
@@ -115,8 +120,8 @@ impl Fetches {
 }
 
 impl Replica {
-    pub(super) fn on_fetch(&mut self, now: Now, ticket: Ticket, request: &m::FetchRequest) {
-        if is_replica_fetch(request) {
+    pub(super) fn on_fetch(&mut self, now: Now, ticket: Ticket, request: &FetchRequest) {
+        if request.is_of_replica() {
             return self.on_replica_fetch(now, ticket, request);
         }
         self.counters.fetch_requests += 1;
@@ -144,38 +149,33 @@ impl Replica {
     }
 
     /// Everything of a consumer's answer but the records: errors per partition, and where the records will stand.
-    fn consumer_skeleton(
-        &self,
-        request: &m::FetchRequest,
-        version: i16,
-    ) -> (Vec<protocol::FetchTopic>, Option<Wanted>) {
+    fn consumer_skeleton(&self, request: &FetchRequest, version: i16) -> (Topics, Option<Wanted>) {
         let mut ours = None;
-        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut topics = Topics::with_capacity(request.topics.len());
         for (t, topic) in request.topics.iter().enumerate() {
-            let topic_id = own_uuid(topic.topic_id);
             let known = match version >= TOPIC_ID_FROM {
-                true => topic_id == self.context.topic_id,
-                false => *topic.topic.0 == *self.context.topic,
+                true => topic.id == self.context.topic_id,
+                false => *topic.name == *self.context.topic,
             };
             let mut partitions = SmallVec::with_capacity(topic.partitions.len());
             for (p, partition) in topic.partitions.iter().enumerate() {
                 let error = match () {
                     _ if !known && version >= TOPIC_ID_FROM => ErrorCode::UNKNOWN_TOPIC_ID,
-                    _ if !known || partition.partition != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    _ if !known || partition.index != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
                     _ => self.check_leader(partition.current_leader_epoch),
                 };
                 if error.is_none() {
                     let from = Offset(partition.fetch_offset);
-                    ours = Some(Wanted { place: (t, p), from, max_bytes: partition.partition_max_bytes });
+                    ours = Some(Wanted { place: (t, p), from, max_bytes: partition.max_bytes });
                 }
-                partitions.push(self.empty_partition(partition.partition, error));
+                partitions.push(self.empty_partition(partition.index, error));
             }
-            topics.push(protocol::FetchTopic {
-                name: m::StrBytes::from_string(topic.topic.0.to_string()),
-                topic_id,
-                partitions,
-            });
+            let name = match known {
+                true => self.context.topic.clone(),
+                false => m::StrBytes::from_string(topic.name.to_string()),
+            };
+            topics.push(protocol::FetchTopic { name, topic_id: topic.id, partitions });
         }
         (topics, ours)
     }
@@ -225,7 +225,7 @@ impl Replica {
             partition.high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
         }
         let name = self.context.topic.clone();
-        let topics = vec![protocol::FetchTopic {
+        let topics = smallvec![protocol::FetchTopic {
             name,
             topic_id: self.context.topic_id,
             partitions: smallvec![partition],
@@ -256,10 +256,8 @@ impl Replica {
 
     /// Answer parked voter Fetches of this connection, empty.
     pub(super) fn release_parked_of(&mut self, connection: ConnectionId) {
-        for id in self.fetches.of_connection(connection) {
-            if let Some(job) = self.fetches.unpark(id) {
-                self.finish_fetch(job, Vec::new());
-            }
+        while let Some(job) = self.fetches.unpark_of(connection) {
+            self.finish_fetch(job, Vec::new());
         }
     }
 
@@ -316,7 +314,7 @@ impl Replica {
                 }
             }
         }
-        let mut awake: Vec<u64> = self
+        let mut awake: SmallVec<[u64; AWAKE_INLINE]> = self
             .fetches
             .by_replica
             .values()
@@ -331,7 +329,7 @@ impl Replica {
         let high_watermark = self.raft.high_watermark();
         if high_watermark > self.fetches.woken_at {
             self.fetches.woken_at = high_watermark;
-            awake.extend(&self.fetches.consumers);
+            awake.extend(self.fetches.consumers.iter().copied());
         }
         let due = self.fetches.deadlines.range(..=(now.monotonic_ns, u64::MAX)).map(|(_, id)| *id);
         awake.extend(due);
@@ -396,7 +394,7 @@ impl Replica {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
-    fn answer_fetch(&mut self, ticket: &Ticket, topics: Vec<protocol::FetchTopic>) {
+    fn answer_fetch(&mut self, ticket: &Ticket, topics: Topics) {
         let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
         let node_endpoints = self.leader_endpoint().filter(|_| names_leader).into_iter().collect();
         let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };
@@ -416,7 +414,7 @@ impl FetchJob {
 
 /// KIP-227 as a broker whose session cache is full sees it: a full fetch is answered without a session, an
 /// incremental one names a session that we never gave.
-fn session_error(request: &m::FetchRequest) -> Option<ErrorCode> {
+fn session_error(request: &FetchRequest) -> Option<ErrorCode> {
     const FINAL_EPOCH: i32 = -1;
     const INITIAL_EPOCH: i32 = 0;
     match (request.session_id, request.session_epoch) {

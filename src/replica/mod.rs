@@ -32,7 +32,7 @@ use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
 use crate::protocol::quorum::QuorumContext;
 use crate::protocol::{self, Response};
 use crate::raft::random::Random;
-use crate::raft::{Effect, Effects, Event, Raft, RequestId};
+use crate::raft::{Assigned, Effect, Effects, Event, Raft, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
 use admit::Admitted;
@@ -87,6 +87,8 @@ pub struct Replica {
     truncating_to: VecDeque<LogEndOffset>,
     deferred: VecDeque<Deferred>,
     after_flush: VecDeque<(FlushedOffset, Effect)>,
+    /// Of no step: kept for its room.
+    effects: Effects,
     /// Batches of the Fetch answer that is being stepped.
     fetched: Vec<StampedBatch>,
     /// (next offset, bytes) of each batch above the high watermark, in order.
@@ -141,6 +143,7 @@ impl Replica {
             truncating_to: VecDeque::new(),
             deferred: VecDeque::new(),
             after_flush: VecDeque::new(),
+            effects: Effects::default(),
             fetched: Vec::new(),
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
@@ -398,38 +401,46 @@ impl Replica {
         self.run_deferred(now);
     }
 
-    /// The one place where Raft is stepped.
     fn step(&mut self, now: Now, event: Event) {
         let flushed = match &event {
             Event::Flushed(flushed) => Some(*flushed),
             _ => None,
         };
-        let mut effects = Effects::default();
-        self.raft.step(now, event, &mut effects);
-        self.take_effects(now, effects);
+        self.step_raft(now, event);
         if let Some(flushed) = flushed {
             self.release_after_flush(now, flushed);
         }
     }
 
-    fn take_effects(&mut self, now: Now, effects: Effects) {
-        for text in effects.notes {
+    /// The one place where Raft is stepped. Gives what an append is answered with.
+    fn step_raft(&mut self, now: Now, event: Event) -> Option<Assigned> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.raft.step(now, event, &mut effects);
+        let assigned = effects.assigned;
+        self.take_effects(now, &mut effects);
+        self.effects = effects;
+        assigned
+    }
+
+    fn take_effects(&mut self, now: Now, effects: &mut Effects) {
+        for text in effects.notes.drain(..) {
             self.note(Level::Info, text);
         }
-        for effect in effects.at_once {
+        for effect in effects.at_once.drain(..) {
             self.carry_out(now, effect);
         }
         match effects.quorum_state {
             Some(state) => {
                 assert!(!self.is_gated(), "Raft was stepped while its quorum state was not durable");
                 self.log.write_quorum_state(state);
-                let (then, after_flush) = (effects.after_quorum_state, effects.after_flush);
+                let then = std::mem::take(&mut effects.after_quorum_state);
+                let after_flush = std::mem::take(&mut effects.after_flush);
                 self.gate = Gate::QuorumState { then, after_flush };
             }
             None => {
-                let held = effects.after_quorum_state;
+                let held = &effects.after_quorum_state;
                 assert!(held.is_empty(), "effects wait for a quorum state that is not written: {held:?}");
-                self.after_flush.extend(effects.after_flush);
+                self.after_flush.extend(effects.after_flush.drain(..));
             }
         }
     }

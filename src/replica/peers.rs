@@ -10,7 +10,7 @@ use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Longest pause before a link is connected again.
@@ -49,6 +49,8 @@ pub struct Peers {
     serve_clients: BTreeSet<NodeId>,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
+    /// Where Fetches are encoded.
+    room: BytesMut,
 }
 
 impl Peers {
@@ -63,6 +65,7 @@ impl Peers {
             serve_clients: BTreeSet::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            room: BytesMut::new(),
         }
     }
 
@@ -156,7 +159,7 @@ impl Peers {
     }
 
     fn endpoint(&self, node: NodeId) -> Option<&Endpoint> {
-        self.context.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+        self.context.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| &**endpoint)
     }
 
     /// Do what the state of the link allows now.
@@ -191,6 +194,7 @@ impl Peers {
                 correlation_id,
                 &self.client_id,
                 &queued.request,
+                &mut self.room,
             );
             let (Some(frame), Some(version)) = (encoded, quorum::version_of(versions, kind)) else {
                 if let Some(response) = unsaid_pre_vote(versions, &queued.request) {

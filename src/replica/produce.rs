@@ -11,7 +11,7 @@ use super::stages::Passed;
 use super::{Action, Replica, Ticket};
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
-use crate::raft::{Effects, Event};
+use crate::raft::Event;
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::smallvec;
@@ -143,10 +143,7 @@ impl Replica {
     /// Raft gives the place, the log takes the bytes.
     fn append_batch(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
         let offsets = batch.header().last_offset_delta as i64 + 1;
-        let mut effects = Effects::default();
-        self.raft.step(now, Event::Append { offsets }, &mut effects);
-        let assigned = effects.assigned;
-        self.take_effects(now, effects);
+        let assigned = self.step_raft(now, Event::Append { offsets });
         let assigned = assigned.expect("a leader that can append gives every batch its place");
         batch.stamp(assigned.base_offset, assigned.epoch);
         let place = (batch.base_offset(), batch.next_offset());

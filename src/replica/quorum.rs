@@ -6,13 +6,16 @@ use super::{EXIT_CONFIG, EXIT_CORRUPT, Level, Replica, Ticket};
 use crate::config::Config;
 use crate::log::RecoveredLog;
 use crate::protocol::quorum::{self as wire, QuorumContext};
-use crate::protocol::{Response, messages as m};
+use crate::protocol::{self, Response, messages as m};
 use crate::raft::{
     self, BatchSpan, Effect, Event, FetchRequest, RaftConfig, RecoveredState, Request, RequestId, RequestKind,
 };
-use crate::record::{StampedBatch, check_fetched, check_interop, check_static_voters, leader_change_batch};
+use crate::record::{
+    StampedBatch, check_fetched_into, check_interop, check_static_voters, leader_change_batch,
+};
 use crate::replica::peers::PeerEvent;
 use crate::types::*;
+use std::sync::Arc;
 
 /// A request of a voter or observer that Raft has not answered yet.
 pub(super) struct VoterRequest {
@@ -61,7 +64,7 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
         listener_name: config.listener_name.clone(),
         endpoint: config.advertised.clone(),
         data_mode: config.data_mode,
-        voters: config.voters.iter().map(|v| (v.id, v.endpoint.clone())).collect(),
+        voters: config.voters.iter().map(|v| (v.id, Arc::new(v.endpoint.clone()))).collect(),
     }
 }
 
@@ -112,7 +115,7 @@ impl Replica {
         self.on_voter_request(now, ticket, request, None);
     }
 
-    pub(super) fn on_replica_fetch(&mut self, now: Now, ticket: Ticket, m: &m::FetchRequest) {
+    pub(super) fn on_replica_fetch(&mut self, now: Now, ticket: Ticket, m: &protocol::FetchRequest) {
         self.counters.replica_fetches += 1;
         let request = wire::fetch_request(&self.context, m, ticket.api_version);
         let fetch = request.as_ref().ok().cloned();
@@ -184,14 +187,15 @@ impl Replica {
                 self.append_to_log(batch);
             }
             Effect::AppendFetched { first, count } => {
-                let batches: Vec<_> = self.fetched.drain(..).skip(first).take(count).collect();
-                assert_eq!(batches.len(), count, "Raft asks for batches that the answer did not hold");
-                for batch in batches {
+                let mut fetched = std::mem::take(&mut self.fetched);
+                assert!(first + count <= fetched.len(), "Raft asks for batches that the answer did not hold");
+                for batch in fetched.drain(..).skip(first).take(count) {
                     if let Some(why) = self.unfit(&batch) {
                         return self.stop(EXIT_CONFIG, why);
                     }
                     self.append_to_log(batch);
                 }
+                self.fetched = fetched;
             }
             Effect::Truncate { to } => {
                 self.after_flush.clear();
@@ -270,13 +274,14 @@ impl Replica {
             }
             PeerEvent::Refused { by } => self.step(now, Event::Refused { by }),
             PeerEvent::Response { from, response: raft::Response::Fetch(mut answer), records } => {
-                let (batches, bad) = check_fetched(records);
-                answer.batches = batches
+                self.fetched.clear();
+                let bad = check_fetched_into(records, &mut self.fetched);
+                answer.batches = self
+                    .fetched
                     .iter()
                     .map(|b| BatchSpan { base: b.base_offset(), last: b.last_offset(), epoch: b.epoch() })
                     .collect();
-                let nothing_good = batches.is_empty();
-                self.fetched = batches;
+                let nothing_good = self.fetched.is_empty();
                 if let Some(why) = bad {
                     // KAFKA-18723: a bad batch is never stored and never ends the process; the good ones before it count.
                     self.note(
@@ -297,7 +302,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn leader_endpoint(&self) -> Option<(NodeId, Endpoint)> {
+    pub(super) fn leader_endpoint(&self) -> Option<(NodeId, Arc<Endpoint>)> {
         let leader = self.raft.leader()?;
         let voter = self.context.voters.iter().find(|(id, _)| *id == leader)?;
         Some(voter.clone())

@@ -17,6 +17,7 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 /// A frame whose receive buffer is this many times larger is copied out of it, if it carries no client's records.
 const FRAME_COPY_RATIO: usize = 4;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
+const FETCH_KEY: [u8; 2] = [0, 1];
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +116,9 @@ impl ReceiveBuffer {
         (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())
     }
 
-    /// The next whole frame without its length. Frames with records share the receive buffer, small others are copied,
-    /// so that one that waits (a parked Fetch) does not pin it. Err: close the connection.
+    /// The next whole frame without its length. Large frames share the receive buffer, and so do Produces, which need their
+    /// records, and Fetches, of which nothing is kept; other small ones are copied, so that one that waits does not pin it.
+    /// Err: close the connection.
     pub fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
         let Some(frame_bytes) = frame_length(&self.buffer, frame_bytes_max)? else {
             return Ok(None);
@@ -128,11 +130,15 @@ impl ReceiveBuffer {
         self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX);
         let frame = self.buffer.split_to(frame_bytes);
         let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
-        let is_produce = self.sender == Sender::Client && frame.starts_with(&PRODUCE_KEY);
-        if is_small && !is_produce {
+        if is_small && !self.may_share(&frame) {
             return Ok(Some(Bytes::copy_from_slice(&frame)));
         }
         Ok(Some(frame.freeze()))
+    }
+
+    /// Answers do not say what they are; those that carry much are large.
+    fn may_share(&self, frame: &[u8]) -> bool {
+        self.sender == Sender::Client && (frame.starts_with(&PRODUCE_KEY) || frame.starts_with(&FETCH_KEY))
     }
 }
 

@@ -75,10 +75,11 @@ fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
         assert_eq!(frame.len(), frame_bytes);
         !frame.is_unique()
     };
-    assert!(!shares(999, 1), "a Fetch that may wait");
-    assert!(shares(1000, 1));
+    assert!(!shares(999, 52), "a Vote that may wait");
+    assert!(shares(1000, 52));
     assert!(shares(999, 0), "a Produce");
     assert!(shares(1500, 0));
+    assert!(shares(999, 1), "a Fetch, of which nothing is kept");
 }
 
 /// `stream` as it comes in pieces of this size, and the frames that come out.

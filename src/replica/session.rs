@@ -11,7 +11,8 @@ use super::receive::{ReceiveBuffer, Sender};
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
-    self, ClientId, EncodedFrame, FrameError, ProduceResponse, Request, RequestHeader, Response,
+    self, ClientId, EncodedFrame, FetchResponse, FrameError, ProduceResponse, Request, RequestHeader,
+    Response,
 };
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
@@ -21,6 +22,8 @@ use std::collections::VecDeque;
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
 /// What the answer to a Produce of one partition takes, and some more.
 const PRODUCED_BYTES_ABOUT: usize = 256;
+/// The same of a Fetch, and the stamps of a few batches.
+const FETCHED_BYTES_ABOUT: usize = 512;
 /// Room made for them at once.
 const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
@@ -145,16 +148,24 @@ impl Session {
     /// Answer request `seq` (any order; released in request order). Err: the reader is too slow, close.
     pub fn answer(&mut self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
         let is_next = seq == self.first_seq;
-        let Some(slot) = self.slot(seq) else {
+        let index = seq.checked_sub(self.first_seq).and_then(|index| usize::try_from(index).ok());
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Err(FrameError(format!("request {seq} of the connection is not waiting for an answer")));
         };
         let Slot::UnderWay(header) = slot else {
             return Err(FrameError(format!("request {seq} of the connection was answered twice")));
         };
-        if let (true, Some(Response::Produce(response))) = (is_next, &response) {
-            // The hot path: straight into what is sent next.
-            let header = header.clone();
-            return self.answer_next(&header, response);
+        // The hot path: straight into what is sent next.
+        match &response {
+            Some(Response::Produce(response)) if is_next => {
+                self.output_bytes += self.outgoing.push_produced(header, response);
+                return self.release_next();
+            }
+            Some(Response::Fetch(response)) if is_next => {
+                self.output_bytes += self.outgoing.push_fetched(header, response);
+                return self.release_next();
+            }
+            _ => {}
         }
         // Encoded at once: an answer that waits for an earlier one is charged like any other.
         let frame = match &response {
@@ -174,17 +185,12 @@ impl Session {
         self.check_output()
     }
 
-    fn answer_next(&mut self, header: &RequestHeader, response: &ProduceResponse) -> Result<(), FrameError> {
+    /// The first slot's answer is on its way; with it those that have waited for it.
+    fn release_next(&mut self) -> Result<(), FrameError> {
         self.slots.pop_front();
         self.first_seq += 1;
-        self.output_bytes += self.outgoing.push_produced(header, response);
         self.release();
         self.check_output()
-    }
-
-    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
-        let index = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
-        self.slots.get_mut(index)
     }
 
     fn release(&mut self) {
@@ -239,7 +245,7 @@ fn is_voter_rpc(request: &Request) -> bool {
         | Request::BeginQuorumEpoch(_)
         | Request::EndQuorumEpoch(_)
         | Request::UpdateRaftVoter(_) => true,
-        Request::Fetch(fetch) => protocol::quorum::is_replica_fetch(fetch),
+        Request::Fetch(fetch) => fetch.is_of_replica(),
         _ => false,
     }
 }
@@ -274,6 +280,14 @@ impl Outgoing {
         let before = self.small.len();
         protocol::encode_produce_response(header, response, &mut self.small);
         let bytes = self.small.len() - before;
+        self.seal_if_large();
+        bytes
+    }
+
+    /// The same, but for large batches, which go out as they were received.
+    fn push_fetched(&mut self, header: &RequestHeader, response: &FetchResponse) -> usize {
+        self.reserve_small(FETCHED_BYTES_ABOUT);
+        let bytes = protocol::encode_fetch_response(header, response, &mut self.small, &mut self.chunks);
         self.seal_if_large();
         bytes
     }

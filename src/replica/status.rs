@@ -159,7 +159,10 @@ impl Replica {
         request: m::DescribeQuorumRequest,
     ) {
         match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
-            Some(leader) => self.forwarding.forward(now, leader, ticket, request),
+            Some((leader, endpoint)) => {
+                let endpoint = Endpoint::clone(&endpoint);
+                self.forwarding.forward(now, (leader, endpoint), ticket, request);
+            }
             None => {
                 let response = self.describe(now, &ticket, &protocol::Request::DescribeQuorum(request));
                 self.answer(&ticket, response);
@@ -193,7 +196,7 @@ impl Replica {
             .context
             .voters
             .iter()
-            .map(|(id, endpoint)| (*id, endpoint.clone(), self.is_in_sync(now, *id, &progress)))
+            .map(|(id, endpoint)| (*id, Endpoint::clone(endpoint), self.is_in_sync(now, *id, &progress)))
             .collect();
         let view = View {
             cluster_id: &self.context.cluster_id,

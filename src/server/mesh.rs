@@ -63,6 +63,10 @@ pub enum ToReplica {
     Peer(Box<MovedSession>),
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all messages are answers; a box for each would cost more"
+)]
 pub enum ToNetwork {
     Accepted(Accepted),
     Answer {

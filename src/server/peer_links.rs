@@ -112,7 +112,8 @@ impl PeerLinks {
     }
 
     pub fn flush(&self) {
-        for link in std::mem::take(&mut *self.unsent.borrow_mut()) {
+        let mut unsent = self.unsent.take();
+        for link in unsent.drain(..) {
             let Some(connection) = link.connection.borrow().clone() else { continue };
             if link.sending.get() {
                 continue;
@@ -125,6 +126,8 @@ impl PeerLinks {
                 glommio::spawn_local(send_rest(link.clone(), connection)).detach();
             }
         }
+        // Keep the allocation for the next turn. Sending queues nothing.
+        self.unsent.replace(unsent);
     }
 
     pub fn close(&self, name: PeerLink) {

@@ -460,9 +460,7 @@ impl Simulation {
                     node.asked_votes.insert((wire, seq), asked);
                 }
             }
-            Admitted::Other(Request::Fetch(fetch))
-                if fetch.replica_id.0 > 0 || fetch.replica_state.replica_id.0 > 0 =>
-            {
+            Admitted::Other(Request::Fetch(fetch)) if fetch.replica_id > 0 => {
                 let partitions = fetch.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                 for partition in partitions {
                     let end = replica.standing().log_end.0.0;

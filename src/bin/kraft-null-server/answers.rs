@@ -61,7 +61,7 @@ impl Broker {
 
     fn produce(&self, request: ProduceRequest) -> ProduceResponse {
         let topics = request.topics.into_iter().map(|topic| self.produce_topic(topic)).collect();
-        ProduceResponse { topics, node_endpoints: Vec::new() }
+        ProduceResponse { topics, ..ProduceResponse::default() }
     }
 
     fn produce_topic(&self, topic: ProduceTopic) -> ProducedTopic {

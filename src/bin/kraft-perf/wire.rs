@@ -280,7 +280,7 @@ mod tests {
         let partitions = [partition].into_iter().collect();
         let topic = ProducedTopic { name: "topic".into(), partitions, ..Default::default() };
         let topics = [topic].into_iter().collect();
-        let response = Response::Produce(ProduceResponse { topics, node_endpoints: Vec::new() });
+        let response = Response::Produce(ProduceResponse { topics, ..ProduceResponse::default() });
         let frame = answer(PRODUCE, response);
         let expected = ProduceAnswer { correlation_id: 9, error: ErrorCode::NOT_LEADER_OR_FOLLOWER };
         assert_eq!(decode_produce_answer(&frame), Some(expected));

@@ -7,6 +7,7 @@ use crate::protocol::schema;
 use crate::protocol::wire_uuid;
 use kafka_protocol::protocol::Encodable;
 use smallvec::smallvec;
+use std::sync::Arc;
 
 const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
 const PRODUCE: i16 = 0;
@@ -128,7 +129,10 @@ fn our_response() -> ProduceResponse {
     };
     let second = ProducedTopic { name: s("second"), id: Uuid(6), partitions: smallvec![] };
     let endpoint = Endpoint { host: "localhost".to_string(), port: 9093 };
-    ProduceResponse { topics: smallvec![first, second], node_endpoints: vec![(NodeId(2), endpoint)] }
+    ProduceResponse {
+        topics: smallvec![first, second],
+        node_endpoints: smallvec![(NodeId(2), Arc::new(endpoint))],
+    }
 }
 
 /// What of ours a version can say.
@@ -164,7 +168,7 @@ fn their_response(version: i16) -> m::ProduceResponse {
             false => theirs.with_name(t.name.clone().into()),
         }
     };
-    let node = |(id, endpoint): &(NodeId, Endpoint)| {
+    let node = |(id, endpoint): &(NodeId, Arc<Endpoint>)| {
         NodeEndpoint::default()
             .with_node_id(id.0.into())
             .with_host(s(&endpoint.host))

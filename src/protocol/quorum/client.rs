@@ -5,19 +5,24 @@
 
 use super::super::api_versions::{key, served};
 use super::super::check::{Cursor, check_message};
+use super::super::fetch::{
+    FetchAnswer, FetchRequest, RequestedPartition, RequestedTopic, decode_fetch_answer, encode_fetch_request,
+};
+use super::super::frame::Chunks;
 use super::super::messages as m;
-use super::super::put::PutFields;
+use super::super::put::{PutFields, patch_length};
 use super::super::request::decode;
 use super::super::response::encode_frame;
 use super::super::schema::{self, Message};
-use super::super::{EncodedFrame, FrameError, wire_uuid};
+use super::super::{EncodedFrame, FrameError, ShortText, wire_uuid};
 use super::server::high_watermark;
 use super::software::software_version;
 use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use smallvec::smallvec;
 
 /// Client software name we send, so that a kraft node recognises another.
 pub const CLIENT_SOFTWARE_NAME: &str = "kraft";
@@ -27,6 +32,11 @@ const API_VERSIONS_VERSION: i16 = 4;
 const FETCH_VERSION_MIN: i16 = 13;
 /// The most that a Fetch asks for (Java 4.3: controller.quorum.fetch.max.bytes, KIP-1219).
 const FETCH_BYTES_MAX: i32 = 1 << 20;
+
+/// What a Fetch request takes, and some more.
+const FETCH_REQUEST_BYTES_ABOUT: usize = 256;
+/// Room made for them at once.
+const FETCHES_ROOM_BYTES: usize = 4096;
 
 /// What the peer's ApiVersions answer allows, by key: the version that we use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,8 +67,8 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
     {
         return Err(FrameError(format!("the peer answers ApiVersions with the error {error}")));
     }
-    let response: m::ApiVersionsResponse =
-        decode_checked(&schema::API_VERSIONS_RESPONSE, API_VERSIONS_VERSION, &frame, cursor)?;
+    let body = checked_body(&schema::API_VERSIONS_RESPONSE, API_VERSIONS_VERSION, &frame, cursor)?;
+    let response: m::ApiVersionsResponse = decode(body, API_VERSIONS_VERSION)?;
     let version = |api_key| common_version(&response.api_keys, api_key);
     Ok(PeerVersions {
         vote: version(key::VOTE),
@@ -102,13 +112,15 @@ pub fn version_of(v: &PeerVersions, kind: RequestKind) -> Option<i16> {
     }
 }
 
-/// `None`: the peer has no version of it that can carry the request (e.g. a pre-vote to a Vote 1 peer).
+/// `None`: the peer has no version of it that can carry the request (e.g. a pre-vote to a Vote 1 peer). A Fetch is encoded
+/// in `room`, which is used again when what was taken of it has been sent.
 pub fn encode_request(
     c: &QuorumContext,
     v: &PeerVersions,
     correlation_id: i32,
     client_id: &str,
     request: &raft::Request,
+    room: &mut BytesMut,
 ) -> Option<EncodedFrame> {
     let sender = Sender { correlation_id, client_id };
     match request {
@@ -122,7 +134,7 @@ pub fn encode_request(
             v.end_quorum_epoch?,
             &wire_end_quorum_epoch(c, r, v.end_quorum_epoch?),
         ),
-        raft::Request::Fetch(r) => sender.encode(key::FETCH, v.fetch?, &wire_fetch(c, r, v.fetch?)),
+        raft::Request::Fetch(r) => Some(sender.encode_fetch(v.fetch?, &wire_fetch(c, r), room)),
     }
 }
 
@@ -140,13 +152,28 @@ impl Sender<'_> {
         body: &T,
     ) -> Option<EncodedFrame> {
         let mut head = Vec::with_capacity(16 + self.client_id.len());
+        self.put_header(&mut head, api_key, version, T::header_version(version) >= 2);
+        encode_frame(&head, body, version)
+    }
+
+    fn encode_fetch(&self, version: i16, request: &FetchRequest, room: &mut BytesMut) -> EncodedFrame {
+        if room.capacity() < FETCH_REQUEST_BYTES_ABOUT {
+            room.reserve(FETCHES_ROOM_BYTES);
+        }
+        room.put_u32(0);
+        self.put_header(room, key::FETCH, version, schema::FETCH_REQUEST.is_flexible(version));
+        encode_fetch_request(room, request, version);
+        patch_length(room, 0, 0);
+        EncodedFrame { chunks: Chunks::from_buf([room.split().freeze()]) }
+    }
+
+    fn put_header(&self, head: &mut impl BufMut, api_key: i16, version: i16, is_flexible: bool) {
         head.put_i16(api_key);
         head.put_i16(version);
         head.put_i32(self.correlation_id);
         // The client id is never compact (KIP-482).
         head.put_text(false, self.client_id);
-        head.put_no_tags(T::header_version(version) >= 2);
-        encode_frame(&head, body, version)
+        head.put_no_tags(is_flexible);
     }
 }
 
@@ -215,34 +242,27 @@ fn wire_end_quorum_epoch(
     m::EndQuorumEpochRequest::default().with_cluster_id(Some(c.cluster_id.clone())).with_topics(vec![topic])
 }
 
-fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest, version: i16) -> m::FetchRequest {
-    use m::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
-    let mut partition = FetchPartition::default()
-        .with_partition(PARTITION)
-        .with_current_leader_epoch(r.epoch.0)
-        .with_fetch_offset(r.fetch_offset.0)
-        .with_last_fetched_epoch(r.last_fetched_epoch.0)
-        .with_log_start_offset(-1)
-        .with_partition_max_bytes(0);
-    if version >= 17 {
-        partition.replica_directory_id = wire_uuid(r.replica.directory_id);
+fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest) -> FetchRequest {
+    let partition = RequestedPartition {
+        index: PARTITION,
+        current_leader_epoch: r.epoch.0,
+        fetch_offset: r.fetch_offset.0,
+        last_fetched_epoch: r.last_fetched_epoch.0,
+        max_bytes: 0,
+        directory_id: r.replica.directory_id,
+        high_watermark: r.high_watermark.map_or(-1, |hw| hw.0.0),
+    };
+    let topic =
+        RequestedTopic { id: c.topic_id, partitions: smallvec![partition], ..RequestedTopic::default() };
+    FetchRequest {
+        cluster_id: Some(ShortText::from(&*c.cluster_id)),
+        replica_id: r.replica.id.0,
+        max_wait_ms: r.max_wait_ms,
+        min_bytes: 0,
+        max_bytes: FETCH_BYTES_MAX,
+        topics: smallvec![topic],
+        ..FetchRequest::default()
     }
-    if version >= 18 {
-        partition.high_watermark = r.high_watermark.map_or(-1, |hw| hw.0.0);
-    }
-    let topic = FetchTopic::default().with_topic_id(wire_uuid(c.topic_id)).with_partitions(vec![partition]);
-    let mut request = m::FetchRequest::default()
-        .with_cluster_id(Some(c.cluster_id.clone()))
-        .with_max_wait_ms(r.max_wait_ms)
-        .with_min_bytes(0)
-        .with_max_bytes(FETCH_BYTES_MAX)
-        .with_topics(vec![topic]);
-    if version >= 15 {
-        request.replica_state = ReplicaState::default().with_replica_id(r.replica.id.0.into());
-    } else {
-        request.replica_id = r.replica.id.0.into();
-    }
-    request
 }
 
 /// (correlation id of a response frame, which comes without its 4-byte length).
@@ -271,31 +291,36 @@ pub fn decode_response(
             raft::Response::EndQuorumEpoch(end_quorum_epoch_answer(c, &m)?)
         }
         RequestKind::Fetch => {
-            let (response, records) = fetch_answer(c, answer(&schema::FETCH_RESPONSE, version, &frame)?)?;
+            let body = answer_body(&schema::FETCH_RESPONSE, version, &frame)?;
+            let (response, records) = fetch_answer(c, decode_fetch_answer(&body, version)?)?;
             return Ok((raft::Response::Fetch(response), records));
         }
     };
     Ok((response, Bytes::new()))
 }
 
-/// Header (version 1 if the message is flexible) and body.
 fn answer<T: Decodable>(message: &Message, version: i16, frame: &Bytes) -> Result<T, FrameError> {
+    decode(answer_body(message, version, frame)?, version)
+}
+
+/// What comes behind the header (version 1 if the message is flexible), checked.
+fn answer_body(message: &Message, version: i16, frame: &Bytes) -> Result<Bytes, FrameError> {
     let mut cursor = Cursor(frame);
     cursor.i32()?;
     if message.is_flexible(version) {
         cursor.skip_tagged_fields()?;
     }
-    decode_checked(message, version, frame, cursor)
+    checked_body(message, version, frame, cursor)
 }
 
-fn decode_checked<T: Decodable>(
+fn checked_body(
     message: &Message,
     version: i16,
     frame: &Bytes,
     body: Cursor<'_>,
-) -> Result<T, FrameError> {
+) -> Result<Bytes, FrameError> {
     check_message(message, version, body.0, frame.len())?;
-    decode(frame.slice(frame.len() - body.0.len()..), version)
+    Ok(frame.slice(frame.len() - body.0.len()..))
 }
 
 fn other_partition<T>(what: &str) -> Result<T, FrameError> {
@@ -349,9 +374,9 @@ fn end_quorum_epoch_answer(
     Ok(raft::LeaderResponse { error, leader, epoch: epoch(p.leader_epoch)? })
 }
 
-fn fetch_answer(c: &QuorumContext, m: m::FetchResponse) -> Result<(raft::FetchResponse, Bytes), FrameError> {
+fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchResponse, Bytes), FrameError> {
     let mut response = raft::FetchResponse {
-        error: ErrorCode(m.error_code),
+        error: ErrorCode(answer.error),
         leader: None,
         epoch: Epoch(0),
         high_watermark: None,
@@ -359,22 +384,21 @@ fn fetch_answer(c: &QuorumContext, m: m::FetchResponse) -> Result<(raft::FetchRe
         snapshot: None,
         batches: Vec::new(),
     };
-    if m.error_code != 0 {
+    if answer.error != 0 {
         return Ok((response, Bytes::new()));
     }
-    let topic = only(&m.responses).filter(|topic| topic.topic_id.as_u128() == c.topic_id.0);
-    let partition =
-        topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition_index == PARTITION);
+    let partition = answer.partition.filter(|p| p.topic_id == c.topic_id && p.index == PARTITION);
     let Some(p) = partition else { return other_partition("Fetch") };
-    response.error = ErrorCode(p.error_code);
-    response.leader = node_id(p.current_leader.leader_id.0);
+    let (leader_id, leader_epoch) = p.current_leader;
+    response.error = ErrorCode(p.error);
+    response.leader = node_id(leader_id);
     // A peer that fails before it knows its epoch sends an error without the leader's tag.
-    let is_untold = p.error_code != 0 && p.current_leader.leader_epoch == -1;
-    response.epoch = if is_untold { Epoch(0) } else { epoch(p.current_leader.leader_epoch)? };
+    let is_untold = p.error != 0 && leader_epoch == -1;
+    response.epoch = if is_untold { Epoch(0) } else { epoch(leader_epoch)? };
     response.high_watermark = high_watermark(p.high_watermark);
-    response.diverging = offset_and_epoch(p.diverging_epoch.end_offset, p.diverging_epoch.epoch)?;
-    response.snapshot = offset_and_epoch(p.snapshot_id.end_offset, p.snapshot_id.epoch)?;
-    Ok((response, p.records.clone().unwrap_or_default()))
+    response.diverging = offset_and_epoch(p.diverging)?;
+    response.snapshot = offset_and_epoch(p.snapshot)?;
+    Ok((response, p.records.unwrap_or_default()))
 }
 
 fn epoch(epoch: i32) -> Result<Epoch, FrameError> {
@@ -382,7 +406,7 @@ fn epoch(epoch: i32) -> Result<Epoch, FrameError> {
 }
 
 /// Both -1: the field is not there.
-fn offset_and_epoch(offset: i64, of_epoch: i32) -> Result<Option<OffsetAndEpoch>, FrameError> {
+fn offset_and_epoch((offset, of_epoch): (i64, i32)) -> Result<Option<OffsetAndEpoch>, FrameError> {
     match (offset, of_epoch) {
         (-1, -1) => Ok(None),
         (0.., 0..) => Ok(Some(OffsetAndEpoch { epoch: Epoch(of_epoch), offset: Offset(offset) })),

@@ -15,13 +15,14 @@ pub use client::{
 };
 pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
-    end_quorum_epoch_response, fetch_request, fetch_response, is_replica_fetch, update_raft_voter_request,
+    end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request,
     update_raft_voter_response, vote_request, vote_response,
 };
 pub use software::PeerSoftware;
 
 use super::messages::StrBytes;
 use crate::types::*;
+use std::sync::Arc;
 
 /// The one partition of the replicated log.
 const PARTITION: i32 = 0;
@@ -39,7 +40,7 @@ pub struct QuorumContext {
     /// Told to other nodes of ours in ApiVersions, so that nodes of different modes never share a log.
     pub data_mode: DataMode,
     /// Endpoints of the static voters, for `nodeEndpoints`.
-    pub voters: Vec<(NodeId, Endpoint)>,
+    pub voters: Vec<(NodeId, Arc<Endpoint>)>,
 }
 
 impl QuorumContext {
@@ -47,12 +48,12 @@ impl QuorumContext {
         if node == self.local.id {
             return Some(&self.endpoint);
         }
-        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| &**endpoint)
     }
 
     /// A request may leave the cluster id out (Kafka: `KafkaRaftClient.hasValidClusterId`).
-    fn is_our_cluster(&self, cluster_id: Option<&StrBytes>) -> bool {
-        cluster_id.is_none_or(|id| *id == self.cluster_id)
+    fn is_our_cluster(&self, cluster_id: Option<&str>) -> bool {
+        cluster_id.is_none_or(|id| *id == *self.cluster_id)
     }
 
     fn wire_topic<T: From<StrBytes>>(&self) -> T {

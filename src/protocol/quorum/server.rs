@@ -2,13 +2,15 @@
 
 #![allow(clippy::result_large_err, reason = "the error is an answer, moved once, to the encoder")]
 
+use super::super::fetch::TOPIC_ID_FROM;
 use super::super::messages as m;
-use super::super::{FetchPartition, FetchResponse, FetchTopic, Response};
+use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, Response};
 use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft;
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::smallvec;
+use std::sync::Arc;
 
 // Each `_request` gives `Err` with the whole answer to send: an error at the top level and nothing else. Kafka answers
 // negative numbers in the partition; at the top, where a Java peer only logs it, the same code does no harm.
@@ -16,7 +18,7 @@ use smallvec::smallvec;
 /// Kafka: `KafkaRaftClient.handleVoteRequest`.
 pub fn vote_request(c: &QuorumContext, m: &m::VoteRequest) -> Result<raft::VoteRequest, Response> {
     let refused = |error: ErrorCode| Response::Vote(m::VoteResponse::default().with_error_code(error.0));
-    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+    if !c.is_our_cluster(m.cluster_id.as_deref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
     let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
@@ -48,7 +50,7 @@ pub fn begin_quorum_epoch_request(
     let refused = |error: ErrorCode| {
         Response::BeginQuorumEpoch(m::BeginQuorumEpochResponse::default().with_error_code(error.0))
     };
-    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+    if !c.is_our_cluster(m.cluster_id.as_deref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
     let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
@@ -71,7 +73,7 @@ pub fn end_quorum_epoch_request(
     let refused = |error: ErrorCode| {
         Response::EndQuorumEpoch(m::EndQuorumEpochResponse::default().with_error_code(error.0))
     };
-    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+    if !c.is_our_cluster(m.cluster_id.as_deref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
     let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
@@ -97,7 +99,7 @@ pub fn update_raft_voter_request(
     c: &QuorumContext,
     m: &m::UpdateRaftVoterRequest,
 ) -> Result<Epoch, ErrorCode> {
-    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+    if !c.is_our_cluster(m.cluster_id.as_deref()) {
         return Err(ErrorCode::INCONSISTENT_CLUSTER_ID);
     }
     let range = &m.k_raft_version_feature;
@@ -130,38 +132,28 @@ pub fn update_raft_voter_response(
     Response::UpdateRaftVoter(response.with_current_leader(current))
 }
 
-/// Replica Fetch (replica id >= 0). A consumer's Fetch never comes here. Below version 15 the replica id stands at
-/// the top, from there on in a tagged field; the other one is then -1.
-pub fn is_replica_fetch(m: &m::FetchRequest) -> bool {
-    replica_id(m) >= 0
-}
-
-fn replica_id(m: &m::FetchRequest) -> i32 {
-    m.replica_id.0.max(m.replica_state.replica_id.0)
-}
-
-/// Kafka: `KafkaRaftClient.handleFetchRequest`. Only a topic id names the log (version 13 and later).
+/// A replica's Fetch; a consumer's never comes here. Kafka: `KafkaRaftClient.handleFetchRequest`. Only a topic id names the log (version 13 and later).
 pub fn fetch_request(
     c: &QuorumContext,
-    m: &m::FetchRequest,
+    m: &FetchRequest,
     version: i16,
 ) -> Result<raft::FetchRequest, Response> {
     let refused =
         |error: ErrorCode| Response::Fetch(FetchResponse { error: error.0, ..FetchResponse::default() });
-    if !c.is_our_cluster(m.cluster_id.as_ref()) {
+    if !c.is_our_cluster(m.cluster_id.as_deref()) {
         return Err(refused(ErrorCode::INCONSISTENT_CLUSTER_ID));
     }
-    let topic = only(&m.topics).filter(|topic| version >= 13 && topic.topic_id.as_u128() == c.topic_id.0);
-    let partition = topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.partition == PARTITION);
+    let topic = only(&m.topics).filter(|topic| version >= TOPIC_ID_FROM && topic.id == c.topic_id);
+    let partition = topic.and_then(|topic| only(&topic.partitions)).filter(|p| p.index == PARTITION);
     let invalid = || refused(ErrorCode::INVALID_REQUEST);
     let partition = partition.ok_or_else(invalid)?;
     let is_sane = m.max_wait_ms >= 0
         && partition.fetch_offset >= 0
         && partition.last_fetched_epoch >= 0
         && partition.current_leader_epoch >= 0;
-    let id = node_id(replica_id(m)).filter(|_| is_sane).ok_or_else(invalid)?;
+    let id = node_id(m.replica_id).filter(|_| is_sane).ok_or_else(invalid)?;
     Ok(raft::FetchRequest {
-        replica: ReplicaKey { id, directory_id: Uuid(partition.replica_directory_id.as_u128()) },
+        replica: ReplicaKey { id, directory_id: partition.directory_id },
         epoch: Epoch(partition.current_leader_epoch),
         fetch_offset: Offset(partition.fetch_offset),
         last_fetched_epoch: Epoch(partition.last_fetched_epoch),
@@ -251,11 +243,11 @@ pub fn fetch_response(
         records,
     };
     let topic = FetchTopic { name: c.topic.clone(), topic_id: c.topic_id, partitions: smallvec![partition] };
-    let endpoints = leader_endpoint(c, r.leader).map(|(id, endpoint)| (id, endpoint.clone()));
+    let endpoints = leader_endpoint(c, r.leader).map(|(id, endpoint)| (id, Arc::new(endpoint.clone())));
     FetchResponse {
         error: 0,
         session_id: 0,
-        topics: vec![topic],
+        topics: smallvec![topic],
         node_endpoints: endpoints.into_iter().collect(),
     }
 }

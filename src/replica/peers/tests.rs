@@ -4,6 +4,7 @@ use crate::protocol::{self, RequestHeader, Response};
 use crate::raft::{FetchRequest, LeaderResponse, VoteRequest, VoteResponse};
 use crate::record::{ProduceLimits, StampedBatch, check_produced, data_batch};
 use smallvec::smallvec;
+use std::sync::Arc;
 
 const TIMEOUT_MS: u64 = 2000;
 const BACKOFF_MS: u64 = 20;
@@ -28,7 +29,7 @@ fn context(local: i32) -> QuorumContext {
         listener_name: "PLAINTEXT".to_string(),
         data_mode: crate::types::DataMode::Native,
         endpoint: endpoint(local),
-        voters: (1..=3).map(|id| (NodeId(id), endpoint(id))).collect(),
+        voters: (1..=3).map(|id| (NodeId(id), Arc::new(endpoint(id)))).collect(),
     }
 }
 
@@ -67,7 +68,7 @@ fn fetch(offset: i64) -> raft::Request {
 
 fn fetch_answer(high_watermark: i64, records: Vec<StampedBatch>) -> Response {
     Response::Fetch(protocol::FetchResponse {
-        topics: vec![protocol::FetchTopic {
+        topics: smallvec![protocol::FetchTopic {
             name: "__cluster_metadata".into(),
             topic_id: Uuid::METADATA_TOPIC_ID,
             partitions: smallvec![protocol::FetchPartition {

@@ -387,6 +387,24 @@ fn voters_that_cannot_read_the_log_are_closed_and_clients_are_not() {
 }
 
 #[test]
+fn a_fetch_that_waits_does_not_pin_the_receive_buffer() {
+    let name = [&[0, 30][..], &[b't'; 30]].concat();
+    let header = [0, 1, 0, 4, 0, 0, 0, 1, 0xff, 0xff];
+    let body = [&[0xff; 4][..], &[0; 13], &[0, 0, 0, 1], &name, &[0, 0, 0, 1], &[0; 16]].concat();
+    let frame = [&header[..], &body].concat();
+    let mut session = Session::new(limits());
+    session.receive_buffer().extend_from_slice(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat());
+    let arrived = session.poll_request(NOW).expect("whole").expect("a good frame");
+    let Admitted::Other(Request::Fetch(fetch)) = &arrived.request else { panic!("{arrived:?}") };
+    assert_eq!(&*fetch.topics[0].name, "t".repeat(30));
+    let allocation_bytes = session.received.allocation_bytes();
+    assert!(
+        session.received.buffer.try_reclaim(allocation_bytes),
+        "all of it is free, though the Fetch waits"
+    );
+}
+
+#[test]
 fn over_half_of_its_unsent_output_no_more_requests_are_taken() {
     let mut session = Session::new(SessionLimits { output_bytes_max: 1000, ..limits() });
     session.output_bytes = 500;

@@ -1,0 +1,129 @@
+//! Kafka's primitive types, read: what the codecs of our own (`produce`, `fetch`) share.
+//!
+//! `check` has walked the message: each length and count fits. What the walk does not see, text that is no UTF-8, is an
+//! error here, also in a field that nobody keeps.
+
+use super::check::Cursor;
+use super::frame::FrameError;
+use super::messages::StrBytes;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::ops::Deref;
+
+/// A cluster's id has 22 bytes, the usual topic's name 18.
+const SHORT_TEXT_INLINE_BYTES: usize = 24;
+
+/// Text of a message that shares nothing with its frame, and takes no memory of its own where it is short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShortText(SmallVec<[u8; SHORT_TEXT_INLINE_BYTES]>);
+
+impl From<&str> for ShortText {
+    fn from(text: &str) -> ShortText {
+        ShortText(SmallVec::from_slice(text.as_bytes()))
+    }
+}
+
+impl Deref for ShortText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // It was made of a `str`.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
+pub(super) struct Fields<'a> {
+    body: &'a Bytes,
+    pub cursor: Cursor<'a>,
+    is_flexible: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(body: &'a Bytes, is_flexible: bool) -> Fields<'a> {
+        Fields { body, cursor: Cursor(body), is_flexible }
+    }
+
+    /// Of an array or of bytes; `None` is null.
+    fn length(&mut self) -> Result<Option<usize>, FrameError> {
+        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i32()?).ok()) }
+    }
+
+    fn text_length(&mut self) -> Result<Option<usize>, FrameError> {
+        if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.cursor.i16()?).ok()) }
+    }
+
+    fn compact_length(&mut self) -> Result<Option<usize>, FrameError> {
+        Ok((self.cursor.unsigned_varint()? as usize).checked_sub(1))
+    }
+
+    /// Of an array. An element has a byte at least.
+    pub fn count(&mut self) -> Result<usize, FrameError> {
+        let count = self.length()?.unwrap_or(0);
+        if count > self.cursor.0.len() {
+            return Err(FrameError(format!(
+                "{count} elements are announced in {} bytes",
+                self.cursor.0.len()
+            )));
+        }
+        Ok(count)
+    }
+
+    fn slice(&mut self, bytes: usize) -> Result<Bytes, FrameError> {
+        let taken = self.cursor.take(bytes)?;
+        Ok(self.body.slice_ref(taken))
+    }
+
+    /// A slice of the frame.
+    pub fn nullable_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let length = self.length()?;
+        length.map(|bytes| self.slice(bytes)).transpose()
+    }
+
+    /// A slice of the frame.
+    pub fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
+        let Some(bytes) = self.text_length()? else { return Ok(None) };
+        let text = StrBytes::from_utf8(self.slice(bytes)?);
+        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
+    }
+
+    pub fn nullable_short_text(&mut self) -> Result<Option<ShortText>, FrameError> {
+        Ok(self.read_text()?.map(ShortText::from))
+    }
+
+    pub fn skip_text(&mut self) -> Result<(), FrameError> {
+        self.read_text().map(|_| ())
+    }
+
+    fn read_text(&mut self) -> Result<Option<&'a str>, FrameError> {
+        let Some(bytes) = self.text_length()? else { return Ok(None) };
+        let text = str::from_utf8(self.cursor.take(bytes)?);
+        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
+    }
+
+    pub fn skip_tags(&mut self) -> Result<(), FrameError> {
+        if self.is_flexible { self.cursor.skip_tagged_fields() } else { Ok(()) }
+    }
+
+    /// Each tagged field goes to `read`, which passes over those that it does not know.
+    pub fn tagged(
+        &mut self,
+        mut read: impl FnMut(u32, &mut Fields<'a>) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        if !self.is_flexible {
+            return Ok(());
+        }
+        for _ in 0..self.cursor.unsigned_varint()? {
+            let tag = self.cursor.unsigned_varint()?;
+            let bytes = self.cursor.unsigned_varint()?;
+            let content = Cursor(self.cursor.take(bytes as usize)?);
+            read(tag, &mut Fields { body: self.body, cursor: content, is_flexible: true })?;
+        }
+        Ok(())
+    }
+}
+
+/// A tagged field that another version has: Kafka refuses it too.
+pub(super) fn tag_of_another_version(tag: u32, version: i16) -> Result<(), FrameError> {
+    Err(FrameError(format!("a message does not decode: tag {tag} is not one of version {version}")))
+}
