@@ -96,6 +96,10 @@ class Moves:
         self.led[kind_of(new)] += 1
         self.log.append(f"{how:8} {kind_of(old):5} {old.node_id} -> {kind_of(new):5} {new.node_id}  {took:5.2f} s")
 
+    def make_kind_lead(self, kind):
+        if kind_of(self.leader()) != kind:
+            self.make_lead(next(node for node in self.cluster if kind_of(node) == kind))
+
     def make_lead(self, target):
         """Leaders hand over until this node leads."""
         for _ in range(HANDOVERS_MAX):
@@ -269,10 +273,15 @@ def main():
             node.start()
         for node in cluster:
             node.wait_ready()
-        moves, how = Moves(cluster), options.how.split(",")
+        moves, how, printed = Moves(cluster), options.how.split(","), 0
+        kinds = sorted({kind_of(node) for node in cluster}, reverse=True)
         for number in range(options.moves):
+            # A leader of each kind goes in each of these ways.
+            moves.make_kind_lead(kinds[number // len(how) % len(kinds)])
             moves.move(how[number % len(how)])
-            print(f"{number + 1:3} {moves.log[-1]}", flush=True)
+            for line in moves.log[printed:]:
+                print(f"{number + 1:3} {line}", flush=True)
+            printed = len(moves.log)
         high_watermark = moves.settle()
         moves.check(high_watermark)
         dumped, dumped_from = check_dumps_equal(list(cluster), libs, high_watermark)
