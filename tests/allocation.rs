@@ -288,5 +288,8 @@ fn a_fetch_between_voters_allocates_nearly_nothing() {
     // then is in the rest.
     const REST: usize = CYCLES / 20;
     assert!(of_leader <= 2 * CYCLES + REST, "{of_leader} allocations of the leader for {CYCLES} batches");
-    assert!(of_follower <= 2 * CYCLES + REST, "{of_follower} allocations of the follower for {CYCLES} batches");
+    assert!(
+        of_follower <= 2 * CYCLES + REST,
+        "{of_follower} allocations of the follower for {CYCLES} batches"
+    );
 }

@@ -52,7 +52,7 @@ pub fn frame_length(buffered: &[u8], request_bytes_max: usize) -> Result<Option<
     match usize::try_from(length) {
         Ok(bytes) if bytes <= request_bytes_max => Ok(Some(bytes)),
         _ => Err(FrameError(match looks_like(start) {
-            Some(what) => format!("this is no Kafka request: it looks like {what}"),
+            Some(what) => format!("this is not Kafka: it looks like {what}"),
             None if length < 0 => format!("a frame announces the negative length {length}"),
             None => format!(
                 "a frame announces {length} bytes, and socket.request.max.bytes is {request_bytes_max}"

@@ -22,6 +22,7 @@ mod quorum;
 pub mod receive;
 pub mod requests;
 pub mod session;
+mod silence;
 pub mod stages;
 mod status;
 
@@ -44,6 +45,7 @@ use peers::{PeerAction, Peers};
 use producers::Producers;
 use purgatory::Purgatory;
 use quorum::VoterRequest;
+use silence::Silences;
 use stages::Stages;
 pub use status::*;
 
@@ -98,6 +100,7 @@ pub struct Replica {
     stages: Stages,
     counters: Counters,
     refusal_noted_ns: Option<u64>,
+    silences: Silences,
     /// Monotonic ns at which the high watermark last moved.
     committed_ns: u64,
     committed_end: Offset,
@@ -151,6 +154,7 @@ impl Replica {
             stages: Stages::new(),
             counters: Counters::default(),
             refusal_noted_ns: None,
+            silences: Silences::default(),
             committed_ns: 0,
             committed_end: Offset(0),
             // Another stream than Raft's jitter, from the same seed.

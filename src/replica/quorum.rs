@@ -267,9 +267,17 @@ impl Replica {
     }
 
     pub(super) fn on_peer_event(&mut self, now: Now, event: PeerEvent) {
+        if let PeerEvent::Response { from, .. } = &event
+            && let Some(text) = self.silences.on_answered(now, *from)
+        {
+            self.note(Level::Info, text);
+        }
         match event {
             PeerEvent::Failed { to, kind, why } => {
                 self.note(Level::Debug, format!("{kind:?} to node {to} failed: {why}"));
+                if let Some(text) = self.silences.on_failed(now, to, &why) {
+                    self.note(Level::Warn, text);
+                }
                 self.step(now, Event::RequestFailed { to, kind });
             }
             PeerEvent::Refused { by } => self.step(now, Event::Refused { by }),

@@ -74,7 +74,7 @@ impl PeerLinks {
                 let connection = Rc::new(connection);
                 *link.connection.borrow_mut() = Some(connection.clone());
                 self.inputs.push_voter(Input::PeerConnected { link: link.name });
-                self.receive(&link, &connection).await
+                format!("{endpoint}: {}", self.receive(&link, &connection).await)
             }
         };
         self.end(&link, why, is_refused);

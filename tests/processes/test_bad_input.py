@@ -1,9 +1,12 @@
 """What a client or a peer may send that it should not: an error code or a closed connection, and nobody else notices."""
 
+import contextlib
 import os
 import random
+import re
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -366,3 +369,43 @@ def test_a_slow_reader_gets_everything(clusters):
             time.sleep(0.01)
         assert got > 2_000_000
         assert reader.is_alive()
+
+
+class WebServer:
+    """On a voter's port, because somebody mistyped it."""
+
+    def __init__(self, port):
+        self._listener = socket.create_server(("localhost", port))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_voters_that_do_not_answer_are_named_with_the_reason_and_so_is_their_return(clusters):
+    cluster = clusters(3, start=False)
+    first, second, third = cluster
+    silent = r"WARN voter {} has not answered for \d+ s: .*localhost:{}: .*{}.* controller\.quorum\.voters has its address"
+    with WebServer(second.port):
+        first.start()
+        for other, why in ((second, "it looks like an HTTP response"), (third, "Connection refused")):
+            line = silent.format(other.node_id, other.port, why)
+            wait_for(f"node {other.node_id} to be named", lambda: re.search(line, first.stderr()))
+    assert first.is_running()
+    second.start()
+    third.start()
+    cluster.leader()
+    wait_for("the return to be told", lambda: re.search(r"INFO voter [23] answers again, after \d+ s", first.stderr()))
