@@ -1,12 +1,14 @@
 //! What the parts of the produce path cost without sockets and without a disk: Raft's step, the log's append, and a whole
 //! node from an admitted Produce to its answer, with the purgatory in between. The device answers at once.
 
+#[path = "../tests/fixtures/empty_disk.rs"]
+mod empty_disk;
+
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use empty_disk::{EmptyDisk, completed};
 use kraft::config::{Config, Limits, Voter, Wait};
-use kraft::log::{
-    Completion, DiskError, DiskOp, Done, Log, LogEvent, LogSource, SegmentId, SmallFile, recover,
-};
+use kraft::log::{Log, LogEvent, recover};
 use kraft::protocol::messages::StrBytes;
 use kraft::protocol::produce::{ProducePartition, ProduceTopic};
 use kraft::protocol::{ProduceRequest, Request, Response};
@@ -25,27 +27,6 @@ const PRODUCE_VERSION: i16 = 9;
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, wall_ms: 1_700_000_000_000 };
 /// (batches of a turn, bytes of each).
 const LOADS: [(usize, usize); 3] = [(1, 256), (16, 64 << 10), (4, 1 << 20)];
-
-/// A directory with nothing in it.
-struct Empty;
-
-impl LogSource for Empty {
-    fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
-        Ok(Vec::new())
-    }
-
-    fn read(&mut self, _: SegmentId, _: u64, _: usize) -> Result<Bytes, DiskError> {
-        Ok(Bytes::new())
-    }
-
-    fn small_file(&mut self, _: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {
-        Ok(None)
-    }
-
-    fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
-        Ok(None)
-    }
-}
 
 fn config() -> Config {
     let endpoint = Endpoint { host: "localhost".to_string(), port: 1 };
@@ -74,14 +55,6 @@ fn config() -> Config {
     }
 }
 
-fn done(op: DiskOp) -> Completion {
-    let buffer = match op.kind {
-        kraft::log::OpKind::Write { buffer, .. } => Some(buffer),
-        _ => None,
-    };
-    Completion { id: op.id, result: Ok(Done::Complete), buffer }
-}
-
 /// A node that is its own quorum, and leads it.
 struct Node {
     replica: Replica,
@@ -93,19 +66,14 @@ impl Node {
     fn start() -> Node {
         let config = config();
         let recovered =
-            recover(&mut Empty, &log_config(&config.limits), &mut |_| {}).expect("nothing to recover");
+            recover(&mut EmptyDisk, &log_config(&config.limits), &mut |_| {}).expect("nothing to recover");
         let producers = Producers::new(config.limits.producer_ids_max);
         let replica = Replica::new(&config, Uuid(7), recovered, producers, 1, NOW);
         let limits = SessionLimits {
-            request_bytes_max: config.limits.request_bytes_max,
-            output_bytes_max: config.limits.connection_output_bytes_max,
-            requests_max: config.limits.connection_requests_max,
             message_bytes_max: 2 << 20,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: i64::MAX,
-            topic_name: TOPIC.into(),
-            topic_id: config.topic_id,
-            data_mode: config.data_mode,
+            ..SessionLimits::of(&config)
         };
         let mut node = Node { replica, limits, seq: 0 };
         node.run(NOW, 0);
@@ -122,10 +90,10 @@ impl Node {
         self.replica.handle(now, Input::Tick);
         loop {
             self.replica.end_turn(now);
-            let mut completed = Vec::new();
+            let mut completions = Vec::new();
             while let Some(action) = self.replica.poll_action() {
                 match action {
-                    Action::Disk(op) => completed.push(done(op)),
+                    Action::Disk(op) => completions.push(completed(op)),
                     Action::Answer { response, .. } => {
                         assert!(matches!(&response, Some(Response::Produce(_))), "{response:?}");
                         answers += 1;
@@ -133,11 +101,11 @@ impl Node {
                     _ => {}
                 }
             }
-            if completed.is_empty() && inputs == 0 {
+            if completions.is_empty() && inputs == 0 {
                 return answers;
             }
             inputs = 0;
-            completed.into_iter().for_each(|completion| self.replica.handle(now, Input::Disk(completion)));
+            completions.into_iter().for_each(|completion| self.replica.handle(now, Input::Disk(completion)));
         }
     }
 
@@ -193,7 +161,7 @@ fn produce_to_answer(criterion: &mut Criterion) {
 
 fn open_log() -> Log {
     let config = log_config(&Limits::default());
-    let recovered = recover(&mut Empty, &config, &mut |_| {}).expect("nothing to recover");
+    let recovered = recover(&mut EmptyDisk, &config, &mut |_| {}).expect("nothing to recover");
     let mut log = Log::new(config, recovered);
     flush(&mut log);
     log
@@ -210,7 +178,7 @@ fn flush(log: &mut Log) -> usize {
         if ops.is_empty() {
             return flushed;
         }
-        ops.into_iter().for_each(|op| log.complete(done(op)));
+        ops.into_iter().for_each(|op| log.complete(completed(op)));
     }
 }
 

@@ -67,7 +67,7 @@ fn anyone() -> QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
-        endpoint: Endpoint { host: "localhost".to_string(), port: 1 },
+        endpoint: std::sync::Arc::new(Endpoint { host: "localhost".to_string(), port: 1 }),
         voters: Vec::new(),
     }
 }

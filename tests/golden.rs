@@ -329,7 +329,7 @@ fn anyone() -> QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
-        endpoint,
+        endpoint: endpoint.into(),
         voters: Vec::new(),
     }
 }

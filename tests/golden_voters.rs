@@ -42,7 +42,7 @@ fn context(frame: &Frame) -> QuorumContext {
         list.as_array().map(|nodes| nodes.iter().map(endpoint).collect()).unwrap_or_default()
     };
     let own = endpoints(&frame.body["leaderEndpoints"], "").pop();
-    let nowhere = Endpoint { host: "nowhere".to_string(), port: 1 };
+    let nowhere = || Arc::new(Endpoint { host: "nowhere".to_string(), port: 1 });
     QuorumContext {
         cluster_id: if is_kraft1 { "Z29sZGVuLWthZmthLTQzMA" } else { "AAAAAAAAAAAAAAAAAAAAAA" }.into(),
         topic: if is_kraft1 { "__cluster_metadata" } else { "__raft_performance_test" }.into(),
@@ -50,7 +50,7 @@ fn context(frame: &Frame) -> QuorumContext {
         local: ReplicaKey { id: NodeId(99), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
-        endpoint: own.map_or(nowhere, |(_, endpoint)| Endpoint::clone(&endpoint)),
+        endpoint: own.map_or_else(nowhere, |(_, endpoint)| endpoint),
         voters: endpoints(&frame.body["nodeEndpoints"], "nodeId"),
     }
 }
@@ -200,7 +200,7 @@ fn three() -> QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "CONTROLLER".to_string(),
         data_mode: kraft::types::DataMode::Interop,
-        endpoint: endpoint(9092),
+        endpoint: Arc::new(endpoint(9092)),
         voters: (1..=3).map(|id| (NodeId(id), Arc::new(endpoint(9091 + id as u16)))).collect(),
     }
 }

@@ -96,7 +96,7 @@ fn context() -> QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid::ZERO },
         listener_name: "CONTROLLER".to_string(),
         data_mode: DataMode::Interop,
-        endpoint: endpoint.clone(),
+        endpoint: Arc::new(endpoint.clone()),
         voters: vec![voter(1), voter(2), voter(3)],
     }
 }

@@ -4,22 +4,18 @@
 //! error here, also in a field that nobody keeps.
 
 use super::check::Cursor;
-use super::frame::FrameError;
+use super::frame::{FrameError, ShortBytes};
 use super::messages::StrBytes;
 use bytes::Bytes;
-use smallvec::SmallVec;
 use std::ops::Deref;
-
-/// A cluster's id has 22 bytes, the usual topic's name 18.
-const SHORT_TEXT_INLINE_BYTES: usize = 24;
 
 /// Text of a message that shares nothing with its frame, and takes no memory of its own where it is short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShortText(SmallVec<[u8; SHORT_TEXT_INLINE_BYTES]>);
+pub struct ShortText(ShortBytes);
 
 impl From<&str> for ShortText {
     fn from(text: &str) -> ShortText {
-        ShortText(SmallVec::from_slice(text.as_bytes()))
+        ShortText(ShortBytes::from_slice(text.as_bytes()))
     }
 }
 

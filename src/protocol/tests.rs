@@ -273,7 +273,7 @@ fn context() -> quorum::QuorumContext {
         local: ReplicaKey { id: NodeId(1), directory_id: Uuid(11) },
         listener_name: "PLAINTEXT".to_string(),
         data_mode: crate::types::DataMode::Native,
-        endpoint: Endpoint { host: "one".to_string(), port: 9092 },
+        endpoint: Arc::new(Endpoint { host: "one".to_string(), port: 9092 }),
         voters: vec![(NodeId(2), Arc::new(Endpoint { host: "two".to_string(), port: 9093 }))],
     }
 }

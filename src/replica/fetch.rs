@@ -10,11 +10,12 @@ use super::quorum::VoterRequest;
 use super::{ConnectionId, Level, Replica, Ticket};
 use crate::log::{ReadError, ReadOutcome};
 use crate::protocol::fetch::TOPIC_ID_FROM;
+use crate::protocol::quorum::fetch_response;
 use crate::protocol::{self, FetchRequest, Response, messages as m};
-use crate::raft::{FetchVerdict, RequestId};
+use crate::raft::{self, FetchVerdict, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 /// Of an answer. Nearly always one.
 type Topics = SmallVec<[protocol::FetchTopic; 1]>;
@@ -25,9 +26,6 @@ const AWAKE_INLINE: usize = 8;
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 struct FetchJob {
     ticket: Ticket,
-    /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
-    topics: Topics,
-    place: (usize, usize),
     from: Offset,
     max_bytes: usize,
     min_bytes: usize,
@@ -43,14 +41,11 @@ struct Wanted {
     max_bytes: i32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    Consumer,
+    /// The answer so far; the records belong to `topics[place.0].partitions[place.1]`.
+    Consumer { topics: Topics, place: (usize, usize) },
     /// With the high watermark that it knows (KIP-1166).
-    Replica {
-        id: NodeId,
-        high_watermark: Option<HighWatermark>,
-    },
+    Replica { id: NodeId, high_watermark: Option<HighWatermark> },
 }
 
 /// Fetches under way, by id.
@@ -95,7 +90,7 @@ impl Fetches {
         self.deadlines.insert((job.deadline_ns, id));
         self.by_connection.insert((job.ticket.connection, id));
         match job.reader {
-            Reader::Consumer => {
+            Reader::Consumer { .. } => {
                 self.consumers.insert(id);
             }
             Reader::Replica { id: replica, .. } => {
@@ -131,18 +126,16 @@ impl Replica {
         }
         let (topics, ours) = self.consumer_skeleton(request, ticket.api_version);
         let Some(Wanted { place, from, max_bytes: partition_max_bytes }) = ours else {
-            return self.answer_fetch(&ticket, topics);
+            return self.answer_consumer(&ticket, topics);
         };
         let max_bytes = request.max_bytes.min(partition_max_bytes).max(0) as usize;
         let job = FetchJob {
-            topics,
-            place,
             from,
             max_bytes: max_bytes.min(self.limits.fetch_response_bytes_max),
             min_bytes: request.min_bytes.max(0) as usize,
             deadline_ns: now.plus_ms(request.max_wait_ms.max(0) as u64),
             epoch: self.raft.epoch(),
-            reader: Reader::Consumer,
+            reader: Reader::Consumer { topics, place },
             ticket,
         };
         self.try_fetch(now, job);
@@ -213,25 +206,10 @@ impl Replica {
         else {
             panic!("Raft judges a Fetch that nobody made");
         };
-        let error = match verdict {
-            FetchVerdict::Refused(error) => error,
-            _ => ErrorCode::NONE,
-        };
-        let mut partition = self.empty_partition(0, error);
-        // A voter always hears who leads in which epoch, also that nobody does.
-        partition.current_leader = Some((self.raft.leader(), self.raft.epoch()));
-        if let FetchVerdict::Diverging(end) = verdict {
-            partition.diverging = Some(end);
-            partition.high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
-        }
-        let name = self.context.topic.clone();
-        let topics = smallvec![protocol::FetchTopic {
-            name,
-            topic_id: self.context.topic_id,
-            partitions: smallvec![partition],
-        }];
-        let FetchVerdict::Read { from } = verdict else {
-            return self.answer_fetch(&ticket, topics);
+        let from = match verdict {
+            FetchVerdict::Refused(error) => return self.refuse_replica(&ticket, error),
+            FetchVerdict::Diverging(end) => return self.answer_replica(&ticket, Some(end), Vec::new()),
+            FetchVerdict::Read { from } => from,
         };
         // A newer Fetch of the same replica takes the place of its older parked one.
         if let Some(older) = self.fetches.by_replica.get(&request.replica.id).copied()
@@ -242,8 +220,6 @@ impl Replica {
         let reader = Reader::Replica { id: request.replica.id, high_watermark: request.high_watermark };
         let job = FetchJob {
             ticket,
-            topics,
-            place: (0, 0),
             from,
             max_bytes: self.limits.replica_fetch_bytes_max,
             min_bytes: 1,
@@ -264,7 +240,7 @@ impl Replica {
     fn try_fetch(&mut self, now: Now, job: FetchJob) {
         // Between the high watermark and the log end a consumer waits: it read there under an older leader.
         let bound = match job.reader {
-            Reader::Consumer => self.raft.high_watermark().map_or(job.from, |hw| hw.0),
+            Reader::Consumer { .. } => self.raft.high_watermark().map_or(job.from, |hw| hw.0),
             Reader::Replica { .. } => self.log.log_end().0,
         };
         let id = self.fresh_id();
@@ -297,7 +273,7 @@ impl Replica {
     /// An empty answer is due: the wait is over, or the replica does not know our high watermark yet.
     fn is_due(&self, now: Now, job: &FetchJob) -> bool {
         let news = match job.reader {
-            Reader::Consumer => false,
+            Reader::Consumer { .. } => false,
             Reader::Replica { high_watermark, .. } => self.raft.high_watermark() > high_watermark,
         };
         news || job.deadline_ns <= now.monotonic_ns
@@ -364,41 +340,77 @@ impl Replica {
         }
     }
 
-    fn fail_fetch(&mut self, mut job: FetchJob, error: ErrorCode) {
-        let index = job.partition_mut().index;
-        let mut partition = self.empty_partition(index, error);
-        if matches!(job.reader, Reader::Replica { .. }) {
-            partition.current_leader = Some((self.raft.leader(), self.raft.epoch()));
+    fn fail_fetch(&mut self, job: FetchJob, error: ErrorCode) {
+        match job.reader {
+            Reader::Replica { .. } => self.refuse_replica(&job.ticket, error),
+            Reader::Consumer { mut topics, place } => {
+                let partition = partition_at(&mut topics, place);
+                *partition = self.empty_partition(partition.index, error);
+                self.answer_consumer(&job.ticket, topics);
+            }
         }
-        *job.partition_mut() = partition;
-        self.answer_fetch(&job.ticket, job.topics);
     }
 
-    fn finish_fetch(&mut self, mut job: FetchJob, batches: Vec<StampedBatch>) {
+    fn finish_fetch(&mut self, job: FetchJob, batches: Vec<StampedBatch>) {
         if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
-        let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
         self.counters.fetched_bytes += batches.iter().map(|b| b.size_bytes() as u64).sum::<u64>();
-        let reader = job.reader;
-        let partition = job.partition_mut();
-        partition.high_watermark = high_watermark;
-        if reader == Reader::Consumer {
-            partition.last_stable_offset = high_watermark;
+        match job.reader {
+            Reader::Replica { .. } => self.answer_replica(&job.ticket, None, batches),
+            Reader::Consumer { mut topics, place } => {
+                let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
+                let partition = partition_at(&mut topics, place);
+                (partition.high_watermark, partition.last_stable_offset) = (high_watermark, high_watermark);
+                partition.records = batches;
+                self.answer_consumer(&job.ticket, topics);
+            }
         }
-        partition.records = batches;
-        self.answer_fetch(&job.ticket, job.topics);
     }
 
     fn leads_in(&self, epoch: Epoch) -> bool {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
-    fn answer_fetch(&mut self, ticket: &Ticket, topics: Topics) {
+    fn answer_consumer(&mut self, ticket: &Ticket, topics: Topics) {
         let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
         let node_endpoints = self.leader_endpoint().filter(|_| names_leader).into_iter().collect();
         let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };
         self.answer(ticket, Response::Fetch(response));
+    }
+
+    fn answer_replica(
+        &mut self,
+        ticket: &Ticket,
+        diverging: Option<OffsetAndEpoch>,
+        records: Vec<StampedBatch>,
+    ) {
+        let told = raft::FetchResponse {
+            high_watermark: self.raft.high_watermark(),
+            diverging,
+            ..self.answer_of(ErrorCode::NONE)
+        };
+        let response = fetch_response(&self.context, &told, self.log.log_start(), records);
+        self.answer(ticket, Response::Fetch(response));
+    }
+
+    fn refuse_replica(&mut self, ticket: &Ticket, error: ErrorCode) {
+        let response =
+            fetch_response(&self.context, &self.answer_of(error), self.log.log_start(), Vec::new());
+        self.answer(ticket, Response::Fetch(response));
+    }
+
+    /// A voter always hears who leads in which epoch, also that nobody does.
+    fn answer_of(&self, error: ErrorCode) -> raft::FetchResponse {
+        raft::FetchResponse {
+            error,
+            leader: self.raft.leader(),
+            epoch: self.raft.epoch(),
+            high_watermark: None,
+            diverging: None,
+            snapshot: None,
+            batches: Vec::new(),
+        }
     }
 
     pub(super) fn parked_requests(&self) -> usize {
@@ -406,10 +418,8 @@ impl Replica {
     }
 }
 
-impl FetchJob {
-    fn partition_mut(&mut self) -> &mut protocol::FetchPartition {
-        &mut self.topics[self.place.0].partitions[self.place.1]
-    }
+fn partition_at(topics: &mut Topics, place: (usize, usize)) -> &mut protocol::FetchPartition {
+    &mut topics[place.0].partitions[place.1]
 }
 
 /// KIP-227 as a broker whose session cache is full sees it: a full fetch is answered without a session, an

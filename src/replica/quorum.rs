@@ -62,7 +62,7 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
         topic_id: config.topic_id,
         local: ReplicaKey { id: config.node_id, directory_id },
         listener_name: config.listener_name.clone(),
-        endpoint: config.advertised.clone(),
+        endpoint: Arc::new(config.advertised.clone()),
         data_mode: config.data_mode,
         voters: config.voters.iter().map(|v| (v.id, Arc::new(v.endpoint.clone()))).collect(),
     }

@@ -14,7 +14,7 @@ pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
 const FRAME_RESERVE_BYTES_MAX: usize = 5 << 20;
 /// Less room than this and a read is not worth its system call.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// A frame whose receive buffer is this many times larger is copied out of it, if it carries no client's records.
+/// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
 const FRAME_COPY_RATIO: usize = 4;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FETCH_KEY: [u8; 2] = [0, 1];
@@ -116,9 +116,9 @@ impl ReceiveBuffer {
         (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())
     }
 
-    /// The next whole frame without its length. Large frames share the receive buffer, and so do Produces, which need their
-    /// records, and Fetches, of which nothing is kept; other small ones are copied, so that one that waits does not pin it.
-    /// Err: close the connection.
+    /// The next whole frame without its length. Large frames share the receive buffer, and so do answers and Produces, which
+    /// carry records, and Fetches, of which nothing is kept; other small ones are copied, so that one that waits does not pin
+    /// it. Err: close the connection.
     pub fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
         let Some(frame_bytes) = frame_length(&self.buffer, frame_bytes_max)? else {
             return Ok(None);
@@ -136,9 +136,9 @@ impl ReceiveBuffer {
         Ok(Some(frame.freeze()))
     }
 
-    /// Answers do not say what they are; those that carry much are large.
+    /// One answer of a voter stands behind the other, and the log keeps the records of all: nothing is pinned for nothing.
     fn may_share(&self, frame: &[u8]) -> bool {
-        self.sender == Sender::Client && (frame.starts_with(&PRODUCE_KEY) || frame.starts_with(&FETCH_KEY))
+        self.sender == Sender::Voter || frame.starts_with(&PRODUCE_KEY) || frame.starts_with(&FETCH_KEY)
     }
 }
 

@@ -66,8 +66,8 @@ fn what_is_missing_of_a_frame_is_known_from_its_length() {
 
 #[test]
 fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
-    let shares = |frame_bytes: usize, key: u8| {
-        let mut received = ReceiveBuffer { allocation_bytes: 4000, ..ReceiveBuffer::new(Sender::Client) };
+    let shares_of = |sender, frame_bytes: usize, key: u8| {
+        let mut received = ReceiveBuffer { allocation_bytes: 4000, ..ReceiveBuffer::new(sender) };
         received.buffer.extend_from_slice(&(frame_bytes as i32).to_be_bytes());
         received.buffer.resize(4 + frame_bytes + 500, 0);
         received.buffer[5] = key;
@@ -75,11 +75,13 @@ fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
         assert_eq!(frame.len(), frame_bytes);
         !frame.is_unique()
     };
+    let shares = |frame_bytes, key| shares_of(Sender::Client, frame_bytes, key);
     assert!(!shares(999, 52), "a Vote that may wait");
     assert!(shares(1000, 52));
     assert!(shares(999, 0), "a Produce");
     assert!(shares(1500, 0));
     assert!(shares(999, 1), "a Fetch, of which nothing is kept");
+    assert!(shares_of(Sender::Voter, 9, 52), "an answer, which may carry records");
 }
 
 /// `stream` as it comes in pieces of this size, and the frames that come out.

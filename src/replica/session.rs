@@ -8,6 +8,7 @@
 use super::admit::{self, Admitted};
 use super::forward::FORWARD_CLIENT_ID;
 use super::receive::{ReceiveBuffer, Sender};
+use crate::config::Config;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
@@ -43,6 +44,23 @@ pub struct SessionLimits {
     pub topic_name: StrBytes,
     pub topic_id: Uuid,
     pub data_mode: DataMode,
+}
+
+impl SessionLimits {
+    pub fn of(config: &Config) -> SessionLimits {
+        let limits = &config.limits;
+        SessionLimits {
+            request_bytes_max: limits.request_bytes_max,
+            output_bytes_max: limits.connection_output_bytes_max,
+            requests_max: limits.connection_requests_max,
+            message_bytes_max: limits.message_bytes_max,
+            timestamp_before_max_ms: limits.timestamp_before_max_ms,
+            timestamp_after_max_ms: limits.timestamp_after_max_ms,
+            topic_name: config.topic_name.clone().into(),
+            topic_id: config.topic_id,
+            data_mode: config.data_mode,
+        }
+    }
 }
 
 /// A whole request, decoded and admitted.

@@ -307,7 +307,7 @@ fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, 
     let threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
     let shutdown_asked = signals::watch(doorbell.clone()).map_err(failed)?;
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
-    let limits = session_limits(&node.config);
+    let limits = SessionLimits::of(&node.config);
     let (mut edges, mut senders) = (Vec::new(), vec![own_sender]);
     for core in 1..node.placement.cores.len() {
         let edge = start_network_core(core, &node, limits.clone(), control.clone(), doorbell.clone())?;
@@ -336,21 +336,6 @@ fn executor(cpu: Option<usize>, name: &str) -> LocalExecutorBuilder {
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT_TIMER)
-}
-
-fn session_limits(config: &Config) -> SessionLimits {
-    let limits = &config.limits;
-    SessionLimits {
-        request_bytes_max: limits.request_bytes_max,
-        output_bytes_max: limits.connection_output_bytes_max,
-        requests_max: limits.connection_requests_max,
-        message_bytes_max: limits.message_bytes_max,
-        timestamp_before_max_ms: limits.timestamp_before_max_ms,
-        timestamp_after_max_ms: limits.timestamp_after_max_ms,
-        topic_name: config.topic_name.clone().into(),
-        topic_id: config.topic_id,
-        data_mode: config.data_mode,
-    }
 }
 
 /// Hand accepted connections to the cores in turn.

@@ -14,7 +14,7 @@ use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
 use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
-use crate::replica::session::{Arrived, Session};
+use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::*;
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
@@ -388,7 +388,7 @@ impl Simulation {
         if self.network.is_refusing() {
             return self.network.refuse(self.now_ns, wire);
         }
-        let session = Session::new(node.session_limits());
+        let session = Session::new(SessionLimits::of(&node.config));
         node.served.insert(wire, Served { session, host, produces: false, unread: BytesMut::new() });
         self.network.accept(self.now_ns, wire);
     }

@@ -9,7 +9,7 @@ use super::promises::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
 use crate::replica::receive::ReceiveBuffer;
-use crate::replica::session::{Session, SessionLimits};
+use crate::replica::session::Session;
 use crate::replica::{PeerLink, Replica, Standing};
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
@@ -150,21 +150,6 @@ impl Node {
     pub fn says_caught_up(&self) -> bool {
         let file = self.disk.durable_votes().unwrap_or_default();
         std::str::from_utf8(file).is_ok_and(|text| text.contains("\"caughtUp\":true"))
-    }
-
-    pub fn session_limits(&self) -> SessionLimits {
-        let limits = &self.config.limits;
-        SessionLimits {
-            request_bytes_max: limits.request_bytes_max,
-            output_bytes_max: limits.connection_output_bytes_max,
-            requests_max: limits.connection_requests_max,
-            message_bytes_max: limits.message_bytes_max,
-            timestamp_before_max_ms: limits.timestamp_before_max_ms,
-            timestamp_after_max_ms: limits.timestamp_after_max_ms,
-            topic_name: self.config.topic_name.clone().into(),
-            topic_id: self.config.topic_id,
-            data_mode: self.config.data_mode,
-        }
     }
 }
 

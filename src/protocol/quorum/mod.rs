@@ -36,7 +36,7 @@ pub struct QuorumContext {
     pub local: ReplicaKey,
     /// Name of the listener ("PLAINTEXT", "CONTROLLER") and our advertised endpoint, sent in BeginQuorumEpoch.
     pub listener_name: String,
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// Told to other nodes of ours in ApiVersions, so that nodes of different modes never share a log.
     pub data_mode: DataMode,
     /// Endpoints of the static voters, for `nodeEndpoints`.
@@ -44,11 +44,11 @@ pub struct QuorumContext {
 }
 
 impl QuorumContext {
-    fn endpoint_of(&self, node: NodeId) -> Option<&Endpoint> {
+    fn endpoint_of(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
         if node == self.local.id {
             return Some(&self.endpoint);
         }
-        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| &**endpoint)
+        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
     }
 
     /// A request may leave the cluster id out (Kafka: `KafkaRaftClient.hasValidClusterId`).

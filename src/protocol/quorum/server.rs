@@ -180,7 +180,7 @@ pub fn vote_response(c: &QuorumContext, r: &raft::VoteResponse) -> Response {
         .with_leader_epoch(r.epoch.0)
         .with_vote_granted(r.granted);
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
-    let node = |(id, endpoint): (NodeId, &Endpoint)| {
+    let node = |(id, endpoint): (NodeId, &Arc<Endpoint>)| {
         let node = NodeEndpoint::default().with_node_id(id.0.into());
         node.with_host(text(&endpoint.host)).with_port(endpoint.port)
     };
@@ -196,7 +196,7 @@ pub fn begin_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) 
         .with_leader_id(wire_node_id(r.leader))
         .with_leader_epoch(r.epoch.0);
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
-    let node = |(id, endpoint): (NodeId, &Endpoint)| {
+    let node = |(id, endpoint): (NodeId, &Arc<Endpoint>)| {
         let node = NodeEndpoint::default().with_node_id(id.0.into());
         node.with_host(text(&endpoint.host)).with_port(endpoint.port)
     };
@@ -213,7 +213,7 @@ pub fn end_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) ->
         .with_leader_id(wire_node_id(r.leader))
         .with_leader_epoch(r.epoch.0);
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
-    let node = |(id, endpoint): (NodeId, &Endpoint)| {
+    let node = |(id, endpoint): (NodeId, &Arc<Endpoint>)| {
         let node = NodeEndpoint::default().with_node_id(id.0.into());
         node.with_host(text(&endpoint.host)).with_port(endpoint.port)
     };
@@ -243,7 +243,7 @@ pub fn fetch_response(
         records,
     };
     let topic = FetchTopic { name: c.topic.clone(), topic_id: c.topic_id, partitions: smallvec![partition] };
-    let endpoints = leader_endpoint(c, r.leader).map(|(id, endpoint)| (id, Arc::new(endpoint.clone())));
+    let endpoints = leader_endpoint(c, r.leader).map(|(id, endpoint)| (id, endpoint.clone()));
     FetchResponse {
         error: 0,
         session_id: 0,
@@ -252,7 +252,7 @@ pub fn fetch_response(
     }
 }
 
-fn leader_endpoint(c: &QuorumContext, leader: Option<NodeId>) -> Option<(NodeId, &Endpoint)> {
+fn leader_endpoint(c: &QuorumContext, leader: Option<NodeId>) -> Option<(NodeId, &Arc<Endpoint>)> {
     let leader = leader?;
     c.endpoint_of(leader).map(|endpoint| (leader, endpoint))
 }

@@ -28,7 +28,7 @@ fn context(local: i32) -> QuorumContext {
         local: ReplicaKey { id: NodeId(local), directory_id: Uuid(77) },
         listener_name: "PLAINTEXT".to_string(),
         data_mode: crate::types::DataMode::Native,
-        endpoint: endpoint(local),
+        endpoint: std::sync::Arc::new(endpoint(local)),
         voters: (1..=3).map(|id| (NodeId(id), Arc::new(endpoint(id)))).collect(),
     }
 }

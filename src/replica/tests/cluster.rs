@@ -272,19 +272,7 @@ impl Cluster {
     fn open(&mut self, node: NodeId, owner: Owner) -> ConnectionId {
         self.next_connection += 1;
         let connection = ConnectionId(self.next_connection);
-        let config = &self.configs[&node];
-        let limits = SessionLimits {
-            request_bytes_max: config.limits.request_bytes_max,
-            output_bytes_max: config.limits.connection_output_bytes_max,
-            requests_max: config.limits.connection_requests_max,
-            message_bytes_max: config.limits.message_bytes_max,
-            timestamp_before_max_ms: config.limits.timestamp_before_max_ms,
-            timestamp_after_max_ms: config.limits.timestamp_after_max_ms,
-            topic_name: config.topic_name.clone().into(),
-            topic_id: config.topic_id,
-            data_mode: config.data_mode,
-        };
-        let session = Session::new(limits);
+        let session = Session::new(SessionLimits::of(&self.configs[&node]));
         let answers = ReceiveBuffer::new(Sender::Voter);
         let opened = Connection { session, owner, received: BytesMut::new(), answers };
         self.nodes.get_mut(&node).expect("a node").connections.insert(connection, opened);
