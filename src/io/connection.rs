@@ -66,18 +66,24 @@ impl Connection {
         set_nodelay(&socket)?;
         let fd = socket.as_raw_fd();
         Ok(Connection {
-            readable: Readiness::to_read(ring.clone(), fd),
+            readable: Readiness::to_receive(ring.clone(), fd),
             writable: Readiness::to_write(ring.clone(), fd),
             is_drained: Cell::new(false),
             socket,
         })
     }
 
-    /// Read into the spare room of `buffer`, which must have some. 0: the other side has closed.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+    /// Read into the spare room of `buffer`, which must have some. 0: the other side has closed. With fewer than `awaited`
+    /// bytes more the reader could do nothing, so it is not woken for less, as far as they fit.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+        awaited: usize,
+    ) -> Poll<io::Result<usize>> {
         loop {
             if self.is_drained.get() {
-                ready!(self.readable.poll(cx));
+                ready!(self.readable.poll_for(cx, awaited.min(buffer.capacity() - buffer.len())));
                 self.is_drained.set(false);
             }
             match self.receive(buffer) {
@@ -186,7 +192,7 @@ mod tests {
     async fn read(connection: &Connection, buffer: &mut BytesMut) -> io::Result<usize> {
         std::future::poll_fn(|cx| {
             buffer.reserve(1 << 16);
-            connection.poll_read(cx, buffer)
+            connection.poll_read(cx, buffer, 0)
         })
         .await
     }

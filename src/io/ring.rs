@@ -23,11 +23,15 @@ const SUBMISSION_ENTRIES: u32 = 256;
 const COMPLETION_ENTRIES: u32 = 4096;
 
 // What an entry's user data says: the upper bits whose it is, the lower ones which.
-const KIND_SHIFT: u32 = 62;
+const KIND_SHIFT: u32 = 61;
 const READINESS: u64 = 0;
 const TRANSFER: u64 = 1;
 const BELL: u64 = 2;
 const CANCEL: u64 = 3;
+const LOW_WATER: u64 = 4;
+
+/// Fewer awaited bytes than this come in one piece anyway.
+const LOW_WATER_BYTES_MIN: usize = 16 * 1024;
 
 pub struct CoreRing {
     inner: RefCell<Inner>,
@@ -46,6 +50,8 @@ struct Inner {
     /// (slot, result) of the log device's transfers.
     transfers: VecDeque<(usize, i32)>,
     woken: Vec<Waker>,
+    /// The kernel sets socket options through the ring (Linux 6.7).
+    sets_low_water: bool,
 }
 
 /// One direction of a socket that the kernel watches.
@@ -55,6 +61,14 @@ struct Watch {
     has_fired: bool,
     /// Nobody asks any more: the slot is free when its completion comes.
     is_abandoned: bool,
+    /// SO_RCVLOWAT as the kernel is to set it, which it reads when it gets the entry. The slot is not free before that.
+    low_water: Box<libc::c_int>,
+}
+
+impl Watch {
+    fn clear(&mut self) {
+        (self.waker, self.has_fired, self.is_abandoned) = (None, false, false);
+    }
 }
 
 impl CoreRing {
@@ -72,6 +86,7 @@ impl CoreRing {
             free_watches: Vec::new(),
             transfers: VecDeque::new(),
             woken: Vec::new(),
+            sets_low_water: true,
         };
         let core = CoreRing {
             inner: RefCell::new(inner),
@@ -195,7 +210,7 @@ impl CoreRing {
 
 impl Inner {
     fn push(&mut self, entry: squeue::Entry) {
-        // SAFETY: a poll names no memory; a transfer's is promised by `push_transfer`.
+        // SAFETY: a poll names no memory, an option lies in its watch; a transfer's is promised by `push_transfer`.
         let is_pushed = self.backlog.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok();
         if !is_pushed {
             self.backlog.push_back(entry);
@@ -248,6 +263,7 @@ impl Inner {
             READINESS => self.complete_watch(slot),
             TRANSFER => self.transfers.push_back((slot, entry.result())),
             BELL => return true,
+            LOW_WATER => self.complete_low_water(entry.result()),
             _ => {}
         }
         false
@@ -256,19 +272,39 @@ impl Inner {
     fn complete_watch(&mut self, slot: usize) {
         let watch = &mut self.watches[slot];
         if watch.is_abandoned {
-            *watch = Watch::default();
+            watch.clear();
             return self.free_watches.push(slot);
         }
         watch.has_fired = true;
         self.woken.extend(watch.waker.take());
     }
 
-    fn watch(&mut self, fd: RawFd, events: u32, waker: Waker) -> usize {
+    fn low_water(&self, bytes: usize) -> libc::c_int {
+        let is_worth_it = bytes >= LOW_WATER_BYTES_MIN && self.sets_low_water;
+        if is_worth_it { libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX) } else { 1 }
+    }
+
+    /// Only failures are told.
+    fn complete_low_water(&mut self, result: i32) {
+        // A socket that was closed meanwhile is no reason.
+        self.sets_low_water &= !matches!(-result, libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT);
+    }
+
+    /// `low_water`: what the socket is to be ready with, if that is not what it was before.
+    fn watch(&mut self, fd: RawFd, events: u32, low_water: Option<libc::c_int>, waker: Waker) -> usize {
         let slot = self.free_watches.pop().unwrap_or_else(|| {
             self.watches.push(Watch::default());
             self.watches.len() - 1
         });
         self.watches[slot].waker = Some(waker);
+        if let Some(bytes) = low_water {
+            *self.watches[slot].low_water = bytes;
+            let value = (&raw const *self.watches[slot].low_water).cast();
+            let size = size_of::<libc::c_int>() as u32;
+            let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_RCVLOWAT as u32);
+            let option = opcode::SetSockOpt::new(types::Fd(fd), level, name, value, size).build();
+            self.push(option.flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data(LOW_WATER, slot)));
+        }
         let poll = opcode::PollAdd::new(types::Fd(fd), events).build();
         self.push(poll.user_data(user_data(READINESS, slot)));
         slot
@@ -281,7 +317,7 @@ impl Inner {
             watch.waker = Some(waker.clone());
             return false;
         }
-        *watch = Watch::default();
+        watch.clear();
         self.free_watches.push(slot);
         true
     }
@@ -289,7 +325,7 @@ impl Inner {
     fn abandon(&mut self, slot: usize) {
         let watch = &mut self.watches[slot];
         if watch.has_fired {
-            *watch = Watch::default();
+            watch.clear();
             return self.free_watches.push(slot);
         }
         // Until its completion comes the kernel holds on to the socket.
@@ -317,23 +353,48 @@ pub struct Readiness {
     fd: RawFd,
     events: u32,
     watch: Cell<Option<usize>>,
+    /// SO_RCVLOWAT as it was set last; `None`: nobody knows.
+    low_water: Cell<Option<libc::c_int>>,
 }
 
 impl Readiness {
     pub fn to_read(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
-        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-        Readiness { ring, fd, events, watch: Cell::new(None) }
+        Readiness::new(ring, fd, libc::POLLIN | libc::POLLRDHUP, Some(1))
+    }
+
+    /// Of a TCP socket, for `poll_for`.
+    pub fn to_receive(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+        // An entry that was meant for a closed socket of the same number may still come before the first watch.
+        Readiness::new(ring, fd, libc::POLLIN | libc::POLLRDHUP, None)
     }
 
     pub fn to_write(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
-        Readiness { ring, fd, events: libc::POLLOUT as u32, watch: Cell::new(None) }
+        Readiness::new(ring, fd, libc::POLLOUT, Some(1))
+    }
+
+    fn new(
+        ring: Rc<CoreRing>,
+        fd: RawFd,
+        events: libc::c_short,
+        low_water: Option<libc::c_int>,
+    ) -> Readiness {
+        Readiness { ring, fd, events: events as u32, watch: Cell::new(None), low_water: Cell::new(low_water) }
     }
 
     /// Ready when the kernel has said since the last time that it is; one task at a time.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_for(cx, 1)
+    }
+
+    /// As `poll`, for a reader that can do nothing with less than `bytes`: it need not wake up for each of many pieces. A
+    /// socket at its end is ready too. Now and then it is ready with less.
+    pub fn poll_for(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
         let mut inner = self.ring.inner.borrow_mut();
         let Some(slot) = self.watch.get() else {
-            self.watch.set(Some(inner.watch(self.fd, self.events, cx.waker().clone())));
+            let wanted = inner.low_water(bytes);
+            let is_new = self.low_water.replace(Some(wanted)) != Some(wanted);
+            let slot = inner.watch(self.fd, self.events, is_new.then_some(wanted), cx.waker().clone());
+            self.watch.set(Some(slot));
             return Poll::Pending;
         };
         if inner.take_fired(slot, cx.waker()) {

@@ -110,7 +110,7 @@ impl ReceiveBuffer {
 
     /// Bytes missing of the frame that the buffer begins with; 0 where its length has not arrived. A length that is
     /// refused reserves nothing, because `next_frame` has closed the connection.
-    fn missing_bytes(&self) -> usize {
+    pub fn missing_bytes(&self) -> usize {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
         let frame_bytes = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
         (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())

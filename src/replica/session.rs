@@ -119,6 +119,11 @@ impl Session {
         self.received.room()
     }
 
+    /// Bytes missing of the request that is arriving; 0 where that is not known yet.
+    pub fn awaited_bytes(&self) -> usize {
+        self.received.missing_bytes()
+    }
+
     /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
     /// nothing comes after it.
     pub fn poll_request(&mut self, now: Now) -> Option<Result<Arrived, FrameError>> {

@@ -421,7 +421,9 @@ impl Client {
         if self.is_closing() {
             return Poll::Ready(Ok(0));
         }
-        self.connection.poll_read(cx, self.session.borrow_mut().receive_buffer())
+        let mut session = self.session.borrow_mut();
+        let awaited = session.awaited_bytes();
+        self.connection.poll_read(cx, session.receive_buffer(), awaited)
     }
 
     fn on_received(&self) {

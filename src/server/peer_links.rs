@@ -84,7 +84,8 @@ impl PeerLinks {
     async fn receive(&self, link: &Link, connection: &Connection) -> String {
         let mut received = ReceiveBuffer::new(Sender::Voter);
         loop {
-            match poll_fn(|cx| connection.poll_read(cx, received.room())).await {
+            let awaited = received.missing_bytes();
+            match poll_fn(|cx| connection.poll_read(cx, received.room(), awaited)).await {
                 _ if link.is_over.get() => return String::new(),
                 Ok(0) => return "the other side has closed it".into(),
                 Ok(_) => {}

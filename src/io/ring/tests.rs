@@ -1,6 +1,7 @@
 use super::*;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -156,4 +157,81 @@ fn more_watches_than_any_queue_holds_all_fire() {
         fired = ring.inner.borrow().watches.iter().filter(|watch| watch.has_fired).count();
     }
     assert!(watches.iter().all(|watch| watch.poll(cx).is_ready()));
+}
+
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, there)
+}
+
+/// Until it is ready. False: it was not within 20 s.
+fn becomes_ready(ring: &CoreRing, receive: &Readiness, bytes: usize) -> bool {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        if receive.poll_for(cx, bytes).is_ready() {
+            return true;
+        }
+        ring.wait(Duration::from_secs(20)).unwrap();
+    }
+    false
+}
+
+#[test]
+fn who_awaits_many_bytes_sleeps_until_they_are_there_or_the_end_is() {
+    const AWAITED: usize = 100_000;
+    let ring = new_ring();
+    let (mut here, mut there) = connected();
+    let receive = Readiness::to_receive(ring.clone(), here.as_raw_fd());
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(receive.poll_for(cx, AWAITED).is_pending());
+    ring.submit().unwrap();
+    there.write_all(&[7; AWAITED - 1]).unwrap();
+    ring.wait(Duration::from_millis(50)).unwrap();
+    if !ring.inner.borrow().sets_low_water {
+        assert!(std::env::var_os("CI").is_none(), "this kernel sets no socket options through a ring");
+        return eprintln!("SKIPPED: this kernel (before Linux 6.7) sets no socket options through a ring");
+    }
+    assert!(receive.poll_for(cx, AWAITED).is_pending(), "woken by less than it can use");
+    there.write_all(&[7]).unwrap();
+    assert!(becomes_ready(&ring, &receive, AWAITED));
+    here.read_exact(&mut [0; AWAITED]).unwrap();
+
+    assert!(receive.poll_for(cx, 0).is_pending());
+    there.write_all(&[7]).unwrap();
+    assert!(becomes_ready(&ring, &receive, 0), "who awaits nothing certain takes what comes");
+
+    assert!(receive.poll_for(cx, AWAITED).is_pending());
+    drop(there);
+    assert!(becomes_ready(&ring, &receive, AWAITED), "at the end nothing more comes");
+}
+
+#[test]
+fn what_a_closed_socket_awaited_is_nothing_to_the_next_one_of_its_number() {
+    let ring = new_ring();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let (here, _there) = connected();
+    let (next, mut there) = connected();
+    let number = here.as_raw_fd();
+    let receive = Readiness::to_receive(ring.clone(), number);
+    assert!(receive.poll_for(cx, 100_000).is_pending());
+    drop(receive);
+    // SAFETY: both are open; `here` is the other socket from now on, and `next` too.
+    assert_eq!(unsafe { libc::dup2(next.as_raw_fd(), number) }, number);
+    let receive = Readiness::to_receive(ring.clone(), number);
+    there.write_all(&[7]).unwrap();
+    assert!(becomes_ready(&ring, &receive, 0));
+}
+
+#[test]
+fn a_kernel_that_sets_no_options_is_asked_once_and_wakes_for_each_piece() {
+    let ring = new_ring();
+    let (here, mut there) = connected();
+    ring.inner.borrow_mut().complete_low_water(-libc::EBADF);
+    assert!(ring.inner.borrow().sets_low_water, "of one socket that is gone");
+    ring.inner.borrow_mut().complete_low_water(-libc::EOPNOTSUPP);
+    let receive = Readiness::to_receive(ring.clone(), here.as_raw_fd());
+    there.write_all(&[7]).unwrap();
+    assert!(becomes_ready(&ring, &receive, 100_000));
 }
