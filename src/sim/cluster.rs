@@ -367,7 +367,7 @@ impl Simulation {
         bytes: &[u8],
     ) {
         let Some(calling) = node.links.get_mut(&link) else { return };
-        calling.received.room().extend_from_slice(bytes);
+        calling.received.room(&mut node.pool).extend_from_slice(bytes);
         let wire = calling.wire;
         loop {
             match calling.received.next_frame(node.config.limits.request_bytes_max) {
@@ -413,7 +413,7 @@ impl Simulation {
             let Some(served) = node.served.get_mut(&wire) else { return };
             if !served.unread.is_empty() {
                 let unread = served.unread.split();
-                served.session.receive_buffer().extend_from_slice(&unread);
+                served.session.receive_buffer(&mut node.pool).extend_from_slice(&unread);
             }
             let must_wait = replica.is_full() && served.produces && !served.session.is_peer();
             if must_wait {
