@@ -17,6 +17,8 @@ const FRAME_RESERVE_BYTES_MAX: usize = 5 << 20;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
 const FRAME_COPY_RATIO: usize = 4;
+/// A client whose reads fill at least this much is busy.
+const BUSY_ROOM_BYTES: usize = 32 * 1024;
 /// So much larger is a buffer for frames that are alike: what of the next one comes to lie there has to move.
 const FRAME_SLACK_BYTES: usize = 512;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
@@ -85,7 +87,12 @@ impl ReceiveBuffer {
             Sender::Client => self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes),
             Sender::Voter => FRAME_RESERVE_BYTES_MAX,
         };
-        let needed = self.missing_bytes().min(believed).max(READ_BYTES_MIN);
+        let missing = self.missing_bytes();
+        if missing > 0 && missing <= believed && self.buffer.len() >= READ_BYTES_MIN {
+            // The end of a frame of which much is there: a small read costs less than a move.
+            return missing;
+        }
+        let needed = missing.min(believed).max(READ_BYTES_MIN);
         match self.alike_bytes() {
             // What begins where it cannot end has to move.
             Some(_) if self.buffer.is_empty() => needed.max(LENGTH_BYTES + self.frame_bytes),
@@ -96,14 +103,13 @@ impl ReceiveBuffer {
     /// In the same memory if nobody shares it any more, else in a buffer of the pool, else in a new one.
     fn make_room(&mut self, needed: usize, pool: &mut ReceivePool) {
         let there = self.buffer.len();
-        let least = (there + needed).max(match self.sender {
-            Sender::Client => self.alike_bytes().unwrap_or(self.room_bytes),
-            Sender::Voter => self.room_bytes.max(self.expected_bytes()),
-        });
+        let least =
+            (there + needed).max(self.alike_bytes().unwrap_or(self.room_bytes)).max(self.expected_bytes());
         if self.buffer.try_reclaim(least - there) {
             return;
         }
         let most = match self.sender {
+            // In a larger one its batches would be copied out (`StampedBatch::unpin`).
             Sender::Client => 2 * least,
             // Many answers find their place in it.
             Sender::Voter => usize::MAX,
@@ -121,14 +127,15 @@ impl ReceiveBuffer {
     }
 
     /// Size of a buffer for whole frames of a client that sends large ones, all like the last: about as many as are read at
-    /// once. `None` where they are small, or where they come so seldom that the buffer is not kept for the next one.
+    /// once, however much the last reads brought, so that all are of one size. `None` where frames are small, where they come in
+    /// so small pieces that the buffer is not kept for the next one, and where it would be too large for that.
     fn alike_bytes(&self) -> Option<usize> {
         let frame = LENGTH_BYTES + self.frame_bytes;
-        if self.sender == Sender::Voter || frame < RECEIVE_BYTES_MIN {
+        if self.sender == Sender::Voter || frame < RECEIVE_BYTES_MIN || self.room_bytes < BUSY_ROOM_BYTES {
             return None;
         }
-        let frames = ((self.room_bytes + frame / 2) / frame).max(1);
-        Some(frames * frame).filter(|bytes| bytes + FRAME_SLACK_BYTES <= 2 * self.room_bytes)
+        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).max(1);
+        Some(frames * frame).filter(|bytes| bytes + FRAME_SLACK_BYTES <= 2 * RECEIVE_BYTES_MAX)
     }
 
     /// Frames that are nearly alike fit too.
@@ -136,10 +143,10 @@ impl ReceiveBuffer {
         if self.alike_bytes().is_some() { FRAME_SLACK_BYTES } else { 0 }
     }
 
-    /// A voter under load answers with one large frame after the other: the next one is received where it can stay.
+    /// A busy connection brings one large frame after the other: the next one is received where it can stay.
     fn expected_bytes(&self) -> usize {
         match self.sender {
-            Sender::Client => 0,
+            Sender::Client => self.alike_bytes().unwrap_or(0),
             Sender::Voter => LENGTH_BYTES + self.frame_bytes,
         }
     }

@@ -91,7 +91,7 @@ fn frames_of(sender: Sender, stream: &[u8], piece_bytes: usize) -> Vec<Bytes> {
     let mut frames = Vec::new();
     for piece in stream.chunks(piece_bytes) {
         let room = received.room(&mut pool);
-        assert!(room.capacity() - room.len() >= READ_BYTES_MIN);
+        assert!(room.capacity() > room.len(), "a read without room would look like the end of the stream");
         room.extend_from_slice(piece);
         while let Some(frame) = received.next_frame(100 << 20).expect("allowed") {
             frames.push(frame);
@@ -175,14 +175,14 @@ fn moved_per_frame(sender: Sender, frame_sizes: &[usize]) -> (usize, usize) {
 
 #[test]
 fn large_frames_that_are_alike_stay_where_they_are_received() {
-    // 64 records of 1 KiB. A buffer as large as a read, and so much of the next frame as fits: 32 KiB moved for each.
+    // 64 records of 1 KiB. A buffer as large as a read, and so much of the next frame as fits, moved 16 KiB for each.
     let (moved_bytes, reads) = moved_per_frame(Sender::Client, &[66_200; 1000]);
-    assert!(moved_bytes < 400, "{moved_bytes} bytes moved for each frame");
+    assert!(moved_bytes < 600, "{moved_bytes} bytes moved for each frame");
     assert!(reads < 520, "{reads} reads: two frames in each");
     // Nearly alike: lengths of a few records differ by a byte.
     let sizes: Vec<usize> = (0..1000).map(|at| 66_200 + at * 7919 % 101).collect();
     let (moved_bytes, reads) = moved_per_frame(Sender::Client, &sizes);
-    assert!(moved_bytes < 400, "{moved_bytes} bytes moved for each frame");
+    assert!(moved_bytes < 600, "{moved_bytes} bytes moved for each frame");
     assert!(reads < 520, "{reads} reads");
     // Those that differ are moved as before, but not more than that.
     let sizes: Vec<usize> = (0..1000).map(|at| 10_000 + at * 7919 % 100_000).collect();
@@ -199,13 +199,12 @@ fn a_buffer_is_received_into_again_when_its_frames_are_gone() {
         ..ReceiveBuffer::new(Sender::Client)
     };
     let mut fill = |pool: &mut ReceivePool| {
-        let place = received.room(pool).as_ptr();
         let frames = [(); 2].map(|()| {
             received.room(pool).extend_from_slice(&[&66_200_i32.to_be_bytes()[..], &[7; 66_200]].concat());
             received.next_frame(1 << 20).expect("allowed").expect("whole")
         });
         assert!(frames.iter().all(|frame| frame.len() == 66_200));
-        (place, frames)
+        (frames[0].as_ptr(), frames)
     };
     let ((first, first_frames), (second, second_frames)) = (fill(&mut pool), fill(&mut pool));
     assert_ne!(first, second);
@@ -215,8 +214,21 @@ fn a_buffer_is_received_into_again_when_its_frames_are_gone() {
     drop((second_frames, third_frames));
     assert_eq!(received.allocation_bytes(), 2 * (LENGTH_BYTES + 66_200) + FRAME_SLACK_BYTES);
     // Another connection of the core.
-    let mut other = ReceiveBuffer { room_bytes: RECEIVE_BYTES_MAX, ..ReceiveBuffer::new(Sender::Client) };
-    assert_eq!(other.room(&mut pool).as_ptr(), second);
+    let busy = ReceiveBuffer { room_bytes: RECEIVE_BYTES_MAX, ..ReceiveBuffer::new(Sender::Client) };
+    let mut other = ReceiveBuffer { frame_bytes: 66_200, ..busy };
+    assert_eq!(other.room(&mut pool).as_ptr().wrapping_add(LENGTH_BYTES), second);
+}
+
+#[test]
+fn the_end_of_a_large_frame_is_received_where_it_began() {
+    for left in [1, READ_BYTES_MIN - 1] {
+        let mut received =
+            ReceiveBuffer { buffer: BytesMut::with_capacity(50_000), ..ReceiveBuffer::new(Sender::Client) };
+        received.buffer.extend_from_slice(&((50_000 - LENGTH_BYTES) as i32).to_be_bytes());
+        received.buffer.resize(50_000 - left, 7);
+        let place = received.buffer.as_ptr();
+        assert_eq!(received.room(&mut ReceivePool::default()).as_ptr(), place, "{left} bytes are missing");
+    }
 }
 
 #[test]
