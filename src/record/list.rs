@@ -63,10 +63,9 @@ impl BatchLists {
 mod tests {
     use super::super::{check::check_produced_whole, data_batch};
     use super::*;
-    use bytes::Bytes;
 
     fn batches(count: usize) -> std::vec::IntoIter<StampedBatch> {
-        let bytes = Bytes::from(data_batch(&[&[7; 100][..]], 0, None));
+        let bytes = data_batch(&[&[7; 100][..]], 0, None);
         vec![check_produced_whole(bytes).expect("a good batch"); count].into_iter()
     }
 
