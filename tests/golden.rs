@@ -247,7 +247,7 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
             diverging: at(p.diverging_epoch.end_offset, p.diverging_epoch.epoch),
             current_leader: leader(p.current_leader),
             snapshot: at(p.snapshot_id.end_offset, p.snapshot_id.epoch),
-            records,
+            records: records.into(),
         }
     };
     let topics = theirs.responses.into_iter().map(|topic| FetchTopic {

@@ -136,7 +136,12 @@ fn answer_again(c: &QuorumContext, frame: &Frame, response: &raft::Response, rec
             let (batches, error) = check_fetched(records);
             assert_eq!(error, None, "{}", frame.name);
             let log_start = &frame.body["responses"][0]["partitions"][0]["logStartOffset"];
-            Response::Fetch(fetch_response(c, r, Offset(log_start.as_i64().expect("an offset")), batches))
+            Response::Fetch(fetch_response(
+                c,
+                r,
+                Offset(log_start.as_i64().expect("an offset")),
+                batches.into(),
+            ))
         }
     };
     encode_response(&header_of(frame), &answer)

@@ -15,6 +15,7 @@ use kraft::record::{
     self, BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES, ProduceLimits, StampedBatch, check_fetched, check_interop,
     check_produced, make_interop,
 };
+use kraft::replica::receive_pool::ReceivePool;
 use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -141,11 +142,11 @@ pub fn session(data: &[u8]) {
     let length = u32::try_from(request.len()).unwrap_or(u32::MAX).to_be_bytes();
     let stream = [&length[..], request, &length, request, request].concat();
     for data_mode in [DataMode::Native, DataMode::Interop] {
-        let mut session = Session::new(session_limits(data_mode));
+        let (mut session, mut pool) = (Session::new(session_limits(data_mode)), ReceivePool::default());
         // The receive buffer grows by doubling, and a batch may be copied out of it once.
         bounded(2 * stream.len(), || {
             for part in stream.chunks(usize::from(*piece) + 1) {
-                session.receive_buffer().extend_from_slice(part);
+                session.receive_buffer(&mut pool).extend_from_slice(part);
                 while let Some(arrived) = session.poll_request(Now::default()) {
                     if arrived.is_err() {
                         return;

@@ -41,7 +41,7 @@ pub use op::*;
 pub use recovery::{Recovered, recover};
 pub use summary::{PRODUCER_BATCHES_KEPT, ProducerBatch, Summary};
 
-use crate::record::StampedBatch;
+use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use bytes::Bytes;
 use flights::{Flights, Purpose};
@@ -170,7 +170,7 @@ pub enum ReadError {
 #[derive(Debug)]
 pub enum ReadOutcome {
     /// From memory: whole batches, the first contains `from`. Shares the received bytes.
-    Batches(Vec<StampedBatch>),
+    Batches(BatchList),
     /// On its way: `LogEvent::ReadDone` with the token follows.
     Pending,
     /// Nothing between `from` and the bound.
@@ -184,6 +184,8 @@ pub struct Log {
     // What is where.
     segments: Segments,
     tail: tail::TailCache,
+    /// What reads from memory are handed out in.
+    lists: BatchLists,
     epochs: Vec<EpochStart>,
     log_end: Offset,
     flushed: Offset,
@@ -231,6 +233,7 @@ impl Log {
         let mut log = Log {
             segments,
             tail: tail::TailCache::new(config.tail_cache_bytes_max),
+            lists: BatchLists::default(),
             epochs,
             log_end: log_end.0,
             flushed: log_start,
@@ -308,6 +311,7 @@ impl Log {
         if self.failed {
             return;
         }
+        self.lists.clear_returned();
         self.maybe_replace_epoch_checkpoint();
         self.advance();
         self.maybe_mark();

@@ -49,7 +49,7 @@ impl Log {
         if from >= bound {
             return ReadOutcome::Empty;
         }
-        match self.tail.read(from, bound, max_bytes) {
+        match self.tail.read(from, bound, max_bytes, &mut self.lists) {
             Some(batches) if batches.is_empty() => ReadOutcome::Empty,
             Some(batches) => ReadOutcome::Batches(batches),
             None => self.read_device(from, bound, max_bytes, token),

@@ -4,7 +4,7 @@
 //! Bounded by `tail_cache_bytes_max`, but for what is not flushed: that stays (bounded by `unflushed_bytes_max`),
 //! so whatever is not in here can be read back from the device. The batches share the bytes that were received.
 
-use crate::record::StampedBatch;
+use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use std::collections::VecDeque;
 
@@ -47,11 +47,13 @@ impl TailCache {
     /// The batches from the one that contains `from` on; none where that one is not in memory.
     pub(super) fn iter_from(&self, from: Offset) -> impl Iterator<Item = &StampedBatch> {
         let cached = self.start().is_some_and(|start| start <= from);
-        let first = match cached {
-            true => self.batches.partition_point(|b| b.next_offset() <= from),
-            false => self.batches.len(),
-        };
+        let first = if cached { self.first_from(from) } else { self.batches.len() };
         self.batches.range(first..)
+    }
+
+    /// Place of the first batch that does not end at or before `from`.
+    fn first_from(&self, from: Offset) -> usize {
+        self.batches.partition_point(|batch| batch.next_offset() <= from)
     }
 
     /// Cut to `to`; a batch that reaches over it goes as a whole. Gives the batches cut off, newest first.
@@ -66,17 +68,21 @@ impl TailCache {
 
     /// Whole batches from the one that contains `from`, below `bound`, at most `max_bytes` but at least one.
     /// `None` where the one that contains `from` is not in memory.
-    pub(super) fn read(&self, from: Offset, bound: Offset, max_bytes: usize) -> Option<Vec<StampedBatch>> {
+    pub(super) fn read(
+        &self,
+        from: Offset,
+        bound: Offset,
+        max_bytes: usize,
+        lists: &mut BatchLists,
+    ) -> Option<BatchList> {
         self.start().filter(|start| *start <= from)?;
         let mut bytes = 0;
-        let mut taken = Vec::new();
-        for batch in self.iter_from(from) {
+        let fits = |(index, batch): &(usize, &StampedBatch)| {
             bytes += batch.size_bytes();
-            if batch.next_offset() > bound || (bytes > max_bytes && !taken.is_empty()) {
-                break;
-            }
-            taken.push(batch.clone());
-        }
-        Some(taken)
+            batch.next_offset() <= bound && (bytes <= max_bytes || *index == 0)
+        };
+        let first = self.first_from(from);
+        let count = self.batches.range(first..).enumerate().take_while(fits).count();
+        Some(lists.fill(self.batches.range(first..first + count).cloned()))
     }
 }

@@ -17,7 +17,7 @@ pub(super) use request::{decode_fetch_request, encode_fetch_request};
 use super::frame::{LENGTH_BYTES, RequestHeader};
 use super::messages::StrBytes;
 use super::put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints};
-use crate::record::StampedBatch;
+use crate::record::{BatchList, StampedBatch};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -75,7 +75,7 @@ pub struct FetchPartition {
     pub current_leader: Option<(Option<NodeId>, Epoch)>,
     /// The replica must fetch this snapshot instead (KIP-630).
     pub snapshot: Option<OffsetAndEpoch>,
-    pub records: Vec<StampedBatch>,
+    pub records: BatchList,
 }
 
 /// Encode as the answer to a request of this header, at the end of `out`. Up to the last shared slice it goes to `chunks`, with
@@ -138,7 +138,7 @@ fn encode_partition(out: &mut Scatter<'_>, version: i16, partition: &FetchPartit
         out.own.put_i32(-1); // No preferred read replica.
     }
     out.own.put_count(is_flexible, partition.records.iter().map(StampedBatch::size_bytes).sum());
-    for batch in &partition.records {
+    for batch in partition.records.iter() {
         out.batch(batch);
     }
     if is_flexible {

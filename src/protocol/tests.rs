@@ -426,7 +426,7 @@ fn fetch_answer(records: Vec<StampedBatch>) -> FetchResponse {
         diverging: Some(at(2, 4)),
         current_leader: Some((Some(NodeId(2)), Epoch(3))),
         snapshot: Some(at(1, 3)),
-        records,
+        records: records.into(),
     };
     let topic =
         FetchTopic { name: "topic".into(), topic_id: Uuid(9), partitions: [partition].into_iter().collect() };

@@ -3,7 +3,7 @@
 //! `Raft::step` fills an `Effects`; `replica` (or a script, or the simulator) carries it out. The class of an effect
 //! is the field that it stands in, so that nobody can send a promise before it is kept by forgetting a comment.
 
-use super::event::{Request, RequestId, Response};
+use super::event::{BatchSpan, Request, RequestId, Response};
 use crate::types::*;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Effects {
     pub assigned: Option<Assigned>,
     /// The story, in sentences: "rejected vote for 2: its log ends at 12 in epoch 3, mine at 15".
     pub notes: Vec<String>,
+    /// The list of the Fetch answer that was stepped last, empty: its room is there for the next one's.
+    pub spans: Vec<BatchSpan>,
 }
 
 impl Effects {

@@ -261,7 +261,11 @@ impl Raft {
             Response::EndQuorumEpoch(response) => {
                 self.on_end_quorum_epoch_response(now, from, response, effects)
             }
-            Response::Fetch(response) => self.on_fetch_response(now, from, response, effects),
+            Response::Fetch(mut response) => {
+                self.on_fetch_response(now, from, &response, effects);
+                response.batches.clear();
+                effects.spans = response.batches;
+            }
         }
     }
 

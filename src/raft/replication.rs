@@ -82,12 +82,12 @@ impl Raft {
         &mut self,
         now: Now,
         from: NodeId,
-        response: FetchResponse,
+        response: &FetchResponse,
         effects: &mut Effects,
     ) {
         let sent_ns = self.role.fetcher().map_or(0, |fetcher| fetcher.sent_ns);
         self.on_fetch_settled(now, from);
-        let FetchResponse { error, leader, epoch, .. } = response;
+        let FetchResponse { error, leader, epoch, .. } = *response;
         if !self.is_current_response(now, from, error, epoch, leader, effects) {
             return;
         }
@@ -108,7 +108,7 @@ impl Raft {
             let waited_ns = now.monotonic_ns.saturating_sub(sent_ns);
             let soon_ns = self.config.fetch_wait_ms_max * NS_PER_MS / DISPLACED_DIVISOR;
             let is_displaced = response.batches.is_empty() && waited_ns < soon_ns;
-            self.on_fetched(now, from, &response, is_displaced, effects)
+            self.on_fetched(now, from, response, is_displaced, effects)
         };
         match verdict {
             Ok(()) => self.renew_fetch_deadline(now),

@@ -14,6 +14,7 @@ mod builder;
 mod check;
 mod control;
 mod interop;
+mod list;
 mod records;
 
 pub use batch::{BatchHeader, StampedBatch};
@@ -23,6 +24,7 @@ pub use control::{
     ControlRecord, Voter, VoterEndpoint, check_static_voters, control_records, leader_change_batch,
 };
 pub use interop::{INTEROP_BATCH_BYTES_MAX, check_interop, make_interop};
+pub use list::{BatchList, BatchLists};
 pub use records::{Malformed, Record, RecordHeader, Records, record_timestamps, records};
 
 /// Bytes of a batch header, magic 2.

@@ -13,7 +13,7 @@ use crate::protocol::fetch::TOPIC_ID_FROM;
 use crate::protocol::quorum::fetch_response;
 use crate::protocol::{self, FetchRequest, Response, messages as m};
 use crate::raft::{self, FetchVerdict, RequestId};
-use crate::record::StampedBatch;
+use crate::record::{BatchList, StampedBatch};
 use crate::types::*;
 use smallvec::SmallVec;
 
@@ -196,7 +196,7 @@ impl Replica {
             current_leader: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER && leader.is_some())
                 .then(|| (leader, self.raft.epoch())),
             snapshot: None,
-            records: Vec::new(),
+            records: BatchList::default(),
         }
     }
 
@@ -208,14 +208,16 @@ impl Replica {
         };
         let from = match verdict {
             FetchVerdict::Refused(error) => return self.refuse_replica(&ticket, error),
-            FetchVerdict::Diverging(end) => return self.answer_replica(&ticket, Some(end), Vec::new()),
+            FetchVerdict::Diverging(end) => {
+                return self.answer_replica(&ticket, Some(end), BatchList::default());
+            }
             FetchVerdict::Read { from } => from,
         };
         // A newer Fetch of the same replica takes the place of its older parked one.
         if let Some(older) = self.fetches.by_replica.get(&request.replica.id).copied()
             && let Some(job) = self.fetches.unpark(older)
         {
-            self.finish_fetch(job, Vec::new());
+            self.finish_fetch(job, BatchList::default());
         }
         let reader = Reader::Replica { id: request.replica.id, high_watermark: request.high_watermark };
         let job = FetchJob {
@@ -233,7 +235,7 @@ impl Replica {
     /// Answer parked voter Fetches of this connection, empty.
     pub(super) fn release_parked_of(&mut self, connection: ConnectionId) {
         while let Some(job) = self.fetches.unpark_of(connection) {
-            self.finish_fetch(job, Vec::new());
+            self.finish_fetch(job, BatchList::default());
         }
     }
 
@@ -257,7 +259,7 @@ impl Replica {
                     self.park_fetch(id, job);
                 }
             }
-            ReadOutcome::Empty if self.is_due(now, &job) => self.finish_fetch(job, Vec::new()),
+            ReadOutcome::Empty if self.is_due(now, &job) => self.finish_fetch(job, BatchList::default()),
             ReadOutcome::Empty => self.park_fetch(id, job),
             ReadOutcome::OutOfRange => self.fail_fetch(job, ErrorCode::OFFSET_OUT_OF_RANGE),
         }
@@ -265,7 +267,7 @@ impl Replica {
 
     fn park_fetch(&mut self, id: u64, job: FetchJob) {
         match self.fetches.len() >= self.limits.parked_requests_max {
-            true => self.finish_fetch(job, Vec::new()),
+            true => self.finish_fetch(job, BatchList::default()),
             false => self.fetches.park(id, job),
         }
     }
@@ -330,7 +332,7 @@ impl Replica {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {
-            Ok(batches) => self.finish_fetch(job, batches),
+            Ok(batches) => self.finish_fetch(job, batches.into()),
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(now, job),
             Err(error) => {
@@ -351,7 +353,7 @@ impl Replica {
         }
     }
 
-    fn finish_fetch(&mut self, job: FetchJob, batches: Vec<StampedBatch>) {
+    fn finish_fetch(&mut self, job: FetchJob, batches: BatchList) {
         if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
@@ -379,12 +381,7 @@ impl Replica {
         self.answer(ticket, Response::Fetch(response));
     }
 
-    fn answer_replica(
-        &mut self,
-        ticket: &Ticket,
-        diverging: Option<OffsetAndEpoch>,
-        records: Vec<StampedBatch>,
-    ) {
+    fn answer_replica(&mut self, ticket: &Ticket, diverging: Option<OffsetAndEpoch>, records: BatchList) {
         let told = raft::FetchResponse {
             high_watermark: self.raft.high_watermark(),
             diverging,
@@ -396,7 +393,7 @@ impl Replica {
 
     fn refuse_replica(&mut self, ticket: &Ticket, error: ErrorCode) {
         let response =
-            fetch_response(&self.context, &self.answer_of(error), self.log.log_start(), Vec::new());
+            fetch_response(&self.context, &self.answer_of(error), self.log.log_start(), BatchList::default());
         self.answer(ticket, Response::Fetch(response));
     }
 

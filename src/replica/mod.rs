@@ -20,6 +20,7 @@ pub mod producers;
 mod purgatory;
 mod quorum;
 pub mod receive;
+pub mod receive_pool;
 pub mod requests;
 pub mod session;
 mod silence;

@@ -195,7 +195,7 @@ impl Replica {
     pub(super) fn settle_produces(&mut self, now: Now) {
         if self.role_changed {
             let leading = self.raft.is_leader().then(|| self.raft.epoch());
-            while let Some(mut parked) = self.purgatory.pop_outdated(leading) {
+            for mut parked in self.purgatory.take_outdated(leading) {
                 fail(&mut parked.answers, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
                 self.answer_produce(parked);
             }
@@ -210,7 +210,7 @@ impl Replica {
             self.record_stages(now, Promise::Flushed, &parked);
             self.answer_produce(parked);
         }
-        while let Some(mut parked) = self.purgatory.pop_expired(now) {
+        for mut parked in self.purgatory.take_expired(now) {
             // The record may still commit, as in Kafka (DelayedProduce.onExpiration).
             let why = "the record was appended but not committed within timeout.ms".to_string();
             fail(&mut parked.answers, ErrorCode::REQUEST_TIMED_OUT, Some(why));

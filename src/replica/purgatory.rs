@@ -1,9 +1,10 @@
 //! Produce requests that wait for what they promise: a flush (acks=1) or the high watermark (acks=-1).
 //!
-//! Filled and emptied by `produce`. Ordered by the offset that must be passed, so that an advance of the high watermark
-//! touches only the requests that it completes.
+//! Filled and emptied by `produce`. In the order of the offset that must be passed, so that an advance of the high watermark
+//! touches only the requests that it completes. That is nearly always the order in which they come, so a queue holds them,
+//! whose room is used again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
@@ -47,66 +48,110 @@ pub(super) struct ParkedProduce {
     pub deadline_ns: u64,
 }
 
-type Key = (Promise, Offset, u64);
+/// Requests of one promise, by the offset that must be passed; of the same one in the order in which they came.
+#[derive(Default)]
+struct Waiting(VecDeque<(Offset, ParkedProduce)>);
+
+impl Waiting {
+    /// Behind all that need no more. A duplicate of an idempotent producer may need less than what has come before it.
+    fn insert(&mut self, needs: Offset, request: ParkedProduce) {
+        let in_order = self.0.back().is_none_or(|(last, _)| *last <= needs);
+        let at = if in_order { self.0.len() } else { self.up_to(needs) };
+        self.0.insert(at, (needs, request));
+    }
+
+    /// How many hold when `passed` is.
+    fn up_to(&self, passed: Offset) -> usize {
+        self.0.partition_point(|(needs, _)| *needs <= passed)
+    }
+
+    fn pop_kept(&mut self, passed: Offset) -> Option<ParkedProduce> {
+        self.0.front().filter(|(needs, _)| *needs <= passed)?;
+        self.0.pop_front().map(|(_, request)| request)
+    }
+
+    /// Move those that are over to `taken`, the rest stays as it stood.
+    fn take(&mut self, is_over: &impl Fn(&ParkedProduce) -> bool, taken: &mut Vec<ParkedProduce>) {
+        for _ in 0..self.0.len() {
+            let Some((needs, request)) = self.0.pop_front() else { return };
+            match is_over(&request) {
+                true => taken.push(request),
+                false => self.0.push_back((needs, request)),
+            }
+        }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Purgatory {
-    parked: BTreeMap<Key, ParkedProduce>,
-    deadlines: BTreeSet<(u64, Key)>,
+    for_flush: Waiting,
+    for_commit: Waiting,
+    /// No request's time is over before. A bound from below: whose deadline it was may have gone meanwhile.
+    deadline_ns: u64,
     flushed: Offset,
-    next_id: u64,
 }
 
 impl Purgatory {
     pub fn len(&self) -> usize {
-        self.parked.len()
+        self.for_flush.0.len() + self.for_commit.0.len()
+    }
+
+    fn waiting(&mut self, promise: Promise) -> &mut Waiting {
+        match promise {
+            Promise::Flushed => &mut self.for_flush,
+            Promise::Committed => &mut self.for_commit,
+        }
     }
 
     /// Park until `needs` is passed: flushed offset or high watermark >= needs.
     pub fn park(&mut self, promise: Promise, needs: Offset, request: ParkedProduce) {
-        self.next_id += 1;
-        let key = (promise, needs, self.next_id);
-        self.deadlines.insert((request.deadline_ns, key));
-        self.parked.insert(key, request);
+        let earlier_ns = if self.len() == 0 { u64::MAX } else { self.deadline_ns };
+        self.deadline_ns = request.deadline_ns.min(earlier_ns);
+        self.waiting(promise).insert(needs, request);
     }
 
     /// Remember when each request's records became durable here, for the histograms.
     pub fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
-        let passed = (Promise::Committed, Offset(self.flushed.0 + 1), 0)
-            ..(Promise::Committed, Offset(flushed.0.0 + 1), 0);
         if flushed.0 > self.flushed {
-            self.parked.range_mut(passed).for_each(|(_, request)| request.flushed_ns = now.monotonic_ns);
+            let waiting = &mut self.for_commit;
+            let passed = waiting.up_to(self.flushed)..waiting.up_to(flushed.0);
+            waiting.0.range_mut(passed).for_each(|(_, request)| request.flushed_ns = now.monotonic_ns);
         }
         self.flushed = flushed.0;
     }
 
     /// The next request whose promise holds.
     pub fn pop_kept(&mut self, promise: Promise, passed: Offset) -> Option<ParkedProduce> {
-        let (key, _) =
-            self.parked.range((promise, Offset(i64::MIN), 0)..=(promise, passed, u64::MAX)).next()?;
-        self.remove(*key)
+        self.waiting(promise).pop_kept(passed)
     }
 
-    /// The next request whose time is over.
-    pub fn pop_expired(&mut self, now: Now) -> Option<ParkedProduce> {
-        let (deadline, key) = self.deadlines.first().copied()?;
-        if deadline > now.monotonic_ns { None } else { self.remove(key) }
+    /// The requests whose time is over, the earliest first. They are looked for only when one may be.
+    pub fn take_expired(&mut self, now: Now) -> Vec<ParkedProduce> {
+        if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
+            return Vec::new();
+        }
+        let mut expired = self.take(|request| request.deadline_ns <= now.monotonic_ns);
+        expired.sort_by_key(|request| request.deadline_ns);
+        let left = self.for_flush.0.iter().chain(&self.for_commit.0);
+        self.deadline_ns = left.map(|(_, request)| request.deadline_ns).min().unwrap_or(u64::MAX);
+        expired
     }
 
-    /// The next request of another epoch than this one (`None`: of any).
-    pub fn pop_outdated(&mut self, leading: Option<Epoch>) -> Option<ParkedProduce> {
-        let key = self.parked.iter().find(|(_, r)| Some(r.epoch) != leading).map(|(key, _)| *key)?;
-        self.remove(key)
+    /// The requests of another epoch than this one (`None`: of any).
+    pub fn take_outdated(&mut self, leading: Option<Epoch>) -> Vec<ParkedProduce> {
+        self.take(|request| Some(request.epoch) != leading)
     }
 
+    fn take(&mut self, is_over: impl Fn(&ParkedProduce) -> bool) -> Vec<ParkedProduce> {
+        let mut taken = Vec::new();
+        self.for_flush.take(&is_over, &mut taken);
+        self.for_commit.take(&is_over, &mut taken);
+        taken
+    }
+
+    /// When `take_expired` is due, or a little before.
     pub fn deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    fn remove(&mut self, key: Key) -> Option<ParkedProduce> {
-        let request = self.parked.remove(&key)?;
-        self.deadlines.remove(&(request.deadline_ns, key));
-        Some(request)
+        (self.len() > 0).then_some(self.deadline_ns)
     }
 }
 
@@ -126,6 +171,10 @@ mod tests {
             flushed_ns: 0,
             deadline_ns,
         }
+    }
+
+    fn epochs(requests: Vec<ParkedProduce>) -> Vec<i32> {
+        requests.iter().map(|request| request.epoch.0).collect()
     }
 
     #[test]
@@ -157,11 +206,57 @@ mod tests {
         purgatory.park(Promise::Committed, Offset(6), request(2, 50));
         assert_eq!(purgatory.deadline(), Some(50));
         let now = |ns| Now { monotonic_ns: ns, wall_ms: 0 };
-        assert!(purgatory.pop_expired(now(49)).is_none());
-        assert_eq!(purgatory.pop_expired(now(50)).map(|r| r.epoch), Some(Epoch(2)));
-        assert!(purgatory.pop_outdated(Some(Epoch(1))).is_none());
-        assert!(purgatory.pop_outdated(Some(Epoch(3))).is_some());
+        assert!(purgatory.take_expired(now(49)).is_empty());
+        assert_eq!(epochs(purgatory.take_expired(now(50))), [2]);
+        assert!(purgatory.take_outdated(Some(Epoch(1))).is_empty());
+        assert_eq!(epochs(purgatory.take_outdated(Some(Epoch(3)))), [1]);
         assert_eq!(purgatory.len(), 0);
+    }
+
+    #[test]
+    fn what_needs_less_goes_before_what_came_earlier() {
+        let mut purgatory = Purgatory::default();
+        for (needs, epoch) in [(5, 1), (9, 2), (12, 3), (9, 4), (3, 5)] {
+            purgatory.park(Promise::Committed, Offset(needs), request(epoch, 100));
+        }
+        let mut kept = |passed| {
+            let kept = std::iter::from_fn(|| purgatory.pop_kept(Promise::Committed, Offset(passed)));
+            epochs(kept.collect())
+        };
+        assert_eq!(kept(4), [5]);
+        assert_eq!(kept(11), [1, 2, 4], "a duplicate of 9 stands behind the first one");
+        assert_eq!(kept(12), [3]);
+    }
+
+    #[test]
+    fn the_deadline_is_looked_for_anew_when_it_has_passed() {
+        let mut purgatory = Purgatory::default();
+        let now = |ns| Now { monotonic_ns: ns, wall_ms: 0 };
+        for (needs, deadline_ns) in [(5, 50), (6, 90), (7, 80), (8, 85), (9, 200)] {
+            purgatory.park(Promise::Committed, Offset(needs), request(deadline_ns as i32, deadline_ns));
+        }
+        purgatory.park(Promise::Flushed, Offset(5), request(150, 150));
+        assert!(purgatory.pop_kept(Promise::Committed, Offset(5)).is_some());
+        assert_eq!(purgatory.deadline(), Some(50), "of the one that has gone");
+        assert!(purgatory.take_expired(now(50)).is_empty());
+        assert_eq!(purgatory.deadline(), Some(80));
+        assert_eq!(epochs(purgatory.take_expired(now(90))), [80, 85, 90], "all at once, the earliest first");
+        assert_eq!(purgatory.deadline(), Some(150), "of the acks=1 request");
+        assert_eq!(epochs(purgatory.take_expired(now(300))), [150, 200]);
+        assert_eq!(purgatory.deadline(), None);
+        purgatory.park(Promise::Flushed, Offset(9), request(1, 400));
+        assert_eq!(purgatory.deadline(), Some(400), "nothing of before counts");
+    }
+
+    #[test]
+    fn those_that_stay_when_others_go_keep_their_order() {
+        let mut purgatory = Purgatory::default();
+        for (needs, epoch) in [(5, 1), (6, 2), (7, 1), (8, 2)] {
+            purgatory.park(Promise::Committed, Offset(needs), request(epoch, 100 + needs as u64));
+        }
+        assert_eq!(epochs(purgatory.take_outdated(Some(Epoch(2)))), [1, 1]);
+        let mut kept = |passed| purgatory.pop_kept(Promise::Committed, Offset(passed)).map(|r| r.deadline_ns);
+        assert_eq!([kept(5), kept(6), kept(7), kept(8)], [None, Some(106), None, Some(108)]);
     }
 
     #[test]

@@ -284,11 +284,8 @@ impl Replica {
             PeerEvent::Response { from, response: raft::Response::Fetch(mut answer), records } => {
                 self.fetched.clear();
                 let bad = check_fetched_into(records, &mut self.fetched);
-                answer.batches = self
-                    .fetched
-                    .iter()
-                    .map(|b| BatchSpan { base: b.base_offset(), last: b.last_offset(), epoch: b.epoch() })
-                    .collect();
+                answer.batches = std::mem::take(&mut self.effects.spans);
+                answer.batches.extend(self.fetched.iter().map(span_of));
                 let nothing_good = self.fetched.is_empty();
                 if let Some(why) = bad {
                     // KAFKA-18723: a bad batch is never stored and never ends the process; the good ones before it count.
@@ -315,4 +312,8 @@ impl Replica {
         let voter = self.context.voters.iter().find(|(id, _)| *id == leader)?;
         Some(voter.clone())
     }
+}
+
+fn span_of(batch: &StampedBatch) -> BatchSpan {
+    BatchSpan { base: batch.base_offset(), last: batch.last_offset(), epoch: batch.epoch() }
 }

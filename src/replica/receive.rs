@@ -3,6 +3,7 @@
 //! A session has one for its client, and so has each of our connections to another voter. Memory grows with what has
 //! arrived; how far an announced length is believed before that depends on who announces it.
 
+use super::receive_pool::{Allocation, ReceivePool};
 use crate::protocol::frame::{FrameError, LENGTH_BYTES, frame_length};
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -16,6 +17,10 @@ const FRAME_RESERVE_BYTES_MAX: usize = 5 << 20;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// A frame whose receive buffer is this many times larger is copied out of it, if it carries no records.
 const FRAME_COPY_RATIO: usize = 4;
+/// A client whose reads fill at least this much is busy.
+const BUSY_ROOM_BYTES: usize = 32 * 1024;
+/// So much larger is a buffer for frames that are alike: what of the next one comes to lie there has to move.
+const FRAME_SLACK_BYTES: usize = 512;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FETCH_KEY: [u8; 2] = [0, 1];
 
@@ -40,7 +45,7 @@ pub struct ReceiveBuffer {
     pub(super) room_bytes: usize,
     /// Free room when `room` was last called; what it has shrunk by since was received.
     spare_bytes: usize,
-    /// Size of the last whole frame.
+    /// Size of the last whole frame; of a voter's answers the largest of the last few.
     frame_bytes: usize,
 }
 
@@ -67,34 +72,86 @@ impl ReceiveBuffer {
 
     /// To append to what has been received: with room at least worth its system call, and more while a large frame
     /// arrives. Where its length is not believed the room doubles; doubling copies what is there again and again.
-    pub fn room(&mut self) -> &mut BytesMut {
-        self.adapt_room();
-        let missing = self.missing_bytes();
-        let believed = match self.sender {
-            Sender::Client => self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes),
-            Sender::Voter => FRAME_RESERVE_BYTES_MAX,
-        };
-        let needed = missing.min(believed).max(READ_BYTES_MIN);
+    pub fn room(&mut self, pool: &mut ReceivePool) -> &mut BytesMut {
+        self.adapt_room(pool);
+        let needed = self.needed_bytes();
         if self.spare() < needed {
-            let before = self.buffer.capacity();
-            self.buffer.reserve(needed.max(self.room_bytes).max(self.expected_bytes()));
-            if self.buffer.capacity() > before {
-                self.allocation_bytes = self.buffer.capacity();
-            }
+            self.make_room(needed, pool);
         }
         self.spare_bytes = self.spare();
         &mut self.buffer
     }
 
-    /// A voter under load answers with one large frame after the other: the next one is received where it can stay.
-    fn expected_bytes(&self) -> usize {
-        match self.sender {
-            Sender::Client => 0,
-            Sender::Voter => self.frame_bytes,
+    fn needed_bytes(&self) -> usize {
+        let believed = match self.sender {
+            Sender::Client => self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes),
+            Sender::Voter => FRAME_RESERVE_BYTES_MAX,
+        };
+        let missing = self.missing_bytes();
+        if missing > 0 && missing <= believed && self.buffer.len() >= READ_BYTES_MIN {
+            // The end of a frame of which much is there: a small read costs less than a move.
+            return missing;
+        }
+        let needed = missing.min(believed).max(READ_BYTES_MIN);
+        match self.alike_bytes() {
+            // What begins where it cannot end has to move.
+            Some(_) if self.buffer.is_empty() => needed.max(LENGTH_BYTES + self.frame_bytes),
+            _ => needed,
         }
     }
 
-    fn adapt_room(&mut self) {
+    /// In the same memory if nobody shares it any more, else in a buffer of the pool, else in a new one.
+    fn make_room(&mut self, needed: usize, pool: &mut ReceivePool) {
+        let there = self.buffer.len();
+        let least =
+            (there + needed).max(self.alike_bytes().unwrap_or(self.room_bytes)).max(self.expected_bytes());
+        if self.buffer.try_reclaim(least - there) {
+            return;
+        }
+        let most = match self.sender {
+            // In a larger one its batches would be copied out (`StampedBatch::unpin`).
+            Sender::Client => 2 * least,
+            // Many answers find their place in it.
+            Sender::Voter => usize::MAX,
+        };
+        let pooled = pool.take(least, most);
+        let mut next = pooled.unwrap_or_else(|| Allocation::new(least + self.slack_bytes()));
+        next.buffer.extend_from_slice(&self.buffer);
+        self.move_to(next, pool);
+    }
+
+    fn move_to(&mut self, next: Allocation, pool: &mut ReceivePool) {
+        let buffer = std::mem::replace(&mut self.buffer, next.buffer);
+        let bytes = std::mem::replace(&mut self.allocation_bytes, next.bytes);
+        pool.retire(Allocation { buffer, bytes });
+    }
+
+    /// Size of a buffer for whole frames of a client that sends large ones, all like the last: about as many as are read at
+    /// once, however much the last reads brought, so that all are of one size. `None` where frames are small, where they come in
+    /// so small pieces that the buffer is not kept for the next one, and where it would be too large for that.
+    fn alike_bytes(&self) -> Option<usize> {
+        let frame = LENGTH_BYTES + self.frame_bytes;
+        if self.sender == Sender::Voter || frame < RECEIVE_BYTES_MIN || self.room_bytes < BUSY_ROOM_BYTES {
+            return None;
+        }
+        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).max(1);
+        Some(frames * frame).filter(|bytes| bytes + FRAME_SLACK_BYTES <= 2 * RECEIVE_BYTES_MAX)
+    }
+
+    /// Frames that are nearly alike fit too.
+    fn slack_bytes(&self) -> usize {
+        if self.alike_bytes().is_some() { FRAME_SLACK_BYTES } else { 0 }
+    }
+
+    /// A busy connection brings one large frame after the other: the next one is received where it can stay.
+    fn expected_bytes(&self) -> usize {
+        match self.sender {
+            Sender::Client => self.alike_bytes().unwrap_or(0),
+            Sender::Voter => LENGTH_BYTES + self.frame_bytes,
+        }
+    }
+
+    fn adapt_room(&mut self, pool: &mut ReceivePool) {
         let received = self.spare_bytes.saturating_sub(self.spare());
         if received > 0 && self.spare() == 0 {
             self.room_bytes = (self.room_bytes * 2).min(RECEIVE_BYTES_MAX);
@@ -103,8 +160,7 @@ impl ReceiveBuffer {
         }
         if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes.max(self.expected_bytes()) {
             // What a large frame, or a busy time, has left: a connection that is quiet again must not keep it.
-            let ReceiveBuffer { sender, room_bytes, frame_bytes, .. } = *self;
-            *self = ReceiveBuffer { room_bytes, frame_bytes, ..ReceiveBuffer::new(sender) };
+            self.move_to(Allocation::default(), pool);
         }
     }
 
@@ -127,13 +183,22 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_BYTES);
-        self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX);
+        self.note_frame(frame_bytes);
         let frame = self.buffer.split_to(frame_bytes);
         let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;
         if is_small && !self.may_share(&frame) {
             return Ok(Some(Bytes::copy_from_slice(&frame)));
         }
         Ok(Some(frame.freeze()))
+    }
+
+    /// A voter's answers are large and small by turns: the larger ones are remembered for a while.
+    fn note_frame(&mut self, frame_bytes: usize) {
+        let remembered = match self.sender {
+            Sender::Client => 0,
+            Sender::Voter => self.frame_bytes / 4 * 3,
+        };
+        self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX).max(remembered);
     }
 
     /// One answer of a voter stands behind the other, and the log keeps the records of all: nothing is pinned for nothing.

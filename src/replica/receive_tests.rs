@@ -1,4 +1,5 @@
 use super::*;
+use std::collections::VecDeque;
 
 /// An empty buffer after a read of so many bytes, which did not fill it.
 fn after_read(room_bytes: usize, received_bytes: usize) -> ReceiveBuffer {
@@ -14,7 +15,7 @@ fn after_read(room_bytes: usize, received_bytes: usize) -> ReceiveBuffer {
 #[test]
 fn the_room_for_a_read_follows_what_the_last_one_used() {
     let adapted = |mut received: ReceiveBuffer| {
-        received.adapt_room();
+        received.adapt_room(&mut ReceivePool::default());
         received.room_bytes
     };
     assert_eq!(adapted(after_read(64 * 1024, 16 * 1024)), 64 * 1024, "a quarter is enough to keep it");
@@ -34,7 +35,7 @@ fn a_quiet_connection_gives_back_what_a_busy_time_has_left() {
         // As much was received as keeps the room.
         let mut received = after_read(room_bytes, room_bytes / 4);
         (received.allocation_bytes, received.frame_bytes) = (allocation_bytes, 7);
-        received.adapt_room();
+        received.adapt_room(&mut ReceivePool::default());
         assert_eq!((received.room_bytes, received.frame_bytes), (room_bytes, 7));
         received.allocation_bytes > 0
     };
@@ -59,7 +60,7 @@ fn what_is_missing_of_a_frame_is_known_from_its_length() {
             ReceiveBuffer { frame_bytes: last_frame_bytes, ..ReceiveBuffer::new(Sender::Client) };
         received.buffer.extend_from_slice(&(4_i32 << 20).to_be_bytes());
         received.buffer.resize(20_000, 0);
-        received.room();
+        received.room(&mut ReceivePool::default());
         assert!((room..4 * room).contains(&received.spare()), "{} bytes of room", received.spare());
     }
 }
@@ -86,11 +87,11 @@ fn a_small_frame_without_records_does_not_pin_the_receive_buffer() {
 
 /// `stream` as it comes in pieces of this size, and the frames that come out.
 fn frames_of(sender: Sender, stream: &[u8], piece_bytes: usize) -> Vec<Bytes> {
-    let mut received = ReceiveBuffer::new(sender);
+    let (mut received, mut pool) = (ReceiveBuffer::new(sender), ReceivePool::default());
     let mut frames = Vec::new();
     for piece in stream.chunks(piece_bytes) {
-        let room = received.room();
-        assert!(room.capacity() - room.len() >= READ_BYTES_MIN);
+        let room = received.room(&mut pool);
+        assert!(room.capacity() > room.len(), "a read without room would look like the end of the stream");
         room.extend_from_slice(piece);
         while let Some(frame) = received.next_frame(100 << 20).expect("allowed") {
             frames.push(frame);
@@ -119,14 +120,14 @@ fn frames_come_whole_wherever_the_stream_was_cut() {
 fn a_voters_answer_is_received_in_one_piece() {
     const ANSWER_BYTES: usize = 1 << 20;
     let mut received = ReceiveBuffer::new(Sender::Voter);
-    received.room().extend_from_slice(&(ANSWER_BYTES as i32).to_be_bytes());
+    received.room(&mut ReceivePool::default()).extend_from_slice(&(ANSWER_BYTES as i32).to_be_bytes());
     assert_eq!(received.next_frame(100 << 20), Ok(None));
-    assert!(received.room().capacity() >= LENGTH_BYTES + ANSWER_BYTES);
+    assert!(received.room(&mut ReceivePool::default()).capacity() >= LENGTH_BYTES + ANSWER_BYTES);
     let first = received.buffer.as_ptr();
-    received.room().extend_from_slice(&[7; ANSWER_BYTES]);
+    received.room(&mut ReceivePool::default()).extend_from_slice(&[7; ANSWER_BYTES]);
     let frame = received.next_frame(100 << 20).expect("allowed").expect("whole");
     assert_eq!(frame.as_ptr(), first.wrapping_add(LENGTH_BYTES), "it lies where it was received");
-    let room = received.room();
+    let room = received.room(&mut ReceivePool::default());
     assert!(room.capacity() - room.len() >= ANSWER_BYTES, "and there is room for another such one");
 }
 
@@ -136,13 +137,106 @@ fn a_length_is_believed_only_so_far() {
         [(Sender::Client, 2 * RECEIVE_BYTES_MIN), (Sender::Voter, 2 * FRAME_RESERVE_BYTES_MAX)]
     {
         let mut received = ReceiveBuffer::new(sender);
-        received.room().extend_from_slice(&(90_i32 << 20).to_be_bytes());
-        assert!(received.room().capacity() <= most, "{sender:?}");
+        received.room(&mut ReceivePool::default()).extend_from_slice(&(90_i32 << 20).to_be_bytes());
+        assert!(received.room(&mut ReceivePool::default()).capacity() <= most, "{sender:?}");
     }
     for announced in [i32::MIN, -1, (1 << 20) + 1, i32::MAX] {
         let mut received = ReceiveBuffer::new(Sender::Voter);
-        received.room().extend_from_slice(&announced.to_be_bytes());
+        received.room(&mut ReceivePool::default()).extend_from_slice(&announced.to_be_bytes());
         assert!(received.next_frame(1 << 20).is_err(), "{announced}");
         assert!(received.next_frame(1 << 20).is_err(), "{announced}, asked again");
     }
+}
+
+/// Bytes that were moved for each frame of a stream that is read as fast as the room allows, and the reads; the frames are
+/// kept for a while, as the log does.
+fn moved_per_frame(sender: Sender, frame_sizes: &[usize]) -> (usize, usize) {
+    let frame = |size: &usize| [&(*size as i32).to_be_bytes()[..], &vec![7; *size]].concat();
+    let stream: Vec<u8> = frame_sizes.iter().flat_map(frame).collect();
+    let (mut received, mut pool) = (ReceiveBuffer::new(sender), ReceivePool::default());
+    let (mut kept, mut frames, mut moved_bytes, mut reads) = (VecDeque::new(), 0, 0, 0);
+    let mut left = &stream[..];
+    while !left.is_empty() {
+        let (place, there) = (received.buffer.as_ptr(), received.buffer.len());
+        let room = received.room(&mut pool);
+        moved_bytes += if room.as_ptr() == place { 0 } else { there };
+        let (read, rest) = left.split_at(left.len().min(room.capacity() - room.len()));
+        room.extend_from_slice(read);
+        (left, reads) = (rest, reads + 1);
+        while let Some(frame) = received.next_frame(100 << 20).expect("allowed") {
+            kept.push_back(frame);
+            frames += 1;
+            kept.drain(..kept.len().saturating_sub(100));
+        }
+    }
+    assert_eq!(frames, frame_sizes.len());
+    (moved_bytes / frames, reads)
+}
+
+#[test]
+fn large_frames_that_are_alike_stay_where_they_are_received() {
+    // 64 records of 1 KiB. A buffer as large as a read, and so much of the next frame as fits, moved 16 KiB for each.
+    let (moved_bytes, reads) = moved_per_frame(Sender::Client, &[66_200; 1000]);
+    assert!(moved_bytes < 600, "{moved_bytes} bytes moved for each frame");
+    assert!(reads < 520, "{reads} reads: two frames in each");
+    // Nearly alike: lengths of a few records differ by a byte.
+    let sizes: Vec<usize> = (0..1000).map(|at| 66_200 + at * 7919 % 101).collect();
+    let (moved_bytes, reads) = moved_per_frame(Sender::Client, &sizes);
+    assert!(moved_bytes < 600, "{moved_bytes} bytes moved for each frame");
+    assert!(reads < 520, "{reads} reads");
+    // Those that differ are moved as before, but not more than that.
+    let sizes: Vec<usize> = (0..1000).map(|at| 10_000 + at * 7919 % 100_000).collect();
+    let (moved_bytes, _) = moved_per_frame(Sender::Client, &sizes);
+    assert!(moved_bytes < 40_000, "{moved_bytes} bytes moved for each frame");
+}
+
+#[test]
+fn a_buffer_is_received_into_again_when_its_frames_are_gone() {
+    let mut pool = ReceivePool::default();
+    let mut received = ReceiveBuffer {
+        room_bytes: RECEIVE_BYTES_MAX,
+        frame_bytes: 66_200,
+        ..ReceiveBuffer::new(Sender::Client)
+    };
+    let mut fill = |pool: &mut ReceivePool| {
+        let frames = [(); 2].map(|()| {
+            received.room(pool).extend_from_slice(&[&66_200_i32.to_be_bytes()[..], &[7; 66_200]].concat());
+            received.next_frame(1 << 20).expect("allowed").expect("whole")
+        });
+        assert!(frames.iter().all(|frame| frame.len() == 66_200));
+        (frames[0].as_ptr(), frames)
+    };
+    let ((first, first_frames), (second, second_frames)) = (fill(&mut pool), fill(&mut pool));
+    assert_ne!(first, second);
+    drop(first_frames);
+    let (third, third_frames) = fill(&mut pool);
+    assert_eq!(third, first, "it came back");
+    drop((second_frames, third_frames));
+    assert_eq!(received.allocation_bytes(), 2 * (LENGTH_BYTES + 66_200) + FRAME_SLACK_BYTES);
+    // Another connection of the core.
+    let busy = ReceiveBuffer { room_bytes: RECEIVE_BYTES_MAX, ..ReceiveBuffer::new(Sender::Client) };
+    let mut other = ReceiveBuffer { frame_bytes: 66_200, ..busy };
+    assert_eq!(other.room(&mut pool).as_ptr().wrapping_add(LENGTH_BYTES), second);
+}
+
+#[test]
+fn the_end_of_a_large_frame_is_received_where_it_began() {
+    for left in [1, READ_BYTES_MIN - 1] {
+        let mut received =
+            ReceiveBuffer { buffer: BytesMut::with_capacity(50_000), ..ReceiveBuffer::new(Sender::Client) };
+        received.buffer.extend_from_slice(&((50_000 - LENGTH_BYTES) as i32).to_be_bytes());
+        received.buffer.resize(50_000 - left, 7);
+        let place = received.buffer.as_ptr();
+        assert_eq!(received.room(&mut ReceivePool::default()).as_ptr(), place, "{left} bytes are missing");
+    }
+}
+
+#[test]
+fn the_larger_answers_of_a_voter_are_remembered_for_a_while() {
+    let mut received = ReceiveBuffer::new(Sender::Voter);
+    received.note_frame(1 << 20);
+    received.note_frame(100);
+    assert_eq!(received.expected_bytes(), LENGTH_BYTES + (3 << 18));
+    (0..40).for_each(|_| received.note_frame(100));
+    assert_eq!(received.expected_bytes(), LENGTH_BYTES + 100);
 }

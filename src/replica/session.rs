@@ -8,6 +8,7 @@
 use super::admit::{self, Admitted};
 use super::forward::FORWARD_CLIENT_ID;
 use super::receive::{ReceiveBuffer, Sender};
+use super::receive_pool::ReceivePool;
 use crate::config::Config;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
@@ -114,9 +115,10 @@ impl Session {
         }
     }
 
-    /// The receive buffer with room reserved for the next read (grows as bytes arrive, up to the frame announced).
-    pub fn receive_buffer(&mut self) -> &mut BytesMut {
-        self.received.room()
+    /// The receive buffer with room reserved for the next read (grows as bytes arrive, up to the frame announced). The pool is
+    /// that of the core which reads.
+    pub fn receive_buffer(&mut self, pool: &mut ReceivePool) -> &mut BytesMut {
+        self.received.room(pool)
     }
 
     /// Bytes missing of the request that is arriving; 0 where that is not known yet.

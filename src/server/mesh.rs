@@ -63,10 +63,6 @@ pub enum ToReplica {
     Peer(Box<MovedSession>),
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all messages are answers; a box for each would cost more"
-)]
 pub enum ToNetwork {
     Accepted(Accepted),
     Answer {

@@ -23,6 +23,7 @@ use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
 use crate::protocol::Response;
 use crate::replica::admit::Admitted;
+use crate::replica::receive_pool::ReceivePool;
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::{ConnectionId, Input};
 use crate::types::NS_PER_MS;
@@ -70,6 +71,7 @@ pub struct NetworkCore {
     control: Control,
     sink: RequestSink,
     ring: Rc<CoreRing>,
+    pool: Rc<RefCell<ReceivePool>>,
     clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     connections_seen: Cell<u64>,
     /// Clients with answers to send at the end of the turn.
@@ -126,6 +128,7 @@ impl NetworkCore {
             control,
             sink,
             ring,
+            pool: Rc::default(),
             clients: RefCell::default(),
             connections_seen: Cell::new(0),
             answered: RefCell::default(),
@@ -133,6 +136,11 @@ impl NetworkCore {
             full: Cell::new(false),
             lines: RefCell::default(),
         })
+    }
+
+    /// Of this core: for whatever else it receives.
+    pub fn receive_pool(&self) -> Rc<RefCell<ReceivePool>> {
+        self.pool.clone()
     }
 
     /// Serve a new connection from here on.
@@ -240,7 +248,7 @@ impl NetworkCore {
                 }
                 self.sink.request(request, is_peer);
             }
-            match poll_fn(|cx| client.poll_read(cx)).await {
+            match poll_fn(|cx| client.poll_read(cx, &self.pool)).await {
                 Ok(0) | Err(_) => return End::Closed,
                 Ok(_) => client.on_received(),
             }
@@ -402,8 +410,9 @@ impl NetworkCore {
         }
     }
 
-    /// Close what is idle, and readers that are gone. Called now and then, not in a turn.
+    /// Close what is idle, and readers that are gone, and give back memory. Called now and then, not in a turn.
     pub fn close_idle(&self, now_ns: u64) {
+        self.pool.borrow_mut().shrink();
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
         for client in clients {
             let quiet_ms = now_ns.saturating_sub(client.active_ns.get()) / NS_PER_MS;
@@ -417,13 +426,14 @@ impl NetworkCore {
 }
 
 impl Client {
-    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_read(&self, cx: &mut Context<'_>, pool: &RefCell<ReceivePool>) -> Poll<io::Result<usize>> {
         if self.is_closing() {
             return Poll::Ready(Ok(0));
         }
         let mut session = self.session.borrow_mut();
         let awaited = session.awaited_bytes();
-        self.connection.poll_read(cx, session.receive_buffer(), awaited)
+        let room = session.receive_buffer(&mut pool.borrow_mut());
+        self.connection.poll_read(cx, room, awaited)
     }
 
     fn on_received(&self) {

@@ -15,12 +15,14 @@ use crate::io::peer;
 use crate::io::ring::CoreRing;
 use crate::protocol::frame::Chunks;
 use crate::replica::receive::{ReceiveBuffer, Sender};
+use crate::replica::receive_pool::ReceivePool;
 use crate::replica::{Input, PeerLink};
 use crate::types::Endpoint;
 
 pub struct PeerLinks {
     inputs: Rc<Inputs>,
     ring: Rc<CoreRing>,
+    pool: Rc<RefCell<ReceivePool>>,
     connect_timeout: Duration,
     /// Largest answer.
     frame_bytes_max: usize,
@@ -42,11 +44,12 @@ impl PeerLinks {
     pub fn new(
         inputs: Rc<Inputs>,
         ring: Rc<CoreRing>,
+        pool: Rc<RefCell<ReceivePool>>,
         connect_timeout: Duration,
         frame_bytes_max: usize,
     ) -> Rc<PeerLinks> {
         let (links, unsent) = (RefCell::default(), RefCell::default());
-        Rc::new(PeerLinks { inputs, ring, connect_timeout, frame_bytes_max, links, unsent })
+        Rc::new(PeerLinks { inputs, ring, pool, connect_timeout, frame_bytes_max, links, unsent })
     }
 
     pub fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
@@ -85,7 +88,9 @@ impl PeerLinks {
         let mut received = ReceiveBuffer::new(Sender::Voter);
         loop {
             let awaited = received.missing_bytes();
-            match poll_fn(|cx| connection.poll_read(cx, received.room(), awaited)).await {
+            let read =
+                poll_fn(|cx| connection.poll_read(cx, received.room(&mut self.pool.borrow_mut()), awaited));
+            match read.await {
                 _ if link.is_over.get() => return String::new(),
                 Ok(0) => return "the other side has closed it".into(),
                 Ok(_) => {}

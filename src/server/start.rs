@@ -395,11 +395,14 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
     let (control, network_ring) = (parts.control, ring.clone());
     let sink = RequestSink::Local(inputs.clone());
     let connect_timeout = Duration::from_millis(config.request_timeout_ms);
+    let network = NetworkCore::new(0, parts.limits, control.clone(), sink, network_ring);
+    let frame_bytes_max = config.limits.request_bytes_max;
+    let pool = network.receive_pool();
     let mut core = ReplicaCore {
         replica,
         device,
-        network: NetworkCore::new(0, parts.limits, control.clone(), sink, network_ring),
-        links: PeerLinks::new(inputs.clone(), ring.clone(), connect_timeout, config.limits.request_bytes_max),
+        network,
+        links: PeerLinks::new(inputs.clone(), ring.clone(), pool, connect_timeout, frame_bytes_max),
         ring,
         inputs,
         edges: parts.edges,

@@ -367,7 +367,7 @@ impl Simulation {
         bytes: &[u8],
     ) {
         let Some(calling) = node.links.get_mut(&link) else { return };
-        calling.received.room().extend_from_slice(bytes);
+        calling.received.room(&mut node.pool).extend_from_slice(bytes);
         let wire = calling.wire;
         loop {
             match calling.received.next_frame(node.config.limits.request_bytes_max) {
@@ -413,7 +413,7 @@ impl Simulation {
             let Some(served) = node.served.get_mut(&wire) else { return };
             if !served.unread.is_empty() {
                 let unread = served.unread.split();
-                served.session.receive_buffer().extend_from_slice(&unread);
+                served.session.receive_buffer(&mut node.pool).extend_from_slice(&unread);
             }
             let must_wait = replica.is_full() && served.produces && !served.session.is_peer();
             if must_wait {
@@ -638,9 +638,10 @@ impl Simulation {
             && self.liar.tells(Lie::UncommittedShown)
             && let Some(bytes) = node.disk.bytes_of(tail.segment, tail.position, tail.size_bytes)
         {
-            partition.records = crate::record::check_fetched(bytes).0;
+            partition.records = crate::record::check_fetched(bytes).0.into();
         }
-        let Some(batch) = partition.records.first_mut() else { return };
+        let mut batches = partition.records.to_vec();
+        let Some(batch) = batches.first_mut() else { return };
         let (base, epoch) = (batch.base_offset(), batch.epoch());
         if is_client && self.liar.tells(Lie::ConsumerMoved) {
             batch.stamp(Offset(base.0 + 1), epoch);
@@ -648,6 +649,7 @@ impl Simulation {
         if !is_client && self.liar.tells(Lie::FollowerEpoch) {
             batch.stamp(base, Epoch((epoch.0 - 1).max(0)));
         }
+        partition.records = batches.into();
     }
 
     // --- for faults and the end

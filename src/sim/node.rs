@@ -9,6 +9,7 @@ use super::promises::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
 use crate::replica::receive::ReceiveBuffer;
+use crate::replica::receive_pool::ReceivePool;
 use crate::replica::session::Session;
 use crate::replica::{PeerLink, Replica, Standing};
 use crate::types::*;
@@ -59,6 +60,7 @@ pub struct Node {
     pub inbox: VecDeque<Arrival>,
     pub served: BTreeMap<WireId, Served>,
     pub links: BTreeMap<PeerLink, Calling>,
+    pub pool: ReceivePool,
     /// Connections with something unread, or with answers given since they were read.
     pub stirred: BTreeSet<WireId>,
     /// The next turn.
@@ -99,6 +101,7 @@ impl Node {
             inbox: VecDeque::new(),
             served: BTreeMap::new(),
             links: BTreeMap::new(),
+            pool: ReceivePool::default(),
             stirred: BTreeSet::new(),
             turn_at: None,
             paused_until: 0,

@@ -267,7 +267,7 @@ fn reads_keep_to_their_bounds() {
             let read = match node.log.read(Offset(from), Offset(bound), max_bytes, 1) {
                 ReadOutcome::Batches(batches) => {
                     assert!(!batches.is_empty(), "{from}..{bound}: nothing from memory is Empty");
-                    batches
+                    batches.to_vec()
                 }
                 ReadOutcome::Empty => Vec::new(),
                 ReadOutcome::Pending => match node.settle().pop() {

@@ -145,7 +145,7 @@ impl Node {
 
     pub(super) fn read_one(&mut self, from: Offset) -> Result<Vec<StampedBatch>, ReadError> {
         match self.log.read(from, self.log.log_end().0, 5000, 7) {
-            ReadOutcome::Batches(batches) => return Ok(batches),
+            ReadOutcome::Batches(batches) => return Ok(batches.to_vec()),
             ReadOutcome::Pending => {}
             other => panic!("{other:?}"),
         }

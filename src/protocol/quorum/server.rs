@@ -7,7 +7,7 @@ use super::super::messages as m;
 use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, Response};
 use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
 use crate::raft;
-use crate::record::StampedBatch;
+use crate::record::BatchList;
 use crate::types::*;
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -229,7 +229,7 @@ pub fn fetch_response(
     c: &QuorumContext,
     r: &raft::FetchResponse,
     log_start: Offset,
-    records: Vec<StampedBatch>,
+    records: BatchList,
 ) -> FetchResponse {
     let partition = FetchPartition {
         index: PARTITION,

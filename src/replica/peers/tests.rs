@@ -80,7 +80,7 @@ fn fetch_answer(high_watermark: i64, records: Vec<StampedBatch>) -> Response {
                 diverging: None,
                 current_leader: Some((Some(NodeId(2)), Epoch(3))),
                 snapshot: None,
-                records,
+                records: records.into(),
             }],
         }],
         ..protocol::FetchResponse::default()

@@ -3,6 +3,7 @@ use super::*;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::messages as m;
 use crate::record::data_batch;
+use crate::replica::receive_pool::ReceivePool;
 use bytes::Buf;
 
 pub(crate) fn limits() -> SessionLimits {
@@ -68,7 +69,7 @@ fn large_answer(bytes: usize) -> Option<Response> {
 
 fn receive(session: &mut Session, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let buffer = session.receive_buffer();
+        let buffer = session.receive_buffer(&mut ReceivePool::default());
         let room = (buffer.capacity() - buffer.len()).min(bytes.len());
         assert!(room > 0, "a read without room would look like the end of the stream");
         buffer.extend_from_slice(&bytes[..room]);
@@ -271,14 +272,14 @@ fn memory_grows_as_bytes_arrive_and_not_as_they_are_announced() {
     let mut received = LENGTH_BYTES;
     while received < announced {
         assert!(session.poll_request(NOW).is_none());
-        let buffer = session.receive_buffer();
+        let buffer = session.receive_buffer(&mut ReceivePool::default());
         let capacity = buffer.capacity();
         assert!(capacity <= (4 * received).max(2 * RECEIVE_BYTES_MIN), "{capacity} for {received}");
         let room = (capacity - buffer.len()).min(announced - received);
         buffer.extend_from_slice(&vec![0; room]);
         received += room;
     }
-    assert!(session.receive_buffer().capacity() <= 4 * announced);
+    assert!(session.receive_buffer(&mut ReceivePool::default()).capacity() <= 4 * announced);
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn a_large_frame_is_taken_without_a_copy_and_leaves_no_large_buffer() {
     let batch = produce.partitions[0].batch.as_ref().expect("a good batch");
     assert!(range.contains(&(batch.rest().as_ptr() as usize)), "the records were copied");
     drop(arrived);
-    assert!(session.receive_buffer().capacity() <= RECEIVE_BYTES_MAX);
+    assert!(session.receive_buffer(&mut ReceivePool::default()).capacity() <= RECEIVE_BYTES_MAX);
 }
 
 #[test]
@@ -304,10 +305,10 @@ fn a_frame_no_larger_than_the_last_is_received_into_one_place() {
     let first = poll(&mut session);
     let (head, rest) = frame.split_at(10_000);
     receive(&mut session, head);
-    session.receive_buffer();
+    session.receive_buffer(&mut ReceivePool::default());
     let start = session.received.buffer.as_ptr();
     for part in rest.chunks(10_000) {
-        let buffer = session.receive_buffer();
+        let buffer = session.receive_buffer(&mut ReceivePool::default());
         assert!(buffer.capacity() - buffer.len() >= part.len(), "no room is left");
         buffer.extend_from_slice(part);
         assert_eq!(session.received.buffer.as_ptr(), start, "what had arrived was copied");
@@ -330,7 +331,7 @@ fn a_busy_connection_gets_a_larger_buffer_and_a_quiet_one_gives_it_back() {
         receive(&mut session, &metadata(i));
         poll(&mut session).iter().for_each(|a| session.answer(a.seq, None).expect("room"));
     }
-    assert!(session.receive_buffer().capacity() <= 2 * RECEIVE_BYTES_MIN);
+    assert!(session.receive_buffer(&mut ReceivePool::default()).capacity() <= 2 * RECEIVE_BYTES_MIN);
 }
 
 #[test]
@@ -393,7 +394,9 @@ fn a_fetch_that_waits_does_not_pin_the_receive_buffer() {
     let body = [&[0xff; 4][..], &[0; 13], &[0, 0, 0, 1], &name, &[0, 0, 0, 1], &[0; 16]].concat();
     let frame = [&header[..], &body].concat();
     let mut session = Session::new(limits());
-    session.receive_buffer().extend_from_slice(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat());
+    session
+        .receive_buffer(&mut ReceivePool::default())
+        .extend_from_slice(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat());
     let arrived = session.poll_request(NOW).expect("whole").expect("a good frame");
     let Admitted::Other(Request::Fetch(fetch)) = &arrived.request else { panic!("{arrived:?}") };
     assert_eq!(&*fetch.topics[0].name, "t".repeat(30));
@@ -413,8 +416,8 @@ fn over_half_of_its_unsent_output_no_more_requests_are_taken() {
     assert!(session.is_blocked());
     assert_eq!(session.requests_under_way(), 0);
     session.output_bytes = 0;
-    session.receive_buffer().extend_from_slice(&metadata(1));
-    session.receive_buffer().extend_from_slice(&metadata(2));
+    session.receive_buffer(&mut ReceivePool::default()).extend_from_slice(&metadata(1));
+    session.receive_buffer(&mut ReceivePool::default()).extend_from_slice(&metadata(2));
     while session.poll_request(NOW).is_some() {}
     assert_eq!(session.requests_under_way(), 2);
 }

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::log::{Completion, OpKind, recover};
 use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
+use crate::replica::receive_pool::ReceivePool;
 use crate::replica::session::{Session, SessionLimits};
 use crate::replica::*;
 
@@ -284,7 +285,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(&to) else { return };
         let Some(open) = node.connections.get_mut(&connection) else { return };
         for piece in bytes.chunks(READ_BYTES) {
-            open.session.receive_buffer().extend_from_slice(piece);
+            open.session.receive_buffer(&mut ReceivePool::default()).extend_from_slice(piece);
             while let Some(arrived) = open.session.poll_request(now) {
                 let arrived = arrived.expect("a frame that we sent ourselves");
                 let input = Input::Request {
@@ -318,7 +319,7 @@ impl Cluster {
                 Owner::Client => open.received.extend_from_slice(&bytes),
                 Owner::Link(from, link) => {
                     for piece in bytes.chunks(READ_BYTES) {
-                        open.answers.room().extend_from_slice(piece);
+                        open.answers.room(&mut ReceivePool::default()).extend_from_slice(piece);
                         while let Some(frame) = open.answers.next_frame(frame_bytes_max).expect("our own") {
                             self.inbox.push_back((from, Input::PeerFrame { link, frame }));
                         }
