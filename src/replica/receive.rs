@@ -19,6 +19,8 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const FRAME_COPY_RATIO: usize = 4;
 /// A client whose reads fill at least this much is busy.
 const BUSY_ROOM_BYTES: usize = 32 * 1024;
+/// Smaller frames than this are copied out of what they were received in.
+const ALIKE_BYTES_MIN: usize = 8 * 1024;
 /// So much larger is a buffer for frames that are alike: what of the next one comes to lie there has to move.
 const FRAME_SLACK_BYTES: usize = 512;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
@@ -82,35 +84,44 @@ impl ReceiveBuffer {
         &mut self.buffer
     }
 
-    fn needed_bytes(&self) -> usize {
-        let believed = match self.sender {
+    /// How much of what is announced gets room at once.
+    fn believed_bytes(&self) -> usize {
+        match self.sender {
             Sender::Client => self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes),
             Sender::Voter => FRAME_RESERVE_BYTES_MAX,
-        };
+        }
+    }
+
+    /// With less room than this the buffer is left for another one.
+    fn needed_bytes(&self) -> usize {
         let missing = self.missing_bytes();
-        if missing > 0 && missing <= believed && self.buffer.len() >= READ_BYTES_MIN {
+        if missing > self.believed_bytes() {
+            // It comes into what room there is: moved for each piece it would be copied again and again.
+            return READ_BYTES_MIN;
+        }
+        if missing > 0 && self.buffer.len() >= READ_BYTES_MIN {
             // The end of a frame of which much is there: a small read costs less than a move.
             return missing;
         }
-        let needed = missing.min(believed).max(READ_BYTES_MIN);
         match self.alike_bytes() {
             // What begins where it cannot end has to move.
-            Some(_) if self.buffer.is_empty() => needed.max(LENGTH_BYTES + self.frame_bytes),
-            _ => needed,
+            Some(_) if self.buffer.is_empty() => LENGTH_BYTES + self.frame_bytes,
+            _ => missing.max(READ_BYTES_MIN),
         }
     }
 
     /// In the same memory if nobody shares it any more, else in a buffer of the pool, else in a new one.
     fn make_room(&mut self, needed: usize, pool: &mut ReceivePool) {
         let there = self.buffer.len();
+        let wanted = self.missing_bytes().min(self.believed_bytes()).max(needed);
         let least =
-            (there + needed).max(self.alike_bytes().unwrap_or(self.room_bytes)).max(self.expected_bytes());
+            (there + wanted).max(self.alike_bytes().unwrap_or(self.room_bytes)).max(self.expected_bytes());
         if self.buffer.try_reclaim(least - there) {
             return;
         }
         let most = match self.sender {
-            // In a larger one its batches would be copied out (`StampedBatch::unpin`).
-            Sender::Client => 2 * least,
+            // Another one's frames are of another size: in a much larger one these would be copied out.
+            Sender::Client => least + least / 8,
             // Many answers find their place in it.
             Sender::Voter => usize::MAX,
         };
@@ -131,10 +142,11 @@ impl ReceiveBuffer {
     /// so small pieces that the buffer is not kept for the next one, and where it would be too large for that.
     fn alike_bytes(&self) -> Option<usize> {
         let frame = LENGTH_BYTES + self.frame_bytes;
-        if self.sender == Sender::Voter || frame < RECEIVE_BYTES_MIN || self.room_bytes < BUSY_ROOM_BYTES {
+        if self.sender == Sender::Voter || frame < ALIKE_BYTES_MIN || self.room_bytes < BUSY_ROOM_BYTES {
             return None;
         }
-        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).max(1);
+        // With more of them in it each would be copied out (`StampedBatch::unpin`).
+        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).clamp(1, FRAME_COPY_RATIO - 1);
         Some(frames * frame).filter(|bytes| bytes + FRAME_SLACK_BYTES <= 2 * RECEIVE_BYTES_MAX)
     }
 
@@ -155,7 +167,7 @@ impl ReceiveBuffer {
         let received = self.spare_bytes.saturating_sub(self.spare());
         if received > 0 && self.spare() == 0 {
             self.room_bytes = (self.room_bytes * 2).min(RECEIVE_BYTES_MAX);
-        } else if received < self.room_bytes / 4 {
+        } else if (1..self.room_bytes / 4).contains(&received) {
             self.room_bytes = (self.room_bytes / 2).max(RECEIVE_BYTES_MIN);
         }
         if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes.max(self.expected_bytes()) {

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 /// and a node that needs 58 MiB after 10 GB is at 90 MiB.
 const RETIRED_BYTES_MAX: usize = 32 << 20;
 /// A smaller one is not worth its place.
-const RETIRED_BYTES_MIN: usize = 64 * 1024;
+const RETIRED_BYTES_MIN: usize = 24 * 1024;
+/// Buffers that are looked at for one that fits.
+const LOOKED_AT_MAX: usize = 8;
 /// As many of the smallest ones as the bytes allow.
 const RETIRED_BUFFERS_MAX: usize = RETIRED_BYTES_MAX / RETIRED_BYTES_MIN;
 
@@ -55,30 +57,34 @@ impl ReceivePool {
         self.bytes += left.bytes;
         self.retired.push_back(left);
         while self.bytes > RETIRED_BYTES_MAX || self.retired.len() > RETIRED_BUFFERS_MAX {
-            self.pop();
+            self.remove(0);
         }
     }
 
-    /// An empty buffer of a size between these, if the oldest is free. One that is free and does not fit is given up: sizes
-    /// follow the load. A quiet connection, which wants little, gets none.
+    /// An empty buffer of a size between these, if one of the oldest is free and fits. If they are free and none fits, the
+    /// oldest is given up: sizes follow the load. A quiet connection, which wants little, gets none.
     pub(super) fn take(&mut self, least_bytes: usize, most_bytes: usize) -> Option<Allocation> {
         if least_bytes < RETIRED_BYTES_MIN {
             return None;
         }
-        while self.retired.front_mut()?.is_free() {
-            let oldest = self.pop()?;
-            if (least_bytes..=most_bytes).contains(&oldest.bytes) {
+        let mut looked_at = 0;
+        while self.retired.get_mut(looked_at).is_some_and(Allocation::is_free) && looked_at < LOOKED_AT_MAX {
+            if (least_bytes..=most_bytes).contains(&self.retired[looked_at].bytes) {
                 self.is_used = true;
-                return Some(oldest);
+                return self.remove(looked_at);
             }
+            looked_at += 1;
+        }
+        if looked_at > 0 {
+            self.remove(0);
         }
         None
     }
 
-    fn pop(&mut self) -> Option<Allocation> {
-        let oldest = self.retired.pop_front()?;
-        self.bytes -= oldest.bytes;
-        Some(oldest)
+    fn remove(&mut self, at: usize) -> Option<Allocation> {
+        let removed = self.retired.remove(at)?;
+        self.bytes -= removed.bytes;
+        Some(removed)
     }
 
     /// Called now and then: where none was used again since the last time, those that are free go.
@@ -129,8 +135,18 @@ mod tests {
         [BYTES, 4 * BYTES, 2 * BYTES].into_iter().for_each(|bytes| pool.retire(full(bytes).0));
         assert!(pool.take(BYTES / 4, BYTES / 2).is_none(), "a quiet connection gets none of them");
         assert_eq!(pool.retired.len(), 3);
-        assert_eq!(pool.take(BYTES + 1, 3 * BYTES).map(|taken| taken.bytes), Some(2 * BYTES));
-        assert_eq!((pool.retired.len(), pool.bytes), (0, 0));
+        assert_eq!(
+            pool.take(BYTES + 1, 3 * BYTES).map(|taken| taken.bytes),
+            Some(2 * BYTES),
+            "it is among the oldest"
+        );
+        assert_eq!((pool.retired.len(), pool.bytes), (2, 5 * BYTES));
+        assert!(pool.take(8 * BYTES, 9 * BYTES).is_none());
+        assert_eq!((pool.retired.len(), pool.bytes), (1, 4 * BYTES), "the oldest is given up");
+        let (pinned, _frame) = full(BYTES);
+        pool.retired.push_front(pinned);
+        assert!(pool.take(4 * BYTES, 4 * BYTES).is_none(), "behind one that is pinned nothing is looked for");
+        assert_eq!(pool.retired.len(), 2);
     }
 
     #[test]

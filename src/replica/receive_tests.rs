@@ -117,6 +117,23 @@ fn frames_come_whole_wherever_the_stream_was_cut() {
 }
 
 #[test]
+fn a_large_frame_that_comes_in_many_pieces_is_moved_a_few_times() {
+    const PIECE_BYTES: usize = 1460;
+    let stream = [&(8_000_000_i32).to_be_bytes()[..], &vec![7; 8_000_000]].concat();
+    let (mut received, mut pool) = (ReceiveBuffer::new(Sender::Client), ReceivePool::default());
+    let (mut places, mut most_bytes) = (std::collections::BTreeSet::new(), 0);
+    for piece in stream.chunks(PIECE_BYTES) {
+        let room = received.room(&mut pool);
+        room.extend_from_slice(piece);
+        places.insert((room.as_ptr(), room.capacity()));
+        most_bytes = most_bytes.max(room.capacity() - room.len());
+    }
+    assert!(received.next_frame(100 << 20).is_ok_and(|frame| frame.is_some()));
+    assert!(places.len() <= 12, "moved {} times: it doubles from 16 KiB on", places.len());
+    assert!(most_bytes <= 4_000_000 + RECEIVE_BYTES_MAX, "room for {most_bytes} bytes that have not come");
+}
+
+#[test]
 fn a_voters_answer_is_received_in_one_piece() {
     const ANSWER_BYTES: usize = 1 << 20;
     let mut received = ReceiveBuffer::new(Sender::Voter);
