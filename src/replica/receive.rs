@@ -23,6 +23,8 @@ const BUSY_ROOM_BYTES: usize = 32 * 1024;
 const ALIKE_BYTES_MIN: usize = 8 * 1024;
 /// So much larger is a buffer for frames that are alike: what of the next one comes to lie there has to move.
 const FRAME_SLACK_BYTES: usize = 512;
+/// Buffers for a voter's large answers are of few sizes, so that one fits another time.
+const ANSWER_ROOM_STEP: usize = 256 * 1024;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FETCH_KEY: [u8; 2] = [0, 1];
 
@@ -159,7 +161,8 @@ impl ReceiveBuffer {
     fn expected_bytes(&self) -> usize {
         match self.sender {
             Sender::Client => self.alike_bytes().unwrap_or(0),
-            Sender::Voter => LENGTH_BYTES + self.frame_bytes,
+            Sender::Voter if self.frame_bytes < RECEIVE_BYTES_MAX => LENGTH_BYTES + self.frame_bytes,
+            Sender::Voter => (LENGTH_BYTES + self.frame_bytes).next_multiple_of(ANSWER_ROOM_STEP),
         }
     }
 
