@@ -174,15 +174,14 @@ fn set_nodelay(socket: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::ring::tests::driven_ring;
+    use crate::io::ring::tests::{connected, driven_ring};
     use glommio::LocalExecutorBuilder;
     use std::io::{Read, Write};
     use std::rc::Rc;
 
     fn pair() -> (std::net::TcpStream, OwnedFd) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (client, listener.accept().unwrap().0.into())
+        let (server, client) = connected();
+        (client, server.into())
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {

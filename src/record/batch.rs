@@ -16,7 +16,7 @@ pub(super) const CONTROL_BIT: i16 = 0x20;
 pub(super) const CRC_COVERED_FROM: usize = 21;
 
 /// A batch that pins an allocation more than this many times its own size is copied out of it.
-const UNPIN_RATIO: usize = 4;
+pub const UNPIN_RATIO: usize = 4;
 
 /// A record batch's header (magic 2), decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ mod interop;
 mod list;
 mod records;
 
-pub use batch::{BatchHeader, StampedBatch};
+pub use batch::{BatchHeader, StampedBatch, UNPIN_RATIO};
 pub use builder::{BatchBuilder, RecordSpec, data_batch, restamp_producer};
 pub use check::{BatchError, ProduceLimits, check_fetched, check_fetched_into, check_produced};
 pub use control::{

@@ -5,6 +5,7 @@
 
 use super::receive_pool::{Allocation, ReceivePool};
 use crate::protocol::frame::{FrameError, LENGTH_BYTES, frame_length};
+use crate::record::UNPIN_RATIO;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Room of a connection that says little.
@@ -116,8 +117,7 @@ impl ReceiveBuffer {
     fn make_room(&mut self, needed: usize, pool: &mut ReceivePool) {
         let there = self.buffer.len();
         let wanted = self.missing_bytes().min(self.believed_bytes()).max(needed);
-        let least =
-            (there + wanted).max(self.alike_bytes().unwrap_or(self.room_bytes)).max(self.expected_bytes());
+        let least = (there + wanted).max(self.usual_bytes());
         if self.buffer.try_reclaim(least - there) {
             return;
         }
@@ -147,8 +147,8 @@ impl ReceiveBuffer {
         if self.sender == Sender::Voter || frame < ALIKE_BYTES_MIN || self.room_bytes < BUSY_ROOM_BYTES {
             return None;
         }
-        // With more of them in it each would be copied out (`StampedBatch::unpin`).
-        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).clamp(1, FRAME_COPY_RATIO - 1);
+        // With more of them in it each batch would be copied out (`StampedBatch::unpin`).
+        let frames = ((RECEIVE_BYTES_MAX + frame / 2) / frame).clamp(1, UNPIN_RATIO - 1);
         Some(frames * frame).filter(|bytes| bytes + FRAME_SLACK_BYTES <= 2 * RECEIVE_BYTES_MAX)
     }
 
@@ -157,11 +157,14 @@ impl ReceiveBuffer {
         if self.alike_bytes().is_some() { FRAME_SLACK_BYTES } else { 0 }
     }
 
-    /// A busy connection brings one large frame after the other: the next one is received where it can stay.
-    fn expected_bytes(&self) -> usize {
+    /// Size of a new buffer, if what is there needs no more. A busy connection brings one large frame after the other: the
+    /// next one is received where it can stay.
+    fn usual_bytes(&self) -> usize {
         match self.sender {
-            Sender::Client => self.alike_bytes().unwrap_or(0),
-            Sender::Voter if self.frame_bytes < RECEIVE_BYTES_MAX => LENGTH_BYTES + self.frame_bytes,
+            Sender::Client => self.alike_bytes().unwrap_or(self.room_bytes),
+            Sender::Voter if self.frame_bytes < RECEIVE_BYTES_MAX => {
+                self.room_bytes.max(LENGTH_BYTES + self.frame_bytes)
+            }
             Sender::Voter => (LENGTH_BYTES + self.frame_bytes).next_multiple_of(ANSWER_ROOM_STEP),
         }
     }
@@ -173,7 +176,7 @@ impl ReceiveBuffer {
         } else if (1..self.room_bytes / 4).contains(&received) {
             self.room_bytes = (self.room_bytes / 2).max(RECEIVE_BYTES_MIN);
         }
-        if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes.max(self.expected_bytes()) {
+        if self.buffer.is_empty() && self.allocation_bytes > 2 * self.room_bytes.max(self.usual_bytes()) {
             // What a large frame, or a busy time, has left: a connection that is quiet again must not keep it.
             self.move_to(Allocation::default(), pool);
         }

@@ -159,7 +159,8 @@ fn more_watches_than_any_queue_holds_all_fire() {
     assert!(watches.iter().all(|watch| watch.poll(cx).is_ready()));
 }
 
-fn connected() -> (TcpStream, TcpStream) {
+/// The two ends of a connection.
+pub fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (listener.accept().unwrap().0, there)
