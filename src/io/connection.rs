@@ -1,62 +1,26 @@
 //! One TCP connection on a core: bytes in, chunks out. It knows nothing of what they mean.
 //!
-//! The server's sessions and peer links read and write through it. Sending is tried at once with one system call for
-//! all chunks; only when the socket is full does somebody wait. It never buffers what it was not given to send.
+//! The server's sessions and peer links read and write through it. It reads when the ring says that there is something, and
+//! sends through the ring. It never buffers what it was not given to send.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
+use super::ring::outbox::Outbox;
 use super::ring::{CoreRing, Readiness};
 
-/// Chunks given to the kernel in one call.
-const CHUNKS_PER_SEND: usize = 64;
-
 pub struct Connection {
-    // Both go before the socket.
+    // It goes before the socket.
     readable: Readiness,
-    writable: Readiness,
     /// The last read took all that there was: the kernel says when there is more.
     is_drained: Cell<bool>,
-    socket: OwnedFd,
-}
-
-/// Bytes waiting for the socket, in order.
-#[derive(Debug, Default)]
-pub struct Output {
-    chunks: VecDeque<Bytes>,
-}
-
-impl Output {
-    pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.chunks.push_back(chunk);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum()
-    }
-
-    fn advance(&mut self, mut bytes: usize) {
-        while let Some(first) = self.chunks.front_mut() {
-            if bytes < first.len() {
-                first.advance(bytes);
-                return;
-            }
-            bytes -= first.len();
-            self.chunks.pop_front();
-        }
-    }
+    outbox: Rc<Outbox>,
+    socket: Rc<OwnedFd>,
 }
 
 impl Connection {
@@ -64,11 +28,11 @@ impl Connection {
     pub fn adopt(socket: OwnedFd, ring: &Rc<CoreRing>) -> io::Result<Connection> {
         // Small answers must not wait for the acknowledgement of the one before.
         set_nodelay(&socket)?;
-        let fd = socket.as_raw_fd();
+        let socket = Rc::new(socket);
         Ok(Connection {
-            readable: Readiness::to_receive(ring.clone(), fd),
-            writable: Readiness::to_write(ring.clone(), fd),
+            readable: Readiness::to_receive(ring.clone(), socket.as_raw_fd()),
             is_drained: Cell::new(false),
+            outbox: Outbox::new(ring.clone(), socket.clone()),
             socket,
         })
     }
@@ -109,54 +73,54 @@ impl Connection {
         Ok(n)
     }
 
-    /// Send as much as the socket takes now. Returns the bytes sent; what is left stays in `output`.
-    pub fn send_now(&self, output: &mut Output) -> io::Result<usize> {
-        let mut total = 0;
-        while !output.is_empty() {
-            match self.send_once(output) {
-                Ok(n) => {
-                    output.advance(n);
-                    total += n;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(total)
+    /// Bytes to send, behind those that wait already. Nothing of a connection that is gone.
+    pub fn push(&self, chunk: Bytes) {
+        self.outbox.push(chunk);
     }
 
-    fn send_once(&self, output: &Output) -> io::Result<usize> {
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; CHUNKS_PER_SEND];
-        let count = output.chunks.len().min(CHUNKS_PER_SEND);
-        for (vector, chunk) in vectors.iter_mut().zip(&output.chunks) {
-            *vector = libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() };
-        }
-        // SAFETY: all zeros is a valid msghdr; the vectors name live chunks that the kernel only reads.
-        let sent = unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = vectors.as_mut_ptr();
-            message.msg_iovlen = count;
-            libc::sendmsg(self.socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    /// Send what was pushed with the ring's next call.
+    pub fn send(&self) {
+        self.outbox.send();
     }
 
-    /// Wait until the socket takes bytes again, and give it some of `output`. Returns how many.
-    pub async fn drain_some(&self, output: &RefCell<Output>) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.writable.poll(cx)).await;
-        self.send_now(&mut output.borrow_mut())
+    /// Bytes that were pushed and are not with the kernel.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.unsent_bytes()
     }
 
-    /// End both directions at once: whoever waits for this connection wakes up and sees it.
+    /// Bytes that the kernel has taken since the last time.
+    pub fn take_sent(&self) -> usize {
+        self.outbox.take_sent()
+    }
+
+    /// Wake this task when a send has ended.
+    pub fn wake_when_sent(&self, waker: &Waker) {
+        self.outbox.wake_when_sent(waker);
+    }
+
+    /// The other side takes nothing.
+    pub fn is_full(&self) -> bool {
+        self.outbox.is_full()
+    }
+
+    /// End both directions, after what was sent as far as there is room for it: whoever waits for this connection wakes up
+    /// and sees it.
     pub fn shut_down(&self) {
-        // SAFETY: no pointers; the socket is open as long as `self` lives.
-        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
+        self.outbox.shut_down();
     }
 
     /// A second descriptor of the same connection, to serve it from another core.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         self.socket.try_clone()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Else the ring would hold it until the other side reads.
+        if self.is_full() {
+            self.shut_down();
+        }
     }
 }
 
@@ -177,7 +141,6 @@ mod tests {
     use crate::io::ring::tests::{connected, driven_ring};
     use glommio::LocalExecutorBuilder;
     use std::io::{Read, Write};
-    use std::rc::Rc;
 
     fn pair() -> (std::net::TcpStream, OwnedFd) {
         let (server, client) = connected();
@@ -213,16 +176,17 @@ mod tests {
             let mut buffer = BytesMut::new();
             assert_eq!(read(&connection, &mut buffer).await.unwrap(), 5);
             assert_eq!(buffer, "hello");
-            let output = RefCell::new(Output::default());
             for start in (0..source.len()).step_by(10_001) {
-                output.borrow_mut().push(source.slice(start..source.len().min(start + 10_001)));
+                connection.push(source.slice(start..source.len().min(start + 10_001)));
             }
-            connection.send_now(&mut output.borrow_mut()).unwrap();
-            assert!(!output.borrow().is_empty(), "40 MB fitted into a socket: the test shows nothing");
-            while !output.borrow().is_empty() {
-                connection.drain_some(&output).await.unwrap();
-                connection.send_now(&mut output.borrow_mut()).unwrap();
+            connection.send();
+            let mut rounds = 0;
+            while connection.unsent_bytes() > 0 {
+                rounds += 1;
+                assert!(rounds < 20_000, "{} bytes were not sent within 20 s", connection.unsent_bytes());
+                glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
             }
+            assert_eq!(connection.take_sent(), source.len());
             connection.shut_down();
         });
         assert!(thread.join().unwrap() == expected);
@@ -240,22 +204,5 @@ mod tests {
             assert_eq!(reader.await.unwrap(), 0);
         });
         drop(client);
-    }
-
-    #[test]
-    fn a_gone_reader_is_an_error_and_not_a_signal() {
-        let (client, server) = pair();
-        drop(client);
-        run(async move {
-            let connection = Connection::adopt(server, &driven_ring()).unwrap();
-            let mut failed = false;
-            for _ in 0..100 {
-                let mut output = Output::default();
-                output.push(Bytes::from_static(&[0; 1_000]));
-                failed |= connection.send_now(&mut output).is_err();
-                glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
-            }
-            assert!(failed);
-        });
     }
 }

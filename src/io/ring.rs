@@ -17,6 +17,9 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::doorbell::Doorbell;
+use outbox::Sends;
+
+pub mod outbox;
 
 const SUBMISSION_ENTRIES: u32 = 256;
 /// More completions than this are kept by the kernel, and cost a system call more.
@@ -29,6 +32,9 @@ const TRANSFER: u64 = 1;
 const BELL: u64 = 2;
 const CANCEL: u64 = 3;
 const LOW_WATER: u64 = 4;
+const SEND: u64 = 5;
+/// A socket that was full has room.
+const ROOM: u64 = 6;
 
 /// Fewer awaited bytes than this come in one piece anyway.
 const LOW_WATER_BYTES_MIN: usize = 16 * 1024;
@@ -52,6 +58,7 @@ struct Inner {
     woken: Vec<Waker>,
     /// The kernel sets socket options through the ring (Linux 6.7).
     sets_low_water: bool,
+    sends: Sends,
 }
 
 /// One direction of a socket that the kernel watches.
@@ -87,6 +94,7 @@ impl CoreRing {
             transfers: VecDeque::new(),
             woken: Vec::new(),
             sets_low_water: true,
+            sends: Sends::default(),
         };
         let core = CoreRing {
             inner: RefCell::new(inner),
@@ -143,9 +151,11 @@ impl CoreRing {
         !self.inner.borrow().transfers.is_empty()
     }
 
-    /// Give the kernel what was queued, without waiting. `Err`: the ring itself is broken.
+    /// Give the kernel what was queued, without waiting. Then as `reap`. `Err`: the ring itself is broken.
     pub fn submit(&self) -> io::Result<()> {
-        self.inner.borrow_mut().submit()
+        let result = self.inner.borrow_mut().submit();
+        self.reap();
+        result
     }
 
     /// Give the kernel what was queued and sleep until something has completed, `timeout` at most. Then as `reap`.
@@ -171,6 +181,7 @@ impl CoreRing {
         let (mut woken, bell) = {
             let mut inner = self.inner.borrow_mut();
             let bell = inner.take_completions();
+            inner.settle_sends();
             (std::mem::take(&mut inner.woken), bell)
         };
         if !woken.is_empty() {
@@ -210,7 +221,8 @@ impl CoreRing {
 
 impl Inner {
     fn push(&mut self, entry: squeue::Entry) {
-        // SAFETY: a poll names no memory, an option lies in its watch; a transfer's is promised by `push_transfer`.
+        // SAFETY: a poll names no memory, an option lies in its watch, a send in its outbox; a transfer's is promised by
+        // `push_transfer`.
         let is_pushed = self.backlog.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok();
         if !is_pushed {
             self.backlog.push_back(entry);
@@ -241,6 +253,12 @@ impl Inner {
         self.ring.submit().map(|_| ()).or_else(is_transient)
     }
 
+    /// The kernel has had all entries, and has said all that it knew of them at once.
+    fn is_all_submitted(&mut self) -> bool {
+        let queue = self.ring.submission();
+        self.backlog.is_empty() && queue.is_empty() && !queue.cq_overflow()
+    }
+
     /// True: the doorbell was rung.
     fn take_completions(&mut self) -> bool {
         let mut bell = false;
@@ -264,6 +282,8 @@ impl Inner {
             TRANSFER => self.transfers.push_back((slot, entry.result())),
             BELL => return true,
             LOW_WATER => self.complete_low_water(entry.result()),
+            SEND => self.complete_send(slot, entry.result()),
+            ROOM => self.complete_room(slot),
             _ => {}
         }
         false

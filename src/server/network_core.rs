@@ -17,7 +17,7 @@ use super::control::Control;
 use super::inputs::Inputs;
 use super::mesh::{ClientRequest, MovedSession, ReplicaSender, connection_id};
 use crate::io::clock;
-use crate::io::connection::{Connection, Output};
+use crate::io::connection::Connection;
 use crate::io::listener::{Accepted, Place};
 use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
@@ -89,13 +89,10 @@ struct Client {
     ring: Rc<CoreRing>,
     place: Cell<Option<Place>>,
     session: RefCell<Session>,
-    output: RefCell<Output>,
     /// The reading task, when it waits for anything but bytes.
     waker: RefCell<Option<Waker>>,
     /// Why it is being closed, once it is.
     closing: RefCell<Option<String>>,
-    /// A task waits for the socket to take more.
-    sending: Cell<bool>,
     answered: Cell<bool>,
     waiting: Cell<bool>,
     /// It has sent Produce: it waits while the replica is full.
@@ -186,10 +183,8 @@ impl NetworkCore {
             ring: self.ring.clone(),
             place: Cell::new(Some(place)),
             session: RefCell::new(session),
-            output: RefCell::default(),
             waker: RefCell::default(),
             closing: RefCell::default(),
-            sending: Cell::new(false),
             answered: Cell::new(false),
             waiting: Cell::new(false),
             produces: Cell::new(false),
@@ -260,6 +255,7 @@ impl NetworkCore {
         if client.is_closing() {
             return Poll::Ready(());
         }
+        client.note_sent();
         let (is_blocked, is_peer) = {
             let session = client.session.borrow();
             (session.is_blocked(), session.is_peer())
@@ -278,10 +274,9 @@ impl NetworkCore {
     /// Wait until the voter request just taken is the only one without its answer, then pack up.
     async fn move_to_replica_core(&self, client: &Rc<Client>, first: ClientRequest) -> End {
         poll_fn(|cx| {
+            client.note_sent();
             let session = client.session.borrow();
-            let is_quiet = session.requests_under_way() <= 1
-                && session.output_bytes() == 0
-                && client.output.borrow().is_empty();
+            let is_quiet = session.requests_under_way() <= 1 && session.output_bytes() == 0;
             if is_quiet || client.is_closing() {
                 return Poll::Ready(());
             }
@@ -306,6 +301,7 @@ impl NetworkCore {
         }
         let client = self.clients.borrow().get(&connection).cloned();
         let Some(client) = client else { return };
+        client.note_sent();
         let answered = client.session.borrow_mut().answer(seq, response);
         if let Err(error) = answered {
             return self.close_client(&client, error.0);
@@ -320,40 +316,23 @@ impl NetworkCore {
         self.answered.borrow().len()
     }
 
-    /// Send what the turn has answered: one system call per connection.
-    pub fn flush(self: &Rc<Self>) {
-        let answered = std::mem::take(&mut *self.answered.borrow_mut());
-        for client in &answered {
+    /// Send what the turn has answered, with the ring's next call: one send per connection. False: there was nothing.
+    pub fn flush(&self) -> bool {
+        let mut answered = self.answered.borrow_mut();
+        let is_some = !answered.is_empty();
+        for client in answered.drain(..) {
             client.answered.set(false);
-            self.send(client);
+            client.send();
+            client.wake();
         }
-        // Keep the allocation for the next turn.
-        let mut slot = self.answered.borrow_mut();
-        if slot.is_empty() {
-            *slot = answered;
-            slot.clear();
-        }
-    }
-
-    fn send(self: &Rc<Self>, client: &Rc<Client>) {
-        if !client.sending.get() {
-            match client.send_now() {
-                Ok(true) => {}
-                Ok(false) => {
-                    client.sending.set(true);
-                    glommio::spawn_local(send_rest(client.clone())).detach();
-                }
-                Err(_) => client.connection.shut_down(),
-            }
-        }
-        client.wake();
+        is_some
     }
 
     /// The replica wants this connection closed.
-    pub fn close(self: &Rc<Self>, connection: ConnectionId, why: String) {
+    pub fn close(&self, connection: ConnectionId, why: String) {
         let client = self.clients.borrow().get(&connection).cloned();
         if let Some(client) = client {
-            self.send(&client);
+            client.send();
             self.close_client(&client, why);
         }
     }
@@ -415,8 +394,9 @@ impl NetworkCore {
         self.pool.borrow_mut().shrink();
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
         for client in clients {
+            client.note_sent();
             let quiet_ms = now_ns.saturating_sub(client.active_ns.get()) / NS_PER_MS;
-            if client.sending.get() && quiet_ms > SEND_STALL_MS_MAX {
+            if client.connection.is_full() && quiet_ms > SEND_STALL_MS_MAX {
                 self.close_client(&client, "it has taken nothing of its answers for a minute.".into());
             } else if quiet_ms > CONNECTION_IDLE_MS_MAX && client.session.borrow().requests_under_way() == 0 {
                 self.close_client(&client, "it was idle for ten minutes (connections.max.idle.ms).".into());
@@ -442,29 +422,32 @@ impl Client {
         self.active_ns.set(now_ns);
     }
 
-    /// True when nothing is left to send.
-    fn send_now(&self) -> io::Result<bool> {
-        let mut output = self.output.borrow_mut();
+    fn send(&self) {
         let mut session = self.session.borrow_mut();
         while let Some(chunk) = session.poll_output() {
-            output.push(chunk);
+            self.connection.push(chunk);
         }
-        if output.is_empty() {
-            return Ok(true);
-        }
-        let sent = self.connection.send_now(&mut output)?;
-        session.sent(sent);
+        self.connection.send();
+    }
+
+    /// What the kernel has taken of the answers.
+    fn note_sent(&self) {
+        let sent = self.connection.take_sent();
         if sent > 0 {
+            self.session.borrow_mut().sent(sent);
             self.active_ns.set(clock::monotonic_ns());
         }
-        Ok(output.is_empty())
     }
 
     fn is_closing(&self) -> bool {
         self.closing.borrow().is_some()
     }
 
+    /// Also when there is room in its socket, where it needs some.
     fn wake_with(&self, waker: &Waker) {
+        if self.connection.unsent_bytes() > 0 {
+            self.connection.wake_when_sent(waker);
+        }
         *self.waker.borrow_mut() = Some(waker.clone());
     }
 
@@ -478,25 +461,6 @@ impl Client {
             self.ring.note_woken();
         }
     }
-}
-
-/// Send on as the socket takes it, until nothing is left.
-async fn send_rest(client: Rc<Client>) {
-    loop {
-        match client.connection.drain_some(&client.output).await {
-            Ok(sent) => client.session.borrow_mut().sent(sent),
-            Err(_) => break client.connection.shut_down(),
-        }
-        match client.send_now() {
-            Ok(true) => break,
-            Ok(false) => {}
-            Err(_) => break client.connection.shut_down(),
-        }
-        client.active_ns.set(clock::monotonic_ns());
-        client.wake();
-    }
-    client.sending.set(false);
-    client.wake();
 }
 
 #[cfg(test)]

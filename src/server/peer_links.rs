@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::inputs::Inputs;
-use crate::io::connection::{Connection, Output};
+use crate::io::connection::Connection;
 use crate::io::peer;
 use crate::io::ring::CoreRing;
 use crate::protocol::frame::Chunks;
@@ -27,15 +27,14 @@ pub struct PeerLinks {
     /// Largest answer.
     frame_bytes_max: usize,
     links: RefCell<HashMap<PeerLink, Rc<Link>>>,
-    unsent: RefCell<Vec<Rc<Link>>>,
+    /// Connections with something to send at the end of the turn.
+    unsent: RefCell<Vec<Rc<Connection>>>,
 }
 
 struct Link {
     name: PeerLink,
     /// Set once connected.
     connection: RefCell<Option<Rc<Connection>>>,
-    output: RefCell<Output>,
-    sending: Cell<bool>,
     /// Its close has been reported: nothing more is said about it.
     is_over: Cell<bool>,
 }
@@ -54,13 +53,7 @@ impl PeerLinks {
 
     pub fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
         self.close(name);
-        let link = Rc::new(Link {
-            name,
-            connection: RefCell::default(),
-            output: RefCell::default(),
-            sending: Cell::new(false),
-            is_over: Cell::new(false),
-        });
+        let link = Rc::new(Link { name, connection: RefCell::default(), is_over: Cell::new(false) });
         self.links.borrow_mut().insert(name, link.clone());
         glommio::spawn_local(self.clone().run(link, endpoint)).detach();
     }
@@ -109,31 +102,19 @@ impl PeerLinks {
     /// Queue for the end of the turn. For a link that is gone it is dropped; its close is on the way.
     pub fn send(&self, name: PeerLink, chunks: Chunks) {
         let links = self.links.borrow();
-        let Some(link) = links.get(&name) else { return };
-        let mut output = link.output.borrow_mut();
-        if output.is_empty() {
-            self.unsent.borrow_mut().push(link.clone());
-        }
-        chunks.into_iter().for_each(|chunk| output.push(chunk));
+        let Some(connection) = links.get(&name).and_then(|link| link.connection.borrow().clone()) else {
+            return;
+        };
+        chunks.into_iter().for_each(|chunk| connection.push(chunk));
+        self.unsent.borrow_mut().push(connection);
     }
 
-    pub fn flush(&self) {
-        let mut unsent = self.unsent.take();
-        for link in unsent.drain(..) {
-            let Some(connection) = link.connection.borrow().clone() else { continue };
-            if link.sending.get() {
-                continue;
-            }
-            let sent = connection.send_now(&mut link.output.borrow_mut());
-            if sent.is_err() {
-                connection.shut_down();
-            } else if !link.output_is_empty() {
-                link.sending.set(true);
-                glommio::spawn_local(send_rest(link.clone(), connection)).detach();
-            }
-        }
-        // Keep the allocation for the next turn. Sending queues nothing.
-        self.unsent.replace(unsent);
+    /// Send what the turn has queued, with the ring's next call. False: there was nothing.
+    pub fn flush(&self) -> bool {
+        let mut unsent = self.unsent.borrow_mut();
+        let is_some = !unsent.is_empty();
+        unsent.drain(..).for_each(|connection| connection.send());
+        is_some
     }
 
     pub fn close(&self, name: PeerLink) {
@@ -153,20 +134,4 @@ impl PeerLinks {
         }
         self.inputs.push_voter(Input::PeerClosed { link: link.name, why, is_refused });
     }
-}
-
-impl Link {
-    fn output_is_empty(&self) -> bool {
-        self.output.borrow().is_empty()
-    }
-}
-
-async fn send_rest(link: Rc<Link>, connection: Rc<Connection>) {
-    while !link.output_is_empty() {
-        if connection.drain_some(&link.output).await.is_err() {
-            connection.shut_down();
-            break;
-        }
-    }
-    link.sending.set(false);
 }

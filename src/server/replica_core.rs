@@ -1,7 +1,7 @@
 //! The one task that owns the replica and the log device: takes inputs, lets the replica think, carries out its actions.
 //!
-//! A turn is: completions, voters, clients, up to `turn_inputs_max`; then `end_turn`; then one submission to the ring and
-//! one send per connection. Nothing in a turn waits. Between turns the tasks of the sockets fill the queues, and the core
+//! A turn is: completions, voters, clients, up to `turn_inputs_max`; then `end_turn`; then one submission to the ring, with
+//! the writes and one send per connection. Nothing in a turn waits. Between turns the tasks of the sockets fill the queues, and the core
 //! sleeps in its ring, or spins for its own flush where the configuration has given it a CPU, yielding in each round.
 
 use std::io;
@@ -27,7 +27,7 @@ use crate::types::{NS_PER_MS, Now};
 
 /// A spin for a flush lasts no longer than this; a slower device is slept for.
 const SPIN_NS_MAX: u64 = NS_PER_MS;
-/// A turn that answers more connections gives its writes to the device before it sends, else after it: what a follower
+/// A turn that answers more connections has its writes before its sends in the ring, else behind them: what a follower
 /// waits for goes first, but a hundred answers are worth a flush.
 const ANSWERS_BEFORE_WRITES_MAX: usize = 4;
 /// After a turn the status is at most this old.
@@ -83,7 +83,7 @@ pub struct Schedule {
     last_turn: u64,
     is_shutting_down: bool,
     was_full: bool,
-    /// The ring holds writes that the kernel has not been given.
+    /// The ring holds writes or sends that the kernel has not been given.
     has_unsent: bool,
 }
 
@@ -121,16 +121,17 @@ impl ReplicaCore {
         // Its own time: what the turn itself costs shows between the commit and the answer.
         self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
-        self.schedule.has_unsent |= self.device.submit();
-        if ended.is_some() || self.network.answered() > ANSWERS_BEFORE_WRITES_MAX {
-            self.hand_over()?;
+        if self.network.answered() > ANSWERS_BEFORE_WRITES_MAX {
+            self.schedule.has_unsent |= self.device.submit();
         }
-        self.links.flush();
-        self.network.flush();
+        self.schedule.has_unsent |= self.links.flush();
+        self.schedule.has_unsent |= self.network.flush();
+        self.schedule.has_unsent |= self.device.submit();
         self.tell_full();
         self.flush_edges();
         self.network.wake_waiting();
         if ended.is_some() {
+            self.hand_over()?;
             self.publish_status(now);
             self.control.publish_stages(self.replica.take_stages());
         }
@@ -328,8 +329,8 @@ impl ReplicaCore {
         Ok(())
     }
 
-    /// Give the kernel the turn's writes, where something else comes before the call that sleeps, which does it too: the device
-    /// must not wait for tasks, nor for another turn.
+    /// Give the kernel the turn's writes and sends, where something else comes before the call that sleeps, which does it too:
+    /// neither must wait for tasks, nor for another turn.
     fn hand_over(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.schedule.has_unsent) { self.ring.submit() } else { Ok(()) }
     }

@@ -454,6 +454,7 @@ fn start_network_core(
 async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {
     glommio::spawn_local(wake_executor()).detach();
     let mut idle_closed_ns = clock::monotonic_ns();
+    let mut is_stopping = false;
     loop {
         ring.run_tasks().await;
         if let Err(error) = ring.wait(NETWORK_IDLE_INTERVAL) {
@@ -467,10 +468,16 @@ async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Re
                 ToNetwork::Close { connection, why } => network.close(connection, why),
                 ToNetwork::ClosedSeen(connection) => network.on_closed_seen(connection),
                 ToNetwork::Full(is_full) => network.set_full(is_full),
-                ToNetwork::Stop => return network.flush(),
+                ToNetwork::Stop => is_stopping = true,
             }
         }
-        network.flush();
+        if network.flush() && (is_stopping || ring.has_woken()) {
+            // Answers do not wait for tasks. A ring that is broken says so at the next wait.
+            let _ = ring.submit();
+        }
+        if is_stopping {
+            return;
+        }
         network.wake_waiting();
         let now_ns = clock::monotonic_ns();
         if now_ns >= idle_closed_ns + NETWORK_IDLE_INTERVAL.as_nanos() as u64 {

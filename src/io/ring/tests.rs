@@ -45,7 +45,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
 }
 
-fn new_ring() -> Rc<CoreRing> {
+pub fn new_ring() -> Rc<CoreRing> {
     CoreRing::new(Doorbell::new().unwrap()).unwrap()
 }
 

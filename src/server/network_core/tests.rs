@@ -74,6 +74,12 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
 }
 
+/// End a turn.
+fn send(network: &NetworkCore) {
+    network.flush();
+    network.ring.submit().unwrap();
+}
+
 async fn next_input(inputs: &Inputs) -> Input {
     for _ in 0..20_000 {
         if let Some(input) = inputs.pop() {
@@ -142,13 +148,13 @@ fn answers_go_out_in_request_order_and_a_close_is_reported_once() {
         for seq in [2, 0, 1] {
             network.answer(id, seq, answer_with(1));
         }
-        network.flush();
+        send(&network);
         assert_eq!(client.join().unwrap(), [1, 2, 3]);
         let Input::ConnectionClosed { connection } = next_input(&inputs).await else { panic!("not closed") };
         assert_eq!(connection, id);
         // An answer that comes too late is dropped.
         network.answer(id, 3, answer_with(1));
-        network.flush();
+        send(&network);
         assert!(inputs.is_empty() && network.clients.borrow().is_empty());
     });
 }
@@ -177,7 +183,7 @@ fn other_protocols_are_closed_and_nobody_else_notices() {
         network.accept(accepted_good);
         let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no request") };
         network.answer(connection, seq, answer_with(1));
-        network.flush();
+        send(&network);
         assert_eq!(good.join().unwrap(), 9);
     });
 }
@@ -207,7 +213,7 @@ fn a_session_with_enough_under_way_is_not_read_until_it_is_answered() {
                 network.answer(connection, seq, answer_with(1));
                 seen += 1;
             }
-            network.flush();
+            send(&network);
         }
         assert_eq!(client.join().unwrap(), (0..20).collect::<Vec<_>>());
     });
@@ -237,9 +243,9 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
                     let large = m::MetadataResponse::default()
                         .with_cluster_id(Some(host[..30_000].to_string().into()));
                     network.answer(connection, seq, Some(Response::Metadata(large)));
-                    network.flush();
+                    send(&network);
                     let held: usize =
-                        network.clients.borrow().values().map(|c| c.output.borrow().bytes()).sum();
+                        network.clients.borrow().values().map(|c| c.connection.unsent_bytes()).sum();
                     assert!(held <= limits().output_bytes_max);
                     if network.clients.borrow().values().any(|c| c.session.borrow().is_blocked()) {
                         // It is not read any more; the sweep finds it gone.
@@ -271,7 +277,7 @@ fn producers_wait_while_the_replica_is_full() {
         network.clients.borrow()[&connection].produces.set(true);
         network.set_full(true);
         network.answer(connection, seq, answer_with(1));
-        network.flush();
+        send(&network);
         glommio::timer::sleep(Duration::from_millis(100)).await;
         network.wake_waiting();
         glommio::timer::sleep(Duration::from_millis(20)).await;
@@ -280,7 +286,7 @@ fn producers_wait_while_the_replica_is_full() {
         network.set_full(false);
         let Input::Request { seq, .. } = next_input(&inputs).await else { panic!("no request") };
         network.answer(connection, seq, answer_with(1));
-        network.flush();
+        send(&network);
         assert_eq!(client.join().unwrap(), 2);
     });
 }
@@ -334,7 +340,7 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
         let ToReplica::Request(request) = next().await else { panic!("not a request") };
         assert_eq!(core_of(request.connection), 1);
         network.answer(request.connection, request.arrived.seq, answer_with(1));
-        network.flush();
+        send(&network);
         let ToReplica::Closed(closed) = next().await else { panic!("the old connection has not ended") };
         assert_eq!(closed, request.connection);
         network.on_closed_seen(closed);
@@ -350,7 +356,7 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
             let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no vote") };
             assert_eq!((core_of(connection), seq), (0, expected));
             replica_core.answer(connection, seq, Some(Response::Vote(m::VoteResponse::default())));
-            replica_core.flush();
+            send(&replica_core);
         }
         assert_eq!(client.join().unwrap(), (1, 2, 3));
     });
