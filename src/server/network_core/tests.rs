@@ -107,6 +107,16 @@ fn vote(correlation_id: i32) -> Vec<u8> {
     [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
 }
 
+/// A Metadata answer of about so many bytes.
+fn large_answer(bytes: usize) -> Option<Response> {
+    const HOST_BYTES: usize = 30_000;
+    let broker =
+        m::metadata_response::MetadataResponseBroker::default().with_host("x".repeat(HOST_BYTES).into());
+    Some(Response::Metadata(
+        m::MetadataResponse::default().with_brokers(vec![broker; bytes.div_ceil(HOST_BYTES)]),
+    ))
+}
+
 fn answer_with(node: i32) -> Option<Response> {
     Some(Response::Metadata(m::MetadataResponse::default().with_controller_id(node.into())))
 }
@@ -256,6 +266,77 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
             }
         }
         assert!(client.join().unwrap() > 0);
+    });
+}
+
+/// More than the bound in all, but never at a time.
+#[test]
+fn who_reads_late_gets_everything_and_is_served_on() {
+    const ANSWER_BYTES: usize = 300_000;
+    const REQUESTS: i32 = 100;
+    let rig = rig();
+    let (blocked, is_blocked) = mpsc::channel();
+    let (client, accepted) = rig.client(move |mut stream| {
+        (0..REQUESTS).for_each(|id| stream.write_all(&metadata(id)).unwrap());
+        is_blocked.recv().unwrap();
+        (0..REQUESTS).map(|_| read_answer(&mut stream).0).collect::<Vec<_>>()
+    });
+    run(async move {
+        let inputs = Rc::new(Inputs::default());
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        network.accept(accepted);
+        let mut blocked = Some(blocked);
+        let mut taken = 0;
+        while taken < REQUESTS {
+            let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("closed") };
+            taken += 1;
+            network.answer(connection, seq, large_answer(ANSWER_BYTES));
+            send(&network);
+            let is_blocked = || network.clients.borrow().values().all(|c| c.session.borrow().is_blocked());
+            if blocked.is_some() && inputs.is_empty() && is_blocked() {
+                glommio::timer::sleep(Duration::from_millis(20)).await;
+                assert!(is_blocked() && inputs.is_empty(), "read although its answers are unsent");
+                blocked.take().unwrap().send(()).unwrap();
+            }
+        }
+        assert!(blocked.is_none(), "all answers fitted into the socket: the test shows nothing");
+        assert_eq!(client.join().unwrap(), (0..REQUESTS).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn answers_count_against_the_bound_until_they_are_sent_and_no_longer() {
+    let rig = rig();
+    let requests = limits().requests_max;
+    let (client, accepted) = rig.client(move |mut stream| {
+        (0..requests).for_each(|id| stream.write_all(&metadata(id as i32)).unwrap());
+        (0..requests).map(|_| read_answer(&mut stream).1).sum::<usize>()
+    });
+    run(async move {
+        let inputs = Rc::new(Inputs::default());
+        let network =
+            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        network.accept(accepted);
+        let mut connection = None;
+        for _ in 0..requests {
+            let Input::Request { connection: id, .. } = next_input(&inputs).await else { panic!("closed") };
+            connection = Some(id);
+        }
+        let connection = connection.unwrap();
+        let client_state = network.clients.borrow()[&connection].clone();
+        // Nothing is read from it meanwhile: only the answers themselves see what was sent.
+        for seq in 0..requests as u64 {
+            network.answer(connection, seq, large_answer(1_000_000));
+            send(&network);
+            for _ in 0..20_000 {
+                if client_state.connection.unsent_bytes() == 0 {
+                    break;
+                }
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(client.join().unwrap() > limits().output_bytes_max);
     });
 }
 
