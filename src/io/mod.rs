@@ -16,3 +16,4 @@ pub mod log_device;
 pub mod peer;
 pub mod rate_limit;
 pub mod ring;
+pub mod scheduling;

@@ -21,6 +21,7 @@ use crate::config::Wait;
 use crate::io::clock;
 use crate::io::log_device::{DeviceEvent, LogDevice};
 use crate::io::ring::CoreRing;
+use crate::io::scheduling::Courtesy;
 use crate::protocol::Response;
 use crate::replica::{Action, ConnectionId, EXIT_DISK, Input, Level, Replica};
 use crate::types::{NS_PER_MS, Now};
@@ -69,6 +70,7 @@ pub struct ReplicaCore {
     pub shutdown_asked: ShutdownAsked,
     pub wait: Wait,
     pub turn_inputs_max: usize,
+    pub courtesy: Courtesy,
     pub schedule: Schedule,
 }
 
@@ -273,8 +275,11 @@ impl ReplicaCore {
             self.publish_status(now);
         }
         if now_ns >= self.schedule.stages_published + STAGES_INTERVAL_NS {
+            let elapsed_ns = now_ns - self.schedule.stages_published;
             self.schedule.stages_published = now_ns;
-            self.control.publish_stages(self.replica.take_stages());
+            let stages = self.replica.take_stages();
+            self.courtesy.adapt(stages.committed_bytes, elapsed_ns);
+            self.control.publish_stages(stages);
             self.control.connections(self.open_connections.load(Ordering::Relaxed));
         }
         if now_ns >= self.schedule.idle_closed + IDLE_INTERVAL_NS {

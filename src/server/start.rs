@@ -24,6 +24,7 @@ use crate::io::file_thread::{FileThreads, LogFiles};
 use crate::io::listener::{Acceptor, Listener, Offer};
 use crate::io::log_device::LogDevice;
 use crate::io::ring::CoreRing;
+use crate::io::scheduling::Courtesy;
 use crate::io::{clock, kernel};
 use crate::log::{self, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
 use crate::record::{BatchHeader, StampedBatch, check_interop, check_static_voters};
@@ -412,6 +413,7 @@ async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<E
         shutdown_asked: parts.shutdown_asked,
         wait: placement.wait,
         turn_inputs_max: config.limits.turn_inputs_max,
+        courtesy: Courtesy::of_this_thread(),
         schedule: Schedule::default(),
     };
     tracing::info!("{}", parts.ready);
