@@ -109,7 +109,7 @@ pub struct Limits {
     /// Client connections open at once.
     pub connections_max: usize,
     pub segment_bytes_max: u64,
-    /// A segment is zeroed this far ahead of the writer.
+    /// A segment is reserved or zeroed this far ahead of the writer, at most.
     pub zero_ahead_bytes: u64,
     /// Records in one answer to a consumer.
     pub fetch_response_bytes_max: usize,

@@ -25,10 +25,6 @@ pub const FILE_OPERATIONS_MAX: usize = 64;
 /// Zeros are written in pieces of this size.
 const ZERO_WRITE_BYTES: usize = 1 << 20;
 const DISK_FREE_INTERVAL: Duration = Duration::from_secs(1);
-/// A log that needs its next zeros sooner than this is written in large groups. The first write to a block that is
-/// reserved but not zeroed costs a commit of the file system's journal: 50 us more for a group of 4 KiB, lost in one of
-/// 1 MiB. Zeroing ahead would there write every byte twice, and halve what the device can take.
-const ZEROING_INTERVAL_MIN: Duration = Duration::from_millis(250);
 const BLOCK: u64 = BLOCK_BYTES as u64;
 pub const COMMIT_MARK_FILE: &str = "commit-mark";
 /// Two slots, each in a block of its own: writing one cannot tear the other.
@@ -97,7 +93,7 @@ impl LogFiles {
 #[derive(Debug)]
 pub enum FileOperation {
     Create { segment: SegmentId, zeroed: u64 },
-    Extend { segment: SegmentId, from: u64, to: u64 },
+    Extend { segment: SegmentId, from: u64, to: u64, written: bool },
     Zero { segment: SegmentId, from: u64, to: u64 },
     Cut { segment: SegmentId, length: u64 },
     Delete { segment: SegmentId },
@@ -111,7 +107,9 @@ impl FileOperation {
     pub fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
         Ok(match kind {
             OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
-            OpKind::ExtendSegment { segment, from, to } => FileOperation::Extend { segment, from, to },
+            OpKind::ExtendSegment { segment, from, to, written } => {
+                FileOperation::Extend { segment, from, to, written }
+            }
             OpKind::ZeroSegment { segment, from, to } => FileOperation::Zero { segment, from, to },
             OpKind::CutSegment { segment, length } => FileOperation::Cut { segment, length },
             OpKind::DeleteSegment { segment } => FileOperation::Delete { segment },
@@ -127,7 +125,7 @@ impl FileOperation {
             FileOperation::Create { segment, zeroed } => {
                 format!("create {} of {zeroed} zeroed bytes", segment_file_name(*segment))
             }
-            FileOperation::Extend { segment, from, to } => {
+            FileOperation::Extend { segment, from, to, .. } => {
                 format!("extend {} from {from} to {to}", segment_file_name(*segment))
             }
             FileOperation::Zero { segment, from, to } => {
@@ -174,7 +172,6 @@ impl FileThreads {
                 events: event_sender.clone(),
                 doorbell: doorbell.clone(),
                 zeros: ZeroedBlocks::new(ZERO_WRITE_BYTES),
-                extended: None,
             };
             thread::Builder::new().name(name.into()).spawn(move || worker.run(receiver, disk_free))?;
             Ok(sender)
@@ -214,8 +211,6 @@ struct Worker {
     events: Sender<FileEvent>,
     doorbell: Doorbell,
     zeros: ZeroedBlocks,
-    /// When a segment was extended last.
-    extended: Option<Instant>,
 }
 
 impl Worker {
@@ -258,7 +253,9 @@ impl Worker {
     fn execute(&mut self, operation: &FileOperation) -> Result<(), DiskError> {
         let result = match operation {
             FileOperation::Create { segment, zeroed } => self.create(*segment, *zeroed),
-            FileOperation::Extend { segment, from, to } => self.extend(*segment, *from, *to),
+            FileOperation::Extend { segment, from, to, written } => {
+                self.extend(*segment, *from, *to, *written)
+            }
             FileOperation::Zero { segment, from, to } => self.zero(*segment, *from, *to),
             FileOperation::Cut { segment, length } => self.cut(*segment, *length),
             FileOperation::Delete { segment } => self.delete(*segment),
@@ -294,14 +291,12 @@ impl Worker {
         self.sync_directory()
     }
 
-    /// Reserved space reads as zeros, also in the block that `from` cuts. It is written as well, so that a small write
-    /// to it is a flush and nothing else, unless the log grows too fast for that to pay.
-    fn extend(&mut self, segment: SegmentId, from: u64, to: u64) -> io::Result<()> {
+    /// Reserved space reads as zeros, also in the block that `from` cuts. Where it is written as well, a durable write to it is
+    /// a flush and nothing else.
+    fn extend(&mut self, segment: SegmentId, from: u64, to: u64, written: bool) -> io::Result<()> {
         let file = self.open(segment)?;
         reserve(&file, from, to)?;
-        let now = Instant::now();
-        let last = self.extended.replace(now);
-        if last.is_none_or(|last| now.duration_since(last) >= ZEROING_INTERVAL_MIN) {
+        if written {
             self.write_zeros(&file, from.next_multiple_of(BLOCK), to)?;
         }
         file.sync_all()

@@ -90,7 +90,7 @@ fn blocks_touched(kind: &OpKind) -> Option<(FileId, u64, u64)> {
             (FileId::Segment(*segment), 0, u64::MAX)
         }
         OpKind::CutSegment { segment, length } => (FileId::Segment(*segment), *length, u64::MAX),
-        OpKind::ExtendSegment { segment, from, to } | OpKind::ZeroSegment { segment, from, to } => {
+        OpKind::ExtendSegment { segment, from, to, .. } | OpKind::ZeroSegment { segment, from, to } => {
             (FileId::Segment(*segment), *from, *to)
         }
         OpKind::Read { .. }

@@ -52,7 +52,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct LogConfig {
     /// A batch that would make a segment larger than this begins the next one.
     pub segment_bytes_max: u64,
-    /// A segment grows by steps of this size, zeroed ahead of the writer.
+    /// A segment grows by steps of this size at most, reserved or zeroed ahead of the writer.
     pub zero_ahead_bytes: u64,
     /// A multiple of 4 KiB.
     pub write_buffer_bytes: usize,

@@ -57,8 +57,9 @@ pub enum OpKind {
     /// Create the segment, set its size to `zeroed`, write zeros over it, make it and its name durable. What another
     /// segment of that name has left, bytes or a summary, is gone.
     CreateSegment { segment: SegmentId, zeroed: u64 },
-    /// Grow the file from `from` to `to` with zeros, durably (data and size).
-    ExtendSegment { segment: SegmentId, from: u64, to: u64 },
+    /// Grow the file from `from` to `to` with zeros, durably (data and size). `written`: on the device too, so that a durable
+    /// write there needs nothing of the file system; else they are only reserved.
+    ExtendSegment { segment: SegmentId, from: u64, to: u64, written: bool },
     /// Overwrite `from..to` with zeros, durably. `to` is at most the file's size. Any byte position.
     ZeroSegment { segment: SegmentId, from: u64, to: u64 },
     /// Cut the file to this length, durably.

@@ -74,7 +74,9 @@ impl Log {
         steps.push_back(Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs)));
         let extension = self.extension();
         steps.extend(
-            extension.map(|(from, to)| Step::Op(OpKind::ExtendSegment { segment: last.id, from, to })),
+            extension.map(|(from, to)| {
+                Step::Op(OpKind::ExtendSegment { segment: last.id, from, to, written: true })
+            }),
         );
         let zeroed = extension.map_or(self.writer.zeroed, |(_, to)| to);
         Task::new(TaskKind::Open { create: false, zeroed }, steps)

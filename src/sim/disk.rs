@@ -391,7 +391,7 @@ impl SimDisk {
                 let zeros = vec![0; (*to - *from) as usize];
                 self.tear_write(FileId::Segment(*segment), *from as usize, &zeros);
             }
-            OpKind::ExtendSegment { segment, from, to } if !whole => {
+            OpKind::ExtendSegment { segment, from, to, .. } if !whole => {
                 let (to, sector) = (from + self.dice.below(to - from + 1), self.sector);
                 if let Ok(file) = self.segment(*segment) {
                     file.resize_cached(to as usize, sector);

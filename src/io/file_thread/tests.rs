@@ -54,13 +54,14 @@ fn a_segment_is_created_zeroed_extended_and_cut() {
         rig.run(FileOperation::Create { segment: SEGMENT, zeroed: 3 << 20 }).unwrap();
         assert_eq!(rig.contents(SEGMENT), vec![0; 3 << 20]);
         assert!(rig.path("00000000000000000077.log").exists());
-        rig.run(FileOperation::Extend { segment: SEGMENT, from: 3 << 20, to: 4 << 20 }).unwrap();
+        rig.run(FileOperation::Extend { segment: SEGMENT, from: 3 << 20, to: 4 << 20, written: true })
+            .unwrap();
         assert_eq!(rig.contents(SEGMENT), vec![0; 4 << 20]);
         rig.run(FileOperation::Flush { segment: SEGMENT }).unwrap();
         rig.run(FileOperation::Cut { segment: SEGMENT, length: 5_001 }).unwrap();
         assert_eq!(rig.contents(SEGMENT).len(), 5_001);
         // What grows again after a cut at any byte is zeros too.
-        rig.run(FileOperation::Extend { segment: SEGMENT, from: 5_001, to: 1 << 20 }).unwrap();
+        rig.run(FileOperation::Extend { segment: SEGMENT, from: 5_001, to: 1 << 20, written: true }).unwrap();
         assert_eq!(rig.contents(SEGMENT), vec![0; 1 << 20]);
         rig.run(FileOperation::Delete { segment: SEGMENT }).unwrap();
         assert!(!rig.path("00000000000000000077.log").exists());

@@ -116,7 +116,9 @@ fn reads_end_with_the_file() {
         assert_eq!(rig.read(3_000, 100), vec![3]);
         assert_eq!(rig.read(3_001, 100), "");
         assert_eq!(rig.read(50_000, 100), "");
-        rig.run(OpKind::ExtendSegment { segment: SEGMENT, from: 3_001, to: 65_536 }).result.unwrap();
+        rig.run(OpKind::ExtendSegment { segment: SEGMENT, from: 3_001, to: 65_536, written: true })
+            .result
+            .unwrap();
         assert_eq!(rig.read(2_999, 100)[..4], [3, 3, 0, 0]);
         rig.run(OpKind::ZeroSegment { segment: SEGMENT, from: 1_000, to: 2_000 }).result.unwrap();
         assert_eq!(rig.read(999, 1_002)[..], [vec![3], vec![0; 1_000], vec![3]].concat());

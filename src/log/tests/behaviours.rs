@@ -608,3 +608,36 @@ fn a_large_batch_that_ends_where_the_zeros_end_is_written() {
     assert_eq!(flushed_ends(&node.settle()), [1]);
     assert_eq!(node.disk.sizes(), [(SEGMENT_0, 6 * BLOCK_BYTES)]);
 }
+
+/// How the file was extended while so many batches were appended, each a group of its own.
+fn extensions(node: &mut Node, batches: usize, value_bytes: usize) -> Vec<bool> {
+    let extension = |op: &DiskOp| match &op.kind {
+        OpKind::ExtendSegment { to, written, .. } => Some((*to, *written)),
+        _ => None,
+    };
+    let mut seen = Vec::new();
+    for _ in 0..batches {
+        node.append(1, value_bytes);
+        node.turn();
+        loop {
+            seen.extend(node.disk.in_flight.iter().filter_map(extension));
+            if !node.complete_any() {
+                break;
+            }
+        }
+    }
+    seen.dedup();
+    seen.into_iter().map(|(_, written)| written).collect()
+}
+
+#[test]
+fn zeros_are_written_ahead_of_small_groups_and_reserved_ahead_of_large_ones() {
+    let buffers = LogConfig { write_buffer_bytes: 1 << 18, group_bytes_max: 1 << 20, ..small_config() };
+    let file = LogConfig { segment_bytes_max: 64 << 20, zero_ahead_bytes: 1 << 20, ..buffers };
+    let mut node = Node::ready(SimDisk::new(3), LogConfig { unflushed_bytes_max: 1 << 20, ..file });
+    assert_eq!(extensions(&mut node, 100, 40_000), [true; 4]);
+    let mixed = extensions(&mut node, 20, 200_000);
+    assert_eq!(mixed[1..], [false; 3], "{mixed:?}");
+    let mixed = extensions(&mut node, 100, 40_000);
+    assert_eq!(mixed[mixed.len() - 2..], [true; 2], "{mixed:?}");
+}

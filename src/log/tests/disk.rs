@@ -192,7 +192,7 @@ impl SimDisk {
             OpKind::ZeroSegment { segment, from, to } => {
                 (FileId::Segment(*segment), *from, vec![0; (*to - *from) as usize])
             }
-            OpKind::ExtendSegment { segment, from, to } if !whole => {
+            OpKind::ExtendSegment { segment, from, to, .. } if !whole => {
                 let to = from + self.random.below(to - from + 1);
                 return self.file(FileId::Segment(*segment)).resize(to as usize, sector);
             }

@@ -96,7 +96,10 @@ fn describe(kind: &OpKind) -> String {
         OpKind::CreateSegment { segment, zeroed } => {
             format!("create segment {} with {zeroed} zeros", segment.0)
         }
-        OpKind::ExtendSegment { segment, from, to } => format!("extend segment {} {from}..{to}", segment.0),
+        OpKind::ExtendSegment { segment, from, to, written } => {
+            let how = if *written { "" } else { ", reserved" };
+            format!("extend segment {} {from}..{to}{how}", segment.0)
+        }
         OpKind::ZeroSegment { segment, from, to } => format!("zero segment {} {from}..{to}", segment.0),
         OpKind::CutSegment { segment, length } => format!("cut segment {} to {length}", segment.0),
         OpKind::DeleteSegment { segment } => format!("delete segment {}", segment.0),

@@ -59,7 +59,7 @@ impl Disk {
             OpKind::CreateSegment { segment, zeroed } => {
                 self.segments.insert(segment, vec![0; zeroed as usize]);
             }
-            OpKind::ExtendSegment { segment, from: _, to } => {
+            OpKind::ExtendSegment { segment, to, .. } => {
                 self.segments.get_mut(&segment).expect("segment exists").resize(to as usize, 0)
             }
             OpKind::ZeroSegment { segment, from, to } => {
