@@ -1,11 +1,13 @@
 """kraft-perf against real nodes, and what it wrote read by Kafka's own consumer."""
 
 import json
+import os
+import subprocess
 import xml.etree.ElementTree
 
 import kafka_tools
 import pytest
-from cluster import RELEASE_DIR
+from cluster import RELEASE_DIR, die_with_parent, wait_for
 
 PERF = RELEASE_DIR / "kraft-perf"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
@@ -61,3 +63,18 @@ def test_duration_and_number_of_records_end_it_whichever_comes_first(quorum):
     assert few["records"] == 10 and few["seconds"] < 20
     short = perf(quorum, "--num-records", 10**9, "--duration", 0.5, "--warmup", 0)
     assert 0 < short["records"] < 10**9 and short["seconds"] < 10
+
+
+def test_a_loaded_node_gives_way_to_its_clients_and_an_idle_one_does_not(clusters):
+    """So that a client is not interrupted after each batch; 20 MB/s are more than enough."""
+    cluster = clusters(1)
+    policy = lambda: os.sched_getscheduler(cluster[1].pid)
+    assert policy() == os.SCHED_OTHER
+    load = subprocess.Popen([PERF, "--bootstrap-server", cluster.bootstrap, "--rate", "20000", "--record-size", "1000", "--records-per-batch", "16",
+                             "--duration", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    try:
+        wait_for("a loaded node that gives way", lambda: policy() == os.SCHED_BATCH)
+    finally:
+        load.terminate()
+        load.wait()
+    wait_for("an idle node that does not", lambda: policy() == os.SCHED_OTHER)
