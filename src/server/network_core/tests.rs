@@ -74,6 +74,13 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
 }
 
+/// The network of the replica's core, and what it hands on.
+fn replica_core(control: Control) -> (Rc<Inputs>, Rc<NetworkCore>) {
+    let inputs = Rc::new(Inputs::default());
+    let sink = RequestSink::Local(inputs.clone());
+    (inputs, NetworkCore::new(0, limits(), control, sink, driven_ring()))
+}
+
 /// End a turn.
 fn send(network: &NetworkCore) {
     network.flush();
@@ -139,9 +146,7 @@ fn answers_go_out_in_request_order_and_a_close_is_reported_once() {
         (1..=3).map(|_| read_answer(&mut stream).0).collect::<Vec<_>>()
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let mut connection = None;
         for expected in 0..3 {
@@ -184,9 +189,7 @@ fn other_protocols_are_closed_and_nobody_else_notices() {
         rest.len()
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted_bad);
         assert!(matches!(next_input(&inputs).await, Input::ConnectionClosed { .. }));
         assert_eq!(bad.join().unwrap(), 0);
@@ -208,9 +211,7 @@ fn a_session_with_enough_under_way_is_not_read_until_it_is_answered() {
         (0..20).map(|_| read_answer(&mut stream).0).collect::<Vec<_>>()
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let mut seen = 0;
         while seen < 20 {
@@ -241,9 +242,7 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
         sent
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let host = "x".repeat(1 << 20);
         loop {
@@ -282,9 +281,7 @@ fn who_reads_late_gets_everything_and_is_served_on() {
         (0..REQUESTS).map(|_| read_answer(&mut stream).0).collect::<Vec<_>>()
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let mut blocked = Some(blocked);
         let mut taken = 0;
@@ -314,9 +311,7 @@ fn answers_count_against_the_bound_until_they_are_sent_and_no_longer() {
         (0..requests).map(|_| read_answer(&mut stream).1).sum::<usize>()
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let mut connection = None;
         for _ in 0..requests {
@@ -350,9 +345,7 @@ fn producers_wait_while_the_replica_is_full() {
         read_answer(&mut stream).0
     });
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no request") };
         network.clients.borrow()[&connection].produces.set(true);
@@ -378,9 +371,7 @@ fn idle_connections_are_closed_and_their_places_freed() {
     let open = rig._acceptor.open_connections();
     let (client, accepted) = rig.client(|mut stream| stream.read(&mut [0; 1]).unwrap());
     run(async move {
-        let inputs = Rc::new(Inputs::default());
-        let network =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let now_ns = clock::monotonic_ns();
         network.close_idle(now_ns + CONNECTION_IDLE_MS_MAX * NS_PER_MS / 2);
@@ -429,9 +420,7 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
         let RequestSink::Mesh(edge) = &network.sink else { panic!("a mesh was given") };
         assert_eq!(edge.credits(), CREDITS_PER_CORE);
 
-        let inputs = Rc::new(Inputs::default());
-        let replica_core =
-            NetworkCore::new(0, limits(), rig.control, RequestSink::Local(inputs.clone()), driven_ring());
+        let (inputs, replica_core) = replica_core(rig.control);
         replica_core.accept_moved(*moved);
         for expected in 1..=2 {
             let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no vote") };
