@@ -24,8 +24,9 @@ const BUSY_ROOM_BYTES: usize = 32 * 1024;
 const ALIKE_BYTES_MIN: usize = 8 * 1024;
 /// So much larger is a buffer for frames that are alike: what of the next one comes to lie there has to move.
 const FRAME_SLACK_BYTES: usize = 512;
-/// Buffers for a voter's large answers are of few sizes, so that one fits another time.
-const ANSWER_ROOM_STEP: usize = 256 * 1024;
+/// Buffers for a voter's large answers are of few sizes, so that one fits another time, and hold several: with one or two in
+/// each, half empty, those that the log's tail shares were more than the pool keeps, and none was ever used again.
+const ANSWER_ROOM_STEP: usize = 4 << 20;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FETCH_KEY: [u8; 2] = [0, 1];
 
