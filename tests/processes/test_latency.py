@@ -134,9 +134,12 @@ def test_banner(clusters):
 def affinities(pid):
     found = set()
     for task in os.listdir(f"/proc/{pid}/task"):
-        for line in open(f"/proc/{pid}/task/{task}/status"):
-            if line.startswith("Cpus_allowed_list:"):
-                found.add(line.split()[1])
+        try:
+            with open(f"/proc/{pid}/task/{task}/status") as status:
+                text = status.read()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # A worker thread that ended since the list was read.
+        found.add(re.search(r"^Cpus_allowed_list:\s+(\S+)$", text, re.M)[1])
     return found
 
 
