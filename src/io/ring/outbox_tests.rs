@@ -7,12 +7,34 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const QUEUED_BYTES: usize = 1_000;
 
 /// An outbox, and who reads what it sends.
 fn outbox(ring: &Rc<CoreRing>) -> (Rc<Outbox>, TcpStream) {
     let (here, there) = connected();
     there.set_read_timeout(Some(PATIENCE)).unwrap();
     (Outbox::new(ring.clone(), Rc::new(here.into())), there)
+}
+
+/// The same with a send that the kernel does not have yet.
+fn queued(ring: &Rc<CoreRing>) -> (Rc<Outbox>, TcpStream) {
+    let (outbox, there) = outbox(ring);
+    outbox.push(pattern(QUEUED_BYTES));
+    outbox.send();
+    (outbox, there)
+}
+
+/// As if the kernel had said so of the one send that is queued.
+fn complete(ring: &CoreRing, result: i32) {
+    let mut inner = ring.inner.borrow_mut();
+    let slot = inner.sends.queued[0];
+    inner.complete_send(slot, result);
+}
+
+fn read_to_end(there: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    there.read_to_end(&mut read).unwrap();
+    read
 }
 
 fn pattern(bytes: usize) -> Bytes {
@@ -145,15 +167,11 @@ fn more_sends_than_the_queue_holds_all_go_with_one_wait() {
 #[test]
 fn a_socket_lives_until_what_was_sent_on_it_is_gone() {
     let ring = new_ring();
-    let (outbox, mut there) = outbox(&ring);
-    outbox.push(pattern(1_000));
-    outbox.send();
+    let (outbox, mut there) = queued(&ring);
     drop(outbox);
     let (_next, mut of_next) = connected();
     ring.wait(Duration::ZERO).unwrap();
-    let mut read = Vec::new();
-    there.read_to_end(&mut read).unwrap();
-    assert_eq!(read, pattern(1_000));
+    assert_eq!(read_to_end(&mut there), pattern(QUEUED_BYTES));
     of_next.set_nonblocking(true).unwrap();
     assert_eq!(of_next.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(has_no_entries(&ring));
@@ -162,13 +180,9 @@ fn a_socket_lives_until_what_was_sent_on_it_is_gone() {
 #[test]
 fn a_shutdown_comes_after_what_was_sent_and_frees_what_waits_for_room() {
     let ring = new_ring();
-    let (last_words, mut there) = outbox(&ring);
-    last_words.push(pattern(1_000));
-    last_words.send();
+    let (last_words, mut there) = queued(&ring);
     last_words.shut_down();
-    let mut read = Vec::new();
-    there.read_to_end(&mut read).unwrap();
-    assert_eq!(read, pattern(1_000));
+    assert_eq!(read_to_end(&mut there), pattern(QUEUED_BYTES));
 
     let (stuck, _there) = outbox(&ring);
     fill(&ring, &stuck);
@@ -201,17 +215,13 @@ fn who_reads_from_a_connection_that_cannot_be_sent_on_sees_its_end() {
 #[test]
 fn a_send_that_fails_ends_a_connection_whose_other_side_lives() {
     let ring = new_ring();
-    let (outbox, mut there) = outbox(&ring);
-    outbox.push(pattern(1_000));
-    outbox.send();
-    let slot = ring.inner.borrow().sends.queued[0];
-    // As if the kernel had said so.
-    ring.inner.borrow_mut().complete_send(slot, -libc::ENOBUFS);
+    let (outbox, mut there) = queued(&ring);
+    complete(&ring, -libc::ENOBUFS);
     ring.wait(Duration::ZERO).unwrap();
     let mut here = TcpStream::from(outbox.socket.try_clone().unwrap());
     here.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(here.read(&mut [0]).unwrap(), 0);
-    there.read_to_end(&mut Vec::new()).unwrap();
+    read_to_end(&mut there);
     assert!(has_no_entries(&ring) && outbox.unsent_bytes() == 0);
 }
 
@@ -223,10 +233,9 @@ fn a_send_that_was_not_begun_is_sent_again() {
     for error in [libc::EINTR, libc::EAGAIN] {
         outbox.push(pattern(1_000));
         outbox.send();
-        let slot = ring.inner.borrow().sends.queued[0];
-        // As if the kernel had said so, of an entry that it never saw.
+        // As if the kernel had sent nothing.
         outbox.state.borrow_mut().vectors.iter_mut().for_each(|vector| vector.iov_len = 0);
-        ring.inner.borrow_mut().complete_send(slot, -error);
+        complete(&ring, -error);
         let start = Instant::now();
         while outbox.unsent_bytes() > 0 {
             assert!(start.elapsed() < PATIENCE);
