@@ -17,6 +17,7 @@ use kraft::protocol::{ProduceResponse, Response, advertised, decode_request};
 use kraft::raft::RequestKind;
 use kraft::record::data_batch;
 use kraft::replica::admit::Admitted;
+use kraft::replica::receive::{ReceiveBuffer, Sender};
 use kraft::replica::receive_pool::ReceivePool;
 use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
@@ -312,4 +313,71 @@ fn a_fetch_between_voters_allocates_nothing() {
     const REST: usize = CYCLES / 20;
     assert!(of_leader <= REST, "{of_leader} allocations of the leader for {CYCLES} batches");
     assert!(of_follower <= REST, "{of_follower} allocations of the follower for {CYCLES} batches");
+}
+
+/// Under load answers have few batches or many, and the log's tail shares the newest 16 MiB of them.
+#[test]
+fn what_a_follower_receives_under_load_comes_into_buffers_that_are_used_again() {
+    const ANSWERS: usize = 5000;
+    type Batches = fn(&mut Seeded) -> usize;
+    let some: Batches = |dice| 1 + dice.below(4);
+    let seldom_many: Batches = |dice| if dice.below(8) == 0 { 16 } else { 1 + dice.below(3) };
+    let often_one: Batches = |dice| if dice.below(4) == 0 { 1 + dice.below(16) } else { 1 };
+    for (batch_bytes, batches) in [5_000, 16_500, 33_000, 66_000]
+        .into_iter()
+        .flat_map(|bytes| [some, seldom_many, often_one].map(|batches| (bytes, batches)))
+    {
+        let mut follower = FollowersAnswers::default();
+        let mut dice = Seeded(7);
+        (0..ANSWERS).for_each(|_| follower.receive(batch_bytes * batches(&mut dice)));
+        let before = ALLOCATIONS.get();
+        (0..ANSWERS).for_each(|_| follower.receive(batch_bytes * batches(&mut dice)));
+        let allocations = ALLOCATIONS.get() - before;
+        assert!(
+            allocations <= ANSWERS / 500,
+            "{allocations} for {ANSWERS} answers of batches of {batch_bytes}"
+        );
+    }
+}
+
+/// What a follower is sent, read as fast as it has room for, and kept as by the log's tail.
+struct FollowersAnswers {
+    received: ReceiveBuffer,
+    pool: ReceivePool,
+    tail: VecDeque<Bytes>,
+    tail_bytes: usize,
+}
+
+impl Default for FollowersAnswers {
+    fn default() -> FollowersAnswers {
+        FollowersAnswers {
+            received: ReceiveBuffer::new(Sender::Voter),
+            pool: ReceivePool::default(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+        }
+    }
+}
+
+impl FollowersAnswers {
+    const TAIL_BYTES: usize = 16 << 20;
+
+    fn receive(&mut self, frame_bytes: usize) {
+        let length = (frame_bytes as i32).to_be_bytes();
+        let mut arrived = 0;
+        while arrived < length.len() + frame_bytes {
+            let room = self.received.room(&mut self.pool);
+            let read = (room.capacity() - room.len()).min(length.len() + frame_bytes - arrived);
+            let of_length = &length[arrived.min(length.len())..(arrived + read).min(length.len())];
+            room.extend_from_slice(of_length);
+            room.resize(room.len() + read - of_length.len(), 7);
+            arrived += read;
+        }
+        let frame = self.received.next_frame(frame_bytes).unwrap().expect("it is there as a whole");
+        self.tail_bytes += frame.len();
+        self.tail.push_back(frame);
+        while self.tail_bytes > Self::TAIL_BYTES {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |frame| frame.len());
+        }
+    }
 }

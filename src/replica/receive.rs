@@ -27,6 +27,10 @@ const FRAME_SLACK_BYTES: usize = 512;
 /// Buffers for a voter's large answers are of few sizes, so that one fits another time, and hold several: with one or two in
 /// each, half empty, those that the log's tail shares were more than the pool keeps, and none was ever used again.
 const ANSWER_ROOM_STEP: usize = 4 << 20;
+/// From an answer of this size on a voter's are large ...
+const LARGE_ANSWER_BYTES: usize = 16 * 1024;
+/// ... until for a while all are smaller than this: far less, because whoever goes from one to the other pays for a new buffer.
+const SMALL_ANSWER_BYTES: usize = 1024;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FETCH_KEY: [u8; 2] = [0, 1];
 
@@ -53,6 +57,8 @@ pub struct ReceiveBuffer {
     spare_bytes: usize,
     /// Size of the last whole frame; of a voter's answers the largest of the last few.
     frame_bytes: usize,
+    /// Its frames are large; asked of a voter only.
+    is_bulk: bool,
 }
 
 impl ReceiveBuffer {
@@ -64,6 +70,7 @@ impl ReceiveBuffer {
             room_bytes: RECEIVE_BYTES_MIN,
             spare_bytes: 0,
             frame_bytes: 0,
+            is_bulk: false,
         }
     }
 
@@ -163,10 +170,10 @@ impl ReceiveBuffer {
     fn usual_bytes(&self) -> usize {
         match self.sender {
             Sender::Client => self.alike_bytes().unwrap_or(self.room_bytes),
-            Sender::Voter if self.frame_bytes < RECEIVE_BYTES_MAX => {
-                self.room_bytes.max(LENGTH_BYTES + self.frame_bytes)
+            Sender::Voter if self.is_bulk => {
+                (LENGTH_BYTES + self.frame_bytes).next_multiple_of(ANSWER_ROOM_STEP)
             }
-            Sender::Voter => (LENGTH_BYTES + self.frame_bytes).next_multiple_of(ANSWER_ROOM_STEP),
+            Sender::Voter => self.room_bytes.max(LENGTH_BYTES + self.frame_bytes),
         }
     }
 
@@ -215,9 +222,11 @@ impl ReceiveBuffer {
     fn note_frame(&mut self, frame_bytes: usize) {
         let remembered = match self.sender {
             Sender::Client => 0,
-            Sender::Voter => self.frame_bytes / 4 * 3,
+            Sender::Voter => self.frame_bytes / 16 * 15,
         };
         self.frame_bytes = frame_bytes.min(FRAME_RESERVE_BYTES_MAX).max(remembered);
+        let large_bytes = if self.is_bulk { SMALL_ANSWER_BYTES } else { LARGE_ANSWER_BYTES };
+        self.is_bulk = self.frame_bytes >= large_bytes;
     }
 
     /// One answer of a voter stands behind the other, and the log keeps the records of all: nothing is pinned for nothing.

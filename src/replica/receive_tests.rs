@@ -253,9 +253,25 @@ fn the_larger_answers_of_a_voter_are_remembered_for_a_while() {
     let mut received = ReceiveBuffer::new(Sender::Voter);
     received.note_frame(1 << 20);
     received.note_frame(100);
-    assert_eq!(received.usual_bytes(), ANSWER_ROOM_STEP, "in steps");
+    assert_eq!((received.frame_bytes, received.usual_bytes()), (15 << 16, ANSWER_ROOM_STEP));
     received.note_frame(ANSWER_ROOM_STEP);
     assert_eq!(received.usual_bytes(), 2 * ANSWER_ROOM_STEP, "with its length it needs more");
-    (0..40).for_each(|_| received.note_frame(100));
+    (0..200).for_each(|_| received.note_frame(100));
     assert_eq!((received.frame_bytes, received.usual_bytes()), (100, RECEIVE_BYTES_MIN));
+}
+
+#[test]
+fn a_voter_whose_answers_are_large_gets_large_buffers_until_all_are_small() {
+    let mut received = ReceiveBuffer::new(Sender::Voter);
+    received.note_frame(LARGE_ANSWER_BYTES - 1);
+    assert_eq!(received.usual_bytes(), LENGTH_BYTES + LARGE_ANSWER_BYTES - 1, "it fits as a whole");
+    received.note_frame(LARGE_ANSWER_BYTES);
+    assert_eq!(received.usual_bytes(), ANSWER_ROOM_STEP);
+    (0..200).for_each(|_| received.note_frame(SMALL_ANSWER_BYTES));
+    assert_eq!(received.usual_bytes(), ANSWER_ROOM_STEP);
+    received.note_frame(SMALL_ANSWER_BYTES - 1);
+    assert_eq!(received.usual_bytes(), RECEIVE_BYTES_MIN);
+    let mut client = ReceiveBuffer::new(Sender::Client);
+    client.note_frame(LARGE_ANSWER_BYTES);
+    assert_eq!(client.usual_bytes(), RECEIVE_BYTES_MIN);
 }
