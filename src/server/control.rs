@@ -103,18 +103,19 @@ impl Shared {
         }
     }
 
-    fn status(&self) -> Option<PublishedStatus> {
+    /// The last one published, about a second old.
+    fn last_status(&self) -> Option<PublishedStatus> {
         lock(&self.status).clone()
     }
 
     /// A status that is not older than this call, where the replica core gives one in time: who has just seen an
     /// answer finds its effect.
     fn fresh_status(&self) -> Option<PublishedStatus> {
-        let Some(wake) = self.waker.get() else { return self.status() };
+        let Some(wake) = self.waker.get() else { return self.last_status() };
         let asked = Instant::now();
-        let published = lock(&self.status);
         self.status_wanted.store(true, Ordering::SeqCst);
         wake();
+        let published = lock(&self.status);
         let is_old = |status: &mut Option<PublishedStatus>| status.as_ref().is_none_or(|s| s.at < asked);
         match self.status_published.wait_timeout_while(published, FRESH_STATUS_WAIT_MAX, is_old) {
             Ok((published, _)) => published.clone(),
@@ -156,12 +157,12 @@ impl Control {
         lock(&self.threads).http.as_ref().map(http::HttpServer::address)
     }
 
-    /// At most every 50 ms, and at once on a role change. Skipped when the reader holds the lock.
-    pub fn publish_status(&self, status: Status) {
-        if let Ok(mut published) = self.shared.status.try_lock() {
-            *published = Some(PublishedStatus { status, at: Instant::now() });
-            self.shared.status_published.notify_all();
-        }
+    /// About every second, at once on a role change, and when one is wanted. False: a reader holds the lock.
+    pub fn publish_status(&self, status: Status) -> bool {
+        let Ok(mut published) = self.shared.status.try_lock() else { return false };
+        *published = Some(PublishedStatus { status, at: Instant::now() });
+        self.shared.status_published.notify_all();
+        true
     }
 
     /// What to call when someone wants a status: the replica core's doorbell.

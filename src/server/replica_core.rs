@@ -31,8 +31,8 @@ const SPIN_NS_MAX: u64 = NS_PER_MS;
 /// A turn that answers more connections has its writes before its sends in the ring, else behind them: what a follower
 /// waits for goes first, but a hundred answers are worth a flush.
 const ANSWERS_BEFORE_WRITES_MAX: usize = 4;
-/// After a turn the status is at most this old.
-const STATUS_INTERVAL_NS: u64 = 50 * NS_PER_MS;
+/// A status that someone waits for, and that a reader kept from being published, is tried again this much later.
+const STATUS_RETRY_NS: u64 = 10 * NS_PER_MS;
 const STAGES_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 /// Idle connections are looked for this often.
 const IDLE_INTERVAL_NS: u64 = 10_000 * NS_PER_MS;
@@ -78,8 +78,7 @@ pub struct ReplicaCore {
 #[derive(Debug, Default)]
 pub struct Schedule {
     status_published: u64,
-    /// Something has changed since then.
-    is_status_stale: bool,
+    is_status_wanted: bool,
     stages_published: u64,
     idle_closed: u64,
     last_turn: u64,
@@ -119,7 +118,6 @@ impl ReplicaCore {
             return Ok(None);
         }
         self.schedule.last_turn = now.monotonic_ns;
-        self.schedule.is_status_stale = true;
         // Its own time: what the turn itself costs shows between the commit and the answer.
         self.replica.end_turn(clock::now());
         let ended = self.carry_out_actions(now);
@@ -271,7 +269,8 @@ impl ReplicaCore {
 
     fn publish_in_time(&mut self, now: Now) {
         let now_ns = now.monotonic_ns;
-        if self.control.take_status_wanted() || now_ns >= self.status_due() {
+        self.schedule.is_status_wanted |= self.control.take_status_wanted();
+        if self.schedule.is_status_wanted || now_ns >= self.status_due() {
             self.publish_status(now);
         }
         if now_ns >= self.schedule.stages_published + STAGES_INTERVAL_NS {
@@ -290,12 +289,11 @@ impl ReplicaCore {
 
     fn publish_status(&mut self, now: Now) {
         self.schedule.status_published = now.monotonic_ns;
-        self.schedule.is_status_stale = false;
-        self.control.publish_status(self.replica.status(now));
+        self.schedule.is_status_wanted &= !self.control.publish_status(self.replica.status(now));
     }
 
     fn status_due(&self) -> u64 {
-        let interval = if self.schedule.is_status_stale { STATUS_INTERVAL_NS } else { STAGES_INTERVAL_NS };
+        let interval = if self.schedule.is_status_wanted { STATUS_RETRY_NS } else { STAGES_INTERVAL_NS };
         self.schedule.status_published + interval
     }
 

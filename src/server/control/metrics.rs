@@ -70,7 +70,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of(shared: &Shared) -> Snapshot {
-        let published = shared.status();
+        let published = shared.fresh_status();
         let age = |p: &PublishedStatus| p.at.elapsed().as_secs_f64();
         let latency = lock(&shared.latency);
         let end_to_end = latency.last_interval.get("end_to_end").filter(|h| !h.is_empty());

@@ -85,7 +85,7 @@ fn metrics_page(shared: &Shared) -> Page {
 }
 
 fn ready(shared: &Shared) -> Page {
-    match shared.status() {
+    match shared.fresh_status() {
         Some(published) if published.status.ready => text(200, "ready"),
         Some(published) if published.status.leader_id.is_none() => text(503, "not ready: no leader is known"),
         Some(_) => text(503, "not ready: this node has not caught up with the leader"),
@@ -94,7 +94,7 @@ fn ready(shared: &Shared) -> Page {
 }
 
 fn index(shared: &Shared) -> String {
-    let title = match shared.status() {
+    let title = match shared.fresh_status() {
         Some(p) => format!("kraft node {}: {} in epoch {}", p.status.node_id, p.status.role, p.status.epoch),
         None => "kraft node: starting".to_string(),
     };

@@ -32,7 +32,8 @@ pub(super) struct Reporter {
     length: Duration,
     interval: Interval,
     printed_last: bool,
-    produced_records_last: u64,
+    /// Records that this node had appended as leader, and when.
+    produced_last: (u64, Instant),
 }
 
 /// What has come since the last line.
@@ -94,7 +95,7 @@ impl Reporter {
             length,
             interval: Interval::new(began),
             printed_last: false,
-            produced_records_last: 0,
+            produced_last: (0, began),
         }
     }
 
@@ -135,7 +136,7 @@ impl Reporter {
         }
         self.printed_last = busy;
         self.write_log(elapsed);
-        let append_records_rate = self.append_records_rate(seconds);
+        let append_records_rate = self.append_records_rate();
         let ended = std::mem::replace(&mut self.interval, Interval::new(now));
         let mut latency = lock(&self.shared.latency);
         latency.last_interval = ended.stages;
@@ -143,10 +144,13 @@ impl Reporter {
         latency.append_records_rate = append_records_rate;
     }
 
-    fn append_records_rate(&mut self, seconds: f64) -> f64 {
-        let produced = self.shared.status().map_or(0, |s| s.status.counters.produced_records);
-        let last = std::mem::replace(&mut self.produced_records_last, produced);
-        produced.saturating_sub(last) as f64 / seconds
+    /// Between the last statuses of this interval and the one before; 0 where none was published since.
+    fn append_records_rate(&mut self) -> f64 {
+        let Some(published) = self.shared.last_status() else { return 0.0 };
+        let produced = published.status.counters.produced_records;
+        let (last, last_at) = std::mem::replace(&mut self.produced_last, (produced, published.at));
+        let seconds = published.at.saturating_duration_since(last_at).as_secs_f64();
+        if seconds > 0.0 { produced.saturating_sub(last) as f64 / seconds } else { 0.0 }
     }
 
     fn write_log(&mut self, elapsed: Duration) {
@@ -186,6 +190,8 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::{Counters, Status};
+    use crate::server::control::PublishedStatus;
 
     #[test]
     fn line_is_that_of_kafkas_test_server() {
@@ -196,5 +202,27 @@ mod tests {
         interval.committed_bytes = 1_234_567;
         let expected = "Throughput (bytes/second): 246913.40, Latency (ms): 15.0 p75 19.8 p99 20.0 p999";
         assert_eq!(interval.line(5.0), expected);
+    }
+
+    /// A status is up to a second old when the interval ends.
+    #[test]
+    fn the_rate_of_appends_is_between_two_statuses() {
+        let shared = Arc::new(Shared::new());
+        let began = shared.started;
+        let mut reporter =
+            Reporter::new(shared.clone(), PathBuf::new(), Box::new(std::io::sink()), Duration::MAX);
+        let mut rate_at = |seconds, produced_records| {
+            let status = Status {
+                counters: Counters { produced_records, ..Counters::default() },
+                ..Status::default()
+            };
+            *lock(&shared.status) =
+                Some(PublishedStatus { status, at: began + Duration::from_secs(seconds) });
+            reporter.append_records_rate()
+        };
+        assert_eq!(
+            [rate_at(4, 400), rate_at(10, 1000), rate_at(10, 1000), rate_at(11, 1000)],
+            [100.0, 100.0, 0.0, 0.0]
+        );
     }
 }

@@ -330,7 +330,7 @@ fn publishing_never_waits_for_a_reader() {
     let status = lock(&running.control.shared.status);
     let latency = lock(&running.control.shared.latency);
     let began = Instant::now();
-    running.control.publish_status(Status { epoch: 8, ..leader() });
+    assert!(!running.control.publish_status(Status { epoch: 8, ..leader() }));
     // The reporter is stuck behind the reader of the latencies: what does not fit is counted.
     for _ in 0..QUEUED_STAGES_MAX + 10 {
         running.control.publish_stages(Stages::new());
@@ -339,5 +339,23 @@ fn publishing_never_waits_for_a_reader() {
     assert_eq!(status.as_ref().unwrap().status.epoch, 7, "skipped");
     assert!(running.control.shared.lost_stages.load(Ordering::Relaxed) >= 9);
     drop((status, latency));
+    assert!(running.control.publish_status(Status { epoch: 9, ..leader() }));
+    running.control.finish();
+}
+
+/// Who has just seen an answer finds its effect in each page, although nothing is published without being asked for.
+#[test]
+fn a_page_shows_what_is_so_when_it_is_asked_for() {
+    let running = start(LONG);
+    let (asked, control) = (AtomicUsize::new(10), running.control.clone());
+    running.control.wake_with(move || {
+        assert!(control.take_status_wanted() && !control.take_status_wanted());
+        let epoch = asked.fetch_add(1, Ordering::Relaxed) as i32;
+        assert!(control.publish_status(Status { epoch, ready: epoch == 13, ..leader() }));
+    });
+    assert!(running.get("/").2.contains("in epoch 10"));
+    assert!(running.get("/status").2.contains("\"epoch\": 11"));
+    assert!(running.get("/metrics").2.contains("current_epoch 12"));
+    assert_eq!((running.get("/ready").0, running.get("/ready").0), (200, 503));
     running.control.finish();
 }
