@@ -231,11 +231,12 @@ impl Inner {
         if self.sends.queued.is_empty() || !self.is_all_submitted() {
             return;
         }
-        let mut queued = std::mem::take(&mut self.sends.queued);
-        queued.drain(..).for_each(|slot| self.settle_send(slot));
-        queued.append(&mut self.sends.queued);
-        // Its allocation serves the next time.
-        self.sends.queued = queued;
+        // What is sent next comes behind them.
+        let had = self.sends.queued.len();
+        for at in 0..had {
+            self.settle_send(self.sends.queued[at]);
+        }
+        self.sends.queued.drain(..had);
     }
 
     fn settle_send(&mut self, slot: usize) {
