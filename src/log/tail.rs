@@ -8,6 +8,9 @@ use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use std::collections::VecDeque;
 
+/// The newest batches, which followers ask for: looked at before all others, because the CPU's cache has them.
+const NEWEST_BATCHES: usize = 32;
+
 pub(super) struct TailCache {
     batches: VecDeque<StampedBatch>,
     bytes: usize,
@@ -53,7 +56,11 @@ impl TailCache {
 
     /// Place of the first batch that does not end at or before `from`.
     fn first_from(&self, from: Offset) -> usize {
-        self.batches.partition_point(|batch| batch.next_offset() <= from)
+        let newest = self.batches.iter().rev().take(NEWEST_BATCHES);
+        match newest.take_while(|batch| batch.next_offset() > from).count() {
+            NEWEST_BATCHES => self.batches.partition_point(|batch| batch.next_offset() <= from),
+            wanted => self.batches.len() - wanted,
+        }
     }
 
     /// Cut to `to`; a batch that reaches over it goes as a whole. Gives the batches cut off, newest first.
@@ -84,5 +91,25 @@ impl TailCache {
         let first = self.first_from(from);
         let count = self.batches.range(first..).enumerate().take_while(fits).count();
         Some(lists.fill(self.batches.range(first..first + count).cloned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::harness::batch;
+
+    #[test]
+    fn a_batch_is_found_wherever_it_stands() {
+        const RECORDS: i64 = 3;
+        for batches in [0, 1, NEWEST_BATCHES - 1, NEWEST_BATCHES, NEWEST_BATCHES + 1, 3 * NEWEST_BATCHES] {
+            let mut tail = TailCache::new(usize::MAX);
+            (0..batches as i64)
+                .for_each(|n| tail.push(batch(Offset(n * RECORDS), 1, 1, RECORDS as usize, 8)));
+            for from in 0..(batches as i64 + 1) * RECORDS {
+                let expected = batches.min((from / RECORDS) as usize);
+                assert_eq!(tail.first_from(Offset(from)), expected, "{from} in {batches} batches");
+            }
+        }
     }
 }
