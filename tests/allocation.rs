@@ -10,6 +10,7 @@ mod pair;
 
 use bytes::Bytes;
 use fixtures::{Frame, Seeded, frames};
+use kraft::io::durable::ZeroedBlocks;
 use kraft::protocol::messages::StrBytes;
 use kraft::protocol::produce::{ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
@@ -313,6 +314,19 @@ fn a_fetch_between_voters_allocates_nothing() {
     const REST: usize = CYCLES / 20;
     assert!(of_leader <= REST, "{of_leader} allocations of the leader for {CYCLES} batches");
     assert!(of_follower <= REST, "{of_follower} allocations of the follower for {CYCLES} batches");
+}
+
+/// Or the heap has holes in it that the next one does not fit in.
+#[test]
+fn what_the_disk_is_read_into_does_not_come_from_the_heap() {
+    let before = ALLOCATED.get();
+    for bytes in [1, 4096, 8 << 20] {
+        let mut blocks = ZeroedBlocks::new(bytes);
+        assert!(blocks.as_slice().len() >= bytes && blocks.as_slice().iter().all(|byte| *byte == 0));
+        assert!(blocks.as_mut_ptr().addr().is_multiple_of(4096));
+        blocks.as_mut_slice().fill(7);
+    }
+    assert_eq!(ALLOCATED.get(), before);
 }
 
 /// Under load answers have few batches or many, and the log's tail shares the newest 16 MiB of them.
