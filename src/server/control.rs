@@ -34,6 +34,8 @@ use reporter::{Report, Reporter};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a request for /status waits for the replica core before it takes what there is.
 const FRESH_STATUS_WAIT_MAX: Duration = Duration::from_millis(200);
+/// After so long it asks again: another reader may have kept the status from being published.
+const FRESH_STATUS_ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Histograms waiting for the reporter: more than a minute of them.
 const QUEUED_STAGES_MAX: usize = 64;
 
@@ -113,13 +115,16 @@ impl Shared {
     fn fresh_status(&self) -> Option<PublishedStatus> {
         let Some(wake) = self.waker.get() else { return self.last_status() };
         let asked = Instant::now();
-        self.status_wanted.store(true, Ordering::SeqCst);
-        wake();
-        let published = lock(&self.status);
-        let is_old = |status: &mut Option<PublishedStatus>| status.as_ref().is_none_or(|s| s.at < asked);
-        match self.status_published.wait_timeout_while(published, FRESH_STATUS_WAIT_MAX, is_old) {
-            Ok((published, _)) => published.clone(),
-            Err(poisoned) => poisoned.into_inner().0.clone(),
+        loop {
+            self.status_wanted.store(true, Ordering::SeqCst);
+            wake();
+            let is_old = |status: &mut Option<PublishedStatus>| status.as_ref().is_none_or(|s| s.at < asked);
+            let waited =
+                self.status_published.wait_timeout_while(lock(&self.status), FRESH_STATUS_ASK_AGAIN, is_old);
+            let (published, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !waited.timed_out() || asked.elapsed() >= FRESH_STATUS_WAIT_MAX {
+                return published.clone();
+            }
         }
     }
 }
@@ -157,12 +162,12 @@ impl Control {
         lock(&self.threads).http.as_ref().map(http::HttpServer::address)
     }
 
-    /// About every second, at once on a role change, and when one is wanted. False: a reader holds the lock.
-    pub fn publish_status(&self, status: Status) -> bool {
-        let Ok(mut published) = self.shared.status.try_lock() else { return false };
-        *published = Some(PublishedStatus { status, at: Instant::now() });
-        self.shared.status_published.notify_all();
-        true
+    /// About every second, at once on a role change, and when one is wanted. Skipped while a reader holds the lock.
+    pub fn publish_status(&self, status: Status) {
+        if let Ok(mut published) = self.shared.status.try_lock() {
+            *published = Some(PublishedStatus { status, at: Instant::now() });
+            self.shared.status_published.notify_all();
+        }
     }
 
     /// What to call when someone wants a status: the replica core's doorbell.

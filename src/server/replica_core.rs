@@ -31,8 +31,7 @@ const SPIN_NS_MAX: u64 = NS_PER_MS;
 /// A turn that answers more connections has its writes before its sends in the ring, else behind them: what a follower
 /// waits for goes first, but a hundred answers are worth a flush.
 const ANSWERS_BEFORE_WRITES_MAX: usize = 4;
-/// A status that someone waits for, and that a reader kept from being published, is tried again this much later.
-const STATUS_RETRY_NS: u64 = 10 * NS_PER_MS;
+/// The status and the histograms are published this often.
 const STAGES_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 /// Idle connections are looked for this often.
 const IDLE_INTERVAL_NS: u64 = 10_000 * NS_PER_MS;
@@ -77,8 +76,6 @@ pub struct ReplicaCore {
 /// What is due when, in monotonic ns, beside the replica's own deadline.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    status_published: u64,
-    is_status_wanted: bool,
     stages_published: u64,
     idle_closed: u64,
     last_turn: u64,
@@ -269,11 +266,11 @@ impl ReplicaCore {
 
     fn publish_in_time(&mut self, now: Now) {
         let now_ns = now.monotonic_ns;
-        self.schedule.is_status_wanted |= self.control.take_status_wanted();
-        if self.schedule.is_status_wanted || now_ns >= self.status_due() {
+        let is_due = now_ns >= self.stages_due();
+        if self.control.take_status_wanted() || is_due {
             self.publish_status(now);
         }
-        if now_ns >= self.schedule.stages_published + STAGES_INTERVAL_NS {
+        if is_due {
             let elapsed_ns = now_ns - self.schedule.stages_published;
             self.schedule.stages_published = now_ns;
             let stages = self.replica.take_stages();
@@ -288,13 +285,11 @@ impl ReplicaCore {
     }
 
     fn publish_status(&mut self, now: Now) {
-        self.schedule.status_published = now.monotonic_ns;
-        self.schedule.is_status_wanted &= !self.control.publish_status(self.replica.status(now));
+        self.control.publish_status(self.replica.status(now));
     }
 
-    fn status_due(&self) -> u64 {
-        let interval = if self.schedule.is_status_wanted { STATUS_RETRY_NS } else { STAGES_INTERVAL_NS };
-        self.schedule.status_published + interval
+    fn stages_due(&self) -> u64 {
+        self.schedule.stages_published + STAGES_INTERVAL_NS
     }
 
     fn tick_due(&self) -> u64 {
@@ -304,8 +299,7 @@ impl ReplicaCore {
 
     /// When a turn is due although nothing comes.
     fn deadline(&self) -> u64 {
-        let stages_due = self.schedule.stages_published + STAGES_INTERVAL_NS;
-        self.tick_due().min(self.status_due()).min(stages_due)
+        self.tick_due().min(self.stages_due())
     }
 
     fn is_ready(&mut self) -> bool {
