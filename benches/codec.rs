@@ -46,6 +46,7 @@ fn encode_fetch(criterion: &mut Criterion) {
             diverging: None,
             current_leader: Some((Some(NodeId(1)), Epoch(1))),
             snapshot: None,
+            lagging: 0,
             records: records.into(),
         };
         let topic = FetchTopic { partitions: [partition].into_iter().collect(), ..FetchTopic::default() };

@@ -46,6 +46,9 @@ fn config() -> Config {
         cpus: None,
         wait: Wait::Sleep,
         log_check: LogCheck::Tail,
+        compressed_check: CompressedCheck::Always,
+        first_leader: FirstLeader::All,
+        log_doubt: LogDoubt::Wait,
         election_timeout_ms: 1_000,
         fetch_timeout_ms: 2_000,
         election_backoff_max_ms: 1_000,
@@ -223,11 +226,18 @@ fn leading_raft() -> Raft {
         request_timeout_ms: 2_000,
         retry_backoff_ms: 20,
         fetch_wait_ms_max: 500,
+        first_leader: FirstLeader::All,
+        log_doubt: LogDoubt::Wait,
         seed: 1,
     };
     let (quorum_state, epochs) = (QuorumState::EMPTY, Vec::new());
-    let recovered =
-        RecoveredState { quorum_state, log_start: Offset(0), log_end: LogEndOffset(Offset(0)), epochs };
+    let recovered = RecoveredState {
+        quorum_state,
+        log_start: Offset(0),
+        log_end: LogEndOffset(Offset(0)),
+        committed: OffsetAndEpoch::default(),
+        epochs,
+    };
     let mut raft = Raft::new(config, recovered, NOW);
     for s in 1..10 {
         let now = Now { monotonic_ns: NOW.monotonic_ns + s * 1_000_000_000, ..NOW };

@@ -8,13 +8,15 @@
 //! - `reader.rs`: one key to one checked value; collects errors, notes and the list for `--print-config`.
 //! - `node.rs`: the keys of the node, its quorum and its listener; `limits.rs`: the bounds.
 //! - `endpoint.rs`: hosts, ports, listeners and voters as text.
-//! - `known.rs`: keys that other Kafka servers use, and the nearest key to a misspelt one.
-//! - `surroundings.rs`: checks that need this machine: local addresses, a writable directory.
+//! - `known.rs`: keys that other Kafka servers use, and the nearest key to a misspelt one. `protection.rs`: those that
+//!   promise what is not here.
+//! - `surroundings.rs`: checks that need this machine: local addresses.
 
 mod endpoint;
 mod known;
 mod limits;
 mod node;
+mod protection;
 mod reader;
 mod settings;
 mod surroundings;
@@ -25,8 +27,9 @@ use crate::types::*;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use limits::ENVELOPE_BYTES;
 pub use settings::{Origin, Setting, Settings, SettingsError};
-pub use surroundings::check_surroundings;
+pub use surroundings::{check_surroundings, error_at};
 
 /// A voter of the static quorum, as `controller.quorum.voters` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +75,9 @@ pub struct Config {
     pub voters: Vec<Voter>,
     /// Name part of `listeners`, such as PLAINTEXT or CONTROLLER.
     pub listener_name: String,
-    /// Where to bind; an empty host in `listeners` is 0.0.0.0.
+    /// Where to bind; an empty host is all addresses of this machine, of IPv4 and of IPv6.
     pub listener: Endpoint,
-    /// What clients and voters are told: `advertised.listeners`, else this node's entry among the voters.
+    /// Where clients are told to find this node: `advertised.listeners`, else its entry among the voters.
     pub advertised: Endpoint,
     /// `metadata.log.dir`, else `log.dirs`: the directory that holds meta.properties and `<topic>-0/`.
     pub log_dir: PathBuf,
@@ -86,6 +89,12 @@ pub struct Config {
     pub wait: Wait,
     /// `kraft.log.check`: how much of the log a start reads.
     pub log_check: LogCheck,
+    /// `kraft.compressed.check`: whether compressed batches are looked into before they are appended.
+    pub compressed_check: CompressedCheck,
+    /// `kraft.first.leader`: whose votes the first leader of a log needs.
+    pub first_leader: FirstLeader,
+    /// `kraft.log.doubt`: what this voter does while its log is in doubt.
+    pub log_doubt: LogDoubt,
     /// `controller.quorum.election.timeout.ms`.
     pub election_timeout_ms: u64,
     /// `controller.quorum.fetch.timeout.ms`, also the time of check quorum.
@@ -106,8 +115,34 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Largest request frame.
     pub request_bytes_max: usize,
+    /// A compressed batch with more bytes of records than this is refused.
+    pub decompressed_bytes_max: usize,
+    /// Threads that look into compressed batches; one more looks into those that grow much.
+    pub inspection_threads: usize,
+    /// Large requests in memory, from their length on until they are answered.
+    pub queued_request_bytes_max: usize,
     /// Client connections open at once.
     pub connections_max: usize,
+    /// Connections beside them that have not shown yet whether they are a voter's.
+    pub guest_connections_max: usize,
+    /// How long they may take for it.
+    pub guest_ms_max: u64,
+    /// Connections of each other voter, beside `connections_max`.
+    pub voter_connections_max: usize,
+    /// What a core reads from its clients between two turns.
+    pub round_bytes_max: usize,
+    /// How long it takes requests from them between two turns.
+    pub round_ms_max: u64,
+    /// One answer to a client that is read from the device.
+    pub device_read_bytes_max: usize,
+    /// Read from the device for clients and not taken by them yet.
+    pub device_reads_bytes_max: usize,
+    /// Of all clients' answers that do not come from the device and are not taken.
+    pub answers_bytes_max: usize,
+    /// Reads for clients at the device at once.
+    pub device_reads_max: usize,
+    /// A client that holds memory for longer without moving is closed if others wait for it.
+    pub room_stall_ms_max: u64,
     pub segment_bytes_max: u64,
     /// A segment is reserved or zeroed this far ahead of the writer, at most.
     pub zero_ahead_bytes: u64,
@@ -130,6 +165,8 @@ pub struct Limits {
     pub connection_output_bytes_max: usize,
     /// Requests of one connection under way.
     pub connection_requests_max: usize,
+    /// Topics, partitions, resources or keys that one request may name, each counted once.
+    pub request_entries_max: usize,
     /// Inputs of one turn of the replica.
     pub turn_inputs_max: usize,
     /// A leader whose flush takes longer resigns.
@@ -140,11 +177,20 @@ pub struct Limits {
     pub index_interval_bytes: u64,
     /// Idempotent producers remembered.
     pub producer_ids_max: usize,
+    /// New ones that one connection may bring.
+    pub connection_producer_ids_max: usize,
+    /// Who has been silent for so long makes room for a new one, where there is none.
+    pub producer_id_idle_ms_min: u64,
+    /// How long a client's request may be parked, whatever it asks for.
+    pub request_wait_ms_max: u64,
+    /// A connection that is idle for longer is closed.
+    pub connection_idle_ms_max: u64,
     /// Requests parked until data, a commit or a timeout.
     pub parked_requests_max: usize,
-    pub observers_max: usize,
     /// Below it Produce gets KAFKA_STORAGE_ERROR.
     pub disk_free_bytes_min: u64,
+    /// All interval logs of latencies together; 0: none are written.
+    pub latency_log_bytes_max: u64,
     /// How far a record's timestamp may lie before the broker's clock.
     pub timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie after the broker's clock.
@@ -249,6 +295,9 @@ impl Config {
             cpus: None,
             wait: Wait::Sleep,
             log_check: LogCheck::Tail,
+            compressed_check: CompressedCheck::Always,
+            first_leader: FirstLeader::All,
+            log_doubt: LogDoubt::Wait,
             election_timeout_ms: 1000,
             fetch_timeout_ms: 2000,
             election_backoff_max_ms: 1000,

@@ -51,6 +51,66 @@ pub struct ReplicaKey {
     pub directory_id: Uuid,
 }
 
+/// Upper bounds of the buckets of `LatencyBuckets` in ns: 10 us to 10 s in steps of 1, 2, 5.
+pub const LATENCY_BUCKETS_NS: [u64; 19] = [
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// A histogram of few and fixed buckets, for what only a monitoring system reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencyBuckets {
+    /// The last one has no bound.
+    counts: [u64; LATENCY_BUCKETS_NS.len() + 1],
+    sum_ns: u64,
+}
+
+impl LatencyBuckets {
+    pub fn record(&mut self, ns: u64) {
+        self.record_many(ns, 1);
+    }
+
+    pub fn record_many(&mut self, ns: u64, count: u64) {
+        self.counts[LATENCY_BUCKETS_NS.partition_point(|bound| *bound < ns)] += count;
+        self.sum_ns = self.sum_ns.saturating_add(ns.saturating_mul(count));
+    }
+
+    pub fn len(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_ns as f64 / 1e9
+    }
+
+    /// (upper bound in seconds, how many lie in this bucket); the last bound is infinite.
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = LATENCY_BUCKETS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
+        bounds.zip(self.counts).collect()
+    }
+}
+
 /// How much of the log a start reads (`kraft.log.check`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogCheck {
@@ -66,6 +126,64 @@ impl fmt::Display for LogCheck {
         f.write_str(match self {
             LogCheck::Tail => "tail",
             LogCheck::Whole => "whole",
+        })
+    }
+}
+
+/// Whether compressed batches of clients are looked into (`kraft.compressed.check`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressedCheck {
+    /// Decompressed and checked record by record, on threads for it, before they are appended.
+    #[default]
+    Always,
+    /// Their headers are believed: what is inside is found out by who reads it.
+    Off,
+}
+
+impl fmt::Display for CompressedCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CompressedCheck::Always => "always",
+            CompressedCheck::Off => "off",
+        })
+    }
+}
+
+/// Whose votes the first leader of a log needs (`kraft.first.leader`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstLeader {
+    /// All voters': each says that its log is empty too.
+    #[default]
+    All,
+    /// A majority's, as with Kafka's own voters: a voter that is away may have held a log.
+    Majority,
+}
+
+impl fmt::Display for FirstLeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FirstLeader::All => "all",
+            FirstLeader::Majority => "majority",
+        })
+    }
+}
+
+/// What a voter does while its log is in doubt (`kraft.log.doubt`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogDoubt {
+    /// It votes for nobody and does not stand: others elect a leader, which fills it.
+    #[default]
+    Wait,
+    /// Its vote counts among the votes of all voters. For who must have a leader although too few are without doubt: what
+    /// nobody has any more is given up.
+    Vote,
+}
+
+impl fmt::Display for LogDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogDoubt::Wait => "wait",
+            LogDoubt::Vote => "vote",
         })
     }
 }
@@ -89,6 +207,30 @@ impl fmt::Display for DataMode {
     }
 }
 
+/// Characters of a stranger's text that a log line or an error shows.
+pub const SHOWN_CHARS_MAX: usize = 64;
+
+/// Text that came over the wire, as people may see it: nothing in it can forge a line, turn it round or fill a disk.
+pub struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.0.chars();
+        for c in left.by_ref().take(SHOWN_CHARS_MAX) {
+            write_printable(f, c)?;
+        }
+        if left.as_str().is_empty() { Ok(()) } else { f.write_str("...") }
+    }
+}
+
+/// What does not print (control characters, those that change the direction of writing, those without width) is escaped.
+pub fn write_printable(to: &mut impl fmt::Write, c: char) -> fmt::Result {
+    match c {
+        '\'' | '"' | '\\' => to.write_char(c),
+        _ => c.escape_debug().try_for_each(|c| to.write_char(c)),
+    }
+}
+
 /// Host and port of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -105,11 +247,14 @@ pub struct QuorumState {
     /// False from the first start on an empty directory until the log has caught up with a leader: such a voter
     /// may be one whose disk was wiped, and must not help a short log to win (`design: empty voter`).
     pub caught_up: bool,
+    /// True from a start that found the end of the log damaged, and not for certain by a write that never completed, until
+    /// the log has caught up with a leader: records that this voter has acknowledged may be missing.
+    pub in_doubt: bool,
 }
 
 impl QuorumState {
     pub const EMPTY: QuorumState =
-        QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false };
+        QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false, in_doubt: false };
 }
 
 /// The two clocks of a step. Timeouts use only `monotonic_ns`; `wall_ms` goes only into timestamps.
@@ -191,7 +336,11 @@ display_as_number!(NodeId, Epoch, Offset, LogEndOffset, FlushedOffset, HighWater
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            // An IPv6 address, as it must be written too.
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -227,6 +376,7 @@ error_codes! {
     NOT_ENOUGH_REPLICAS = 19,
     INVALID_REQUIRED_ACKS = 21,
     INVALID_GROUP_ID = 24,
+    UNKNOWN_MEMBER_ID = 25,
     INVALID_TIMESTAMP = 32,
     UNSUPPORTED_VERSION = 35,
     TOPIC_ALREADY_EXISTS = 36,
@@ -240,12 +390,14 @@ error_codes! {
     INVALID_TXN_STATE = 48,
     KAFKA_STORAGE_ERROR = 56,
     UNKNOWN_PRODUCER_ID = 59,
+    GROUP_ID_NOT_FOUND = 69,
     FETCH_SESSION_ID_NOT_FOUND = 70,
     INVALID_FETCH_SESSION_EPOCH = 71,
     FENCED_LEADER_EPOCH = 74,
     UNKNOWN_LEADER_EPOCH = 75,
     UNSUPPORTED_COMPRESSION_TYPE = 76,
     OFFSET_NOT_AVAILABLE = 78,
+    REBOOTSTRAP_REQUIRED = 129,
     INVALID_RECORD = 87,
     SNAPSHOT_NOT_FOUND = 98,
     POSITION_OUT_OF_RANGE = 99,
@@ -279,6 +431,37 @@ mod tests {
         for bad in ["", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAAA+", "AAAAAAAAAAAAAAAAAAAAAQQ"] {
             assert_eq!(Uuid::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn endpoints_are_shown_as_they_are_written() {
+        let shown = |host: &str| Endpoint { host: host.into(), port: 9092 }.to_string();
+        assert_eq!([shown("::1"), shown("localhost"), shown("")], ["[::1]:9092", "localhost:9092", ":9092"]);
+    }
+
+    #[test]
+    fn a_strangers_text_is_short_and_cannot_hide_anything() {
+        assert_eq!(Shown("raft-client-2 'x'").to_string(), "raft-client-2 'x'");
+        assert_eq!(Shown("a\nb\u{202e}c\u{200b}").to_string(), r"a\nb\u{202e}c\u{200b}");
+        assert_eq!(Shown(&"x".repeat(SHOWN_CHARS_MAX)).to_string().len(), SHOWN_CHARS_MAX);
+        let long = Shown(&"\u{202e}".repeat(30_000)).to_string();
+        assert!(long.ends_with("...") && long.len() < SHOWN_CHARS_MAX * 10, "{long}");
+    }
+
+    #[test]
+    fn latencies_lie_in_the_bucket_below_whose_bound_they_are() {
+        let mut latencies = LatencyBuckets::default();
+        assert!(latencies.is_empty());
+        [1, 10_000, 10_001, u64::MAX].into_iter().for_each(|ns| latencies.record(ns));
+        latencies.record_many(3_000_000, 5);
+        let buckets = latencies.buckets();
+        assert_eq!((buckets[0], buckets[1]), ((0.000_01, 2), (0.000_02, 1)));
+        assert_eq!(buckets.iter().find(|(bound, _)| *bound == 0.005).map(|(_, count)| *count), Some(5));
+        assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 1));
+        assert_eq!(latencies.len(), 9);
+        let mut two = LatencyBuckets::default();
+        two.record_many(1_500_000_000, 2);
+        assert_eq!(two.sum_seconds(), 3.0);
     }
 
     #[test]

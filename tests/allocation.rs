@@ -11,12 +11,13 @@ mod pair;
 use bytes::Bytes;
 use fixtures::{Frame, Seeded, frames};
 use kraft::io::durable::ZeroedBlocks;
+use kraft::protocol::check::memory_allowed;
 use kraft::protocol::messages::StrBytes;
 use kraft::protocol::produce::{ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
 use kraft::protocol::{ProduceResponse, Response, advertised, decode_request};
 use kraft::raft::RequestKind;
-use kraft::record::data_batch;
+use kraft::record::{ProduceLimits, check_produced, data_batch};
 use kraft::replica::admit::Admitted;
 use kraft::replica::receive::{ReceiveBuffer, Sender};
 use kraft::replica::receive_pool::ReceivePool;
@@ -27,7 +28,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-const RATIO: usize = 4;
 const SLACK_BYTES: usize = 64 * 1024;
 
 struct Counting;
@@ -90,7 +90,7 @@ fn decode(context: &QuorumContext, api_key: i16, version: i16, is_request: bool,
 }
 
 fn check_bounded(context: &QuorumContext, frame: &Frame, bytes: Vec<u8>) {
-    let limit = RATIO * bytes.len() + SLACK_BYTES;
+    let limit = memory_allowed(bytes.len()) + SLACK_BYTES;
     let bytes = Bytes::from(bytes);
     let shown = bytes.clone();
     let allocated = allocated_by(|| decode(context, frame.api_key, frame.version, frame.is_request, bytes));
@@ -126,7 +126,7 @@ fn frames_made_to_fill_memory_do_not() {
                 frame.extend_from_slice(&[0, 0, 0, 1, 0xff, 0xff, 0]);
                 frame.extend(fill.iter().cycle().take(100_000));
                 for bytes in [frame.clone(), frame[..19].to_vec()] {
-                    let limit = RATIO * bytes.len() + SLACK_BYTES;
+                    let limit = memory_allowed(bytes.len()) + SLACK_BYTES;
                     let bytes = Bytes::from(bytes);
                     let allocated = allocated_by(|| decode(&context, *api_key, version, true, bytes));
                     assert!(allocated <= limit, "api {api_key} version {version} {fill:?}: {allocated}");
@@ -148,7 +148,7 @@ fn well_formed_frames_of_many_small_elements_do_not_either() {
         configs.extend_from_slice(&count.to_be_bytes());
         configs.extend(vec![0; 2 * count as usize + 1]);
         for frame in [metadata, configs] {
-            let limit = RATIO * frame.len() + SLACK_BYTES;
+            let limit = memory_allowed(frame.len()) + SLACK_BYTES;
             let bytes = Bytes::from(frame);
             let allocated = allocated_by(|| decode(&context, 3, 1, true, bytes));
             assert!(allocated <= limit, "{count}: {allocated}, more than {limit}");
@@ -161,9 +161,13 @@ fn well_formed_frames_of_many_small_elements_do_not_either() {
 fn limits() -> SessionLimits {
     SessionLimits {
         data_mode: kraft::types::DataMode::Native,
+        compressed_check: kraft::types::CompressedCheck::Always,
+        decompressed_bytes_max: 1 << 20,
         request_bytes_max: 1 << 20,
         output_bytes_max: 1 << 20,
         requests_max: 64,
+        request_entries_max: 1000,
+        idle_ms_max: 600_000,
         message_bytes_max: 1 << 20,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
@@ -222,6 +226,7 @@ fn answer_at(base_offset: i64) -> Response {
         error: ErrorCode::NONE,
         base_offset,
         log_start_offset: 0,
+        record_errors: Vec::new(),
         error_message: None,
         current_leader: None,
     };
@@ -394,4 +399,19 @@ impl FollowersAnswers {
             self.tail_bytes -= self.tail.pop_front().map_or(0, |frame| frame.len());
         }
     }
+}
+
+/// Of the records that are too late a hundred are named, whatever their number.
+#[test]
+fn a_batch_of_late_records_is_refused_in_few_words() {
+    let values: Vec<&[u8]> = vec![b""; 50_000];
+    let limits = ProduceLimits {
+        message_bytes_max: 1 << 20,
+        timestamp_before_max_ms: 1_000,
+        timestamp_after_max_ms: 1_000,
+        now_wall_ms: 1_700_000_000_000,
+    };
+    let late = data_batch(&values, 1_600_000_000_000, None);
+    let allocated = allocated_by(|| check_produced(late, &limits).expect_err("too late"));
+    assert!(allocated < 100 << 10, "{allocated} bytes for a refusal");
 }

@@ -10,6 +10,8 @@ mod fixtures;
 mod targets;
 
 use fixtures::{Seeded, frames, log_files};
+use kraft::record::compression::Codec;
+use kraft::record::{BATCH_HEADER_BYTES, check_fetched, data_batch};
 use std::path::{Path, PathBuf};
 use targets::{Seeds, TARGETS, Target};
 
@@ -53,6 +55,22 @@ fn texts() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The records of Kafka's own batches, and some that repeat themselves, by each codec.
+fn streams() -> Vec<Vec<u8>> {
+    let value = b"0123456789".repeat(500);
+    let built = data_batch(&[&value[..]; 9], 1_700_000_000_000, None);
+    let golden = log_files().into_iter().filter_map(|f| check_fetched(f.bytes).0.into_iter().next());
+    let mut batches: Vec<(i32, Vec<u8>)> = vec![(9, built[BATCH_HEADER_BYTES..].to_vec())];
+    batches.extend(golden.map(|batch| (batch.header().record_count, batch.record_bytes().to_vec())));
+    let of_codec = |codec: Codec| {
+        batches.clone().into_iter().map(move |(count, records)| {
+            let stream = codec.compress(&records).expect("it compresses");
+            [&[(count - 1) as u8, codec.id()][..], &stream].concat()
+        })
+    };
+    Codec::ALL.into_iter().flat_map(of_codec).collect()
+}
+
 /// Seeds of one kind; a target's own leading bytes come first.
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let seeds: Vec<Vec<u8>> = match target.seeds {
@@ -63,6 +81,7 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
             .filter_map(|f| Some([&[answer_kind(f.api_key)?, f.version as u8][..], &f.bytes].concat()))
             .collect(),
         Seeds::Batches => log_files().into_iter().map(|f| f.bytes.to_vec()).collect(),
+        Seeds::Streams => streams(),
         Seeds::Texts => texts(),
     };
     let first: &[&[u8]] = match target.name {
@@ -133,6 +152,11 @@ fn check(name: &str) {
 #[test]
 fn requests_in_any_form_are_decoded_or_refused() {
     check("requests");
+}
+
+#[test]
+fn compressed_streams_end_in_a_verdict_and_within_their_bounds() {
+    check("compressed");
 }
 
 #[test]

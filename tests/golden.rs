@@ -11,8 +11,9 @@ use kraft::protocol::messages as m;
 use kraft::protocol::produce::{ProduceTopic, ProducedPartition, ProducedTopic};
 use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
 use kraft::protocol::{
-    ClientId, EncodedFrame, FetchPartition, FetchRequest, FetchResponse, FetchTopic, ProduceRequest,
-    ProduceResponse, Request, RequestHeader, Response, decode_request, encode_response, own_uuid, wire_uuid,
+    ClientId, EncodedFrame, FetchPartition, FetchRequest, FetchResponse, FetchTopic, GroupRequest,
+    GroupResponse, ProduceRequest, ProduceResponse, Request, RequestHeader, Response, decode_request,
+    encode_response, own_uuid, wire_uuid,
 };
 use kraft::raft::RequestKind;
 use kraft::record::{ControlRecord, check_fetched, check_produced, control_records, leader_change_batch};
@@ -67,7 +68,7 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
         Request::ListOffsets(body) => encode_request(frame, body),
         Request::Metadata(body) => encode_request(frame, body),
         Request::FindCoordinator(body) => encode_request(frame, body),
-        Request::JoinGroup(body) => encode_request(frame, body),
+        Request::Group(body) => encode_group_request(frame, body),
         Request::CreateTopics(body) => encode_request(frame, body),
         Request::InitProducerId(body) => encode_request(frame, body),
         Request::OffsetForLeaderEpoch(body) => encode_request(frame, body),
@@ -85,6 +86,24 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
     }
 }
 
+fn encode_group_request(frame: &Frame, request: &GroupRequest) -> Bytes {
+    use GroupRequest as G;
+    match request {
+        G::OffsetCommit(body) => encode_request(frame, body),
+        G::OffsetFetch(body) => encode_request(frame, body),
+        G::Join(body) => encode_request(frame, body),
+        G::Heartbeat(body) => encode_request(frame, body),
+        G::Leave(body) => encode_request(frame, body),
+        G::Sync(body) => encode_request(frame, body),
+        G::Describe(body) => encode_request(frame, body),
+        G::List(body) => encode_request(frame, body),
+        G::Delete(body) => encode_request(frame, body),
+        G::OffsetDelete(body) => encode_request(frame, body),
+        G::ConsumerHeartbeat(body) => encode_request(frame, body),
+        G::ConsumerDescribe(body) => encode_request(frame, body),
+    }
+}
+
 #[test]
 fn every_request_decodes_and_encodes_again_to_its_bytes() {
     let requests: Vec<Frame> = frames().into_iter().filter(|frame| frame.is_request).collect();
@@ -99,6 +118,23 @@ fn every_request_decodes_and_encodes_again_to_its_bytes() {
             frame.name
         );
         assert_eq!(encode_again(&frame, &request), frame.bytes, "{}", frame.name);
+    }
+}
+
+#[test]
+fn bytes_behind_a_frame_of_kafkas_change_nothing() {
+    for frame in frames() {
+        let longer = |more: &[u8]| Bytes::from([&frame.bytes[..], more].concat());
+        for more in [&[0][..], &[1, 0, 0], &[0xff; 37]] {
+            if !frame.is_request {
+                let is_read = read_as_client(&frame, longer(more));
+                assert_eq!(is_read, read_as_client(&frame, frame.bytes.clone()), "{}", frame.name);
+                continue;
+            }
+            let (_, request) =
+                decode_request(longer(more)).unwrap_or_else(|error| panic!("{}: {error}", frame.name));
+            assert_eq!(encode_again(&frame, &request), frame.bytes, "{}", frame.name);
+        }
     }
 }
 
@@ -145,6 +181,7 @@ fn our_produced(theirs: m::ProduceResponse) -> Response {
             error: ErrorCode(p.error_code),
             base_offset: p.base_offset,
             log_start_offset: p.log_start_offset,
+            record_errors: Vec::new(),
             error_message: p.error_message.map(|text| text.to_string()),
             current_leader: (leader.0 >= 0).then_some((leader, Epoch(p.current_leader.leader_epoch))),
         }
@@ -247,6 +284,7 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
             diverging: at(p.diverging_epoch.end_offset, p.diverging_epoch.epoch),
             current_leader: leader(p.current_leader),
             snapshot: at(p.snapshot_id.end_offset, p.snapshot_id.epoch),
+            lagging: 0,
             records: records.into(),
         }
     };
@@ -296,7 +334,12 @@ fn every_response_is_answered_byte_for_byte() {
             1 => answer_again(frame, |theirs| our_fetch(&frame.name, theirs)),
             LIST_OFFSETS => answer_again(frame, Response::ListOffsets),
             3 => answer_again(frame, Response::Metadata),
+            8 => answer_again(frame, |theirs| Response::Group(GroupResponse::OffsetCommit(theirs))),
+            9 => answer_again(frame, |theirs| Response::Group(GroupResponse::OffsetFetch(theirs))),
             10 => answer_again(frame, Response::FindCoordinator),
+            12 => answer_again(frame, |theirs| Response::Group(GroupResponse::Heartbeat(theirs))),
+            13 => answer_again(frame, |theirs| Response::Group(GroupResponse::Leave(theirs))),
+            14 => answer_again(frame, |theirs| Response::Group(GroupResponse::Sync(theirs))),
             18 => answer_again(frame, Response::ApiVersions),
             19 => answer_again(frame, Response::CreateTopics),
             22 => answer_again(frame, Response::InitProducerId),

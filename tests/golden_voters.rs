@@ -80,6 +80,7 @@ fn newest(fetch: i16) -> PeerVersions {
         end_quorum_epoch: Some(1),
         fetch: Some(fetch),
         serves_clients: false,
+        advertised: None,
     }
 }
 
@@ -132,6 +133,7 @@ fn answer_again(c: &QuorumContext, frame: &Frame, response: &raft::Response, rec
         raft::Response::Vote(r) => vote_response(c, r),
         raft::Response::BeginQuorumEpoch(r) => begin_quorum_epoch_response(c, r),
         raft::Response::EndQuorumEpoch(r) => end_quorum_epoch_response(c, r),
+        raft::Response::AskEpoch(_) => panic!("{}: no Java voter was asked for its epoch alone", frame.name),
         raft::Response::Fetch(r) => {
             let (batches, error) = check_fetched(records);
             assert_eq!(error, None, "{}", frame.name);
@@ -232,11 +234,19 @@ fn older_peers_get_what_their_version_can_say() {
         end_quorum_epoch: Some(0),
         fetch: Some(13),
         serves_clients: false,
+        advertised: None,
     };
     let unknown = |id| ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO };
     let last = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(9) };
     let vote = |voter, candidate, pre_vote| {
-        raft::Request::Vote(raft::VoteRequest { voter, epoch: Epoch(3), candidate, last, pre_vote })
+        raft::Request::Vote(raft::VoteRequest {
+            voter,
+            epoch: Epoch(3),
+            candidate,
+            last,
+            pre_vote,
+            counts_memory: true,
+        })
     };
     let full = vote(Some(key(2)), key(1), false);
     assert_eq!(sent(&newest(18), full.clone()), full);
@@ -276,6 +286,7 @@ fn fetches_of_versions_13_to_18_are_understood() {
             last_fetched_epoch: Epoch(2),
             max_wait_ms: 500,
             high_watermark,
+            unfit: None,
         })
     };
     let hw = |offset| Some(HighWatermark(Offset(offset)));
@@ -295,7 +306,8 @@ fn answers_in_older_versions_are_read() {
     let (leader, epoch) = (Some(NodeId(2)), Epoch(3));
     let header =
         |api_key, api_version| RequestHeader { api_key, api_version, correlation_id: 8, client_id: None };
-    let vote = raft::VoteResponse { error: ErrorCode::NONE, leader, epoch, granted: true };
+    let memory = raft::VoterMemory::Lost;
+    let vote = raft::VoteResponse { error: ErrorCode::NONE, leader, epoch, granted: true, memory };
     let other = raft::LeaderResponse { error: ErrorCode::FENCED_LEADER_EPOCH, leader, epoch };
     let cases = [
         (VOTE, 0..=2, vote_response(&c, &vote), raft::Response::Vote(vote)),

@@ -22,7 +22,12 @@ const TABLE: &[Row] = &[
     Row { module: "types", modules: &[], crates: Only(&[]) },
     // A .properties file is read by the crate that knows Java's escapes, and its own crate for the encoding.
     Row { module: "config", modules: &["types"], crates: Only(&["encoding_rs", "java_properties"]) },
-    Row { module: "record", modules: &["types"], crates: Only(&["bytes", "crc32c"]) },
+    // The four codecs are `record::compression`'s alone.
+    Row {
+        module: "record",
+        modules: &["types"],
+        crates: Only(&["bytes", "crc32c", "flate2", "lz4_flex", "snap", "zstd"]),
+    },
     Row { module: "raft", modules: &["types"], crates: Only(&[]) },
     Row {
         module: "protocol",
@@ -61,25 +66,19 @@ const TABLE: &[Row] = &[
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
         // base64 and serde_json for interval logs and reports.
-        // crc32c and the four codecs are for the compressed batches of kraft-perf; the server has none.
         // kraft-perf measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
         crates: Only(&[
             "base64",
             "bytes",
             "clap",
-            "crc32c",
-            "flate2",
             "hdrhistogram",
             "io_uring",
             "libc",
-            "lz4_flex",
             "plotters",
             "serde_json",
             "signal_hook",
-            "snap",
             "tracing",
             "tracing_subscriber",
-            "zstd",
         ]),
     },
 ];
@@ -264,6 +263,21 @@ fn pure_modules_have_no_files_threads_or_clocks() {
         }
     }
     assert!(wrong.is_empty(), "the pure modules take these from outside:\n{}", wrong.join("\n"));
+}
+
+/// Nobody takes a request's word for an epoch but tests, and the simulator where it is to catch that.
+#[test]
+fn only_the_simulator_believes_whoever_asks() {
+    const LIE: &str = "believe_requests";
+    let mut callers = BTreeSet::new();
+    for file in files_under("src") {
+        let calls = file.tokens.windows(2).filter(|pair| pair[0].text == "." && pair[1].text == LIE);
+        if calls.into_iter().any(|pair| !pair[1].is_test) {
+            callers.insert(file.path.clone());
+        }
+    }
+    let others: Vec<_> = callers.iter().filter(|path| !path.contains("/tests/")).cloned().collect();
+    assert_eq!(others, ["src/replica/mod.rs", "src/sim/cluster.rs"]);
 }
 
 /// The searches above find what they are for.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use batches::{End, SegmentReader};
 use clap::Parser;
+use kraft::server::output::note_line;
 
 /// Print the batches of log segments as kafka-dump-log.sh does
 #[derive(Debug, Parser)]
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`| head`) is no failure.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            note_line!("error: {e}");
             ExitCode::FAILURE
         }
     }
@@ -118,7 +119,7 @@ fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<b
     while let Some(batch) = segment.next_batch().map_err(at)? {
         writeln!(out, "{}", lines::batch_line(&batch))?;
         if let Some(why) = &batch.invalid {
-            eprintln!("error: {shown}, position {}: {why}", batch.position);
+            note_line!("error: {shown}, position {}: {why}", batch.position);
             sound = false;
         } else if arguments.deep_iteration || arguments.print_data_log {
             lines::write_records(out, &batch, arguments.print_data_log)?;
@@ -126,9 +127,9 @@ fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<b
     }
     match segment.end() {
         End::Whole => {}
-        End::Zeros(bytes) => eprintln!("note: {shown}: {bytes} zeros follow, the space ahead of the writer"),
+        End::Zeros(bytes) => note_line!("note: {shown}: {bytes} zeros follow, the space ahead of the writer"),
         End::NoBatch { position, bytes } => {
-            eprintln!("error: {shown}: {bytes} bytes from position {position} on are no whole batch");
+            note_line!("error: {shown}: {bytes} bytes from position {position} on are no whole batch");
             sound = false;
         }
     }

@@ -22,6 +22,7 @@ use clap::Parser;
 use serde_json::json;
 
 use kraft::server::control::latency::StageHistograms;
+use kraft::server::output::note_line;
 use logs::Merged;
 
 /// Merge latency logs into a table of percentiles, JSON, .hgrm files or a plot
@@ -59,13 +60,13 @@ fn main() -> ExitCode {
     };
     match run(&arguments) {
         Ok(output) => {
-            output.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            output.notes.iter().for_each(|note| note_line!("note: {note}"));
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().write_all(output.stdout.as_bytes());
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("error: {why}");
+            note_line!("error: {why}");
             ExitCode::FAILURE
         }
     }

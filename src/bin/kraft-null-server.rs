@@ -20,6 +20,7 @@ use bytes::{Buf, BytesMut};
 use clap::Parser;
 
 use kraft::protocol::{FrameError, decode_request, frame_length};
+use kraft::server::output::{answer_line, note_line};
 
 use answers::Broker;
 use epoll::{Epoll, raise_descriptor_limit};
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {}: {e}", arguments.listen);
+            note_line!("error: {}: {e}", arguments.listen);
             ExitCode::FAILURE
         }
     }
@@ -70,8 +71,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let broker = Arc::new(Broker::new(address));
-    println!("listening on {address}, storing nothing");
-    io::stdout().flush()?;
+    answer_line!("listening on {address}, storing nothing");
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..arguments.threads.max(1))
             .map(|_| {
@@ -125,7 +125,7 @@ impl<'a> Core<'a> {
                 let Some(connection) = self.connections.get_mut(&ready.token) else { continue };
                 if let Err(e) = connection.on_ready(&self.broker, self.request_bytes_max) {
                     if e.kind() != ErrorKind::UnexpectedEof {
-                        eprintln!("note: a connection was closed: {e}");
+                        note_line!("note: a connection was closed: {e}");
                     }
                     self.connections.remove(&ready.token);
                 } else {

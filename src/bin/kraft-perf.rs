@@ -47,6 +47,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use kraft::server::output::note_line;
+
 use options::{Arguments, Command};
 use report::Written;
 
@@ -68,13 +70,13 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(Written { stdout, notes, is_complete }) => {
-            notes.iter().for_each(|note| eprintln!("note: {note}"));
+            notes.iter().for_each(|note| note_line!("note: {note}"));
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().write_all(stdout.as_bytes());
             if is_complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) }
         }
         Err(why) => {
-            eprintln!("error: {why}");
+            note_line!("error: {why}");
             ExitCode::FAILURE
         }
     }

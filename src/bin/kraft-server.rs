@@ -3,18 +3,27 @@
 use std::process::exit;
 
 use kraft::server::cli::{Startup, from_args};
+use kraft::server::signals::Signals;
+use kraft::server::{logging, output, thread_refused};
 
 fn main() {
+    let signals = Signals::install();
     match from_args(std::env::args_os()) {
         Startup::Exit { code, stdout, stderr } => {
-            print!("{stdout}");
-            eprint!("{stderr}");
+            output::complain(&stderr);
+            output::answer(stdout);
             exit(code);
         }
         Startup::Run { config, logging } => {
-            let lines = logging.start();
-            let code = kraft::server::run(*config);
-            lines.flush();
+            let code = match signals.and_then(|signals| logging.start().map(|()| signals)) {
+                Ok(signals) => kraft::server::run(*config, &signals),
+                Err(error) => {
+                    let (line, code) = thread_refused(&error);
+                    output::complain(&line);
+                    code
+                }
+            };
+            logging::flush();
             exit(code);
         }
     }

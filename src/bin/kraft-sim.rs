@@ -1,13 +1,17 @@
 //! `kraft-sim`: runs simulated clusters from seeds, many at once, and says how to see a failure again.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::ops::Range;
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use kraft::sim::{Failure, Fault, Lie, Options, Outcome, Profile, Totals, host_name, run, shrink};
+use kraft::server::output::{answer_line, note, note_line};
+use kraft::sim::{
+    Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, run, shrink, silence,
+};
 
 const EXIT_FAILED: i32 = 1;
 const EXIT_USAGE: i32 = 2;
@@ -32,7 +36,7 @@ struct Flags {
     /// Simulated milliseconds in which things fail; then all must come to rest.
     #[arg(long, default_value_t = Options::new(0).ticks_ms, value_parser = clap::value_parser!(u64).range(1..))]
     ticks: u64,
-    /// Which faults may be on: swarm (each seed draws its own), safety (all), liveness, disk, network, process, clock, calm.
+    /// Which faults may be on: swarm (each seed draws its own), safety (all), liveness, disk, network, process, clock, hostile (clients), calm.
     #[arg(long, default_value = "swarm", value_parser = parse_profile)]
     profile: Profile,
     /// Leave these faults out (comma between).
@@ -53,6 +57,9 @@ struct Flags {
     /// Look for a shorter or quieter run that still fails.
     #[arg(long)]
     shrink: bool,
+    /// Cut off the leader of each of so many seeds (from --seed on), and tell how long they are without one.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    silences: Option<u64>,
     /// Name all faults and lies.
     #[arg(long)]
     list: bool,
@@ -102,35 +109,55 @@ fn main() {
         let text = error.to_string();
         let why: Vec<&str> =
             text.lines().map(str::trim).take_while(|line| !line.starts_with("For more")).collect();
-        eprintln!("{}", why.iter().filter(|line| !line.is_empty()).copied().collect::<Vec<_>>().join("; "));
+        note_line!("{}", why.iter().filter(|line| !line.is_empty()).copied().collect::<Vec<_>>().join("; "));
         exit(EXIT_USAGE);
     });
     if flags.list {
-        Fault::ALL.iter().for_each(|fault| println!("fault  {:<24} {}", fault.name(), fault.what()));
-        Lie::ALL.iter().for_each(|lie| println!("lie    {:<24} {}", lie.name(), lie.what()));
+        Fault::ALL.iter().for_each(|fault| answer_line!("fault  {:<24} {}", fault.name(), fault.what()));
+        Lie::ALL.iter().for_each(|lie| answer_line!("lie    {:<24} {}", lie.name(), lie.what()));
         return;
     }
     // A failed assertion is an outcome like any other, reported with its seed; only its place is told here.
     std::panic::set_hook(Box::new(|panic| {
         if let Some(place) = panic.location() {
-            eprintln!("an assertion failed at {place}");
+            note_line!("an assertion failed at {place}");
         }
     }));
+    if let Some(count) = flags.silences {
+        return print_silences(flags.seed..flags.seed.saturating_add(count), flags.trace);
+    }
     let is_many = flags.seeds.is_some() || flags.minutes.is_some();
     exit(if is_many { run_many(&flags) } else { run_one(&flags) });
+}
+
+fn print_silences(seeds: Range<u64>, trace: bool) {
+    let mut silences: Vec<Silence> = seeds.filter_map(|seed| silence(seed, trace)).collect();
+    silences.iter().flat_map(|silence| &silence.story).for_each(|line| answer_line!("{line}"));
+    silences.sort_by_key(Silence::permille);
+    let Some(last) = silences.len().checked_sub(1) else {
+        return answer_line!("no seed had a leader to cut off");
+    };
+    answer_line!("{} leaders fell silent; until another one led:", silences.len());
+    for (name, at) in [("p50", last / 2), ("p99", last * 99 / 100), ("max", last)] {
+        let Silence { seed, voters, ns, fetch_timeout_ms, .. } = silences[at];
+        let (ms, ratio) = (ns / 1_000_000, silences[at].permille() as f64 / 1000.0);
+        answer_line!(
+            "{name} {ratio:.2} fetch timeouts ({ms} ms of {fetch_timeout_ms}, {voters} voters, seed {seed})"
+        );
+    }
 }
 
 fn run_one(flags: &Flags) -> i32 {
     let options = flags.options(flags.seed);
     let outcome = run(&options);
-    outcome.story.iter().for_each(|line| println!("{line}"));
+    outcome.story.iter().for_each(|line| answer_line!("{line}"));
     if let Some(wanted) = flags.hash.filter(|wanted| *wanted != outcome.hash) {
-        eprintln!("the trace of this build has the hash {:#018x}, not {wanted:#018x}", outcome.hash);
+        note_line!("the trace of this build has the hash {:#018x}, not {wanted:#018x}", outcome.hash);
         return EXIT_USAGE;
     }
-    println!("seed {} hash {:#018x}", flags.seed, outcome.hash);
-    println!("{}", totals_line(&outcome.totals));
-    println!("{}", faults_lines(&outcome.totals));
+    answer_line!("seed {} hash {:#018x}", flags.seed, outcome.hash);
+    answer_line!("{}", totals_line(&outcome.totals));
+    answer_line!("{}", faults_lines(&outcome.totals));
     let Some(failure) = &outcome.failure else { return 0 };
     print_failure(&options, failure);
     if flags.shrink {
@@ -142,19 +169,19 @@ fn run_one(flags: &Flags) -> i32 {
 fn print_shrunk(options: &Options) {
     let quiet = Options { trace: false, ..options.clone() };
     let best = shrink(&quiet, &mut |tried, fails| {
-        eprintln!("{} {}", if fails { "still fails:" } else { "passes:     " }, command(tried));
+        note_line!("{} {}", if fails { "still fails:" } else { "passes:     " }, command(tried));
     });
-    println!("shortest that was found: {}", command(&best));
+    answer_line!("shortest that was found: {}", command(&best));
 }
 
 fn print_failure(options: &Options, failure: &Failure) {
     for (host, lines) in &failure.last {
-        println!("--- last lines of {}", host_name(*host));
-        lines.iter().for_each(|line| println!("{line}"));
+        answer_line!("--- last lines of {}", host_name(*host));
+        lines.iter().for_each(|line| answer_line!("{line}"));
     }
-    println!("FAILED after {} ms: {}", failure.at_ms, failure.invariant);
-    println!("    {}", failure.detail);
-    println!("    again: {}", command(options));
+    answer_line!("FAILED after {} ms: {}", failure.at_ms, failure.invariant);
+    answer_line!("    {}", failure.detail);
+    answer_line!("    again: {}", command(options));
 }
 
 /// What replays the run.
@@ -198,27 +225,34 @@ fn totals_line(t: &Totals) -> String {
 fn faults_lines(t: &Totals) -> String {
     let kinds: Vec<String> = Fault::ALL
         .iter()
-        .zip(t.of_kind)
+        .zip(t.of_kind.0)
         .filter(|(_, count)| *count > 0)
         .map(|(fault, count)| format!("{} {count}", fault.name()))
         .collect();
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} starts refused for rot; starts have believed {} summaries, and read {} segments",
+         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; starts have believed {} summaries, and read {} segments",
         kinds.join(", "),
         t.flips,
+        t.hostiles,
+        t.sent_away,
+        t.waited_max,
         t.refused_starts,
+        t.doubts,
+        t.unproven_tears,
         t.summaries,
         t.scans
     )
 }
 
 fn add(sum: &mut Totals, one: &Totals) {
-    sum.of_kind.iter_mut().zip(one.of_kind).for_each(|(sum, one)| *sum += one);
+    sum.of_kind.0.iter_mut().zip(one.of_kind.0).for_each(|(sum, one)| *sum += one);
     sum.undone.iter_mut().zip(one.undone).for_each(|(sum, one)| *sum += one);
     sum.flips += one.flips;
     sum.refused_starts += one.refused_starts;
+    sum.doubts += one.doubts;
+    sum.unproven_tears += one.unproven_tears;
     sum.summaries += one.summaries;
     sum.scans += one.scans;
     sum.events += one.events;
@@ -232,6 +266,9 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.acknowledged += one.acknowledged;
     sum.elections += one.elections;
     sum.bad_input += one.bad_input;
+    sum.hostiles += one.hostiles;
+    sum.sent_away += one.sent_away;
+    sum.waited_max = sum.waited_max.max(one.waited_max);
     sum.lies += one.lies;
 }
 
@@ -309,14 +346,13 @@ impl Report {
 
     fn progress(&self) {
         let end = if std::io::stderr().is_terminal() { '\r' } else { '\n' };
-        eprint!("{}{end}", self.line());
-        _ = std::io::stderr().flush();
+        note(format_args!("{}{end}", self.line()));
     }
 
     fn end(self, flags: &Flags) -> i32 {
-        println!("{}", self.line());
-        println!("{}", totals_line(&self.sum));
-        println!("{}", faults_lines(&self.sum));
+        answer_line!("{}", self.line());
+        answer_line!("{}", totals_line(&self.sum));
+        answer_line!("{}", faults_lines(&self.sum));
         let mut kinds: Vec<(&str, Vec<u64>)> = Vec::new();
         for (seed, invariant) in &self.failed {
             match kinds.iter_mut().find(|(kind, _)| kind == invariant) {
@@ -325,11 +361,11 @@ impl Report {
             }
         }
         for (kind, seeds) in kinds {
-            println!("failed: {kind}: {} times, seeds {:?}", seeds.len(), &seeds[..seeds.len().min(8)]);
+            answer_line!("failed: {kind}: {} times, seeds {:?}", seeds.len(), &seeds[..seeds.len().min(8)]);
         }
         match (flags.lie, self.failed.is_empty()) {
             (Some(lie), true) => {
-                println!("the lie {} was not caught", lie.name());
+                answer_line!("the lie {} was not caught", lie.name());
                 EXIT_FAILED
             }
             (Some(_), false) | (None, true) => 0,

@@ -1,23 +1,20 @@
 //! Keys that mean nothing here but stand in many Kafka files, and the nearest key to a misspelt one.
 
+use super::protection;
+
 /// One key a line, `#` begins a comment.
 const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
 
-/// Kafka's keys that this server accepts and does not use.
+/// Kafka's keys that this server does not use.
 pub(super) fn kafka_keys() -> impl Iterator<Item = &'static str> {
-    KAFKA_KEYS.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    let harmless =
+        KAFKA_KEYS.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    harmless.chain(protection::keys())
 }
 
 /// Also true of settings of one listener, such as `listener.name.controller.ssl.keystore.location`.
 pub(super) fn is_kafka_key(key: &str) -> bool {
     key.starts_with("listener.name.") || kafka_keys().any(|known| known == key)
-}
-
-/// Keys that ask for protection which this server does not give: to stay silent about them would be a lie.
-pub(super) fn asks_for_security(key: &str) -> bool {
-    let prefixes =
-        ["ssl.", "sasl.", "authorizer.", "security.", "listener.name.", "delegation.token.", "super.users"];
-    prefixes.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// The key that `key` was perhaps meant to be: at most a quarter of its characters differ.

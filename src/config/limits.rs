@@ -14,12 +14,36 @@ const HOUR_MS: u64 = 3_600_000;
 /// Small enough for tests that roll often.
 const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
+/// What stands around a batch in a request or an answer: headers, names, ids, endpoints.
+pub const ENVELOPE_BYTES: usize = KIB;
+
+impl Limits {
+    /// Largest answer of another voter, whatever clients may send: one batch is sent whole, however large.
+    pub fn voter_answer_bytes_max(&self) -> usize {
+        let records = self.replica_fetch_bytes_max.max(self.message_bytes_max);
+        self.request_bytes_max.max(records.saturating_add(ENVELOPE_BYTES))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             message_bytes_max: MIB + 12,
             request_bytes_max: 100 * MIB,
+            decompressed_bytes_max: 100 * MIB,
+            inspection_threads: 1,
+            queued_request_bytes_max: 104 * MIB,
             connections_max: 10_000,
+            guest_connections_max: 256,
+            guest_ms_max: 2_000,
+            voter_connections_max: 8,
+            round_bytes_max: 4 * MIB,
+            round_ms_max: 4,
+            device_read_bytes_max: 2 * MIB,
+            answers_bytes_max: 32 * MIB,
+            device_reads_bytes_max: 16 * MIB,
+            device_reads_max: 4,
+            room_stall_ms_max: 5_000,
             segment_bytes_max: GIB as u64,
             zero_ahead_bytes: 16 * MIB as u64,
             fetch_response_bytes_max: 55 * MIB,
@@ -32,14 +56,19 @@ impl Default for Limits {
             uncommitted_bytes_max: 256 * MIB as u64,
             connection_output_bytes_max: 64 * MIB,
             connection_requests_max: 64,
+            request_entries_max: 50_000,
             turn_inputs_max: 256,
             flush_stall_ms_max: 10_000,
             commit_mark_idle_ms: 100,
             index_interval_bytes: 64 * KIB as u64,
-            producer_ids_max: 10_000,
-            parked_requests_max: 100_000,
-            observers_max: 1000,
+            producer_ids_max: 50_000,
+            connection_producer_ids_max: 100,
+            producer_id_idle_ms_min: 900_000,
+            request_wait_ms_max: 300_000,
+            connection_idle_ms_max: 600_000,
+            parked_requests_max: 15_000,
             disk_free_bytes_min: 64 * MIB as u64,
+            latency_log_bytes_max: 64 * MIB as u64,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: HOUR_MS as i64,
         }
@@ -58,7 +87,11 @@ fn read_request_limits(r: &mut Reader, l: &mut Limits) {
     let size = KIB..=JAVA_INT_MAX;
     l.message_bytes_max = r.number("message.max.bytes", l.message_bytes_max, size.clone());
     l.request_bytes_max = r.number("socket.request.max.bytes", l.request_bytes_max, size.clone());
+    let key = "kraft.decompressed.max.bytes";
+    l.decompressed_bytes_max = r.number(key, l.decompressed_bytes_max, size.clone());
+    l.inspection_threads = r.number("kraft.compressed.threads", l.inspection_threads, 1..=64);
     l.connections_max = r.number("max.connections", l.connections_max, 1..=JAVA_INT_MAX);
+    read_room(r, l);
     l.fetch_response_bytes_max = r.number("fetch.max.bytes", l.fetch_response_bytes_max, size.clone());
     let key = "controller.quorum.fetch.max.bytes";
     l.replica_fetch_bytes_max = r.number(key, l.replica_fetch_bytes_max, size.clone());
@@ -66,10 +99,20 @@ fn read_request_limits(r: &mut Reader, l: &mut Limits) {
     l.connection_output_bytes_max = r.number(key, l.connection_output_bytes_max, size);
     let key = "kraft.connection.max.requests";
     l.connection_requests_max = r.number(key, l.connection_requests_max, 1..=10_000);
+    l.request_entries_max = r.number("kraft.request.max.entries", l.request_entries_max, 100..=10_000_000);
     l.turn_inputs_max = r.number("kraft.turn.max.inputs", l.turn_inputs_max, 1..=65_536);
     l.producer_ids_max = r.number("kraft.max.producer.ids", l.producer_ids_max, 1..=10_000_000);
+    let key = "kraft.connection.max.producer.ids";
+    l.connection_producer_ids_max = r.number(key, l.connection_producer_ids_max, 1..=10_000_000);
+    let key = "kraft.producer.id.idle.min.ms";
+    l.producer_id_idle_ms_min = r.number(key, l.producer_id_idle_ms_min, 1_000..=24 * HOUR_MS);
+    let key = "kraft.request.wait.max.ms";
+    l.request_wait_ms_max = r.number(key, l.request_wait_ms_max, 1_000..=24 * HOUR_MS);
+    // Kafka's; -1 there means never.
+    let key = "connections.max.idle.ms";
+    let idle_ms = r.number(key, l.connection_idle_ms_max as i64, -1..=i64::MAX);
+    l.connection_idle_ms_max = u64::try_from(idle_ms).unwrap_or(u64::MAX);
     l.parked_requests_max = r.number("kraft.max.parked.requests", l.parked_requests_max, 1..=10_000_000);
-    l.observers_max = r.number("kraft.max.observers", l.observers_max, 0..=100_000);
     // Kafka's keys of the broker; those of a topic, which this log is too, have no "log." before them.
     let (key, of_topic) = ("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms");
     let setting = r.find_either(key, of_topic);
@@ -77,6 +120,31 @@ fn read_request_limits(r: &mut Reader, l: &mut Limits) {
     let (key, of_topic) = ("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms");
     let setting = r.find_either(key, of_topic);
     l.timestamp_after_max_ms = r.number_of(key, setting, l.timestamp_after_max_ms, 0..=i64::MAX);
+}
+
+/// How much of a node its clients may have: docs/limits.md.
+fn read_room(r: &mut Reader, l: &mut Limits) {
+    let key = "kraft.guest.connections";
+    l.guest_connections_max = r.number(key, l.guest_connections_max, 1..=65_536);
+    l.guest_ms_max = r.number("kraft.guest.max.ms", l.guest_ms_max, 1..=HOUR_MS);
+    let key = "kraft.voter.connections";
+    l.voter_connections_max = r.number(key, l.voter_connections_max, 4..=1_024);
+    l.round_bytes_max = r.number("kraft.round.max.bytes", l.round_bytes_max, KIB..=JAVA_INT_MAX);
+    l.round_ms_max = r.number("kraft.round.max.ms", l.round_ms_max, 1..=1_000);
+    let size = KIB..=JAVA_INT_MAX;
+    let key = "queued.max.request.bytes";
+    // Kafka's -1 is no bound: here there is always one.
+    let setting = r.find(key).filter(|setting| setting.value != "-1");
+    let queued = l.queued_request_bytes_max.max(l.request_bytes_max);
+    l.queued_request_bytes_max = r.number_of(key, setting, queued, size.clone());
+    let key = "kraft.device.read.max.bytes";
+    l.device_read_bytes_max = r.number(key, l.device_read_bytes_max, size.clone());
+    let key = "kraft.device.reads.max.bytes";
+    l.device_reads_bytes_max = r.number(key, l.device_reads_bytes_max, size.clone());
+    let key = "kraft.answers.max.bytes";
+    l.answers_bytes_max = r.number(key, l.answers_bytes_max, size);
+    l.device_reads_max = r.number("kraft.device.reads.max", l.device_reads_max, 1..=256);
+    l.room_stall_ms_max = r.number("kraft.room.stall.max.ms", l.room_stall_ms_max, 100..=HOUR_MS);
 }
 
 fn read_log_limits(r: &mut Reader, l: &mut Limits) {
@@ -99,30 +167,43 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     l.commit_mark_idle_ms = r.number("kraft.commit.mark.idle.ms", l.commit_mark_idle_ms, 1..=HOUR_MS);
     let (key, interval) = ("kraft.index.interval.bytes", l.index_interval_bytes);
     l.index_interval_bytes = r.number(key, interval, BLOCK_BYTES as u64..=64 * MIB as u64);
+    let key = "kraft.latency.log.max.bytes";
+    l.latency_log_bytes_max = r.number(key, l.latency_log_bytes_max, 0..=1 << 50);
     l.disk_free_bytes_min = r.number("kraft.disk.free.min.bytes", l.disk_free_bytes_min, 0..=1 << 50);
 }
 
 /// Values that are fine alone and not together.
 fn check_together(r: &mut Reader, l: &Limits) {
-    let mut at_most = |small: (&str, usize), large: (&str, usize)| {
-        if small.1 > large.1 {
+    let mut at_most = |small: (&str, usize), around: usize, large: (&str, usize)| {
+        if small.1.saturating_add(around) > large.1 {
+            let envelope = if around > 0 { format!(" and {around} bytes around it") } else { String::new() };
+            let verb = if around > 0 { "are" } else { "is" };
             let why = format!(
-                "{} is more than {}={}. Raise the latter or lower the former.",
+                "{}{envelope} {verb} more than {}={}. Raise the latter or lower the former.",
                 small.1, large.0, large.1
             );
             r.miss(small.0, why);
         }
     };
     let message = ("message.max.bytes", l.message_bytes_max);
-    at_most(message, ("socket.request.max.bytes", l.request_bytes_max));
-    at_most(message, ("metadata.log.segment.bytes", l.segment_bytes_max as usize));
-    at_most(message, ("kraft.unflushed.max.bytes", l.unflushed_bytes_max as usize));
+    at_most(message, ENVELOPE_BYTES, ("socket.request.max.bytes", l.request_bytes_max));
+    // Kafka refuses it too: the largest request would never be read.
+    let request = ("socket.request.max.bytes", l.request_bytes_max);
+    at_most(request, 0, ("queued.max.request.bytes", l.queued_request_bytes_max));
+    // A batch is answered whole, to consumers and to voters; a reader with one answer unsent must not be closed for it.
+    let output = ("kraft.connection.output.max.bytes", l.connection_output_bytes_max);
+    at_most(message, ENVELOPE_BYTES, output);
+    at_most(("controller.quorum.fetch.max.bytes", l.replica_fetch_bytes_max), ENVELOPE_BYTES, output);
+    at_most(message, 0, ("metadata.log.segment.bytes", l.segment_bytes_max as usize));
+    at_most(message, 0, ("kraft.unflushed.max.bytes", l.unflushed_bytes_max as usize));
     at_most(
         message,
+        0,
         ("kraft.write.buffers * kraft.write.buffer.bytes", l.write_buffers * l.write_buffer_bytes),
     );
     at_most(
         ("kraft.unflushed.max.bytes", l.unflushed_bytes_max as usize),
+        0,
         ("kraft.uncommitted.max.bytes", l.uncommitted_bytes_max as usize),
     );
     if l.fetch_response_bytes_max >= l.connection_output_bytes_max {

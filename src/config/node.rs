@@ -42,6 +42,9 @@ pub(super) struct Node {
     cpus: Option<Vec<usize>>,
     wait: Wait,
     log_check: LogCheck,
+    compressed_check: CompressedCheck,
+    first_leader: FirstLeader,
+    log_doubt: LogDoubt,
     timeouts: Timeouts,
 }
 
@@ -84,6 +87,9 @@ impl Node {
             cpus: self.cpus,
             wait: self.wait,
             log_check: self.log_check,
+            compressed_check: self.compressed_check,
+            first_leader: self.first_leader,
+            log_doubt: self.log_doubt,
             election_timeout_ms: self.timeouts.election_timeout_ms,
             fetch_timeout_ms: self.timeouts.fetch_timeout_ms,
             election_backoff_max_ms: self.timeouts.election_backoff_max_ms,
@@ -107,8 +113,20 @@ pub(super) fn read_node(r: &mut Reader) -> Option<Node> {
     let wait = r.value("kraft.wait", setting, Wait::Sleep, parse_wait);
     let setting = r.find("kraft.log.check");
     let log_check = r.value("kraft.log.check", setting, LogCheck::default(), parse_log_check);
+    let setting = r.find("kraft.compressed.check");
+    let compressed_check =
+        r.value("kraft.compressed.check", setting, CompressedCheck::default(), parse_compressed_check);
     let timeouts = read_timeouts(r);
     let identity = read_identity(r);
+    // Kafka's voters have no such rule.
+    let usual = match identity.data_mode {
+        DataMode::Native => FirstLeader::All,
+        DataMode::Interop => FirstLeader::Majority,
+    };
+    let setting = r.find("kraft.first.leader");
+    let first_leader = r.value("kraft.first.leader", setting, usual, parse_first_leader);
+    let setting = r.find("kraft.log.doubt");
+    let log_doubt = r.value("kraft.log.doubt", setting, LogDoubt::default(), parse_log_doubt);
     Some(Node {
         identity,
         quorum: quorum?,
@@ -119,6 +137,9 @@ pub(super) fn read_node(r: &mut Reader) -> Option<Node> {
         cpus,
         wait,
         log_check,
+        compressed_check,
+        first_leader,
+        log_doubt,
         timeouts,
     })
 }
@@ -183,7 +204,24 @@ fn read_quorum(r: &mut Reader) -> Option<Quorum> {
         r.refuse(id_setting, why);
         return None;
     }
+    check_in_sync(r, voters.len());
     Some(Quorum { node_id, voters })
+}
+
+/// A promise of Kafka's that a quorum keeps as far as its majority goes, and no farther.
+fn check_in_sync(r: &mut Reader, voters: usize) {
+    let Some(setting) = r.find("min.insync.replicas") else { return };
+    let majority = voters / 2 + 1;
+    match setting.value.parse::<usize>() {
+        Ok(wanted) if wanted <= majority => {}
+        _ => {
+            let why = format!(
+                "with acks=all a record is on the disks of a majority, {majority} of {voters} voters, and more cannot be asked \
+                 for. Lower it, or have more voters."
+            );
+            r.refuse(setting, why);
+        }
+    }
 }
 
 fn read_node_id<'a>(r: &mut Reader<'a>) -> Option<(&'a Setting, NodeId)> {
@@ -228,7 +266,7 @@ fn read_listener(r: &mut Reader) -> Option<Listener> {
     let controller_names = r.find("controller.listener.names");
     let protocols = r.find("listener.security.protocol.map");
     let parsed = endpoint::parse_listeners(text).and_then(the_only_listener);
-    let mut listener = match (parsed, setting) {
+    let listener = match (parsed, setting) {
         (Ok(listener), _) => listener,
         (Err(why), Some(setting)) => {
             r.refuse(setting, why);
@@ -259,8 +297,15 @@ fn read_listener(r: &mut Reader) -> Option<Listener> {
             None => r.miss("listeners", why),
         }
     }
-    if listener.endpoint.host.is_empty() {
-        listener.endpoint.host = ANY_HOST.to_string();
+    for key in ["inter.broker.listener.name", "control.plane.listener.name"] {
+        let Some(named) = r.find(key) else { continue };
+        let protocol =
+            security_protocol(&named.value.to_ascii_uppercase(), protocols.map(|s| s.value.as_str()));
+        if protocol != "PLAINTEXT" {
+            let why =
+                format!("this asks for {protocol} among the nodes, and only PLAINTEXT is supported yet.");
+            r.refuse(named, why);
+        }
     }
     r.effective("listeners", format!("{}://{}", listener.name, listener.endpoint), setting);
     Some(listener)
@@ -320,7 +365,8 @@ fn read_advertised(r: &mut Reader, quorum: Option<&Quorum>, listener: Option<&Li
     let (quorum, listener) = (quorum?, listener?);
     let own = quorum.voters.iter().find(|v| v.id == quorum.node_id).map(|v| v.endpoint.clone());
     // An observer stands in no list: what it binds is what it is called.
-    let bound = Some(listener.endpoint.clone()).filter(|e| e.host != ANY_HOST && e.host != "::");
+    let bound = Some(listener.endpoint.clone())
+        .filter(|e| !e.host.is_empty() && e.host != ANY_HOST && e.host != "::");
     let Some(endpoint) = own.or(bound) else {
         r.miss(
             key,
@@ -482,6 +528,14 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
     if cpus.is_empty() { Err(wrong()) } else { Ok(Cpus(cpus)) }
 }
 
+fn parse_compressed_check(text: &str) -> Result<CompressedCheck, String> {
+    match text {
+        "always" => Ok(CompressedCheck::Always),
+        "off" => Ok(CompressedCheck::Off),
+        _ => Err("it is neither always nor off.".to_string()),
+    }
+}
+
 fn parse_log_check(text: &str) -> Result<LogCheck, String> {
     match text {
         "tail" => Ok(LogCheck::Tail),
@@ -490,6 +544,26 @@ fn parse_log_check(text: &str) -> Result<LogCheck, String> {
             Err("this must be tail (what no summary vouches for) or whole (every byte of the log)."
                 .to_string())
         }
+    }
+}
+
+fn parse_first_leader(text: &str) -> Result<FirstLeader, String> {
+    match text {
+        "all" => Ok(FirstLeader::All),
+        "majority" => Ok(FirstLeader::Majority),
+        _ => Err("this must be all (every voter says that its log is empty before a log gets its first leader) or \
+                  majority (a voter that is away may have held a log)."
+            .to_string()),
+    }
+}
+
+fn parse_log_doubt(text: &str) -> Result<LogDoubt, String> {
+    match text {
+        "wait" => Ok(LogDoubt::Wait),
+        "vote" => Ok(LogDoubt::Vote),
+        _ => Err("this must be wait (a voter whose log is in doubt waits for a leader that the others elect) or vote (it \
+                  helps to elect one by the votes of all; what nobody has any more is given up)."
+            .to_string()),
     }
 }
 

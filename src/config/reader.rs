@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::known;
+use super::protection;
 use super::settings::{Origin, Setting, Settings};
 use super::{ConfigError, Effective, Note};
 
@@ -165,12 +166,8 @@ impl<'a> Reader<'a> {
             if self.known.contains(setting.key.as_str()) {
                 continue;
             }
-            if known::asks_for_security(&setting.key) {
-                self.warn(format!(
-                    "{} ({}) has no effect: this server has no encryption, authentication or authorization yet.",
-                    setting.key.escape_debug(),
-                    setting.origin
-                ));
+            if let Some(why) = protection::broken_promise(&setting.key, &setting.value) {
+                self.refuse_promise(setting, why);
             } else if known::is_kafka_key(&setting.key) {
                 unused.push(setting.key.as_str());
             } else {
@@ -181,6 +178,17 @@ impl<'a> Reader<'a> {
             self.note(format!("Accepted keys of Kafka that mean nothing here: {}.", unused.join(", ")));
         }
         Finished { errors: self.errors, effective: self.effective, notes: self.notes }
+    }
+
+    fn refuse_promise(&mut self, setting: &Setting, why: &str) {
+        let value = (!protection::is_secret(&setting.key)).then(|| setting.value.clone());
+        let place = Some(setting.origin.to_string());
+        self.errors.push(ConfigError {
+            place,
+            key: setting.key.escape_debug().to_string(),
+            value,
+            why: why.to_string(),
+        });
     }
 
     fn warn_unknown(&mut self, setting: &Setting) {

@@ -1,12 +1,10 @@
-//! Checks that need this machine: is the listener's address local, can the log directory be written?
+//! Checks that need this machine: is the listener's address local?
 //!
 //! `load` stays free of them, so that `--print-config` can look at a file for another machine. The server finds the same
 //! faults when it binds and opens, but later and with less to say about the key.
 
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
-use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use crate::types::*;
 /// A resolver that takes longer is not waited for: then the bind gives the answer.
 const RESOLVE_WAIT: Duration = Duration::from_millis(500);
 
-/// All that is wrong between this configuration and this machine. Creates the log directory where it is missing.
+/// All that is wrong between this configuration and this machine.
 pub fn check_surroundings(loaded: &Loaded) -> Vec<ConfigError> {
     let config = &loaded.config;
     let mut errors = Vec::new();
@@ -28,15 +26,11 @@ pub fn check_surroundings(loaded: &Loaded) -> Vec<ConfigError> {
     {
         errors.push(error_at(loaded, "kraft.http.listener", why));
     }
-    if let Err(e) = check_writable(&config.log_dir) {
-        let why =
-            format!("the directory cannot be written ({e}). Give this user the right to, or choose another.");
-        errors.push(error_at(loaded, "log.dirs", why));
-    }
     errors
 }
 
-fn error_at(loaded: &Loaded, key: &str, why: String) -> ConfigError {
+/// An error of a key that has a value in force: it says where that came from.
+pub fn error_at(loaded: &Loaded, key: &str, why: String) -> ConfigError {
     let effective: Option<&Effective> = loaded.effective.iter().find(|e| e.key == key);
     ConfigError {
         place: effective.map(|e| e.origin.to_string()),
@@ -48,6 +42,9 @@ fn error_at(loaded: &Loaded, key: &str, why: String) -> ConfigError {
 
 /// An address can be bound, with any port, only where one of this machine's interfaces has it.
 fn check_local(endpoint: &Endpoint) -> Result<(), String> {
+    if endpoint.host.is_empty() {
+        return Ok(());
+    }
     let Some(addresses) = resolve(&endpoint.host) else { return Ok(()) };
     let addresses = addresses.map_err(|e| {
         format!(
@@ -67,21 +64,15 @@ fn check_local(endpoint: &Endpoint) -> Result<(), String> {
     }
 }
 
-/// `None` where the resolver is too slow.
+/// `None` where the resolver is too slow, or where there is no thread for it: then the bind gives the answer.
 fn resolve(host: &str) -> Option<io::Result<Vec<IpAddr>>> {
     let host = host.to_string();
     let (answer, answers) = mpsc::channel();
-    std::thread::spawn(move || {
+    let resolver = std::thread::Builder::new().name("resolver".to_string()).spawn(move || {
         let found = (host.as_str(), 0).to_socket_addrs();
         // Nobody listens after the wait: then the answer is of no use.
         let _ = answer.send(found.map(|all| all.map(|a| a.ip()).collect()));
     });
+    resolver.ok()?;
     answers.recv_timeout(RESOLVE_WAIT).ok()
-}
-
-fn check_writable(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let probe = directory.join(format!(".kraft-writable-{}", std::process::id()));
-    OpenOptions::new().write(true).create_new(true).open(&probe)?;
-    fs::remove_file(&probe)
 }

@@ -14,9 +14,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::ring::outbox::Outbox;
 use super::ring::{CoreRing, Readiness};
 
+/// The kernel asks after a silent client then, so often, and gives it up when it answers none of so many.
+const KEEPALIVE_IDLE_S: libc::c_int = 60;
+const KEEPALIVE_INTERVAL_S: libc::c_int = 10;
+const KEEPALIVE_PROBES: libc::c_int = 6;
+
 pub struct Connection {
     // It goes before the socket.
     readable: Readiness,
+    ended: Readiness,
     /// The last read took all that there was: the kernel says when there is more.
     is_drained: Cell<bool>,
     outbox: Rc<Outbox>,
@@ -27,18 +33,48 @@ impl Connection {
     /// Take over a connected socket, on the core whose ring it is.
     pub fn adopt(socket: OwnedFd, ring: &Rc<CoreRing>) -> io::Result<Connection> {
         // Small answers must not wait for the acknowledgement of the one before.
-        set_nodelay(&socket)?;
+        set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        // A client whose machine is gone says nothing any more.
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S)?;
+        set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)?;
+        set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)?;
         let socket = Rc::new(socket);
         Ok(Connection {
             readable: Readiness::to_receive(ring.clone(), socket.as_raw_fd()),
+            ended: Readiness::to_end(ring.clone(), socket.as_raw_fd()),
             is_drained: Cell::new(false),
             outbox: Outbox::new(ring.clone(), socket.clone()),
             socket,
         })
     }
 
-    /// Read into the spare room of `buffer`, which must have some. 0: the other side has closed. With fewer than `awaited`
-    /// bytes more the reader could do nothing, so it is not woken for less, as far as they fit.
+    /// Ready when a `read` may bring something. With fewer than `awaited` bytes the reader could do nothing, so it is not
+    /// woken for less; the room that it has for them bounds it.
+    pub fn poll_readable(&self, cx: &mut Context<'_>, awaited: usize) -> Poll<()> {
+        if self.is_drained.get() {
+            ready!(self.readable.poll_for(cx, awaited));
+            self.is_drained.set(false);
+        }
+        Poll::Ready(())
+    }
+
+    /// Read into the spare room of `buffer`, which must have some, `bytes_max` at most. 0: the other side has closed.
+    /// `WouldBlock`: there is nothing, and `poll_readable` waits for it.
+    pub fn read(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
+        loop {
+            match self.receive(buffer, bytes_max) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_drained.set(true);
+                    return Err(e);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Both in one.
     pub fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -46,21 +82,30 @@ impl Connection {
         awaited: usize,
     ) -> Poll<io::Result<usize>> {
         loop {
-            if self.is_drained.get() {
-                ready!(self.readable.poll_for(cx, awaited.min(buffer.capacity() - buffer.len())));
-                self.is_drained.set(false);
-            }
-            match self.receive(buffer) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.is_drained.set(true),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            ready!(self.poll_readable(cx, awaited.min(buffer.capacity() - buffer.len())));
+            match self.read(buffer, usize::MAX) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
         }
     }
 
-    fn receive(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Ready when the other side sends nothing more, also where nobody reads. The kernel is asked once, through the ring.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ended.poll(cx)
+    }
+
+    /// Received and not read.
+    pub fn unread_bytes(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: an int to write to.
+        let failed = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        if failed != 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
+    }
+
+    fn receive(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
         let room = buffer.chunk_mut();
-        let room_bytes = room.len();
+        let room_bytes = room.len().min(bytes_max);
         debug_assert!(room_bytes > 0, "a read without room would look like a close");
         // SAFETY: recv(2) writes to the spare room and reads nothing of it.
         let received = unsafe {
@@ -109,6 +154,33 @@ impl Connection {
         self.outbox.shut_down();
     }
 
+    /// Its socket, open as long as this lives.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// The round trip to the other side as TCP has measured it; `None` where nothing was acknowledged yet.
+    pub fn round_trip_ns(&self) -> Option<u64> {
+        let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+        let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most as many bytes as it is told, into a struct of plain numbers that is all zeros.
+        let info = unsafe {
+            let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+            let failed = libc::getsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                name,
+                info.as_mut_ptr().cast(),
+                &raw mut bytes,
+            );
+            if failed != 0 {
+                return None;
+            }
+            info.assume_init()
+        };
+        (info.tcpi_rtt > 0).then_some(u64::from(info.tcpi_rtt) * 1_000)
+    }
+
     /// A second descriptor of the same connection, to serve it from another core.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         self.socket.try_clone()
@@ -124,13 +196,11 @@ impl Drop for Connection {
     }
 }
 
-fn set_nodelay(socket: &OwnedFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: an int to read, of the size told.
     let failed = unsafe {
-        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
-        let bytes = size_of_val(&on) as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), bytes)
+        let bytes = size_of_val(&value) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), bytes)
     };
     if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -187,6 +257,10 @@ mod tests {
                 glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
             }
             assert_eq!(connection.take_sent(), source.len());
+            assert!(
+                connection.round_trip_ns().is_some_and(|ns| ns < 20_000_000_000),
+                "acknowledged over loopback"
+            );
             connection.shut_down();
         });
         assert!(thread.join().unwrap() == expected);

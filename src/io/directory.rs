@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::disk_error::disk_error;
-use super::durable::sync_directory;
+use super::disk_error::{Blame, advice_in, blame, disk_error};
+use super::durable::{FILE_MODE, create_directories, create_new, sync_directory};
 use super::file_thread::{
     COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
 };
@@ -43,6 +43,20 @@ pub struct Owner {
     pub data_mode: DataMode,
 }
 
+/// Why a directory is not used: one line, and whose fault that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub blame: Blame,
+    pub line: String,
+}
+
+/// What a file says that contradicts the configuration.
+impl From<String> for Refusal {
+    fn from(line: String) -> Refusal {
+        Refusal { blame: Blame::Configuration, line }
+    }
+}
+
 /// Locked for this process until it is dropped.
 #[derive(Debug)]
 pub struct Directory {
@@ -59,12 +73,12 @@ pub struct Directory {
 impl Directory {
     /// Create what is missing, lock it, and check that it is this node's. `Err`: one line that names key, value, file
     /// and remedy.
-    pub fn open(path: &Path, owner: &Owner) -> Result<Directory, String> {
-        fs::create_dir_all(path).map_err(|e| not_usable(path, "cannot be created", &e))?;
+    pub fn open(path: &Path, owner: &Owner) -> Result<Directory, Refusal> {
+        create_directories(path).map_err(|e| not_usable(path, "cannot be created", &e))?;
         let lock = lock(path)?;
         let (directory_id, is_data_mode_known) = check_meta(path, owner)?;
         let partition = path.join(format!("{}-0", owner.topic_name));
-        fs::create_dir_all(&partition).map_err(|e| not_usable(&partition, "cannot be created", &e))?;
+        create_directories(&partition).map_err(|e| not_usable(&partition, "cannot be created", &e))?;
         check_partition(&partition, owner)?;
         check_no_snapshot(&partition)?;
         sync_directory(path).map_err(|e| not_usable(path, "cannot be flushed", &e))?;
@@ -73,7 +87,7 @@ impl Directory {
     }
 
     /// The log is of the owner's mode from now on.
-    pub fn record_data_mode(&self, owner: &Owner) -> Result<(), String> {
+    pub fn record_data_mode(&self, owner: &Owner) -> Result<(), Refusal> {
         if self.is_data_mode_known {
             return Ok(());
         }
@@ -85,22 +99,50 @@ impl Directory {
     }
 }
 
-fn not_usable(path: &Path, what: &str, error: &io::Error) -> String {
-    format!(
-        "log.dirs={}: it {what} ({error}). Give the node a directory that its user may write.",
-        path.display()
-    )
+fn not_usable(path: &Path, what: &str, error: &io::Error) -> Refusal {
+    let line = format!("log.dirs={}: it {what} ({error}). {}", path.display(), remedy(path, error));
+    Refusal { blame: blame(error), line }
+}
+
+fn remedy(path: &Path, error: &io::Error) -> String {
+    match (blame(error), advice_in(path, error)) {
+        (Blame::Configuration, _) if error.raw_os_error() != Some(libc::ELOOP) => {
+            "Give the node a directory that its user may write.".to_string()
+        }
+        (_, Some(advice)) => {
+            let (first, rest) = advice.split_at(1);
+            format!("{}{rest}.", first.to_uppercase())
+        }
+        (_, None) => "Look at the kernel's log (dmesg).".to_string(),
+    }
+}
+
+/// Whether a new file finds its place in the directory, which is made where it is missing. The line says what is wrong
+/// and what to do, without the key: who asks knows where the directory was named.
+pub fn check_writable(directory: &Path) -> Result<(), Refusal> {
+    let check = || -> io::Result<()> {
+        create_directories(directory)?;
+        let probe = directory.join(format!(".kraft-writable-{}", std::process::id()));
+        create_new(&probe)?;
+        fs::remove_file(&probe)
+    };
+    check().map_err(|error| {
+        let line = format!("the directory cannot be written ({error}). {}", remedy(directory, &error));
+        Refusal { blame: blame(&error), line }
+    })
 }
 
 /// An open-file lock: it also meets the lock that Kafka's own processes take on this file, and it ends with the
 /// process however that dies. The pid in it is for people.
-fn lock(path: &Path) -> Result<File, String> {
+fn lock(path: &Path) -> Result<File, Refusal> {
     let lock_path = path.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(FILE_MODE)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&lock_path)
         .map_err(|e| not_usable(path, "is not writable", &e))?;
     match lock_exclusively(&file) {
@@ -110,7 +152,8 @@ fn lock(path: &Path) -> Result<File, String> {
                 "log.dirs={}: {} uses it. Stop that process, or give this node a directory of its own.",
                 path.display(),
                 holder(&mut file)
-            ));
+            )
+            .into());
         }
         Err(e) => return Err(not_usable(path, "cannot be locked", &e)),
     }
@@ -144,9 +187,20 @@ fn holder(file: &mut File) -> String {
 }
 
 /// Compare meta.properties with the owner, or write it. Returns the directory id, and whether the data mode is known.
-fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), String> {
+fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), Refusal> {
     let meta_path = path.join(META_FILE);
     let text = read_small(&meta_path).map_err(|e| not_usable(&meta_path, "cannot be read", &e))?;
+    if text.as_deref().is_some_and(|text| String::from_utf8_lossy(text).trim_matches(is_nothing).is_empty()) {
+        return Err(format!(
+            "{}: this file is empty, as a power cut or a full disk can leave it. It says whose the directory is: write it \
+             anew from a copy, or with the lines version=1, cluster.id={}, node.id={} and directory.id= as the other voters \
+             know this node's (kafka-metadata-quorum shows it); if the directory has never held a log, remove it.",
+            meta_path.display(),
+            owner.cluster_id,
+            owner.node_id
+        )
+        .into());
+    }
     let Some(text) = text else {
         let id = match owner.directory_id {
             Some(id) => id,
@@ -162,7 +216,8 @@ fn check_meta(path: &Path, owner: &Owner) -> Result<(Uuid, bool), String> {
                 "--replica-directory-id={wanted}: {} says directory.id={id}. Leave the flag out, or give the node \
                  the directory with that id.",
                 meta_path.display()
-            ));
+            )
+            .into());
         }
         return Ok((id, is_data_mode_known));
     }
@@ -257,7 +312,12 @@ impl Meta<'_> {
     }
 }
 
-fn write_meta(path: &Path, owner: &Owner, id: Uuid, others: &BTreeMap<String, String>) -> Result<(), String> {
+fn write_meta(
+    path: &Path,
+    owner: &Owner,
+    id: Uuid,
+    others: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
     let mut properties = others.clone();
     properties.insert("version".into(), "1".into());
     properties.insert("cluster.id".into(), owner.cluster_id.clone());
@@ -290,7 +350,7 @@ fn parse_properties(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Kafka's `partition.metadata`: the topic id that the files belong to.
-fn check_partition(partition: &Path, owner: &Owner) -> Result<(), String> {
+fn check_partition(partition: &Path, owner: &Owner) -> Result<(), Refusal> {
     let path = partition.join(PARTITION_FILE);
     let text = read_small(&path).map_err(|e| not_usable(&path, "cannot be read", &e))?;
     let Some(text) = text else {
@@ -299,6 +359,16 @@ fn check_partition(partition: &Path, owner: &Owner) -> Result<(), String> {
             .map_err(|e| not_usable(partition, "is not writable", &e));
     };
     let text = String::from_utf8_lossy(&text);
+    if text.trim_matches(is_nothing).is_empty() {
+        return Err(format!(
+            "{}: this file is empty, as a power cut or a full disk can leave it where another program wrote it. It only names \
+             the topic: if the segments beside it are this node's, remove it, and the start writes it anew with \
+             kraft.topic.id={}.",
+            path.display(),
+            owner.topic_id
+        )
+        .into());
+    }
     let found = text.lines().find_map(|line| line.strip_prefix("topic_id:")).map(str::trim).unwrap_or("");
     if Uuid::parse(found) != Some(owner.topic_id) {
         return Err(format!(
@@ -306,13 +376,19 @@ fn check_partition(partition: &Path, owner: &Owner) -> Result<(), String> {
              its own.",
             owner.topic_id,
             path.display()
-        ));
+        )
+        .into());
     }
     Ok(())
 }
 
+/// Zeros are what a file system shows of a file whose bytes a power cut has taken.
+fn is_nothing(c: char) -> bool {
+    c == '\0' || c.is_whitespace()
+}
+
 /// Kafka's snapshots, and the one that names the voters of a directory formatted with kraft.version 1.
-fn check_no_snapshot(partition: &Path) -> Result<(), String> {
+fn check_no_snapshot(partition: &Path) -> Result<(), Refusal> {
     let names = fs::read_dir(partition).and_then(|entries| {
         entries
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -326,7 +402,8 @@ fn check_no_snapshot(partition: &Path) -> Result<(), String> {
              --initial-controllers write it), and neither is supported yet. Format with --no-initial-controllers and \
              set controller.quorum.voters.",
             partition.display()
-        )),
+        )
+        .into()),
     }
 }
 

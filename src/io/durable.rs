@@ -3,16 +3,20 @@
 //! `server` probes and prints the answer; the log device and the file threads open their files with it.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::disk_error::disk_error;
+use super::disk_error::disk_error_in;
 use crate::log::{BLOCK_BYTES, DiskError};
 
+/// Files of a node are for its user to write and for its group to read, a directory that it makes as well. What else the
+/// umask takes away stays away; a directory that is there keeps its mode.
+pub const FILE_MODE: u32 = 0o640;
+pub const DIRECTORY_MODE: u32 = 0o750;
 /// 128 KiB of probe file: all of it zeroed before the first timed write, as a segment is.
 pub const PROBE_WRITES: usize = 32;
 const PROBE_FILE: &str = "durable-write.probe";
@@ -36,15 +40,18 @@ impl DurableWrite {
         matches!(self, DurableWrite::Direct | DurableWrite::Tmpfs { direct: true, .. })
     }
 
-    /// Open for reading and writing, and creating it if asked. Never with O_APPEND: writes name their positions.
+    /// Open for reading and writing, and creating it if asked. Never with O_APPEND: writes name their positions. What is
+    /// created is never somewhere else, behind a symbolic link.
     pub fn open(&self, path: &Path, create: bool) -> io::Result<File> {
-        let flags = if self.is_direct() { libc::O_DIRECT } else { 0 };
+        let direct = if self.is_direct() { libc::O_DIRECT } else { 0 };
+        let here = if create { libc::O_NOFOLLOW } else { 0 };
         OpenOptions::new()
             .read(true)
             .write(true)
             .create(create)
             .truncate(false)
-            .custom_flags(flags)
+            .mode(FILE_MODE)
+            .custom_flags(direct | here)
             .open(path)
     }
 }
@@ -91,9 +98,11 @@ impl fmt::Display for Probe {
 /// Try direct writes in this directory, then buffered ones, and time the kind that works. Leaves no file behind.
 pub fn probe(directory: &Path) -> Result<Probe, DiskError> {
     let path = directory.join(PROBE_FILE);
+    // One that a killed start has left, or a link that somebody has put there.
+    let _ = std::fs::remove_file(&path);
     let result = probe_with(directory, &path);
     let _ = std::fs::remove_file(&path);
-    result.map_err(|e| disk_error(format!("the probe write to {}", path.display()), &e))
+    result.map_err(|e| disk_error_in(directory, format!("the probe write to {}", path.display()), &e))
 }
 
 fn probe_with(directory: &Path, path: &Path) -> io::Result<Probe> {
@@ -229,6 +238,26 @@ fn is_tmpfs(directory: &Path) -> io::Result<bool> {
 pub fn free_bytes(directory: &Path) -> io::Result<u64> {
     let stat = file_system(directory)?;
     Ok(stat.f_bavail as u64 * stat.f_bsize as u64)
+}
+
+/// Inodes of the file system of `directory`: free ones, and all; all are 0 where it does not count them.
+pub fn free_inodes(directory: &Path) -> io::Result<(u64, u64)> {
+    let stat = file_system(directory)?;
+    Ok((stat.f_ffree, stat.f_files))
+}
+
+/// Make a directory, and those above it, where they are missing.
+pub fn create_directories(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+}
+
+/// A file that is new: one of that name is removed first, and a link is never followed.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
 }
 
 fn file_system(directory: &Path) -> io::Result<libc::statfs> {

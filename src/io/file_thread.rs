@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::disk_error::{disk_error, without_errno};
+use super::disk_error::{disk_error_in, without_errno};
 use super::doorbell::Doorbell;
 use super::durable::{self, DurableWrite, ZeroedBlocks};
 use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
@@ -85,7 +85,7 @@ impl LogFiles {
             file.sync_all()?;
             durable::sync_directory(&self.directory)
         };
-        create().map_err(|e| disk_error(format!("create {}", path.display()), &e))
+        create().map_err(|e| disk_error_in(&self.directory, format!("create {}", path.display()), &e))
     }
 }
 
@@ -260,6 +260,9 @@ impl Worker {
             FileOperation::Cut { segment, length } => self.cut(*segment, *length),
             FileOperation::Delete { segment } => self.delete(*segment),
             FileOperation::Flush { segment } => self.open(*segment).and_then(|f| f.sync_all()),
+            FileOperation::Replace { file: SmallFile::QuorumState, contents } => {
+                replace_with_spare(&self.files.directory, &small_file_name(SmallFile::QuorumState), contents)
+            }
             FileOperation::Replace { file, contents } => {
                 replace_file(&self.files.directory, &small_file_name(*file), contents)
             }
@@ -267,7 +270,7 @@ impl Worker {
                 self.unlink(small_file_name(*file)).and_then(|()| self.sync_directory())
             }
         };
-        result.map_err(|e| disk_error(operation.describe(), &e))
+        result.map_err(|e| disk_error_in(&self.files.directory, operation.describe(), &e))
     }
 
     fn open(&self, segment: SegmentId) -> io::Result<File> {
@@ -282,7 +285,7 @@ impl Worker {
         file.set_len(0)?;
         let filled = reserve(&file, 0, zeroed)
             .and_then(|()| self.write_zeros(&file, 0, zeroed))
-            .and_then(|()| file.sync_all());
+            .and_then(|()| flushed(file.sync_all()));
         if let Err(error) = filled {
             // Room that a full disk needs more than this half-made segment.
             let _ = std::fs::remove_file(&path);
@@ -299,7 +302,7 @@ impl Worker {
         if written {
             self.write_zeros(&file, from.next_multiple_of(BLOCK), to)?;
         }
-        file.sync_all()
+        flushed(file.sync_all())
     }
 
     fn zero(&mut self, segment: SegmentId, from: u64, to: u64) -> io::Result<()> {
@@ -362,6 +365,14 @@ impl Worker {
     }
 }
 
+/// A flush that found no room is not to be tried again, as what found none before it is: nobody knows what it has lost.
+fn flushed(result: io::Result<()>) -> io::Result<()> {
+    result.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => io::Error::other(format!("the flush failed: {error}")),
+        _ => error,
+    })
+}
+
 /// Set the size to `to` and reserve its blocks in one piece, so that a full disk shows here and not in a write.
 fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     if from >= to {
@@ -398,16 +409,60 @@ fn zero_in_block(file: &File, from: u64, to: u64) -> io::Result<()> {
     durable::write_plain(file, block.as_slice(), start)
 }
 
+/// As `replace_file`, but the new contents are written over those of two times before, whose blocks are kept under the
+/// temporary name: a vote needs no room on a full disk. The first time there is none yet.
+pub fn replace_with_spare(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    let (path, spare) = (directory.join(name), directory.join(format!("{name}.tmp")));
+    let fill = |mut file: File| -> io::Result<()> {
+        io::Write::write_all(&mut file, contents)?;
+        file.set_len(contents.len() as u64)?;
+        file.sync_all()
+    };
+    // Not cut before it is written: that would give its blocks away. What is no file of ours is not followed.
+    let is_there = std::fs::symlink_metadata(&spare).is_ok_and(|found| found.is_file());
+    let opened = match is_there {
+        true => File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(&spare),
+        false => durable::create_new(&spare),
+    };
+    opened.and_then(fill)?;
+    if exchange(&spare, &path).is_err() {
+        // There was no such file, or this file system cannot exchange two.
+        std::fs::rename(&spare, &path)?;
+        // Without it the next one needs room.
+        let _ = durable::create_new(&spare).and_then(fill);
+    }
+    flushed(durable::sync_directory(directory))
+}
+
+/// Each of two files gets the other's name, at once.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let c =
+        |path: &Path| std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(io::Error::other);
+    let (one, other) = (c(one)?, c(other)?);
+    // SAFETY: two strings that end with a zero and outlive the call.
+    let failed = unsafe {
+        libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), libc::RENAME_EXCHANGE)
+    } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The old contents or the new ones are there after any crash, never a mixture: temporary file, flush, rename, flush
 /// of the directory.
 pub fn replace_file(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    io::Write::write_all(&mut file, contents)?;
-    file.sync_all()?;
-    drop(file);
+    let write = || -> io::Result<()> {
+        // Left by a crash, or put there by somebody else as a link to elsewhere: it goes.
+        let mut file = durable::create_new(&temporary)?;
+        io::Write::write_all(&mut file, contents)?;
+        file.sync_all()
+    };
+    if let Err(error) = write() {
+        // Room that a full disk needs more; the file itself is what it was, so this may be tried again.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
     std::fs::rename(&temporary, directory.join(name))?;
-    durable::sync_directory(directory)
+    flushed(durable::sync_directory(directory))
 }
 
 #[cfg(test)]

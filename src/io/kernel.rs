@@ -6,24 +6,33 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 
-use io_uring::{IoUring, Probe, opcode, types};
+use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 /// glommio refuses to start below it, also on kernels that no longer count rings (its `uring.rs`).
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 /// net.core.wmem_max is a few hundred KiB by default, and nobody gives a socket so much that nobody reads.
 const MORE_THAN_A_SOCKET_HOLDS: usize = 16 << 20;
+/// The main thread, signals (2), log lines, stdout, latencies, file threads (2), those that look into compressed batches (2),
+/// the acceptor and glommio's own. One of the kernel's for flushes comes to them.
+const THREADS_NEEDED: usize = 12;
 /// Files, directories and listeners beside the connections.
 const DESCRIPTORS_RESERVED: u64 = 128;
+/// Fewer places for connections are no use: voters have two or three each.
+const CONNECTIONS_MIN: u64 = 16;
 
 /// `Err`: one sentence, with what to do.
 pub fn check() -> Result<(), String> {
+    check_descriptors()?;
     check_io_uring()?;
     check_memlock()
 }
 
 fn check_io_uring() -> Result<(), String> {
-    let mut ring = IoUring::new(8).map_err(|error| explain_refusal(&error, io_uring_disabled()))?;
+    let mut ring =
+        IoUring::new(8).map_err(|error| explain_refusal(&error, &Surroundings::of_this_process()))?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|error| {
         format!("The kernel does not say what its io_uring can do ({error}): use Linux 6.1 or newer.")
@@ -77,27 +86,64 @@ fn counts_partial_sends(ring: &mut IoUring) -> io::Result<bool> {
     }
 }
 
-/// The sysctl, 0 where it is absent.
-fn io_uring_disabled() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+/// What tells a kernel without io_uring from a sandbox that hides it.
+struct Surroundings {
+    /// The sysctl kernel.io_uring_disabled; absent before Linux 6.6, and where the kernel is built without io_uring.
+    disabled: Option<u32>,
+    /// As `uname -r` says it.
+    release: String,
+    has_seccomp_filter: bool,
 }
 
-fn explain_refusal(error: &io::Error, disabled: u32) -> String {
-    match (error.raw_os_error(), disabled) {
-        (Some(libc::EPERM), 1..) => format!(
+impl Surroundings {
+    fn of_this_process() -> Surroundings {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Surroundings {
+            disabled: read("/proc/sys/kernel/io_uring_disabled").trim().parse().ok(),
+            release: read("/proc/sys/kernel/osrelease").trim().to_string(),
+            has_seccomp_filter: read("/proc/self/status")
+                .lines()
+                .filter_map(|line| line.strip_prefix("Seccomp:"))
+                .any(|mode| mode.trim() == "2"),
+        }
+    }
+
+    fn seccomp(&self) -> &'static str {
+        match self.has_seccomp_filter {
+            true => "a seccomp filter is in force for this process",
+            false => "no seccomp filter is in force for this process",
+        }
+    }
+}
+
+const SECCOMP_ADVICE: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in its profile (docker and podman: \
+                              --security-opt seccomp=unconfined or a profile of your own; systemd: SystemCallFilter=)";
+
+fn explain_refusal(error: &io::Error, around: &Surroundings) -> String {
+    match (error.raw_os_error(), around.disabled) {
+        (Some(libc::EPERM), Some(disabled @ 1..)) => format!(
             "kernel.io_uring_disabled is {disabled}, so this user may not use io_uring: run \
              `sudo sysctl kernel.io_uring_disabled=0`."
         ),
-        (Some(libc::EPERM | libc::EACCES), _) => {
-            "io_uring is forbidden here, most likely by a container's seccomp profile: allow io_uring_setup, \
-             io_uring_enter and io_uring_register in it (docker: --security-opt seccomp=unconfined)."
-                .into()
-        }
-        (Some(libc::ENOSYS), _) => "This kernel has no io_uring: use Linux 6.1 or newer.".into(),
-        (Some(libc::ENOMEM), _) => {
-            "io_uring gets no locked memory: raise the limit (ulimit -l 65536, or LimitMEMLOCK=infinity)."
-                .into()
+        (Some(libc::EPERM | libc::EACCES), _) => format!(
+            "io_uring is forbidden here ({error}; {}), most likely by a container's seccomp profile: {SECCOMP_ADVICE}.",
+            around.seccomp()
+        ),
+        // The sysctl is there: so is io_uring, and the answer is a filter's.
+        (Some(libc::ENOSYS), Some(_)) => format!(
+            "io_uring is hidden from this process ({error}) although this kernel ({}) has it; {}. A container's seccomp \
+             profile answers so (podman): {SECCOMP_ADVICE}.",
+            around.release,
+            around.seccomp()
+        ),
+        (Some(libc::ENOSYS), None) => format!(
+            "There is no io_uring ({error}). Either this kernel ({}) has none: use Linux 6.1 or newer, built with \
+             CONFIG_IO_URING. Or a container's seccomp profile hides it, as podman's does ({}): {SECCOMP_ADVICE}.",
+            around.release,
+            around.seccomp()
+        ),
+        (Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EAGAIN), _) => {
+            format!("io_uring cannot be set up: {}.", explain_shortage(error))
         }
         _ => format!("io_uring cannot be set up: {error}."),
     }
@@ -122,10 +168,127 @@ fn explain_memlock(limit: u64) -> Result<(), String> {
     ))
 }
 
+fn check_descriptors() -> Result<(), String> {
+    let limit =
+        raise_limit(libc::RLIMIT_NOFILE).map_err(|e| format!("The limit of files cannot be read: {e}."))?;
+    explain_descriptors(limit)
+}
+
+fn explain_descriptors(limit: u64) -> Result<(), String> {
+    let needed = DESCRIPTORS_RESERVED + CONNECTIONS_MIN;
+    if limit >= needed {
+        return Ok(());
+    }
+    Err(format!(
+        "The limit of open files is {limit}, and {needed} are needed at least: run `ulimit -n 65536`, or set \
+         LimitNOFILE=65536 in the service."
+    ))
+}
+
+/// So many threads can be started at once. For those that glommio starts: it panics where it gets none.
+pub fn check_threads(count: usize) -> io::Result<()> {
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let mut threads = Vec::new();
+    let mut started = Ok(());
+    for _ in 0..count {
+        let held = held.clone();
+        // Until all are there: the first who waits gets the lock, the others wait for it.
+        let wait = move || drop(held.lock().map(|held| held.recv()));
+        match thread::Builder::new().name("trial".into()).spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => started = Err(error),
+        }
+    }
+    drop(hold);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    started
+}
+
+/// A thread of the kernel must be there for what the device cannot do at once. Called when all threads of this process are
+/// started, on the thread that will own the log: it keeps that worker.
+pub fn check_workers() -> Result<(), String> {
+    let mut ring =
+        IoUring::new(8).map_err(|error| explain_refusal(&error, &Surroundings::of_this_process()))?;
+    let nothing = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+    // SAFETY: it refers to no memory.
+    let pushed = unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other);
+    let done = pushed.and_then(|()| ring.submit_and_wait(1));
+    let result = ring.completion().next().map_or(-libc::EIO, |entry| entry.result());
+    match (done, result) {
+        (Ok(_), 0..) => Ok(()),
+        (Err(error), _) => Err(format!("io_uring does nothing: {}.", explain_shortage(&error))),
+        (Ok(_), error) => Err(format!(
+            "io_uring gets no thread of the kernel ({}): {}.",
+            io::Error::from_raw_os_error(-error),
+            explain_shortage(&io::Error::from_raw_os_error(libc::EAGAIN))
+        )),
+    }
+}
+
 /// How many connections the descriptor limit leaves room for, after raising it as far as it goes.
 pub fn connections_possible() -> usize {
     let limit = raise_limit(libc::RLIMIT_NOFILE).unwrap_or(1024);
-    limit.saturating_sub(DESCRIPTORS_RESERVED).max(16).try_into().unwrap_or(usize::MAX)
+    limit.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN).try_into().unwrap_or(usize::MAX)
+}
+
+/// What was not to be had at the start (a thread, a descriptor, memory), with the limits that there are and what to do: half a
+/// sentence.
+pub fn explain_shortage(error: &io::Error) -> String {
+    let limit = |resource| match current_limit(resource) {
+        Ok(libc::RLIM_INFINITY) | Err(_) => "unlimited".to_string(),
+        Ok(limit) => limit.to_string(),
+    };
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            let of_group = group_threads_max().map_or("unlimited".to_string(), |max| max.to_string());
+            format!(
+                "no thread can be started ({error}). Processes and threads of this user: {} (ulimit -u, LimitNPROC=); of this \
+                 control group: {of_group} (pids.max: TasksMax=, --pids-limit). A node with one core has \
+                 {THREADS_NEEDED}, and more for HTTP and for the kernel's flush workers: raise the limit",
+                limit(libc::RLIMIT_NPROC)
+            )
+        }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            format!(
+                "no file descriptor is left ({error}). The limit is {}: raise it (ulimit -n)",
+                limit(libc::RLIMIT_NOFILE)
+            )
+        }
+        Some(libc::ENOMEM) => format!(
+            "no memory is left ({error}). Address space: {} (ulimit -v); locked memory: {} (ulimit -l, LimitMEMLOCK=); both in \
+             bytes: raise them, or the memory limit of the control group",
+            limit(libc::RLIMIT_AS),
+            limit(libc::RLIMIT_MEMLOCK)
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// The smallest pids.max of this process's control groups, version 2.
+fn group_threads_max() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let inner = root.join(group);
+    let limits = inner.ancestors().take_while(|directory| directory.starts_with(root));
+    limits.filter_map(|d| std::fs::read_to_string(d.join("pids.max")).ok()?.trim().parse().ok()).min()
+}
+
+/// The largest file of this process (ulimit -f); `None` where there is no limit.
+pub fn file_bytes_max() -> Option<u64> {
+    current_limit(libc::RLIMIT_FSIZE).ok().filter(|limit| *limit != libc::RLIM_INFINITY)
+}
+
+fn current_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid struct to fill.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// The soft limit after it was raised to the hard one.
@@ -152,13 +315,34 @@ mod tests {
     }
 
     #[test]
+    fn this_machine_has_workers() {
+        check_workers().unwrap();
+        check_threads(3).unwrap();
+    }
+
+    #[test]
     fn each_refusal_says_what_to_do() {
-        let refused = |errno, disabled| explain_refusal(&io::Error::from_raw_os_error(errno), disabled);
-        assert!(refused(libc::EPERM, 2).contains("sysctl kernel.io_uring_disabled=0"));
-        assert!(refused(libc::EPERM, 0).contains("seccomp"));
-        assert!(refused(libc::ENOSYS, 0).contains("Linux 6.1"));
-        assert!(refused(libc::ENOMEM, 0).contains("ulimit -l"));
+        let refused = |errno, disabled, has_seccomp_filter| {
+            let around = Surroundings { disabled, release: "6.1.0".into(), has_seccomp_filter };
+            explain_refusal(&io::Error::from_raw_os_error(errno), &around)
+        };
+        assert!(refused(libc::EPERM, Some(2), false).contains("sysctl kernel.io_uring_disabled=0"));
+        assert!(refused(libc::EPERM, Some(0), true).contains("seccomp profile"));
+        let hidden = refused(libc::ENOSYS, Some(0), true);
+        assert!(
+            hidden.contains("although this kernel (6.1.0) has it") && hidden.contains("podman"),
+            "{hidden}"
+        );
+        let either = refused(libc::ENOSYS, None, false);
+        assert!(
+            either.contains("use Linux 6.1 or newer") && either.contains("podman's does (no seccomp"),
+            "{either}"
+        );
+        assert!(refused(libc::ENOMEM, None, false).contains("ulimit -l"));
+        assert!(refused(libc::EAGAIN, None, false).contains("ulimit -u"));
         assert!(explain_memlock(64 << 10).unwrap_err().contains("64 KiB"));
         explain_memlock(8 << 20).unwrap();
+        let error = explain_descriptors(64).unwrap_err();
+        assert!(error.contains("is 64, and 144 are needed"), "{error}");
     }
 }

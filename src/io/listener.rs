@@ -1,18 +1,16 @@
 //! The one listening port: bound exclusively, accepted from on a thread of its own, handed to the cores in turn.
 //!
 //! No SO_REUSEPORT: with it a second node would silently share the port, and half of a cluster's clients would end
-//! in another one. The thread decides only whether there is room; it reads nothing from a connection.
+//! in another one. The thread reads nothing from a connection; who may stay is decided by whom it hands them to.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::clock;
 use super::rate_limit::{RateLimit, and_more};
+use super::{clock, net};
 use crate::types::Endpoint;
 
 const BACKLOG: i32 = 1024;
@@ -30,63 +28,13 @@ pub struct Listener {
 pub struct Accepted {
     pub socket: OwnedFd,
     pub remote: SocketAddr,
-    pub place: Place,
-}
-
-/// What the acceptor hands out.
-#[derive(Debug)]
-pub enum Offer {
-    Accepted(Accepted),
-    /// All places are taken; the connection is closed.
-    Refused,
-}
-
-/// One of the `connections_max` places, free again when it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    open: Arc<AtomicUsize>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Listener {
-    /// Every address that the host stands for; `localhost` is 127.0.0.1 and, where it exists, ::1, because clients
-    /// take either. `Err`: one line with the listener and what to do.
+    /// Every address that the host stands for. `Err`: one line with the listener and what to do.
     pub fn bind(endpoint: &Endpoint) -> Result<Listener, String> {
-        let wrong = |why: String| format!("listeners={endpoint}: {why}");
-        let addresses = resolve(endpoint).map_err(|e| {
-            wrong(format!("the host cannot be resolved ({e}). Use a name or address of this machine."))
-        })?;
-        let mut sockets: Vec<TcpListener> = Vec::new();
-        let mut absent = None;
-        for mut address in addresses {
-            if let (0, Some(first)) = (address.port(), sockets.first()) {
-                // Port 0 asks for any; all addresses get the same.
-                address.set_port(first.local_addr().map_or(0, |a| a.port()));
-            }
-            match bind_one(address) {
-                Ok(socket) => sockets.push(socket),
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                    return Err(wrong(format!(
-                        "port {} is in use on {}: another process listens there (`ss -ltnp 'sport = :{}'` names \
-                         it). Stop it, or give this node another port.",
-                        address.port(),
-                        address.ip(),
-                        address.port()
-                    )));
-                }
-                Err(e) => absent = Some((address, e)),
-            }
-        }
-        match (sockets.is_empty(), absent) {
-            (true, Some((address, e))) => Err(wrong(explain_bind(address, &e))),
-            (true, None) => Err(wrong("the host stands for no address".into())),
-            _ => Ok(Listener { sockets }),
-        }
+        let sockets = bind_all(endpoint).map_err(|why| format!("listeners={endpoint}: {why}"))?;
+        Ok(Listener { sockets })
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -94,29 +42,59 @@ impl Listener {
     }
 
     /// Accept from now on. `deliver` is called on the acceptor's thread for each connection.
-    pub fn start(
-        self,
-        connections_max: usize,
-        deliver: impl FnMut(Offer) + Send + 'static,
-    ) -> io::Result<Acceptor> {
-        let open = Arc::new(AtomicUsize::new(0));
+    pub fn start(self, deliver: impl FnMut(Accepted) + Send + 'static) -> io::Result<Acceptor> {
         let (stop_reader, stop) = io::pipe()?;
         let mut accepting = Accepting {
             sockets: self.sockets,
             stop: stop_reader.into(),
-            open: open.clone(),
-            connections_max,
             lines: RateLimit::default(),
             deliver: Box::new(deliver),
         };
         let thread = thread::Builder::new().name("acceptor".into()).spawn(move || accepting.run())?;
-        Ok(Acceptor { open, stop: Some(stop.into()), thread: Some(thread) })
+        Ok(Acceptor { stop: Some(stop.into()), thread: Some(thread) })
+    }
+}
+
+/// A socket for every address that the host stands for and this machine has; `localhost` is 127.0.0.1 and, where it exists,
+/// ::1, because clients take either; an empty host is one socket for IPv4 and IPv6. `Err`: half a line, with what to do.
+pub fn bind_all(endpoint: &Endpoint) -> Result<Vec<TcpListener>, String> {
+    let addresses = resolve(endpoint)
+        .map_err(|e| format!("the host cannot be resolved ({e}). Use a name or address of this machine."))?;
+    let mut sockets: Vec<TcpListener> = Vec::new();
+    let mut absent = None;
+    for mut address in addresses {
+        if let (0, Some(first)) = (address.port(), sockets.first()) {
+            // Port 0 asks for any; all addresses get the same.
+            address.set_port(first.local_addr().map_or(0, |a| a.port()));
+        }
+        match bind_one(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                return Err(format!(
+                    "port {} is in use on {}: another process listens there (`ss -ltnp 'sport = :{}'` names it). Stop it, or \
+                     give this node another port.",
+                    address.port(),
+                    address.ip(),
+                    address.port()
+                ));
+            }
+            Err(e) => absent = Some((address, e)),
+        }
+        // It takes IPv4 as well. Only where there is no IPv6 the next one is tried.
+        if endpoint.host.is_empty() && !sockets.is_empty() {
+            break;
+        }
+    }
+    match (sockets.is_empty(), absent) {
+        (true, Some((address, e))) => Err(explain_bind(address, &e)),
+        (true, None) => Err("the host stands for no address".into()),
+        _ => Ok(sockets),
     }
 }
 
 fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-    let mut addresses: Vec<SocketAddr> = match endpoint.host.as_str() {
-        // Kafka's wildcard. The IPv6 one takes IPv4 too.
+    let found: Vec<SocketAddr> = match endpoint.host.as_str() {
+        // Kafka's wildcard.
         "" => vec![SocketAddr::from(([0u16; 8], endpoint.port)), SocketAddr::from(([0u8; 4], endpoint.port))],
         "localhost" => {
             let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, endpoint.port));
@@ -124,19 +102,29 @@ fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
         }
         host => (host.trim_matches(['[', ']']), endpoint.port).to_socket_addrs()?.collect(),
     };
-    addresses.dedup();
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
     Ok(addresses)
 }
 
+/// Without SO_REUSEPORT, and with SO_REUSEADDR, so that a restart need not wait for TIME_WAIT. The wildcard of IPv6 takes IPv4
+/// too, whatever net.ipv6.bindv6only says.
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    // The standard library sets SO_REUSEADDR (a restart need not wait for TIME_WAIT) and nothing else.
-    let socket = TcpListener::bind(address)?;
-    // SAFETY: no pointers. Listening again only changes the backlog.
+    let socket = net::new_socket(&address)?;
+    net::set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        net::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+    }
+    net::bind(&socket, &address)?;
+    // SAFETY: no pointers.
     if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Ok(socket.into())
 }
 
 fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
@@ -153,16 +141,8 @@ fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
 
 /// The running acceptor. Dropping it closes the port.
 pub struct Acceptor {
-    open: Arc<AtomicUsize>,
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
-}
-
-impl Acceptor {
-    /// Connections that hold a place.
-    pub fn open_connections(&self) -> Arc<AtomicUsize> {
-        self.open.clone()
-    }
 }
 
 impl Drop for Acceptor {
@@ -178,10 +158,8 @@ impl Drop for Acceptor {
 struct Accepting {
     sockets: Vec<TcpListener>,
     stop: OwnedFd,
-    open: Arc<AtomicUsize>,
-    connections_max: usize,
     lines: RateLimit,
-    deliver: Box<dyn FnMut(Offer) + Send>,
+    deliver: Box<dyn FnMut(Accepted) + Send>,
 }
 
 impl Accepting {
@@ -210,7 +188,7 @@ impl Accepting {
     /// One connection of this socket. False: there is none now.
     fn accept(&mut self, socket: usize) -> bool {
         match accept_once(&self.sockets[socket]) {
-            Ok((socket, remote)) => self.admit(socket, remote),
+            Ok((socket, remote)) => (self.deliver)(Accepted { socket, remote }),
             Err(e) => {
                 match e.raw_os_error() {
                     Some(libc::EAGAIN) => return false,
@@ -229,21 +207,6 @@ impl Accepting {
         true
     }
 
-    fn admit(&mut self, socket: OwnedFd, remote: SocketAddr) {
-        let open = self.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place { open: self.open.clone() };
-        if open >= self.connections_max {
-            drop(place);
-            (self.deliver)(Offer::Refused);
-            let max = self.connections_max;
-            self.line("full", || {
-                format!("Refused a connection from {remote}: {open} are open, and max.connections is {max}.")
-            });
-            return;
-        }
-        (self.deliver)(Offer::Accepted(Accepted { socket, remote, place }));
-    }
-
     fn line(&mut self, cause: &str, text: impl FnOnce() -> String) {
         if let Some(suppressed) = self.lines.admit(cause, clock::monotonic_ns()) {
             tracing::warn!("{}{}", text(), and_more(suppressed));
@@ -253,29 +216,18 @@ impl Accepting {
 
 fn accept_once(socket: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
     let (stream, remote) = socket.accept()?;
-    Ok((stream.into(), remote))
+    // On the socket for both an IPv4 client has an address like ::ffff:192.0.2.1.
+    Ok((stream.into(), SocketAddr::new(remote.ip().to_canonical(), remote.port())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::net::TcpStream;
     use std::sync::mpsc;
 
     fn endpoint(host: &str, port: u16) -> Endpoint {
         Endpoint { host: host.into(), port }
-    }
-
-    fn deliver_to(sender: mpsc::Sender<Offer>) -> impl FnMut(Offer) + Send {
-        move |offer| drop(sender.send(offer))
-    }
-
-    fn accepted(receiver: &mpsc::Receiver<Offer>) -> Accepted {
-        match receiver.recv().unwrap() {
-            Offer::Accepted(accepted) => accepted,
-            Offer::Refused => panic!("refused"),
-        }
     }
 
     #[test]
@@ -291,6 +243,30 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_host_is_one_socket_for_both_families() {
+        let listener = Listener::bind(&endpoint("", 0)).unwrap();
+        let addresses = listener.addresses();
+        assert_eq!(addresses.len(), 1, "{addresses:?}");
+        let port = addresses[0].port();
+        let (sender, receiver) = mpsc::channel();
+        let _acceptor = listener.start(move |accepted| drop(sender.send(accepted))).unwrap();
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(
+            receiver.recv().unwrap().remote,
+            client.local_addr().unwrap(),
+            "an IPv4 client is called by its own address"
+        );
+        if addresses[0].is_ipv6() {
+            let client = TcpStream::connect(("::1", port)).unwrap();
+            assert_eq!(receiver.recv().unwrap().remote, client.local_addr().unwrap());
+        }
+        for other in ["127.0.0.1", "0.0.0.0", "localhost", "::1", "::"] {
+            let error = Listener::bind(&endpoint(other, port)).unwrap_err();
+            assert!(error.contains("is in use") || other.contains(':'), "{other}: {error}");
+        }
+    }
+
+    #[test]
     fn foreign_and_unknown_hosts_are_refused() {
         let error = Listener::bind(&endpoint("192.0.2.1", 0)).unwrap_err();
         assert!(error.contains("not an address of this machine"), "{error}");
@@ -303,32 +279,12 @@ mod tests {
         let listener = Listener::bind(&endpoint("localhost", 0)).unwrap();
         let addresses = listener.addresses();
         let (sender, receiver) = mpsc::channel();
-        let acceptor = listener.start(10, deliver_to(sender)).unwrap();
+        let acceptor = listener.start(move |accepted| drop(sender.send(accepted))).unwrap();
         for address in &addresses {
             let client = TcpStream::connect(address).unwrap();
-            let accepted = accepted(&receiver);
-            assert_eq!(accepted.remote, client.local_addr().unwrap());
-            assert_eq!(acceptor.open_connections().load(Ordering::Relaxed), 1);
-            drop(accepted);
-            assert_eq!(acceptor.open_connections().load(Ordering::Relaxed), 0);
+            assert_eq!(receiver.recv().unwrap().remote, client.local_addr().unwrap());
         }
         drop(acceptor);
         assert!(TcpStream::connect(addresses[0]).is_err());
-    }
-
-    #[test]
-    fn over_the_limit_connections_are_closed_until_one_ends() {
-        let listener = Listener::bind(&endpoint("127.0.0.1", 0)).unwrap();
-        let address = listener.addresses()[0];
-        let (sender, receiver) = mpsc::channel();
-        let _acceptor = listener.start(1, deliver_to(sender)).unwrap();
-        let _first = TcpStream::connect(address).unwrap();
-        let held = accepted(&receiver);
-        let mut second = TcpStream::connect(address).unwrap();
-        assert!(matches!(second.read(&mut [0]), Ok(0) | Err(_)), "the second must be closed");
-        assert!(matches!(receiver.recv().unwrap(), Offer::Refused));
-        drop(held);
-        let _third = TcpStream::connect(address).unwrap();
-        accepted(&receiver);
     }
 }

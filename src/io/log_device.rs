@@ -13,6 +13,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
 
+use super::clock;
 use super::disk_error::{disk_error, without_errno};
 use super::durable::ZeroedBlocks;
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
@@ -20,6 +21,7 @@ use super::ring::CoreRing;
 use crate::log::{
     BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind, WriteBuffer,
 };
+use crate::types::LatencyBuckets;
 
 /// Reads and writes that the kernel has at once; more wait their turn in memory (the log bounds them).
 const TRANSFERS_MAX: usize = 256;
@@ -52,6 +54,8 @@ pub struct LogDevice {
     completed: VecDeque<DeviceEvent>,
     buffers_registered: bool,
     writes_in_flight: usize,
+    /// How long each durable write took, from the ring to its completion.
+    flushes: LatencyBuckets,
     /// With the ring or the kernel.
     sent: usize,
 }
@@ -67,6 +71,8 @@ struct Flight {
     /// Bytes already done: short transfers go on from here.
     done: usize,
     resubmits: u32,
+    /// Monotonic ns at which the ring got it first.
+    sent_ns: u64,
     transfer: Transfer,
 }
 
@@ -96,6 +102,7 @@ impl LogDevice {
             completed: VecDeque::new(),
             buffers_registered: false,
             writes_in_flight: 0,
+            flushes: LatencyBuckets::default(),
             sent: 0,
         };
         device.register_buffers(regions);
@@ -180,7 +187,8 @@ impl LogDevice {
         if matches!(transfer, Transfer::Write { .. }) {
             self.writes_in_flight += 1;
         }
-        let flight = Flight { id, file_id, file, position, length, done: 0, resubmits: 0, transfer };
+        let flight =
+            Flight { id, file_id, file, position, length, done: 0, resubmits: 0, sent_ns: 0, transfer };
         let slot = match self.free_flights.pop() {
             Some(slot) => slot,
             None => {
@@ -235,8 +243,16 @@ impl LogDevice {
         self.sent > sent_before
     }
 
+    /// How long the durable writes since the start took.
+    pub fn flushes(&self) -> &LatencyBuckets {
+        &self.flushes
+    }
+
     fn entry(&mut self, slot: usize) -> squeue::Entry {
         let flight = self.flights[slot].as_mut().expect("an unsent flight is in its slot");
+        if flight.sent_ns == 0 {
+            flight.sent_ns = clock::monotonic_ns();
+        }
         let fd = types::Fd(flight.file.as_raw_fd());
         let position = flight.position + flight.done as u64;
         let length = (flight.length - flight.done) as u32;
@@ -295,8 +311,11 @@ impl LogDevice {
             }
             Outcome::Finished(result) => {
                 self.free_flights.push(slot);
-                if matches!(flight.transfer, Transfer::Write { .. }) {
+                if let Transfer::Write { durable, .. } = flight.transfer {
                     self.writes_in_flight -= 1;
+                    if durable && result.is_ok() {
+                        self.flushes.record(clock::monotonic_ns().saturating_sub(flight.sent_ns));
+                    }
                 }
                 self.complete_flight(flight, result);
             }

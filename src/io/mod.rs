@@ -13,6 +13,8 @@ pub mod file_thread;
 pub mod kernel;
 pub mod listener;
 pub mod log_device;
+pub mod memory;
+mod net;
 pub mod peer;
 pub mod rate_limit;
 pub mod ring;

@@ -1,38 +1,73 @@
 //! Outbound connections to other voters: resolve, connect, give up in time. What is said on them is the replica's.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::connection::Connection;
 use super::doorbell::Doorbell;
+use super::net;
 use super::ring::{CoreRing, Readiness};
 use crate::types::Endpoint;
 
-/// Try each address of the endpoint in turn, each for at most `timeout`. The error names the last one tried, or one that
-/// refused (`ErrorKind::ConnectionRefused`: the host lives, and nobody listens).
-pub async fn connect(endpoint: &Endpoint, timeout: Duration, ring: &Rc<CoreRing>) -> io::Result<Connection> {
+/// Which of an endpoint's addresses is tried first: the one that worked, or one that has not been tried for longest. Whoever
+/// orders a connection has less patience than a name with several dead addresses takes; so the next order goes on where
+/// this one was given up. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct FirstAddress(Rc<Cell<usize>>);
+
+impl FirstAddress {
+    /// Another link to the same endpoint may have gone on already.
+    fn pass(&self, tried: usize) {
+        if self.0.get() == tried {
+            self.0.set(tried.wrapping_add(1));
+        }
+    }
+}
+
+/// Try each address of the endpoint in turn, each for at most `timeout`, as long as `is_wanted`. The error names the last one
+/// tried, or one that refused (`ErrorKind::ConnectionRefused`: the host lives, and nobody listens).
+pub async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    ring: &Rc<CoreRing>,
+    first: &FirstAddress,
+    is_wanted: impl Fn() -> bool,
+) -> io::Result<Connection> {
     let mut failure: Option<io::Error> = None;
-    for address in addresses(endpoint, ring).await? {
+    let addresses = addresses(endpoint, ring).await?;
+    for _ in 0..addresses.len() {
+        let turn = first.0.get();
+        let address = addresses[turn % addresses.len()];
         match connect_to(address, timeout, ring).await {
             Ok(socket) => return Connection::adopt(socket, ring),
-            Err(_) if failure.as_ref().is_some_and(|known| known.kind() == ErrorKind::ConnectionRefused) => {}
-            Err(error) => failure = Some(io::Error::new(error.kind(), format!("{address}: {error}"))),
+            Err(error) => {
+                first.pass(turn);
+                let is_refusal_known =
+                    failure.as_ref().is_some_and(|known| known.kind() == ErrorKind::ConnectionRefused);
+                if !is_refusal_known {
+                    failure = Some(io::Error::new(error.kind(), format!("{address}: {error}")));
+                }
+            }
+        }
+        if !is_wanted() {
+            break;
         }
     }
     Err(failure.unwrap_or_else(|| io::Error::other(format!("{} stands for no address", endpoint.host))))
 }
 
 async fn connect_to(address: SocketAddr, timeout: Duration, ring: &Rc<CoreRing>) -> io::Result<OwnedFd> {
-    let socket = new_socket(&address)?;
+    let socket = net::new_socket(&address)?;
     // The kernel gives up by itself: the core has no timer for it.
     set_user_timeout(&socket, timeout)?;
-    match start_connecting(&socket, &address) {
+    match net::connect(&socket, &address) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
             let connected = Readiness::to_write(ring.clone(), socket.as_raw_fd());
             poll_fn(|cx| connected.poll(cx)).await;
@@ -45,55 +80,10 @@ async fn connect_to(address: SocketAddr, timeout: Duration, ring: &Rc<CoreRing>)
     Ok(socket)
 }
 
-fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is new, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn start_connecting(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
-    let result = match address {
-        SocketAddr::V4(v4) => {
-            let name = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: the name lives during the call, and is as long as it says.
-            unsafe { libc::connect(fd, (&raw const name).cast(), size_of::<libc::sockaddr_in>() as u32) }
-        }
-        SocketAddr::V6(v6) => {
-            let name = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: the name lives during the call, and is as long as it says.
-            unsafe { libc::connect(fd, (&raw const name).cast(), size_of::<libc::sockaddr_in6>() as u32) }
-        }
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Unanswered for so long, the kernel gives a connection up, also one that is being made; zero: its own patience.
 fn set_user_timeout(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
-    let ms = libc::c_uint::try_from(timeout.as_millis()).unwrap_or(libc::c_uint::MAX);
-    let size = size_of::<libc::c_uint>() as u32;
-    // SAFETY: the value lives during the call, and is as long as it says.
-    let result = unsafe {
-        let value = (&raw const ms).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value, size)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let ms = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+    net::set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms)
 }
 
 /// How the connecting ended.
@@ -153,7 +143,15 @@ mod tests {
         let start = Instant::now();
         for host in ["localhost", "127.0.0.1", "[127.0.0.1]", "ip6-localhost.invalid"] {
             let connected = drive(async move |ring| {
-                connect(&endpoint(host, port), Duration::from_secs(2), &ring).await.is_ok()
+                connect(
+                    &endpoint(host, port),
+                    Duration::from_secs(2),
+                    &ring,
+                    &FirstAddress::default(),
+                    || true,
+                )
+                .await
+                .is_ok()
             });
             assert_eq!(connected, !host.ends_with("invalid"), "{host}");
         }
@@ -165,7 +163,10 @@ mod tests {
         let connect_to = |host: &'static str, port, timeout_ms| {
             drive(async move |ring| {
                 let timeout = Duration::from_millis(timeout_ms);
-                connect(&endpoint(host, port), timeout, &ring).await.err().map(|error| error.kind())
+                connect(&endpoint(host, port), timeout, &ring, &FirstAddress::default(), || true)
+                    .await
+                    .err()
+                    .map(|error| error.kind())
             })
         };
         let start = Instant::now();
@@ -175,5 +176,30 @@ mod tests {
         // A test network of RFC 5737: nobody answers, or there is no route.
         assert!(connect_to("192.0.2.1", 9, 200).is_some());
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    /// Of `localhost`, 127.0.0.1 and ::1, only the latter answers.
+    #[test]
+    fn the_next_order_begins_with_the_address_that_worked_or_after_the_one_that_did_not() {
+        let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            // Somebody else listens there.
+            return;
+        }
+        let first = drive(async move |ring| {
+            let first = FirstAddress::default();
+            let given_up =
+                connect(&endpoint("localhost", port), Duration::from_secs(2), &ring, &first, || false).await;
+            assert!(given_up.is_err(), "it was to be tried once");
+            let after_giving_up = first.0.get();
+            for _ in 0..3 {
+                connect(&endpoint("localhost", port), Duration::from_secs(2), &ring, &first, || false)
+                    .await
+                    .unwrap();
+            }
+            (after_giving_up, first.0.get())
+        });
+        assert_eq!(first, (1, 1));
     }
 }

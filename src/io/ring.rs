@@ -388,6 +388,11 @@ impl Readiness {
         Readiness::new(ring, fd, libc::POLLIN | libc::POLLRDHUP, None)
     }
 
+    /// Fires when the other side has closed its direction.
+    pub fn to_end(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+        Readiness::new(ring, fd, libc::POLLRDHUP, Some(1))
+    }
+
     pub fn to_write(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
         Readiness::new(ring, fd, libc::POLLOUT, Some(1))
     }

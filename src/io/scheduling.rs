@@ -14,6 +14,9 @@ use std::io;
 /// Committed bytes per second from which on a core gives way.
 const LOADED_BYTES_PER_SECOND: u64 = 8 << 20;
 
+/// The least that a thread can ask for.
+const NICE_MAX: libc::c_int = 19;
+
 /// Whether a thread gives way to others.
 #[derive(Debug)]
 pub struct Courtesy {
@@ -41,6 +44,22 @@ impl Courtesy {
             self.is_ours = false;
             tracing::debug!("The core's scheduling policy stays as it is: {error}.");
         }
+    }
+}
+
+/// For threads whose work is never urgent: they take the CPU from nobody who has woken up.
+pub fn give_way() {
+    if let Err(error) = set_policy(libc::SCHED_BATCH) {
+        tracing::debug!("The thread's scheduling policy stays as it is: {error}.");
+    }
+}
+
+/// For threads whose work can wait for everybody: of a CPU that others want they get hardly anything.
+pub fn be_last() {
+    give_way();
+    // SAFETY: no pointers; 0 is this thread, whose niceness is its own.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE_MAX) } != 0 {
+        tracing::debug!("The thread's niceness stays as it is: {}.", io::Error::last_os_error());
     }
 }
 

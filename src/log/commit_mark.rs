@@ -6,6 +6,10 @@
 //! Two slots of 4 KiB. At least one is durable at any time: plain writes go only to the other one, a durable write
 //! too, and then they swap. So a mark torn by a crash leaves the other. Everything that a slot may hold after a crash was
 //! true: marks rise, and the one that falls (before a truncation) is durable before anything is cut.
+//!
+//! A mark has two bounds. `end` is of what was flushed: a deposed leader's tail below it may rightly be cut. `committed` is of
+//! what this node knew to be committed: nothing ever cuts below it, not after a restart either (Raft holds it against whoever
+//! leads). A mark of version 1 has no `committed`, and proves nothing about it.
 
 use super::buffer::BLOCK_BYTES;
 use super::op::SegmentId;
@@ -18,10 +22,15 @@ pub const COMMIT_MARK_FILE_BYTES: usize = 2 * BLOCK_BYTES;
 pub const COMMIT_MARK_INTERVAL_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"KRFTMARK";
-const VERSION: u32 = 1;
+/// What is written.
+const VERSION: u32 = 2;
+/// Without `committed`. Read only.
+const VERSION_1: u32 = 1;
 /// All of a mark, its checksum included, lies in the first 512-byte sector of its slot.
-const MARK_BYTES: usize = 64;
-const CRC_AT: usize = MARK_BYTES - 4;
+const MARK_BYTES: usize = 76;
+const MARK_1_BYTES: usize = 64;
+const CRC_BYTES: usize = 4;
+const CRC_AT: usize = MARK_BYTES - CRC_BYTES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommitMark {
@@ -36,6 +45,8 @@ pub(super) struct CommitMark {
     pub log_start: Offset,
     /// Checksum of the epochs that begin below `end`: a batch's own CRC does not cover its epoch.
     pub epochs_crc: u32,
+    /// All batches below it were known to be committed, the last of them is of this epoch. At most `end`; it never falls.
+    pub committed: OffsetAndEpoch,
 }
 
 impl CommitMark {
@@ -56,6 +67,8 @@ impl CommitMark {
         put(&self.place.position.to_be_bytes());
         put(&self.log_start.0.to_be_bytes());
         put(&self.epochs_crc.to_be_bytes());
+        put(&self.committed.offset.0.to_be_bytes());
+        put(&self.committed.epoch.0.to_be_bytes());
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         bytes
@@ -63,16 +76,18 @@ impl CommitMark {
 
     /// `None` where these bytes are not a whole mark of a version that is known here.
     pub(super) fn decode(slot: &[u8]) -> Option<CommitMark> {
-        let bytes: &[u8; MARK_BYTES] = slot.first_chunk()?;
-        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let version = u32::from_be_bytes(*slot.strip_prefix(MAGIC)?.first_chunk()?);
+        let length = match version {
+            VERSION => MARK_BYTES,
+            VERSION_1 => MARK_1_BYTES,
+            _ => return None,
+        };
+        let (body, crc) = slot.get(..length)?.split_last_chunk::<CRC_BYTES>()?;
         if u32::from_be_bytes(*crc) != crc32c::crc32c(body) {
             return None;
         }
-        let mut rest = body.strip_prefix(MAGIC)?;
-        if u32::from_be_bytes(take(&mut rest)?) != VERSION {
-            return None;
-        }
-        Some(CommitMark {
+        let mut rest = &body[MAGIC.len() + 4..];
+        let mut mark = CommitMark {
             sequence: u64::from_be_bytes(take(&mut rest)?),
             end: Offset(i64::from_be_bytes(take(&mut rest)?)),
             epoch: Epoch(i32::from_be_bytes(take(&mut rest)?)),
@@ -82,7 +97,13 @@ impl CommitMark {
             },
             log_start: Offset(i64::from_be_bytes(take(&mut rest)?)),
             epochs_crc: u32::from_be_bytes(take(&mut rest)?),
-        })
+            committed: OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) },
+        };
+        if version == VERSION {
+            mark.committed.offset = Offset(i64::from_be_bytes(take(&mut rest)?));
+            mark.committed.epoch = Epoch(i32::from_be_bytes(take(&mut rest)?));
+        }
+        Some(mark)
     }
 }
 
@@ -123,6 +144,22 @@ pub(super) fn read_slots(file: Option<&[u8]>) -> Slots {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    end: Offset,
+    committed: Offset,
+    durable: bool,
+}
+
+/// Does the slot beside the one at `valid` hold something that is no mark? One is written within a sector, so no crash
+/// leaves that: it has rotted, and a newer mark may have been there.
+pub(super) fn is_other_slot_rotten(file: Option<&[u8]>, valid: usize) -> bool {
+    let file = file.unwrap_or(&[]);
+    let (first, second) = file.split_at(file.len().min(BLOCK_BYTES));
+    let other = if valid == 0 { second } else { first };
+    CommitMark::decode(other).is_none() && other.iter().any(|byte| *byte != 0)
+}
+
 /// Decides which slot is next, and remembers what is written where.
 #[derive(Debug)]
 pub(super) struct MarkWriter {
@@ -131,9 +168,11 @@ pub(super) struct MarkWriter {
     /// The slot whose content is durable; never written to.
     durable_slot: usize,
     durable_end: Offset,
+    /// The mark that is durable for certain says that all below is committed.
+    durable_committed: Offset,
     /// No slot holds a mark above it.
     written_end: Offset,
-    under_way: Option<(Offset, bool)>,
+    under_way: Option<UnderWay>,
     pub last_submitted_ns: u64,
 }
 
@@ -148,6 +187,7 @@ impl MarkWriter {
             sequence,
             durable_slot,
             durable_end: Offset(0),
+            durable_committed: Offset(0),
             written_end: end,
             under_way: None,
             last_submitted_ns: 0,
@@ -163,22 +203,35 @@ impl MarkWriter {
         self.durable_end
     }
 
+    /// How much that mark says is committed.
+    pub(super) fn durable_committed(&self) -> Offset {
+        self.durable_committed
+    }
+
     /// A mark is about to be written: its sequence and the byte of the file where it goes.
-    pub(super) fn submit(&mut self, end: Offset, durable: bool, now_ns: u64) -> (u64, u64) {
+    pub(super) fn submit(
+        &mut self,
+        end: Offset,
+        committed: Offset,
+        durable: bool,
+        now_ns: u64,
+    ) -> (u64, u64) {
         assert!(self.under_way.is_none(), "one commit mark is under way at most");
         assert!(durable || end >= self.written_end, "a mark that falls must be durable");
+        assert!(committed <= end, "a mark says that {committed} is committed, and vouches up to {end}");
         self.sequence += 1;
-        self.under_way = Some((end, durable));
+        self.under_way = Some(UnderWay { end, committed, durable });
         self.written_end = self.written_end.max(end);
         self.last_submitted_ns = now_ns;
         (self.sequence, ((1 - self.durable_slot) * BLOCK_BYTES) as u64)
     }
 
     pub(super) fn complete(&mut self) {
-        let (end, durable) = self.under_way.take().expect("the mark that completes was submitted");
-        if durable {
+        let mark = self.under_way.take().expect("the mark that completes was submitted");
+        if mark.durable {
             self.durable_slot = 1 - self.durable_slot;
-            (self.durable_end, self.written_end) = (end, end);
+            (self.durable_end, self.written_end) = (mark.end, mark.end);
+            self.durable_committed = mark.committed;
         }
     }
 }
@@ -189,8 +242,9 @@ mod tests {
 
     fn mark(sequence: u64, end: i64) -> CommitMark {
         let place = Place { segment: SegmentId(Offset(7)), position: 812 };
+        let committed = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(end / 2) };
         let (end, log_start) = (Offset(end), Offset(0));
-        CommitMark { sequence, end, epoch: Epoch(3), place, log_start, epochs_crc: 0xfeed }
+        CommitMark { sequence, end, epoch: Epoch(3), place, log_start, epochs_crc: 0xfeed, committed }
     }
 
     fn file(first: Option<CommitMark>, second: Option<CommitMark>) -> Vec<u8> {
@@ -209,6 +263,25 @@ mod tests {
         assert_eq!(CommitMark::decode(&bytes), Some(mark(9, 42)));
         for bit in 0..bytes.len() * 8 {
             let mut rotten = bytes;
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(CommitMark::decode(&rotten), None, "bit {bit}");
+        }
+    }
+
+    /// Bytes of a mark as the version before wrote it: sequence 9, end 42, of epoch 3.
+    const OF_VERSION_1: &str = "4b5246544d41524b000000010000000000000009000000000000002a000000030000000000000007\
+                                000000000000032c00000000000000000000feed";
+
+    #[test]
+    fn a_mark_of_version_1_reads_and_proves_nothing_committed() {
+        let hex = |at: usize| u8::from_str_radix(&OF_VERSION_1[at..at + 2], 16).unwrap();
+        let mut bytes: Vec<u8> = (0..OF_VERSION_1.len()).step_by(2).map(hex).collect();
+        bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+        assert_eq!(bytes.len(), MARK_1_BYTES);
+        let none = OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) };
+        assert_eq!(CommitMark::decode(&bytes), Some(CommitMark { committed: none, ..mark(9, 42) }));
+        for bit in 0..bytes.len() * 8 {
+            let mut rotten = bytes.clone();
             rotten[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(CommitMark::decode(&rotten), None, "bit {bit}");
         }
@@ -237,17 +310,18 @@ mod tests {
     fn plain_marks_never_touch_the_durable_slot() {
         let mut writer = MarkWriter::new(&Slots::Valid(mark(4, 10), 0));
         for end in [11, 12] {
-            assert_eq!(writer.submit(Offset(end), false, 0).1, BLOCK_BYTES as u64);
+            assert_eq!(writer.submit(Offset(end), Offset(0), false, 0).1, BLOCK_BYTES as u64);
             writer.complete();
         }
-        assert_eq!(writer.submit(Offset(12), true, 0), (7, BLOCK_BYTES as u64));
+        assert_eq!(writer.submit(Offset(12), Offset(12), true, 0), (7, BLOCK_BYTES as u64));
         writer.complete();
-        assert_eq!(writer.submit(Offset(13), false, 0), (8, 0));
+        assert_eq!((writer.durable_end(), writer.durable_committed()), (Offset(12), Offset(12)));
+        assert_eq!(writer.submit(Offset(13), Offset(12), false, 0), (8, 0));
     }
 
     #[test]
     #[should_panic(expected = "a mark that falls must be durable")]
     fn a_falling_plain_mark_is_a_broken_invariant() {
-        MarkWriter::new(&Slots::Valid(mark(4, 10), 0)).submit(Offset(9), false, 0);
+        MarkWriter::new(&Slots::Valid(mark(4, 10), 0)).submit(Offset(9), Offset(0), false, 0);
     }
 }

@@ -14,8 +14,9 @@
 //!   rewrites it.
 //! - A truncation, a roll, the opening repairs and the shutdown are *tasks*: steps made durable one after the other while no
 //!   group is in flight.
-//! - The commit mark ([`commit_mark`]) is how [`recover`] tells a torn tail from rot.
-//! - A failed operation ends it all: [`LogEvent::Failed`], and nothing is acknowledged any more.
+//! - The commit mark ([`commit_mark`]), and the sectors of a write ([`torn`]), are how [`recover`] tells a torn tail from rot.
+//! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
+//!   is acknowledged any more.
 
 pub mod buffer;
 mod commit_mark;
@@ -25,6 +26,7 @@ pub mod op;
 mod quorum_state;
 mod reader;
 mod recovery;
+mod room;
 mod segment;
 mod summary;
 mod summary_check;
@@ -32,12 +34,14 @@ mod tail;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod truncation;
 mod writer;
 
 pub use buffer::*;
 pub use commit_mark::{COMMIT_MARK_FILE_BYTES, COMMIT_MARK_INTERVAL_BYTES};
 pub use op::*;
+pub use reader::Keep;
 pub use recovery::{Recovered, recover};
 pub use summary::{PRODUCER_BATCHES_KEPT, ProducerBatch, Summary};
 
@@ -84,11 +88,6 @@ pub trait LogSource {
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError>;
 }
 
-/// What an operator can do about rot. An emptied voter is safe only beside voters that remember (see raft's rule of
-/// the empty voter).
-const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
-                      directory, and the leader fills it again";
-
 /// Refusal to start: cutting here could lose acknowledged records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{segment} is corrupt at byte {position}: {why}")]
@@ -96,6 +95,18 @@ pub struct Corrupt {
     /// Name of the file.
     pub segment: String,
     pub position: u64,
+    pub why: String,
+}
+
+/// The end of the log is damaged above the commit mark, and nothing proves that it was a write that never completed: records
+/// that this node has acknowledged may have been there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Name of the file.
+    pub segment: String,
+    /// Where the good batches end, and the offset that is due there.
+    pub position: u64,
+    pub offset: Offset,
     pub why: String,
 }
 
@@ -125,11 +136,17 @@ pub struct RecoveredLog {
     pub quorum_state: QuorumState,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
+    /// This node knew that all below is committed: nothing may ever be cut there. 0 where no mark says so.
+    pub committed: OffsetAndEpoch,
     pub epochs: Vec<EpochStart>,
+    /// quorum-state says that the log has held what was committed, and there is none, nor a mark.
+    pub has_lost_log: bool,
     /// How much of it was read.
     pub effort: Effort,
     /// Sentences for the server's log: "Cut a torn tail of 812 bytes at ...".
     pub notes: Vec<String>,
+    /// Its end is in doubt: refuse to start, or [`go_on_in_doubt`](RecoveredLog::go_on_in_doubt).
+    pub doubt: Option<Doubt>,
     repair: recovery::Repair,
 }
 
@@ -152,6 +169,12 @@ pub enum LogEvent {
     },
     /// All is durable and the last segment is cut to its length: the process may end.
     ShutDown,
+    /// There is no room for the log to grow, and what is appended is not flushed until there is. Once, until
+    /// `RoomFound` or `RoomUnwanted`.
+    NoRoom(DiskError),
+    RoomFound,
+    /// Nothing waits for room any more, and whether there is some nobody has seen: what wanted it was cut, or the log stops.
+    RoomUnwanted,
     /// A write, flush or file operation failed: nothing more may be acknowledged, stop the process.
     Failed(DiskError),
 }
@@ -171,8 +194,8 @@ pub enum ReadError {
 pub enum ReadOutcome {
     /// From memory: whole batches, the first contains `from`. Shares the received bytes.
     Batches(BatchList),
-    /// On its way: `LogEvent::ReadDone` with the token follows.
-    Pending,
+    /// It must be read from the device: `Log::read_device`, after which `LogEvent::ReadDone` follows.
+    OnDevice,
     /// Nothing between `from` and the bound.
     Empty,
     OutOfRange,
@@ -197,7 +220,9 @@ pub struct Log {
     prepared: writer::Prepared,
     queued_bytes: u64,
     mark: commit_mark::MarkWriter,
-    /// As far as this node knows.
+    /// Durable, and not told before the mark vouches for it.
+    withheld: Option<writer::Withheld>,
+    /// As far as this node knows, or knew before its last start.
     committed: Offset,
     /// Closed segments whose summaries are not written, oldest first.
     summaries_due: VecDeque<SegmentId>,
@@ -205,6 +230,10 @@ pub struct Log {
     task: Option<tasks::Task>,
     truncations: VecDeque<truncation::Truncation>,
     quorum_state: Option<(QuorumState, usize)>,
+    /// The opening repairs write it first.
+    holds_quorum_state: bool,
+    /// Of the operation under way, to be asked for again where it finds no room.
+    quorum_state_submitted: Option<QuorumState>,
     checkpoint_stale: bool,
     reads: BTreeMap<OpId, reader::PendingRead>,
     // Traffic.
@@ -213,6 +242,8 @@ pub struct Log {
     ops: VecDeque<DiskOp>,
     events: VecDeque<LogEvent>,
     // Life.
+    room: room::Room,
+    small_room: room::Room,
     ready: bool,
     failed: bool,
     shutdown: tasks::Shutdown,
@@ -223,7 +254,8 @@ pub struct Log {
 impl Log {
     /// Queues the repairs that recovery found necessary and the opening flush; `LogEvent::Ready` follows them.
     pub fn new(config: LogConfig, recovered: RecoveredLog) -> Log {
-        let RecoveredLog { log_start, log_end, epochs, mut repair, .. } = recovered;
+        let RecoveredLog { log_start, log_end, committed, epochs, doubt, mut repair, .. } = recovered;
+        assert!(doubt.is_none(), "who goes on with a log in doubt says so: {doubt:?}");
         let segments = std::mem::take(&mut repair.segments);
         let last = segments.last();
         let flushed_place = Place {
@@ -243,18 +275,23 @@ impl Log {
             prepared: writer::Prepared::default(),
             queued_bytes: 0,
             mark: commit_mark::MarkWriter::new(&repair.slots),
-            committed: Offset(0),
+            withheld: None,
+            committed: committed.offset,
             summaries_due: repair.summaries_due.iter().copied().collect(),
             flushed_since_mark_bytes: 0,
             task: None,
             truncations: VecDeque::new(),
             quorum_state: None,
+            holds_quorum_state: repair.quorum_state.is_some(),
+            quorum_state_submitted: None,
             checkpoint_stale: repair.checkpoint_stale,
             reads: BTreeMap::new(),
             pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
             flights: Flights::default(),
             ops: VecDeque::new(),
             events: VecDeque::new(),
+            room: room::Room::default(),
+            small_room: room::Room::default(),
             ready: false,
             failed: false,
             shutdown: tasks::Shutdown::No,
@@ -312,10 +349,17 @@ impl Log {
             return;
         }
         self.lists.clear_returned();
+        self.maybe_replace_quorum_state();
         self.maybe_replace_epoch_checkpoint();
+        self.maybe_vouch();
         self.advance();
+        self.maybe_forget_room();
         self.maybe_mark();
         self.maybe_write_summary();
+        if self.shutdown == tasks::Shutdown::Wanted {
+            // The last segment that was due may be one that can have no summary: then no completion comes to go on with.
+            self.advance();
+        }
     }
 
     pub fn poll_op(&mut self) -> Option<DiskOp> {
@@ -336,7 +380,13 @@ impl Log {
             return;
         }
         match result {
-            Ok(done) => self.complete_purpose(purpose, done),
+            Ok(done) => {
+                self.on_room_used(purpose);
+                self.complete_purpose(purpose, done)
+            }
+            Err(error) if error.is_full() && self.can_wait_for_room(purpose) => {
+                self.wait_for_room(purpose, error)
+            }
             Err(error) => self.fail(error),
         }
     }
@@ -344,7 +394,7 @@ impl Log {
     fn complete_purpose(&mut self, purpose: Purpose, done: Done) {
         match purpose {
             Purpose::Group { number } => self.complete_chunk(number),
-            Purpose::Mark => self.mark.complete(),
+            Purpose::Mark => self.complete_mark(),
             Purpose::Extend { to } => self.writer.zeroed = to,
             Purpose::Task => self.complete_step(done),
             Purpose::QuorumState { writes } => {
@@ -361,18 +411,20 @@ impl Log {
     }
 
     /// Base offset of the first indexed batch run that may hold a record with a timestamp >= `timestamp_ms`: scan from
-    /// there with `read`. `None`: every record is older.
-    pub fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
+    /// there with `read`. `None`: every record below `bound` is older.
+    pub fn seek_timestamp(&self, timestamp_ms: i64, bound: Offset) -> Option<Offset> {
         let submitted = self.writer.submitted_end;
         let written = self.segments.seek_timestamp(timestamp_ms).filter(|offset| *offset < submitted);
-        let queued = || self.tail.iter_from(submitted).find(|b| b.header().max_timestamp >= timestamp_ms);
+        let is_late = |b: &&StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= timestamp_ms);
+        let below = |b: &&StampedBatch| b.next_offset() <= bound;
+        let queued = || self.tail.iter_from(submitted).take_while(below).find(is_late);
         written.or_else(|| queued().map(StampedBatch::base_offset))
     }
 
-    /// Largest timestamp of the log and the base offset of its batch.
+    /// Largest timestamp of the log and the base offset of its batch. Control batches have none.
     pub fn max_timestamp(&self) -> Option<(i64, Offset)> {
         let queued = self.tail.iter_from(self.writer.submitted_end);
-        let queued = queued.map(|b| (b.header().max_timestamp, b.base_offset()));
+        let queued = queued.filter_map(|b| Some((b.header().data_timestamp()?, b.base_offset())));
         let all = self.segments.max_timestamp().into_iter().chain(queued);
         all.reduce(|a, b| if b.0 > a.0 { b } else { a })
     }
@@ -391,7 +443,8 @@ impl Log {
     }
 
     pub fn unflushed_bytes(&self) -> u64 {
-        self.queued_bytes + self.groups.iter().map(|g| g.bytes).sum::<u64>()
+        let withheld = self.withheld.as_ref().map_or(0, |withheld| withheld.bytes);
+        self.queued_bytes + withheld + self.groups.iter().map(|g| g.bytes).sum::<u64>()
     }
 
     pub fn tail_cache_bytes(&self) -> u64 {
@@ -408,10 +461,12 @@ impl Log {
         self.flights.oldest_flush_ns()
     }
 
-    /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark).
+    /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark, or another look for room).
     pub fn deadline(&self) -> Option<u64> {
-        let due = self.idle_since_ns? + self.config.commit_mark_idle_ms * NS_PER_MS;
-        self.wants_idle_mark().then_some(due)
+        let mark = self.idle_since_ns.map(|since| since + self.config.commit_mark_idle_ms * NS_PER_MS);
+        let mark = mark.filter(|_| self.wants_idle_mark());
+        let rooms = [&self.room, &self.small_room].map(|room| room.retry_at(self.now_ns));
+        mark.into_iter().chain(rooms.into_iter().flatten()).filter(|_| !self.failed).min()
     }
 
     /// Total bytes of batches in the log.
@@ -442,10 +497,15 @@ impl Log {
     }
 
     fn maybe_replace_quorum_state(&mut self) {
-        if self.failed || self.flights.any(|p| matches!(p, Purpose::QuorumState { .. })) {
+        let is_under_way = self.flights.any(|p| matches!(p, Purpose::QuorumState { .. }));
+        if self.failed || self.holds_quorum_state || is_under_way {
+            return;
+        }
+        if self.small_room.must_wait(self.now_ns) {
             return;
         }
         if let Some((state, writes)) = self.quorum_state.take() {
+            self.quorum_state_submitted = Some(state);
             let contents = quorum_state::encode(&state);
             let replace = OpKind::ReplaceFile { file: SmallFile::QuorumState, contents };
             self.submit(replace, Purpose::QuorumState { writes });
@@ -458,10 +518,12 @@ impl Log {
         if busy || self.flights.any(|p| p == Purpose::Summary) {
             return;
         }
-        let Some((segment, end)) = self.due_summary() else { return };
-        self.summaries_due.pop_front();
-        if let Some(write) = self.take_summary(segment, end) {
-            self.submit(write, Purpose::Summary);
+        while let Some((segment, end)) = self.due_summary() {
+            self.summaries_due.pop_front();
+            if let Some(write) = self.take_summary(segment, end) {
+                _ = self.submit(write, Purpose::Summary);
+                return;
+            }
         }
     }
 
@@ -485,7 +547,11 @@ impl Log {
     }
 
     fn maybe_replace_epoch_checkpoint(&mut self) {
-        if self.checkpoint_stale && !self.flights.any(|p| p == Purpose::EpochCheckpoint) {
+        if self.checkpoint_stale
+            && self.shutdown != tasks::Shutdown::Begun
+            && !self.small_room.must_wait(self.now_ns)
+            && !self.flights.any(|p| p == Purpose::EpochCheckpoint)
+        {
             self.checkpoint_stale = false;
             let contents = epoch_checkpoint::encode(&self.epochs);
             let replace = OpKind::ReplaceFile { file: SmallFile::LeaderEpochCheckpoint, contents };

@@ -38,6 +38,11 @@ pub enum SmallFile {
 /// A summary that would be larger is not written: the segment is scanned. (Ten thousand producers make 1.8 MB of it.)
 pub const SUMMARY_BYTES_MAX: usize = 16 << 20;
 
+/// What an operator can do about rot, and about a disk that has failed. An emptied voter is safe only beside voters that remember (see raft's rule of
+/// the empty voter).
+pub const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
+                      directory, and the leader fills it again";
+
 #[derive(Debug)]
 pub struct DiskOp {
     pub id: OpId,
@@ -98,7 +103,8 @@ pub enum Done {
     Read(Bytes),
 }
 
-/// The disk said no. Never retried: the process stops (see design: a failed flush).
+/// The disk said no. The process stops (see design: a failed flush), but where an operation found no room before it had
+/// changed anything that was flushed: that one is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed: {reason}")]
 pub struct DiskError {
@@ -108,4 +114,14 @@ pub struct DiskError {
     pub reason: String,
     /// errno, 0 where there is none.
     pub errno: i32,
+}
+
+const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
+
+impl DiskError {
+    /// No room, or none for this user.
+    pub fn is_full(&self) -> bool {
+        matches!(self.errno, ENOSPC | EDQUOT)
+    }
 }

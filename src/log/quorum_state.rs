@@ -1,7 +1,7 @@
-//! `quorum-state`: Kafka's JSON file of the election state, with two keys of our own.
+//! `quorum-state`: Kafka's JSON file of the election state, with three keys of our own.
 //!
 //! Read by recovery, written as a whole before anything is said that rests on it. Kafka's keys come first;
-//! `caughtUp` and `checksum` follow. Java looks its own keys up by name and never at others (`FileQuorumStateStore` finds
+//! `caughtUp`, `inDoubt` where it is true, and `checksum` follow. Java looks its own keys up by name and never at others (`FileQuorumStateStore` finds
 //! `data_version` beside the fields of `QuorumStateDataJsonConverter` the same way), so it reads our file, and what it
 //! writes reads here: without `caughtUp`, which then is true.
 //!
@@ -34,6 +34,7 @@ pub(super) fn encode(state: &QuorumState) -> Vec<u8> {
         state.voted.map_or(Uuid::ZERO, |key| key.directory_id),
         state.caught_up,
     );
+    let body = if state.in_doubt { body + r#","inDoubt":true"# } else { body };
     format!(r#"{body},"checksum":"{:08x}"}}"#, crc32c::crc32c(body.as_bytes())).into_bytes()
 }
 
@@ -55,6 +56,7 @@ pub(super) fn decode(file: &[u8]) -> Result<QuorumState, String> {
             (Some(id), _) => Some(ReplicaKey { id, directory_id: directory_id(&fields)? }),
         },
         caught_up: fields.get("caughtUp").and_then(Value::as_bool).unwrap_or(true),
+        in_doubt: fields.get("inDoubt").and_then(Value::as_bool).unwrap_or(false),
     };
     let ours = fields.keys().any(|key| !KAFKA_KEYS.contains(&key.as_str()));
     // Comparing the whole text catches each flipped bit, those of the keys' names too.
@@ -93,12 +95,14 @@ mod tests {
         leader: None,
         voted: Some(ReplicaKey { id: NodeId(2), directory_id: Uuid(77) }),
         caught_up: true,
+        in_doubt: false,
     };
 
     #[test]
     fn states_read_back() {
         let led = QuorumState { epoch: Epoch(i32::MAX), leader: Some(NodeId(0)), ..VOTED };
-        for state in [QuorumState::EMPTY, VOTED, led, QuorumState { caught_up: false, ..VOTED }] {
+        let doubted = QuorumState { in_doubt: true, ..VOTED };
+        for state in [QuorumState::EMPTY, VOTED, led, QuorumState { caught_up: false, ..VOTED }, doubted] {
             assert_eq!(decode(&encode(&state)), Ok(state));
         }
     }
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_of_our_file_is_noticed() {
-        let file = encode(&VOTED);
+        let file = encode(&QuorumState { in_doubt: true, ..VOTED });
         for bit in 0..file.len() * 8 {
             let mut rotten = file.clone();
             rotten[bit / 8] ^= 1 << (bit % 8);

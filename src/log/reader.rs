@@ -10,6 +10,7 @@ use super::{Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, Re
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A read asks for at least this much at once, as far as the segment goes.
 const READ_BYTES_MIN: usize = 64 * 1024;
@@ -25,6 +26,21 @@ pub(super) struct PendingRead {
     length: usize,
     /// Base offset of the batch at `position`.
     expected: Offset,
+    keep: Keep,
+}
+
+/// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
+pub type Keep = Arc<dyn Send + Sync>;
+
+struct Kept {
+    bytes: Bytes,
+    _keep: Keep,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// What the bytes of a read gave.
@@ -39,9 +55,19 @@ enum Found {
 }
 
 impl Log {
-    /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out),
-    /// at most `max_bytes` but at least one batch. Ends at a segment's end.
+    /// From memory or, as `OnDevice` says, from the device.
+    #[cfg(test)]
     pub fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+        let outcome = self.read_memory(from, bound, max_bytes);
+        if let ReadOutcome::OnDevice = outcome {
+            self.read_device(from, bound, max_bytes, token, Arc::new(()));
+        }
+        outcome
+    }
+
+    /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out), at most
+    /// `max_bytes` but at least one batch. Ends at a segment's end.
+    pub fn read_memory(&mut self, from: Offset, bound: Offset, max_bytes: usize) -> ReadOutcome {
         if from < self.log_start() || from > self.log_end {
             return ReadOutcome::OutOfRange;
         }
@@ -52,11 +78,13 @@ impl Log {
         match self.tail.read(from, bound, max_bytes, &mut self.lists) {
             Some(batches) if batches.is_empty() => ReadOutcome::Empty,
             Some(batches) => ReadOutcome::Batches(batches),
-            None => self.read_device(from, bound, max_bytes, token),
+            None => ReadOutcome::OnDevice,
         }
     }
 
-    fn read_device(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+    /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read.
+    pub fn read_device(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64, keep: Keep) {
+        let bound = bound.min(self.log_end);
         let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
         let run = segment.run_of(from).expect("an offset below the flushed end is indexed");
         let left = self.flushed_bytes(segment).saturating_sub(run.position);
@@ -71,9 +99,9 @@ impl Log {
             position: run.position,
             length: usize::try_from(left).unwrap_or(usize::MAX).min(wanted),
             expected: run.offset,
+            keep,
         };
         self.submit_read(read);
-        ReadOutcome::Pending
     }
 
     /// How far the segment may be read: to the end of its last flushed batch.
@@ -93,6 +121,10 @@ impl Log {
     pub(super) fn complete_read(&mut self, id: OpId, result: Result<Done, DiskError>) {
         let read = self.reads.remove(&id).expect("a read that completes was submitted");
         let token = read.token;
+        let result = result.map(|done| match done {
+            Done::Read(bytes) => Done::Read(Bytes::from_owner(Kept { bytes, _keep: read.keep.clone() })),
+            Done::Complete => Done::Complete,
+        });
         let result = self.judge_read(&read, result);
         let result = match result {
             Ok(Found::GoOn { position, expected, length }) => {

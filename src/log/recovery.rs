@@ -9,18 +9,22 @@
 //! - Below the commit mark that is rot: refuse, cut nothing.
 //! - In a segment that another one follows it is rot too: a segment is whole and durable before the next is created. Only where
 //!   no mark vouches for that (Kafka wrote the directory) may followers without one good batch be deleted.
-//! - Else it is a torn tail: zero it, and say so in one line. Nothing but zeros is no tail at all.
-//! - Without a readable mark a torn tail is still cut (Kafka itself never has a mark), but not when both slots hold
-//!   something unreadable: a crash tears one of them at most.
+//! - Else it is cut, with one line, where it is proven torn ([`super::torn`]), or one bit that stands alone. Nothing but
+//!   zeros is no tail at all.
+//! - What is left is a log in doubt: records that this node has acknowledged may have been there. Who has peers may go on with
+//!   the good part of it ([`RecoveredLog::go_on_in_doubt`]), and helps nobody to be elected before it has caught up with a leader.
+//! - Without a readable mark (Kafka itself never has one) a file may also end within a torn batch. Where both slots hold
+//!   something unreadable nothing is cut: a crash tears one of them at most.
 
 use super::buffer::{BLOCK_BYTES, block_floor};
-use super::commit_mark::{CommitMark, Slots, epochs_crc, read_slots};
+use super::commit_mark::{CommitMark, Slots, epochs_crc, is_other_slot_rotten, read_slots};
 use super::epoch_checkpoint::{self, epoch_before, note_batch};
 use super::op::{SegmentId, SmallFile};
 use super::quorum_state;
 use super::segment::{Place, Segment, Segments};
 use super::summary::Summary;
-use super::{Corrupt, Effort, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
+use super::torn::Remains;
+use super::{Corrupt, Doubt, Effort, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -30,6 +34,12 @@ const SCAN_READ_BYTES: usize = 1 << 20;
 /// Producers of all segments that are to get a summary. Of segments over it none is written in this life: only a log that
 /// another program has written has so many at once, and each start gets further.
 const PRODUCERS_WAITING_MAX: usize = 100_000;
+/// What lies behind the good batches is looked at as a whole, up to this much: more was never one write.
+const REMAINS_BYTES_MAX: u64 = 256 << 20;
+
+const LOST_LOG: &str = "The log is empty, and quorum-state says that it has held what was committed: it was lost. This voter \
+                        counts as one with an empty disk until a leader has filled it again. If its log is elsewhere (a \
+                        volume that is not mounted), stop this node and put it back.";
 
 /// A part of the log, in its order.
 pub enum Recovered<'a> {
@@ -52,6 +62,8 @@ pub(super) struct Repair {
     /// Copy of the last partial block.
     pub tail_block: Box<[u8; BLOCK_BYTES]>,
     pub slots: Slots,
+    /// quorum-state promises more than there is: this is true instead, and made durable before anything is repaired.
+    pub quorum_state: Option<QuorumState>,
     pub checkpoint_stale: bool,
     /// Closed segments without a good summary, oldest first.
     pub summaries_due: Vec<SegmentId>,
@@ -63,17 +75,32 @@ pub fn recover(
     config: &LogConfig,
     on_recovered: &mut dyn FnMut(Recovered),
 ) -> Result<RecoveredLog, RecoveryError> {
-    let slots = read_slots(source.commit_mark()?.as_deref());
+    let mark_file = source.commit_mark()?;
+    let slots = read_slots(mark_file.as_deref());
+    let is_mark_doubtful =
+        matches!(slots, Slots::Valid(_, slot) if is_other_slot_rotten(mark_file.as_deref(), slot));
     let files = source.segments()?;
     let log_start = files.first().map_or(Offset(0), |(id, _)| id.0);
+    let epoch_max = highest_epoch(source)?;
     let mut scan = Scan::new(source, config, slots, log_start, on_recovered);
+    (scan.epoch_max, scan.is_mark_doubtful) = (epoch_max, is_mark_doubtful);
     let stop = scan.scan_all(&files)?;
-    let (delete, zero_to) = scan.judge(&files, &stop)?;
+    let (delete, zero_to, doubt) = scan.judge(&files, &stop)?;
     scan.check_mark(&files)?;
     let effort = scan.effort();
     let Scan { segments, epochs, expected: log_end, mut notes, .. } = scan;
-    let quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
+    let mut quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
+    let forgets = quorum_state.caught_up && epochs.is_empty();
+    if forgets {
+        quorum_state.caught_up = false;
+        notes.push(LOST_LOG.to_string());
+    }
     let checkpoint = source.small_file(SmallFile::LeaderEpochCheckpoint)?;
+    // Only one that the log has met gets so far.
+    let committed = match slots {
+        Slots::Valid(mark, _) => mark.committed,
+        _ => OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) },
+    };
     let first_flush = match slots {
         Slots::Valid(mark, _) => mark.place.segment,
         _ => SegmentId(log_start),
@@ -84,13 +111,43 @@ pub fn recover(
         flush: segments.0.iter().map(|s| s.id).filter(|id| *id >= first_flush).collect(),
         checkpoint_stale: checkpoint.unwrap_or_default() != epoch_checkpoint::encode(&epochs),
         summaries_due: summaries_due(&segments),
+        quorum_state: forgets.then_some(quorum_state),
         segments,
         delete,
         zero_to,
         slots,
     };
     let log_end = LogEndOffset(log_end);
-    Ok(RecoveredLog { quorum_state, log_start, log_end, epochs, effort, notes, repair })
+    let has_lost_log = forgets && !matches!(slots, Slots::Valid(..));
+    Ok(RecoveredLog {
+        quorum_state,
+        log_start,
+        log_end,
+        committed,
+        epochs,
+        has_lost_log,
+        effort,
+        notes,
+        doubt,
+        repair,
+    })
+}
+
+impl RecoveredLog {
+    /// Go on with what is good of a log in doubt. Only for a node that other voters can give what it lost: it is durable that
+    /// it must not vote before that, and only then anything is cut.
+    pub fn go_on_in_doubt(&mut self) {
+        self.doubt = None;
+        self.quorum_state.in_doubt = true;
+        self.repair.quorum_state = Some(self.quorum_state);
+    }
+}
+
+/// The epoch of quorum-state, which is durable before any batch of that epoch is written. `None`: there is no such file, or
+/// it cannot be read, which is told later.
+fn highest_epoch(source: &mut dyn LogSource) -> Result<Option<Epoch>, RecoveryError> {
+    let file = source.small_file(SmallFile::QuorumState)?;
+    Ok(file.and_then(|file| quorum_state::decode(&file).ok()).map(|state| state.epoch))
 }
 
 /// All but the last one, which is not closed.
@@ -107,13 +164,21 @@ pub(super) struct Stop {
     why: Option<String>,
     /// End of the last byte behind it that is not zero.
     dirt_end: u64,
+    /// How many bits are set behind it.
+    dirt_bits: u64,
 }
+
+/// Segments to delete, end of the bytes to zero, and whether all of it may be cut.
+type Judgement = (Vec<SegmentId>, Option<u64>, Option<Doubt>);
 
 pub(super) struct Scan<'a> {
     pub source: &'a mut dyn LogSource,
     pub config: &'a LogConfig,
     pub on_recovered: &'a mut dyn FnMut(Recovered),
     slots: Slots,
+    /// One slot of the mark has rotted.
+    is_mark_doubtful: bool,
+    epoch_max: Option<Epoch>,
     log_start: Offset,
     /// Base offset that the next batch must have.
     pub expected: Offset,
@@ -153,6 +218,8 @@ impl<'a> Scan<'a> {
             config,
             on_recovered,
             slots,
+            is_mark_doubtful: false,
+            epoch_max: None,
             log_start,
             expected: log_start,
             epochs: Vec::new(),
@@ -175,7 +242,7 @@ impl<'a> Scan<'a> {
     }
 
     fn scan_all(&mut self, files: &[(SegmentId, u64)]) -> Result<Stop, RecoveryError> {
-        let mut stop = Stop { segment: 0, why: None, dirt_end: 0 };
+        let mut stop = Stop { segment: 0, why: None, dirt_end: 0, dirt_bits: 0 };
         for (i, (id, size)) in files.iter().enumerate() {
             if id.0 != self.expected {
                 stop.why = Some(format!(
@@ -187,7 +254,7 @@ impl<'a> Scan<'a> {
             }
             let is_last = i + 1 == files.len();
             stop = match self.believe_summary(*id, *size, is_last) {
-                (true, _) => Stop { segment: i, why: None, dirt_end: *size },
+                (true, _) => Stop { segment: i, why: None, dirt_end: *size, dirt_bits: 0 },
                 (false, has_summary) => self.scan_segment(i, *id, *size, has_summary)?,
             };
             if stop.why.is_some() {
@@ -209,16 +276,34 @@ impl<'a> Scan<'a> {
         segment.has_summary = has_summary;
         let mut why = None;
         while segment.length < size && why.is_none() {
-            match self.next_batch(id, segment.length, size)? {
+            let batch = self.next_batch(id, segment.length, size)?;
+            match batch.and_then(|batch| self.check_epoch(batch.header()).map(|()| batch)) {
                 Ok(batch) => self.take_batch(&mut segment, &batch),
                 Err(bad) => why = Some(bad),
             }
         }
         let end = segment.length;
         self.push_segment(segment);
-        let dirt_end = if why.is_some() { self.dirt_end(id, end, size)? } else { end };
+        let (dirt_end, dirt_bits) = if why.is_some() { self.dirt(id, end, size)? } else { (end, 0) };
         // Zeros are the space ahead of the writer.
-        Ok(Stop { segment: i, why: why.filter(|_| dirt_end > end), dirt_end })
+        Ok(Stop { segment: i, why: why.filter(|_| dirt_end > end), dirt_end, dirt_bits })
+    }
+
+    /// An epoch lies outside of the CRC. Up to the mark the mark vouches for it; the writer has the mark vouch for each batch
+    /// that begins one. Above it only a group that nobody was told of begins one: with a leader's first batch.
+    fn check_epoch(&self, header: &BatchHeader) -> Result<(), String> {
+        let (base, epoch) = (header.base_offset, header.leader_epoch);
+        let is_above = self.mark().is_some_and(|mark| base >= mark.end);
+        if !is_above || self.epochs.last().is_some_and(|last| last.epoch == epoch) {
+            return Ok(());
+        }
+        if self.epoch_max.is_some_and(|highest| epoch > highest) {
+            return Err(format!("the batch at {base} is of epoch {epoch}, which this node was never in"));
+        }
+        match header.is_control() {
+            true => Ok(()),
+            false => Err(format!("the batch at {base} begins epoch {epoch} and is no leader's first one")),
+        }
     }
 
     fn take_batch(&mut self, segment: &mut Segment, batch: &StampedBatch) {
@@ -325,9 +410,9 @@ impl<'a> Scan<'a> {
         Ok(self.window.bytes.slice(start.min(self.window.bytes.len())..))
     }
 
-    /// End of the last byte from `position` on that is not zero.
-    fn dirt_end(&mut self, id: SegmentId, position: u64, size: u64) -> Result<u64, RecoveryError> {
-        let (mut at, mut end) = (position, position);
+    /// End of the last byte from `position` on that is not zero, and how many bits are set.
+    fn dirt(&mut self, id: SegmentId, position: u64, size: u64) -> Result<(u64, u64), RecoveryError> {
+        let (mut at, mut end, mut bits) = (position, position, 0);
         while at < size {
             let bytes = self.bytes_at(id, at, size, 1)?;
             if bytes.is_empty() {
@@ -335,18 +420,15 @@ impl<'a> Scan<'a> {
             }
             if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
                 end = at + last as u64 + 1;
+                bits += bytes[..=last].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
             }
             at += bytes.len() as u64;
         }
-        Ok(end)
+        Ok((end, bits))
     }
 
-    /// Rot or a torn tail? Gives the segments to delete and the end of the bytes to zero.
-    fn judge(
-        &mut self,
-        files: &[(SegmentId, u64)],
-        stop: &Stop,
-    ) -> Result<(Vec<SegmentId>, Option<u64>), RecoveryError> {
+    /// Rot or a torn tail?
+    fn judge(&mut self, files: &[(SegmentId, u64)], stop: &Stop) -> Result<Judgement, RecoveryError> {
         self.check_start(files)?;
         let end = self.end_place();
         let corrupt = |why: String| Corrupt { segment: end.segment.file_name(), position: end.position, why };
@@ -361,7 +443,7 @@ impl<'a> Scan<'a> {
             ))
             .into());
         }
-        let Some(reason) = &stop.why else { return Ok((Vec::new(), None)) };
+        let Some(reason) = &stop.why else { return Ok((Vec::new(), None, None)) };
         if self.slots == Slots::Rotten {
             return Err(corrupt(format!(
                 "{reason}; the commit mark that would tell a torn tail from rot cannot be read either"
@@ -375,14 +457,59 @@ impl<'a> Scan<'a> {
             );
         }
         let cut = stop.dirt_end - end.position;
-        self.notes.push(format!(
-            "Cut a torn tail of {cut} bytes at byte {} of {}, offset {}: {reason}.",
-            end.position,
-            end.segment.file_name(),
-            self.expected
-        ));
+        let doubt = self.check_torn(files, stop)?.err().map(|against| Doubt {
+            segment: end.segment.file_name(),
+            position: end.position,
+            offset: self.expected,
+            why: format!("{reason}; {against}"),
+        });
+        if doubt.is_none() {
+            let what = if stop.dirt_bits == 1 { "a stray bit" } else { "a torn tail" };
+            self.notes.push(format!(
+                "Cut {what} of {cut} bytes at byte {} of {}, offset {}: {reason}.",
+                end.position,
+                end.segment.file_name(),
+                self.expected
+            ));
+        }
         let delete = later.iter().rev().map(|(id, _)| *id).collect();
-        Ok((delete, (cut > 0).then_some(stop.dirt_end)))
+        Ok((delete, (cut > 0).then_some(stop.dirt_end), doubt))
+    }
+
+    /// The inner error: what speaks against it.
+    fn check_torn(
+        &mut self,
+        files: &[(SegmentId, u64)],
+        stop: &Stop,
+    ) -> Result<Result<(), String>, RecoveryError> {
+        let Place { segment, position } = self.end_place();
+        let length = stop.dirt_end - position;
+        // Of a batch that was acknowledged more than that is left, whatever bit has flipped.
+        if stop.dirt_bits == 1 {
+            return Ok(Ok(()));
+        }
+        if self.is_mark_doubtful {
+            return Ok(Err("a slot of the commit mark has rotted, and may have vouched for it".to_string()));
+        }
+        if length > REMAINS_BYTES_MAX {
+            return Ok(Err(format!("{length} bytes are more than one write")));
+        }
+        let size = files.iter().find(|(id, _)| *id == segment).map_or(0, |(_, size)| *size);
+        let bytes = self.bytes_at(segment, position, size, length as usize)?;
+        let Some(bytes) = bytes.get(..length as usize) else {
+            return Ok(Err("the file became shorter while it was read".to_string()));
+        };
+        let lowest = self.epochs.last().map_or(Epoch(0), |last| last.epoch);
+        let remains = Remains {
+            bytes,
+            position,
+            file_left: size - position,
+            expected: self.expected,
+            epochs: (lowest, self.epoch_max.unwrap_or(Epoch(i32::MAX)).max(lowest)),
+            group_bytes_max: self.config.group_bytes_max.max(BLOCK_BYTES) as u64,
+            is_foreign: self.mark().is_none(),
+        };
+        Ok(remains.check_torn())
     }
 
     /// The oldest segments are where the mark says that the log starts.
@@ -492,7 +619,7 @@ fn read_quorum_state(
             "Raised the epoch of quorum-state from {} to {log_epoch}, that of the log's last batch.",
             state.epoch
         ));
-        return Ok(QuorumState { epoch: log_epoch, leader: None, voted: None, caught_up: state.caught_up });
+        return Ok(QuorumState { epoch: log_epoch, leader: None, voted: None, ..state });
     }
     Ok(state)
 }

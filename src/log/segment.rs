@@ -59,6 +59,9 @@ pub(super) struct Segment {
     /// End of its last whole batch.
     pub length: u64,
     pub index: Vec<IndexEntry>,
+    /// Of each `BLOCK_ENTRIES` of the index, and of all of it: who looks for a time does not walk the entries.
+    peaks: Vec<Peak>,
+    peak: Peak,
     /// A new entry begins with the first batch that lies at least this far behind the last entry.
     index_interval_bytes: u64,
     producer_ids_max: usize,
@@ -71,12 +74,38 @@ pub(super) struct Segment {
     pub has_summary: bool,
 }
 
+/// The time of a run of control batches: who looks for a time looks for what a consumer can see.
+const NO_DATA: i64 = i64::MIN;
+
+/// Entries of the index with a peak of their own.
+const BLOCK_ENTRIES: usize = 512;
+
+/// The largest timestamp of several runs, and the first batch that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Peak {
+    timestamp: i64,
+    offset: u32,
+}
+
+impl Peak {
+    const NONE: Peak = Peak { timestamp: NO_DATA, offset: 0 };
+
+    /// The first of equals stays: a consumer that asks for the largest timestamp gets its earliest record.
+    fn raise(&mut self, timestamp: i64, offset: u32) {
+        if timestamp > self.timestamp {
+            *self = Peak { timestamp, offset };
+        }
+    }
+}
+
 impl Segment {
     pub(super) fn new(id: SegmentId, index_interval_bytes: u64, producer_ids_max: usize) -> Segment {
         Segment {
             id,
             length: 0,
             index: Vec::new(),
+            peaks: Vec::new(),
+            peak: Peak::NONE,
             index_interval_bytes,
             producer_ids_max,
             ends: None,
@@ -87,7 +116,7 @@ impl Segment {
 
     /// As a scan would have it, but for its producers.
     pub(super) fn from_summary(summary: &Summary, config: &LogConfig) -> Segment {
-        Segment {
+        let mut segment = Segment {
             id: summary.segment,
             length: summary.length,
             index: summary.index.clone(),
@@ -95,7 +124,9 @@ impl Segment {
             producers: None,
             has_summary: true,
             ..Segment::new(summary.segment, config.index_interval_bytes, config.producer_ids_max)
-        }
+        };
+        segment.find_peaks();
+        segment
     }
 
     /// Add a batch that lies at the segment's end.
@@ -110,7 +141,8 @@ impl Segment {
     }
 
     fn push_to_index(&mut self, header: &BatchHeader) {
-        let (offset, max_timestamp) = (self.relative(header.base_offset), header.max_timestamp);
+        let offset = self.relative(header.base_offset);
+        let max_timestamp = header.data_timestamp().unwrap_or(NO_DATA);
         let position = u32::try_from(self.length).ok();
         match (self.index.last_mut(), position) {
             (Some(entry), Some(position))
@@ -128,6 +160,26 @@ impl Segment {
                 let first = IndexEntry { offset, position: 0, max_timestamp, max_timestamp_offset: offset };
                 self.index.push(first);
             }
+        }
+        self.raise_peaks(self.index.len() - 1, max_timestamp, offset);
+    }
+
+    /// An entry has a batch of that time.
+    fn raise_peaks(&mut self, entry: usize, timestamp: i64, offset: u32) {
+        let block = entry / BLOCK_ENTRIES;
+        if block == self.peaks.len() {
+            self.peaks.push(Peak::NONE);
+        }
+        self.peaks[block].raise(timestamp, offset);
+        self.peak.raise(timestamp, offset);
+    }
+
+    /// From the index, where it has not grown by a batch.
+    fn find_peaks(&mut self) {
+        (self.peaks, self.peak) = (Vec::new(), Peak::NONE);
+        for entry in 0..self.index.len() {
+            let IndexEntry { max_timestamp, max_timestamp_offset, .. } = self.index[entry];
+            self.raise_peaks(entry, max_timestamp, max_timestamp_offset);
         }
     }
 
@@ -160,6 +212,7 @@ impl Segment {
         let run = self.index.pop_if(|e| Some(e.offset) == run);
         self.ends = self.ends.filter(|_| position > 0);
         self.length = run.map_or(position, |e| u64::from(e.position));
+        self.find_peaks();
         if run.is_some() {
             cut_run.iter().for_each(|h| self.push(h));
         }
@@ -169,16 +222,21 @@ impl Segment {
     /// Nothing is added any more.
     pub(super) fn close(&mut self) {
         self.index.shrink_to_fit();
+        self.peaks.shrink_to_fit();
     }
 
     pub(super) fn max_timestamp(&self) -> Option<(i64, Offset)> {
-        let all = self.index.iter().map(|e| (e.max_timestamp, self.absolute(e.max_timestamp_offset)));
-        // The first of equals: a consumer that asks for the largest timestamp gets its earliest record.
-        all.reduce(|a, b| if b.0 > a.0 { b } else { a })
+        let Peak { timestamp, offset } = self.peak;
+        (timestamp != NO_DATA).then(|| (timestamp, self.absolute(offset)))
     }
 
     fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
-        let entry = self.index.iter().find(|e| e.max_timestamp >= timestamp_ms)?;
+        if self.peak.timestamp < timestamp_ms {
+            return None;
+        }
+        let block = self.peaks.iter().position(|peak| peak.timestamp >= timestamp_ms)?;
+        let entries = &self.index[block * BLOCK_ENTRIES..];
+        let entry = entries.iter().find(|e| e.max_timestamp >= timestamp_ms)?;
         Some(self.absolute(entry.offset))
     }
 }
@@ -300,6 +358,34 @@ mod tests {
         assert_eq!((log.length, log.max_timestamp()), (0, None));
     }
 
+    /// What a walk over all entries finds.
+    fn walked(segment: &Segment, timestamp: i64) -> Option<Offset> {
+        let entry = segment.index.iter().find(|e| e.max_timestamp >= timestamp)?;
+        Some(Offset(i64::from(entry.offset)))
+    }
+
+    #[test]
+    fn a_time_is_found_by_peaks_as_by_a_walk() {
+        let entries = 2 * BLOCK_ENTRIES as i64 + 3;
+        let time = |i: i64| (i * 7919) % 1000 + if i == entries - 2 { 1000 } else { 0 };
+        let mut log = empty();
+        (0..entries).for_each(|i| log.push(&header(i, INTERVAL as usize, time(i))));
+        assert_eq!((log.index.len() as i64, log.peaks.len()), (entries, 3));
+        let check = |log: &Segment| {
+            let largest = log.index.iter().map(|e| e.max_timestamp).max();
+            assert_eq!(log.max_timestamp().map(|(time, _)| time), largest);
+            for timestamp in (-1..2001).step_by(13) {
+                assert_eq!(log.seek_timestamp(timestamp), walked(log, timestamp), "{timestamp}");
+            }
+        };
+        check(&log);
+        assert_eq!(log.max_timestamp(), Some((time(entries - 2), Offset(entries - 2))));
+        for keep in [BLOCK_ENTRIES as i64 + 5, BLOCK_ENTRIES as i64, 1] {
+            log.truncate(keep as u64 * INTERVAL, &[]);
+            check(&log);
+        }
+    }
+
     #[test]
     fn truncation_at_every_batch_equals_never_having_written_the_rest() {
         let sizes = [3000, 3000, 100, 9000, 1, 4095, 1, 1, 5000];
@@ -312,6 +398,7 @@ mod tests {
             cut.truncate(fresh.length, survivors);
             assert_eq!((cut.length, cut.ends), (fresh.length, fresh.ends), "kept {keep}");
             assert_eq!(cut.index, fresh.index, "kept {keep}");
+            assert_eq!((&cut.peaks, cut.peak), (&fresh.peaks, fresh.peak), "kept {keep}");
             // What had been displaced by the batches that were cut is not known.
             assert_eq!(cut.producers.is_some(), [0, sizes.len()].contains(&keep), "kept {keep}");
         }

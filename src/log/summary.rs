@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
 
 const MAGIC: &[u8; 8] = b"KRFTSUMM";
-const VERSION: u32 = 1;
+/// Since 2 a run of control batches has no time in the index.
+const VERSION: u32 = 2;
 const CRC_BYTES: usize = 4;
 const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 2 * PRINT_BYTES + 3 * 4;
 const PRINT_BYTES: usize = 8 + 8 + 4 + 4 + 4;

@@ -8,7 +8,9 @@ use super::flights::Purpose;
 use super::recovery::Repair;
 use super::segment::Segment;
 use super::truncation::Cut;
-use super::{BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, block_ceil};
+use super::{
+    BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, SmallFile, block_ceil, quorum_state, room,
+};
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -18,6 +20,8 @@ pub(super) struct Task {
     pub steps: VecDeque<Step>,
     /// What the last step read.
     pub read: Option<Bytes>,
+    /// The step under way, where it takes room on the disk and may find none.
+    pub growing: Option<OpKind>,
 }
 
 pub(super) enum TaskKind {
@@ -53,24 +57,31 @@ pub(super) enum Shutdown {
 
 impl Task {
     pub(super) fn new(kind: TaskKind, steps: impl IntoIterator<Item = Step>) -> Task {
-        Task { kind, steps: steps.into_iter().collect(), read: None }
+        Task { kind, steps: steps.into_iter().collect(), read: None, growing: None }
     }
 }
 
 impl Log {
     /// What recovery found necessary; then a flush, because what was read back may sit only in the device's cache.
     pub(super) fn opening_task(&self, repair: &Repair) -> Task {
+        // That the log is in doubt, or lost, is durable before anything of it is cut.
+        let forget = repair.quorum_state.map(|state| {
+            let contents = quorum_state::encode(&state);
+            Step::Op(OpKind::ReplaceFile { file: SmallFile::QuorumState, contents })
+        });
         let Some(last) = self.segments.last() else {
             let (segment, zeroed) = (self.writer.segment, self.first_zeros(0));
             let create = OpKind::CreateSegment { segment, zeroed };
             // From its first batch on a log of ours has a mark.
             let mark = Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs));
-            return Task::new(TaskKind::Open { create: true, zeroed }, [Step::Op(create), mark]);
+            let steps = forget.into_iter().chain([Step::Op(create), mark]);
+            return Task::new(TaskKind::Open { create: true, zeroed }, steps);
         };
         let delete = repair.delete.iter().map(|s| OpKind::DeleteSegment { segment: *s });
         let zero = repair.zero_to.map(|to| OpKind::ZeroSegment { segment: last.id, from: last.length, to });
         let flush = repair.flush.iter().map(|s| OpKind::FlushSegment { segment: *s });
-        let mut steps: VecDeque<_> = delete.chain(zero).chain(flush).map(Step::Op).collect();
+        let repairs = delete.chain(zero).chain(flush).map(Step::Op);
+        let mut steps: VecDeque<_> = forget.into_iter().chain(repairs).collect();
         steps.push_back(Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs)));
         let extension = self.extension();
         steps.extend(
@@ -104,6 +115,10 @@ impl Log {
             if self.flights.any(|p| p == Purpose::Mark) {
                 return;
             }
+            let takes_room = |step: &Step| matches!(step, Step::Op(kind) if room::growing(kind).is_some());
+            if task.steps.front().is_some_and(takes_room) && self.room.must_wait(self.now_ns) {
+                return;
+            }
             match task.steps.pop_front() {
                 Some(step) => return self.submit_step(step),
                 None => self.finish_task(),
@@ -113,14 +128,21 @@ impl Log {
 
     fn write_on(&mut self) {
         if self.truncations.is_empty() && self.shutdown != Shutdown::Begun {
-            self.maybe_extend();
+            if !self.room.must_wait(self.now_ns) {
+                self.maybe_extend();
+            }
             self.maybe_submit_group();
         }
     }
 
     fn submit_step(&mut self, step: Step) {
         match step {
-            Step::Op(kind) => _ = self.submit(kind, Purpose::Task),
+            Step::Op(kind) => {
+                if let Some(task) = self.task.as_mut() {
+                    task.growing = room::growing(&kind);
+                }
+                self.submit(kind, Purpose::Task);
+            }
             Step::Mark(mark) => self.submit_mark(mark, true),
         }
     }
@@ -137,12 +159,16 @@ impl Log {
         if !self.truncations.is_empty() {
             return self.start_truncation();
         }
-        if self.must_roll() {
+        if self.must_roll() && !(self.shutdown == Shutdown::Wanted && self.room.is_wanting()) {
             return self.start_roll();
         }
-        let done = self.shutdown == Shutdown::Wanted && self.writer.submitted_end == self.log_end;
+        // What found no room was acknowledged to nobody.
+        let all_written = self.writer.submitted_end == self.log_end || self.room.is_wanting();
+        let done = self.shutdown == Shutdown::Wanted && all_written;
+        // The next start writes a checkpoint that found none.
         let settled = self.quorum_state.is_none()
-            && !self.checkpoint_stale
+            && (!self.checkpoint_stale || self.small_room.is_wanting())
+            && self.withheld.is_none()
             && self.due_summary().is_none()
             && !self.flights.any(|p| p != Purpose::Read);
         done && settled && self.start_shutdown()
@@ -151,7 +177,7 @@ impl Log {
     /// No operation is under way that a task could get in the way of.
     pub(super) fn is_quiet(&self) -> bool {
         let disturbs = |p| matches!(p, Purpose::Group { .. } | Purpose::Mark | Purpose::Extend { .. });
-        !self.flights.any(disturbs)
+        self.withheld.is_none() && !self.flights.any(disturbs)
     }
 
     fn start_roll(&mut self) -> bool {
@@ -168,7 +194,7 @@ impl Log {
     }
 
     fn start_shutdown(&mut self) -> bool {
-        let mark = (self.mark.durable_end() != self.flushed).then(|| Step::Mark(self.flushed_mark()));
+        let mark = self.is_mark_late().then(|| Step::Mark(self.flushed_mark()));
         let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
         let mut steps: VecDeque<_> = mark.into_iter().chain([Step::Op(cut)]).collect();
         // Of all that is committed, so that the next start scans nothing.
@@ -197,6 +223,8 @@ impl Log {
         }
         self.writer.zeroed = zeroed;
         self.ready = true;
+        self.holds_quorum_state = false;
+        self.maybe_replace_quorum_state();
         // What was appended meanwhile is not flushed.
         self.flushed = self.writer.submitted_end;
         self.events.push_back(LogEvent::Ready);

@@ -3,13 +3,15 @@
 //! In memory the log end falls at once. On the device it waits until every write under way has completed; finds
 //! the byte where the cut is by reading the run of batches around it; lowers the commit mark, durably, if it is above;
 //! removes the summary of the segment that is cut, durably; deletes later segments, newest first, each with its summary; and
-//! zeros from the new end to the old one, durably. Only then are batches written again: a stale batch behind the new end
+//! zeros from the old end back to the new one, durably. Only then are batches written again: a stale batch behind the new end
 //! would follow it as if it had been appended, and a stale summary would speak of other bytes.
 
 use super::flights::Purpose;
 use super::segment::Place;
 use super::tasks::{Shutdown, Step, Task, TaskKind};
-use super::{BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, SmallFile, block_floor};
+use super::{
+    BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, SmallFile, block_ceil, block_floor,
+};
 use crate::record::{BatchHeader, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -43,6 +45,7 @@ impl Log {
         let on_device = begun || to < self.writer.submitted_end;
         if on_device {
             (self.writer.submitted_end, self.writer.partial) = (to, 0);
+            self.writer.must_vouch = false;
         }
         self.truncations.push_back(Truncation { to, epochs: self.epochs.clone(), on_device });
     }
@@ -58,9 +61,15 @@ impl Log {
         self.checkpoint_stale |= self.epochs.len() < epochs;
         self.log_end = to;
         self.flushed = self.flushed.min(to);
+        if to < self.committed {
+            // Raft asks for no such cut: one that falls here lies inside of a batch, which no sound leader asks for.
+            let why = format!("a cut to {to} would go below {}, which is committed", self.committed);
+            self.fail(unreadable(self.writer.segment, self.writer.position, why));
+        }
         self.committed = self.committed.min(to);
         // What is in flight must not count beyond the cut when it completes, whatever is appended there by then.
         self.groups.iter_mut().for_each(|g| g.end = g.end.min(to));
+        self.withheld.iter_mut().for_each(|w| w.end = w.end.min(to));
         self.reads.values_mut().for_each(|r| r.bound = r.bound.min(to));
         to
     }
@@ -102,6 +111,9 @@ impl Log {
         if cut.end < to {
             // Inside of a batch that was no longer in memory.
             self.cut_memory(cut.end);
+            if self.failed {
+                return;
+            }
             self.writer.submitted_end = cut.end;
             for later in self.truncations.iter_mut().skip(1).filter(|t| t.to > cut.end) {
                 (later.to, later.on_device) = (cut.end, false);
@@ -123,10 +135,21 @@ impl Log {
         } else {
             self.segments.holding(cut.end).map_or(0, |s| s.length)
         };
-        if written > position {
-            steps.push(Step::Op(OpKind::ZeroSegment { segment, from: position, to: written }));
-        }
+        steps.extend(self.zeros_from_behind(segment, position, written));
         self.task = Some(Task::new(TaskKind::Truncate { to, cut: Some(cut) }, steps));
+    }
+
+    /// From the end to the cut, in steps no larger than a group: what a crash leaves of one then looks as what it leaves of a
+    /// group, and before it all is whole.
+    fn zeros_from_behind(&self, segment: SegmentId, cut: u64, written: u64) -> Vec<Step> {
+        let step = block_floor(self.config.group_bytes_max.max(BLOCK_BYTES) as u64);
+        let (mut steps, mut to) = (Vec::new(), written);
+        while to > cut {
+            let from = cut.max(block_ceil(to.saturating_sub(step)));
+            steps.push(Step::Op(OpKind::ZeroSegment { segment, from, to }));
+            to = from;
+        }
+        steps
     }
 
     fn find_cut(&self, to: Offset, read: Option<Bytes>) -> Result<Cut, DiskError> {

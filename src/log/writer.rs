@@ -5,6 +5,10 @@
 //! group may be. Its chunks, one buffer each, are written in parallel; the flushed offset moves when all of them, and
 //! all groups before, are durable.
 //!
+//! What the log may lose without a trace is vouched for first: the flush of a group that holds a batch which could pass for a
+//! torn one ([`super::torn`]), or which begins an epoch, is told when the commit mark behind it is durable, and only then
+//! the next group goes.
+//!
 //! It never writes outside of the zeroed part of a file, and never while a task runs.
 
 use super::commit_mark::{self, COMMIT_MARK_INTERVAL_BYTES, CommitMark};
@@ -13,6 +17,7 @@ use super::flights::Purpose;
 use super::recovery::Repair;
 use super::segment::Place;
 use super::tasks::Shutdown;
+use super::torn;
 use super::{
     BLOCK_BYTES, ChunkFiller, FileId, Log, LogEvent, OpKind, SegmentId, WriteBuffer, block_ceil, block_floor,
 };
@@ -43,6 +48,8 @@ pub(super) struct Cursor {
     pub submitted_end: Offset,
     /// Bytes of that batch already handed over.
     pub partial: usize,
+    /// What the next group that ends with a whole batch holds must be vouched for.
+    pub must_vouch: bool,
     /// Since the file was extended last.
     grown: Growth,
 }
@@ -69,6 +76,18 @@ pub(super) struct Group {
     pub end: Offset,
     pub end_place: Place,
     pub bytes: u64,
+    /// To be durable before the flush is told.
+    vouch: Option<CommitMark>,
+}
+
+/// A flush that is told when the mark is durable.
+pub(super) struct Withheld {
+    /// A truncation lowers it.
+    pub end: Offset,
+    end_place: Place,
+    pub bytes: u64,
+    mark: CommitMark,
+    is_submitted: bool,
 }
 
 /// The next group, copied while another one is in flight. Nothing but its buffers has changed hands: its batches are
@@ -82,6 +101,7 @@ pub(super) struct Prepared {
     bytes: usize,
     /// Of a batch that is not in it as a whole.
     part_bytes: usize,
+    must_vouch: bool,
 }
 
 impl Cursor {
@@ -93,6 +113,7 @@ impl Cursor {
             tail_block: repair.tail_block.clone(),
             submitted_end: log_end,
             partial: 0,
+            must_vouch: false,
             grown: Growth::default(),
         }
     }
@@ -124,13 +145,15 @@ impl Log {
             return;
         }
         self.prepare_batches();
-        if self.groups.len() >= GROUPS_MAX {
+        if self.groups.len() >= GROUPS_MAX || self.withheld.is_some() {
             return;
         }
         if self.prepared.batches == 0 && !self.prepare_part() {
             return;
         }
-        let Prepared { filler, batches, bytes, part_bytes } = std::mem::take(&mut self.prepared);
+        let Prepared { filler, batches, bytes, part_bytes, must_vouch } = std::mem::take(&mut self.prepared);
+        // Of the last group where that was a part of the batch that now ends.
+        self.writer.must_vouch |= must_vouch;
         for batch in self.tail.iter_from(self.writer.submitted_end).take(batches) {
             self.queued_bytes -= batch.size_bytes() as u64;
             self.writer.submitted_end = batch.next_offset();
@@ -161,6 +184,8 @@ impl Log {
             if prepared.batches == 0 {
                 prepared.filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
             }
+            prepared.must_vouch |= torn::has_hole(batch, skip..batch.size_bytes(), position)
+                || begins_epoch(&self.epochs, batch.base_offset());
             prepared.bytes += push_bytes(&mut prepared.filler, &mut self.pool, batch, skip, usize::MAX);
             prepared.batches += 1;
         }
@@ -179,7 +204,9 @@ impl Log {
         let mut filler = ChunkFiller::default();
         filler.push(&mut self.pool, &self.writer.tail_block[..self.writer.head()]);
         let part_bytes = push_bytes(&mut filler, &mut self.pool, batch, self.writer.partial, space as usize);
-        self.prepared = Prepared { filler, batches: 0, bytes: part_bytes, part_bytes };
+        let part = self.writer.partial..self.writer.partial + part_bytes;
+        let must_vouch = torn::has_hole(batch, part, self.writer.position);
+        self.prepared = Prepared { filler, batches: 0, bytes: part_bytes, part_bytes, must_vouch };
         true
     }
 
@@ -208,13 +235,12 @@ impl Log {
         let length = self.segments.last().map_or(0, |s| s.length);
         self.writer.grown.bytes += bytes;
         self.writer.grown.groups += 1;
-        self.groups.push_back(Group {
-            number,
-            chunks_left: chunks.len(),
-            end: self.writer.submitted_end,
-            end_place: Place { segment, position: length },
-            bytes,
-        });
+        let (end, end_place) = (self.writer.submitted_end, Place { segment, position: length });
+        // A part of a batch ends where the one before it did, and cannot be vouched for before all of it is there.
+        let is_whole = self.writer.partial == 0;
+        let vouch = (is_whole && std::mem::take(&mut self.writer.must_vouch))
+            .then(|| self.mark_at(end, end_place, &self.epochs));
+        self.groups.push_back(Group { number, chunks_left: chunks.len(), end, end_place, bytes, vouch });
         let mut position = start;
         for (buffer, length) in chunks.drain(..) {
             let file = FileId::Segment(segment);
@@ -233,13 +259,45 @@ impl Log {
         let complete = self.groups.iter().take_while(|g| g.chunks_left == 0).count();
         for group in self.groups.drain(..complete) {
             self.flushed_since_mark_bytes += group.bytes;
-            if group.end > self.flushed {
-                (self.flushed, self.flushed_place) = (group.end, group.end_place);
+            let Group { end, end_place, bytes, vouch, .. } = group;
+            if let Some(mark) = vouch {
+                assert!(self.withheld.is_none(), "no group goes while the one before it is withheld");
+                self.withheld = Some(Withheld { end, end_place, bytes, mark, is_submitted: false });
+            } else if end > self.flushed {
+                (self.flushed, self.flushed_place) = (end, end_place);
             }
         }
-        if self.flushed > flushed_before {
+        self.tell_flushed(flushed_before);
+    }
+
+    fn tell_flushed(&mut self, before: Offset) {
+        if self.flushed > before {
             self.tail.evict(FlushedOffset(self.flushed));
             self.events.push_back(LogEvent::Flushed(FlushedOffset(self.flushed)));
+        }
+    }
+
+    /// Make the mark durable for which a flush is withheld.
+    pub(super) fn maybe_vouch(&mut self) {
+        if self.flights.any(|p| p == Purpose::Mark) {
+            return;
+        }
+        if let Some(withheld) = &mut self.withheld {
+            assert!(self.task.is_none(), "no task begins while a flush is withheld");
+            withheld.is_submitted = true;
+            let mark = withheld.mark;
+            self.submit_mark(mark, true);
+        }
+    }
+
+    pub(super) fn complete_mark(&mut self) {
+        self.mark.complete();
+        if let Some(Withheld { end, end_place, .. }) = self.withheld.take_if(|w| w.is_submitted) {
+            let before = self.flushed;
+            if end > before {
+                (self.flushed, self.flushed_place) = (end, end_place);
+            }
+            self.tell_flushed(before);
         }
     }
 
@@ -303,7 +361,13 @@ impl Log {
             || self.shutdown != Shutdown::No
             || self.failed;
         let under_way = self.flights.any(|p| p == Purpose::Mark);
-        self.ready && !busy && !under_way && self.mark.durable_end() != self.flushed
+        self.ready && !busy && !under_way && self.is_mark_late()
+    }
+
+    /// The mark that is durable says less than what is known here.
+    pub(super) fn is_mark_late(&self) -> bool {
+        let committed = self.committed.min(self.flushed);
+        self.mark.durable_end() != self.flushed || self.mark.durable_committed() < committed
     }
 
     /// The mark for what is flushed now.
@@ -314,12 +378,14 @@ impl Log {
     /// The mark for this end of a log with these epochs; `submit_mark` numbers it.
     pub(super) fn mark_at(&self, end: Offset, place: Place, epochs: &[EpochStart]) -> CommitMark {
         let (epoch, epochs_crc) = (epoch_before(epochs, end), commit_mark::epochs_crc(epochs, end));
-        CommitMark { sequence: 0, end, epoch, place, log_start: self.log_start(), epochs_crc }
+        let offset = self.committed.min(end);
+        let committed = OffsetAndEpoch { epoch: epoch_before(epochs, offset), offset };
+        CommitMark { sequence: 0, end, epoch, place, log_start: self.log_start(), epochs_crc, committed }
     }
 
     pub(super) fn submit_mark(&mut self, mark: CommitMark, durable: bool) {
         assert!(durable || mark.end <= self.flushed, "a commit mark is a lower bound of what is flushed");
-        let (sequence, position) = self.mark.submit(mark.end, durable, self.now_ns);
+        let (sequence, position) = self.mark.submit(mark.end, mark.committed.offset, durable, self.now_ns);
         self.flushed_since_mark_bytes = 0;
         let mut buffer =
             self.pool.take_mark_block().expect("the mark's block is back when no mark is under way");
@@ -329,6 +395,10 @@ impl Log {
             OpKind::Write { file: FileId::CommitMark, position, buffer, length: BLOCK_BYTES, durable };
         self.submit(write, Purpose::Mark);
     }
+}
+
+fn begins_epoch(epochs: &[EpochStart], base: Offset) -> bool {
+    epochs.iter().rev().take_while(|e| e.start_offset >= base).any(|e| e.start_offset == base)
 }
 
 /// Copy up to `limit` bytes of the batch, from its byte `skip` on. Gives how many.

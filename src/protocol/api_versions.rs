@@ -11,19 +11,30 @@ pub mod key {
     pub const FETCH: i16 = 1;
     pub const LIST_OFFSETS: i16 = 2;
     pub const METADATA: i16 = 3;
+    pub const OFFSET_COMMIT: i16 = 8;
+    pub const OFFSET_FETCH: i16 = 9;
     pub const FIND_COORDINATOR: i16 = 10;
     pub const JOIN_GROUP: i16 = 11;
+    pub const HEARTBEAT: i16 = 12;
+    pub const LEAVE_GROUP: i16 = 13;
+    pub const SYNC_GROUP: i16 = 14;
+    pub const DESCRIBE_GROUPS: i16 = 15;
+    pub const LIST_GROUPS: i16 = 16;
     pub const API_VERSIONS: i16 = 18;
     pub const CREATE_TOPICS: i16 = 19;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
     pub const DESCRIBE_LOG_DIRS: i16 = 35;
+    pub const DELETE_GROUPS: i16 = 42;
+    pub const OFFSET_DELETE: i16 = 47;
     pub const VOTE: i16 = 52;
     pub const BEGIN_QUORUM_EPOCH: i16 = 53;
     pub const END_QUORUM_EPOCH: i16 = 54;
     pub const DESCRIBE_QUORUM: i16 = 55;
     pub const DESCRIBE_CLUSTER: i16 = 60;
+    pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+    pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
     pub const UPDATE_RAFT_VOTER: i16 = 82;
 }
@@ -37,21 +48,34 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::FETCH, 4, 18),
     (key::LIST_OFFSETS, 1, 11),
     (key::METADATA, 0, 13),
-    // librdkafka sends no lz4 to a broker without it, and subscribes in silence. No group stands behind it.
+    // No groups stand behind what follows, but librdkafka sends no lz4 to a broker without FindCoordinator, and whoever is
+    // told a coordinator goes on to ask it: librdkafka ends with a signal, or waits for ever, where it does not find the
+    // request that it wants in this list.
+    (key::OFFSET_COMMIT, 2, 9),
+    (key::OFFSET_FETCH, 1, 9),
     (key::FIND_COORDINATOR, 0, 6),
-    // Refused, for aiokafka alone, which would ask for ever without it. Every client has these two versions.
+    // Refused. Every client has these two versions.
     (key::JOIN_GROUP, 0, 1),
+    (key::HEARTBEAT, 0, 4),
+    (key::LEAVE_GROUP, 0, 5),
+    (key::SYNC_GROUP, 0, 5),
+    (key::DESCRIBE_GROUPS, 0, 6),
+    (key::LIST_GROUPS, 0, 5),
     (key::API_VERSIONS, 0, 4),
     (key::CREATE_TOPICS, 2, 7),
     (key::INIT_PRODUCER_ID, 0, 5),
     (key::OFFSET_FOR_LEADER_EPOCH, 2, 4),
     (key::DESCRIBE_CONFIGS, 1, 4),
     (key::DESCRIBE_LOG_DIRS, 1, 4),
+    (key::DELETE_GROUPS, 0, 2),
+    (key::OFFSET_DELETE, 0, 0),
     (key::VOTE, 0, 2),
     (key::BEGIN_QUORUM_EPOCH, 0, 1),
     (key::END_QUORUM_EPOCH, 0, 1),
     (key::DESCRIBE_QUORUM, 0, 2),
     (key::DESCRIBE_CLUSTER, 0, 2),
+    (key::CONSUMER_GROUP_HEARTBEAT, 0, 1),
+    (key::CONSUMER_GROUP_DESCRIBE, 0, 1),
     (key::DESCRIBE_TOPIC_PARTITIONS, 0, 0),
     (key::UPDATE_RAFT_VOTER, 0, 0),
 ];

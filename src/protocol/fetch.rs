@@ -75,6 +75,8 @@ pub struct FetchPartition {
     pub current_leader: Option<(Option<NodeId>, Epoch)>,
     /// The replica must fetch this snapshot instead (KIP-630).
     pub snapshot: Option<OffsetAndEpoch>,
+    /// To replicas: voters that are not in sync, a bit for each place among them (a field of our own).
+    pub lagging: u32,
     pub records: BatchList,
 }
 
@@ -146,11 +148,15 @@ fn encode_partition(out: &mut Scatter<'_>, version: i16, partition: &FetchPartit
     }
 }
 
-/// Tags 0 to 2, each only where it says something: librdkafka before 2.2.0 stumbles over default values.
+/// Of our own: Kafka passes over tags that it does not know, and counts its own from 0.
+const LAGGING_TAG: u32 = 0x6b00;
+
+/// Tags 0 to 2 and ours, each only where it says something: librdkafka before 2.2.0 stumbles over default values.
 fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
     let leader = partition.current_leader.map(|(id, epoch)| (id.map_or(-1, |id| id.0), epoch.0));
     let leader = leader.filter(|leader| *leader != (-1, -1));
-    let tags = [partition.diverging.is_some(), leader.is_some(), partition.snapshot.is_some()];
+    let is_lagging = partition.lagging != 0;
+    let tags = [partition.diverging.is_some(), leader.is_some(), partition.snapshot.is_some(), is_lagging];
     out.own.put_unsigned_varint(tags.iter().filter(|is_there| **is_there).count());
     if let Some(diverging) = partition.diverging {
         out.own.put_tag(0, 4 + 8 + 1);
@@ -169,6 +175,10 @@ fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
         out.own.put_i64(snapshot.offset.0);
         out.own.put_i32(snapshot.epoch.0);
         out.own.put_unsigned_varint(0);
+    }
+    if is_lagging {
+        out.own.put_tag(LAGGING_TAG as usize, size_of::<u32>());
+        out.own.put_u32(partition.lagging);
     }
 }
 

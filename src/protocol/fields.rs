@@ -1,17 +1,24 @@
 //! Kafka's primitive types, read: what the codecs of our own (`produce`, `fetch`) share.
 //!
-//! `check` has walked the message: each length and count fits. What the walk does not see, text that is no UTF-8, is an
-//! error here, also in a field that nobody keeps.
+//! `check` has walked the message: each length and count fits. Text that is no UTF-8 is read as Kafka reads it: what is
+//! malformed is replaced.
 
 use super::check::Cursor;
 use super::frame::{FrameError, ShortBytes};
 use super::messages::StrBytes;
 use bytes::Bytes;
+use std::fmt;
 use std::ops::Deref;
 
 /// Text of a message that shares nothing with its frame, and takes no memory of its own where it is short.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ShortText(ShortBytes);
+
+impl fmt::Debug for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
 
 impl From<&str> for ShortText {
     fn from(text: &str) -> ShortText {
@@ -79,22 +86,21 @@ impl<'a> Fields<'a> {
     /// A slice of the frame.
     pub fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
         let Some(bytes) = self.text_length()? else { return Ok(None) };
-        let text = StrBytes::from_utf8(self.slice(bytes)?);
-        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
+        let text = self.slice(bytes)?;
+        let readable = StrBytes::from_utf8(text.clone());
+        let replaced = |_| StrBytes::from_string(String::from_utf8_lossy(&text).into_owned());
+        Ok(Some(readable.unwrap_or_else(replaced)))
     }
 
     pub fn nullable_short_text(&mut self) -> Result<Option<ShortText>, FrameError> {
-        Ok(self.read_text()?.map(ShortText::from))
+        let Some(bytes) = self.text_length()? else { return Ok(None) };
+        let text = String::from_utf8_lossy(self.cursor.take(bytes)?);
+        Ok(Some(ShortText::from(&*text)))
     }
 
     pub fn skip_text(&mut self) -> Result<(), FrameError> {
-        self.read_text().map(|_| ())
-    }
-
-    fn read_text(&mut self) -> Result<Option<&'a str>, FrameError> {
-        let Some(bytes) = self.text_length()? else { return Ok(None) };
-        let text = str::from_utf8(self.cursor.take(bytes)?);
-        text.map(Some).map_err(|error| FrameError(format!("a message does not decode: {error}")))
+        let Some(bytes) = self.text_length()? else { return Ok(()) };
+        self.cursor.take(bytes).map(|_| ())
     }
 
     pub fn skip_tags(&mut self) -> Result<(), FrameError> {

@@ -4,6 +4,7 @@
 //! message.
 
 use super::check::Cursor;
+use crate::types::Shown;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::fmt;
@@ -102,10 +103,10 @@ impl From<&[u8]> for ClientId {
     }
 }
 
-/// What is no UTF-8 is replaced.
+/// As people may see it. What is no UTF-8 is replaced.
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        Shown(&String::from_utf8_lossy(&self.0)).fmt(f)
     }
 }
 
@@ -142,7 +143,7 @@ impl RequestHeader {
             })?)?),
         };
         self.client_id = client_id.map(ClientId::from);
-        if is_flexible { cursor.skip_tagged_fields() } else { Ok(()) }
+        if is_flexible { cursor.skip_header_tags() } else { Ok(()) }
     }
 }
 

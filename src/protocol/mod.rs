@@ -10,6 +10,8 @@ pub mod check;
 pub mod fetch;
 mod fields;
 pub mod frame;
+mod groups;
+mod mend;
 pub mod produce;
 mod put;
 pub mod quorum;
@@ -21,9 +23,10 @@ pub use api_versions::{advertised, api_versions_response, client_software_is_val
 pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, encode_fetch_response};
 pub use fields::ShortText;
 pub use frame::{ClientId, EncodedFrame, FrameError, RequestHeader, frame_length};
+pub use groups::{GroupRequest, GroupResponse};
 pub use produce::{ProduceRequest, ProduceResponse, encode_produce_response};
 pub use put::NodeEndpoints;
-pub use request::{Request, decode_request};
+pub use request::{Request, decode_request, decode_request_sized};
 pub use response::{Response, encode_response};
 
 /// kafka-protocol's structs behind one name, so that the codec can be replaced here.

@@ -73,13 +73,15 @@ pub struct ProducedPartition {
     pub base_offset: i64,
     /// -1 with an error; told from version 5 on.
     pub log_start_offset: i64,
+    /// Records that are to blame, and why; told from version 8 on.
+    pub record_errors: Vec<(i32, String)>,
     /// Told from version 8 on.
     pub error_message: Option<String>,
     /// Told from version 10 on.
     pub current_leader: Option<(NodeId, Epoch)>,
 }
 
-/// Decode a body that `check` has walked. What the walk does not see, text that is no UTF-8, is still an error.
+/// Decode a body that `check` has walked. In text that is no UTF-8 what is malformed is replaced, as Kafka does.
 pub(super) fn decode_produce_request(body: &Bytes, version: i16) -> Result<ProduceRequest, FrameError> {
     let mut fields = Fields::new(body, version >= FLEXIBLE_FROM);
     let transactional_id = fields.nullable_text()?;
@@ -152,7 +154,12 @@ fn encode_partition(out: &mut BytesMut, version: i16, partition: &ProducedPartit
         out.put_i64(partition.log_start_offset);
     }
     if version >= ERROR_MESSAGE_FROM {
-        out.put_count(is_flexible, 0); // No record is blamed alone.
+        out.put_count(is_flexible, partition.record_errors.len());
+        for (index, why) in &partition.record_errors {
+            out.put_i32(*index);
+            out.put_nullable_text(is_flexible, Some(why));
+            out.put_no_tags(is_flexible);
+        }
         out.put_nullable_text(is_flexible, partition.error_message.as_deref());
     }
     match partition.current_leader.filter(|_| version >= CURRENT_LEADER_FROM) {

@@ -1,13 +1,14 @@
 //! Requests: from a frame to a struct.
 
 use super::api_versions::{codec_version, key, served};
-use super::check::{Cursor, check_message};
+use super::check::{Cursor, Decoder, checked_request};
 use super::fetch::{FetchRequest, decode_fetch_request};
 use super::frame::{FrameError, RequestHeader};
+use super::groups::{GroupRequest, decode_group_request};
 use super::messages as m;
 use super::produce::{ProduceRequest, decode_produce_request};
 use super::schema;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use kafka_protocol::protocol::Decodable;
 
 /// A decoded request. Every count and length in it was checked against the frame before anything was allocated.
@@ -18,7 +19,8 @@ pub enum Request {
     ListOffsets(m::ListOffsetsRequest),
     Metadata(m::MetadataRequest),
     FindCoordinator(m::FindCoordinatorRequest),
-    JoinGroup(m::JoinGroupRequest),
+    /// To a group's coordinator.
+    Group(GroupRequest),
     CreateTopics(m::CreateTopicsRequest),
     InitProducerId(m::InitProducerIdRequest),
     OffsetForLeaderEpoch(m::OffsetForLeaderEpochRequest),
@@ -37,8 +39,14 @@ pub enum Request {
 }
 
 /// Decode a request frame (without its 4-byte length). Unknown key or version: FrameError, Kafka closes the connection
-/// too; only ApiVersions gets an answer whatever its version. Records are slices of the frame, not copies.
+/// too; only ApiVersions gets an answer whatever its version. Bytes behind the message are passed over, as Kafka does:
+/// librdkafka sends three too many with Metadata for all topics. Records are slices of the frame, not copies.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), FrameError> {
+    decode_request_sized(frame).map(|(header, request, _)| (header, request))
+}
+
+/// The same, with the bytes that the request occupies beside its frame.
+pub fn decode_request_sized(frame: Bytes) -> Result<(RequestHeader, Request, usize), FrameError> {
     let mut cursor = Cursor(&frame);
     let mut header = RequestHeader::decode_start(&mut cursor)?;
     let (api_key, version) = (header.api_key, header.api_version);
@@ -47,16 +55,20 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), FrameErr
     };
     if !(min..=max).contains(&version) {
         if api_key == key::API_VERSIONS {
-            return Ok((header, Request::ApiVersionsUnsupported));
+            return Ok((header, Request::ApiVersionsUnsupported, 0));
         }
         let name = message.name;
         return Err(FrameError(format!("{name} of version {version}: only {min} to {max} are served here")));
     }
     header.decode_rest(&mut cursor, message.is_flexible(version))?;
-    check_message(message, version, cursor.0, frame.len())?;
-    let body_at = frame.len() - cursor.0.len();
-    let request = decode_body(&header, frame.slice(body_at..))?;
-    Ok((header, request))
+    let body = frame.slice(frame.len() - cursor.0.len()..);
+    let (body, decoded_bytes) = checked_request(message, version, body, frame.len(), decoder_of(api_key))?;
+    let request = decode_body(&header, body)?;
+    Ok((header, request, decoded_bytes))
+}
+
+fn decoder_of(api_key: i16) -> Decoder {
+    if matches!(api_key, key::PRODUCE | key::FETCH) { Decoder::Own } else { Decoder::Crate }
 }
 
 fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameError> {
@@ -67,7 +79,6 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::LIST_OFFSETS => decode(body, version).map(Request::ListOffsets),
         key::METADATA => decode(body, version).map(Request::Metadata),
         key::FIND_COORDINATOR => decode(body, version).map(Request::FindCoordinator),
-        key::JOIN_GROUP => decode(body, version).map(Request::JoinGroup),
         key::API_VERSIONS => decode(body, version).map(Request::ApiVersions),
         key::CREATE_TOPICS => decode(body, version).map(Request::CreateTopics),
         key::INIT_PRODUCER_ID => decode(body, version).map(Request::InitProducerId),
@@ -81,16 +92,11 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::DESCRIBE_CLUSTER => decode(body, version).map(Request::DescribeCluster),
         key::DESCRIBE_TOPIC_PARTITIONS => decode(body, version).map(Request::DescribeTopicPartitions),
         key::UPDATE_RAFT_VOTER => decode(body, version).map(Request::UpdateRaftVoter),
-        unknown => Err(FrameError(format!("the api key {unknown} has no decoder"))),
+        other => decode_group_request(other, body, version).map(Request::Group),
     }
 }
 
-/// Decode a checked body; what the walk does not see (text that is no UTF-8) still ends here as an error.
+/// Decode a checked body; what the walk does not see (in an answer, text that is no UTF-8) still ends here as an error.
 pub(super) fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, FrameError> {
-    let message = T::decode(&mut body, version)
-        .map_err(|error| FrameError(format!("a message does not decode: {error}")))?;
-    if body.has_remaining() {
-        return Err(FrameError(format!("{} bytes are left over at the end of a message", body.remaining())));
-    }
-    Ok(message)
+    T::decode(&mut body, version).map_err(|error| FrameError(format!("a message does not decode: {error}")))
 }

@@ -3,6 +3,7 @@
 use super::api_versions::{codec_version, key, served};
 use super::fetch::{FetchResponse, encode_fetch_response};
 use super::frame::{Chunks, EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::groups::{GroupResponse, encode_group_response};
 use super::messages as m;
 use super::produce::{ProduceResponse, encode_produce_response};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -18,7 +19,7 @@ pub enum Response {
     ListOffsets(m::ListOffsetsResponse),
     Metadata(m::MetadataResponse),
     FindCoordinator(m::FindCoordinatorResponse),
-    JoinGroup(m::JoinGroupResponse),
+    Group(GroupResponse),
     CreateTopics(m::CreateTopicsResponse),
     InitProducerId(m::InitProducerIdResponse),
     OffsetForLeaderEpoch(m::OffsetForLeaderEpochResponse),
@@ -54,7 +55,7 @@ pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFr
         Response::ListOffsets(response) => encode(header, &*list_offsets_in(header.api_version, response)),
         Response::Metadata(response) => encode(header, response),
         Response::FindCoordinator(response) => encode(header, response),
-        Response::JoinGroup(response) => encode(header, response),
+        Response::Group(response) => encode_group_response(header, response),
         Response::CreateTopics(response) => encode(header, response),
         Response::InitProducerId(response) => encode(header, response),
         Response::OffsetForLeaderEpoch(response) => encode(header, response),
@@ -107,7 +108,7 @@ fn describe_quorum_in(
     response
 }
 
-fn encode<T: Encodable + HeaderVersion>(header: &RequestHeader, body: &T) -> EncodedFrame {
+pub(super) fn encode<T: Encodable + HeaderVersion>(header: &RequestHeader, body: &T) -> EncodedFrame {
     let version = codec_version(header.api_key, header.api_version);
     // Correlation id; header version 1 has tagged fields too, none of them set here.
     let mut head = [0; CORRELATION_ID_BYTES + 1];

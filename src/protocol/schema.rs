@@ -3,6 +3,8 @@
 //! Read by `check` alone. A field says from which version to which it exists, and from which on it may be null;
 //! an array's elements say what they occupy once decoded. Versions that we do not advertise are left out.
 
+mod groups;
+
 use super::fetch::{FetchRequest, RequestedPartition, RequestedTopic};
 use super::messages as m;
 use super::messages::StrBytes;
@@ -27,20 +29,26 @@ pub struct Struct {
     pub memory_bytes: usize,
     pub fields: &'static [Field],
     pub tagged: &'static [(u32, Field)],
+    /// Tagged fields that Kafka does not know are read too: nodes of ours tell each other something in them.
+    pub keeps_tags: bool,
 }
 
 impl Struct {
     const fn of<T>(fields: &'static [Field]) -> Struct {
-        Struct { memory_bytes: size_of::<T>(), fields, tagged: &[] }
+        Struct { memory_bytes: size_of::<T>(), fields, tagged: &[], keeps_tags: false }
     }
 
     /// The decoder keeps none of it.
     const fn passed_over(fields: &'static [Field]) -> Struct {
-        Struct { memory_bytes: 0, fields, tagged: &[] }
+        Struct { memory_bytes: 0, fields, tagged: &[], keeps_tags: false }
     }
 
     const fn tagged(self, tagged: &'static [(u32, Field)]) -> Struct {
         Struct { tagged, ..self }
+    }
+
+    const fn keeps_tags(self) -> Struct {
+        Struct { keeps_tags: true, ..self }
     }
 
     pub fn tagged_in(&self, tag: u32, version: i16) -> Option<&Field> {
@@ -65,6 +73,7 @@ pub enum Kind {
     Bytes,
     FixedArray {
         element_bytes: usize,
+        memory_bytes: usize,
     },
     StringArray {
         memory_bytes: usize,
@@ -111,7 +120,7 @@ const STRING: Field = Field::new(Kind::String);
 const NULLABLE_STRING: Field = STRING.null_since(0);
 const BYTES: Field = Field::new(Kind::Bytes);
 const RECORDS: Field = BYTES.null_since(0);
-const I32_ARRAY: Field = Field::new(Kind::FixedArray { element_bytes: 4 });
+const I32_ARRAY: Field = Field::new(Kind::FixedArray { element_bytes: 4, memory_bytes: 4 });
 const STRING_ARRAY: Field = Field::new(Kind::StringArray { memory_bytes: size_of::<StrBytes>() });
 
 const fn array(element: &'static Struct) -> Field {
@@ -131,7 +140,18 @@ pub fn request(api_key: i16) -> Option<&'static Message> {
         key::LIST_OFFSETS => &LIST_OFFSETS_REQUEST,
         key::METADATA => &METADATA_REQUEST,
         key::FIND_COORDINATOR => &FIND_COORDINATOR_REQUEST,
-        key::JOIN_GROUP => &JOIN_GROUP_REQUEST,
+        key::OFFSET_COMMIT => &groups::OFFSET_COMMIT_REQUEST,
+        key::OFFSET_FETCH => &groups::OFFSET_FETCH_REQUEST,
+        key::JOIN_GROUP => &groups::JOIN_GROUP_REQUEST,
+        key::HEARTBEAT => &groups::HEARTBEAT_REQUEST,
+        key::LEAVE_GROUP => &groups::LEAVE_GROUP_REQUEST,
+        key::SYNC_GROUP => &groups::SYNC_GROUP_REQUEST,
+        key::DESCRIBE_GROUPS => &groups::DESCRIBE_GROUPS_REQUEST,
+        key::LIST_GROUPS => &groups::LIST_GROUPS_REQUEST,
+        key::DELETE_GROUPS => &groups::DELETE_GROUPS_REQUEST,
+        key::OFFSET_DELETE => &groups::OFFSET_DELETE_REQUEST,
+        key::CONSUMER_GROUP_HEARTBEAT => &groups::CONSUMER_GROUP_HEARTBEAT_REQUEST,
+        key::CONSUMER_GROUP_DESCRIBE => &groups::CONSUMER_GROUP_DESCRIBE_REQUEST,
         key::API_VERSIONS => &API_VERSIONS_REQUEST,
         key::CREATE_TOPICS => &CREATE_TOPICS_REQUEST,
         key::INIT_PRODUCER_ID => &INIT_PRODUCER_ID_REQUEST,
@@ -212,21 +232,6 @@ static FIND_COORDINATOR_REQUEST: Message = Message {
     flexible_from: 3,
     body: Struct::of::<m::FindCoordinatorRequest>(&[STRING.until(3), I8.since(1), STRING_ARRAY.since(4)]),
 };
-
-static JOIN_GROUP_REQUEST: Message = Message {
-    name: "JoinGroup request",
-    flexible_from: 6,
-    body: Struct::of::<m::JoinGroupRequest>(&[
-        STRING,
-        I32,
-        I32.since(1),
-        STRING,
-        STRING,
-        array(&JOIN_GROUP_PROTOCOL),
-    ]),
-};
-static JOIN_GROUP_PROTOCOL: Struct =
-    Struct::of::<m::join_group_request::JoinGroupRequestProtocol>(&[STRING, BYTES]);
 
 static API_VERSIONS_REQUEST: Message = Message {
     name: "ApiVersions request",
@@ -332,7 +337,8 @@ static VOTE_PARTITION: Struct = Struct::of::<m::vote_request::PartitionData>(&[
     I32,
     I64,
     BOOL.since(2),
-]);
+])
+.keeps_tags();
 
 static BEGIN_QUORUM_EPOCH_REQUEST: Message = Message {
     name: "BeginQuorumEpoch request",

@@ -21,6 +21,8 @@ pub struct Effects {
     pub assigned: Option<Assigned>,
     /// The story, in sentences: "rejected vote for 2: its log ends at 12 in epoch 3, mine at 15".
     pub notes: Vec<String>,
+    /// Those of them that a peer can bring about again and again: its place in `notes`, the kind, and the peer.
+    pub repeatable: Vec<(usize, NoteKind, NodeId)>,
     /// The list of the Fetch answer that was stepped last, empty: its room is there for the next one's.
     pub spans: Vec<BatchSpan>,
 }
@@ -34,7 +36,38 @@ impl Effects {
         self.after_flush.clear();
         self.assigned = None;
         self.notes.clear();
+        self.repeatable.clear();
     }
+
+    /// A sentence that this peer, or who pretends to be it, can repeat at will: the caller writes a few of each kind.
+    pub(super) fn note_about(&mut self, kind: NoteKind, peer: NodeId, text: String) {
+        self.repeatable.push((self.notes.len(), kind, peer));
+        self.notes.push(text);
+    }
+}
+
+/// What a repeatable sentence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteKind {
+    /// Granted or rejected.
+    Vote,
+    PreVote,
+    /// A later epoch that only a request speaks of.
+    UnconfirmedEpoch,
+    /// It is not the leader that this voter may follow.
+    NotFollowing,
+    /// Its Fetch was refused, or told to cut.
+    Fetch,
+    /// It answered with an error.
+    Answer,
+    /// It contradicts what is known.
+    Impossible,
+    /// This node looks for a leader, or for votes, in vain.
+    Campaign,
+    /// It is the leader, perhaps still.
+    Following,
+    /// Two processes take themselves for it.
+    TwoDirectories,
 }
 
 /// Place of a client batch: stamp these into it and append it to the log now.
@@ -64,6 +97,8 @@ pub enum Effect {
     RoleChanged,
     /// A peer said something impossible: drop its connections.
     DropPeer { node: NodeId, why: String },
+    /// Stop the process before anything is changed: to go on would lose what is committed. Says both sides, and what to do.
+    Stop { why: String },
     /// Shutdown is complete (handed over or timed out): the process may end.
     ShutdownComplete,
 }

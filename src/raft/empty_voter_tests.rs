@@ -5,7 +5,13 @@ use crate::raft::{RoleName, VoteResponse};
 
 /// Node 1 of this many, whose disk was emptied; it may know a leader of epoch 5.
 fn emptied(voters: i32, leader: Option<i32>) -> Solo {
-    let state = QuorumState { epoch: Epoch(5), leader: leader.map(NodeId), voted: None, caught_up: false };
+    let state = QuorumState {
+        epoch: Epoch(5),
+        leader: leader.map(NodeId),
+        voted: None,
+        caught_up: false,
+        in_doubt: false,
+    };
     Solo::new(1, voters, state, &[])
 }
 
@@ -15,7 +21,8 @@ fn begin(solo: &mut Solo, leader: i32, epoch: i32) {
 }
 
 fn answer(solo: &mut Solo, from: i32, error: ErrorCode) {
-    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false };
+    let memory = VoterMemory::Whole;
+    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory };
     solo.step(Event::Response { from: NodeId(from), response: Response::Vote(response) });
 }
 
@@ -40,8 +47,11 @@ fn a_leader_is_followed_once_enough_others_have_answered() {
         assert_eq!((solo.raft.leader(), reserves(&solo)), (None, 1), "before {from} has answered");
         answer(&mut solo, from, ErrorCode::NONE);
     }
+    solo.after_ms(20);
     begin(&mut solo, 2, 5);
-    assert_eq!((solo.raft.leader(), reserves(&solo)), (Some(NodeId(2)), 0));
+    assert_eq!(reserves(&solo), 0);
+    solo.told_epoch(2, 5, 2);
+    assert_eq!(solo.raft.leader(), Some(NodeId(2)));
 }
 
 #[test]
@@ -73,6 +83,7 @@ fn who_follows_goes_on_with_its_leader_and_with_no_newer_one() {
     assert_eq!((solo.raft.role(), reserves(&solo)), (RoleName::Follower, 0));
     solo.tick_until(RoleName::Prospective);
     begin(&mut solo, 2, 5);
+    solo.told_epoch(2, 5, 2);
     assert_eq!(solo.raft.role(), RoleName::Follower, "it speaks, so it lives");
     begin(&mut solo, 2, 6);
     assert_eq!((solo.raft.role(), solo.raft.epoch(), reserves(&solo)), (RoleName::Unattached, Epoch(6), 1));
@@ -80,12 +91,8 @@ fn who_follows_goes_on_with_its_leader_and_with_no_newer_one() {
 
 #[test]
 fn an_observer_follows_every_leader() {
-    let state = QuorumState { epoch: Epoch(5), leader: None, voted: None, caught_up: false };
+    let state = QuorumState { epoch: Epoch(5), leader: None, voted: None, caught_up: false, in_doubt: false };
     let mut solo = Solo::new(4, 3, state, &[]);
-    solo.request(Request::BeginQuorumEpoch(BeginQuorumEpochRequest {
-        voter: None,
-        leader: NodeId(2),
-        epoch: Epoch(6),
-    }));
+    solo.follow(2, 6);
     assert_eq!((solo.raft.leader(), reserves(&solo)), (Some(NodeId(2)), 0));
 }

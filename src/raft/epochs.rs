@@ -75,6 +75,17 @@ impl Epochs {
         Some(OffsetAndEpoch { epoch: found.epoch, offset: end })
     }
 
+    /// Where a consumer is told that an epoch ends (Kafka: LeaderEpochFileCache.endOffsetFor). `None`: it is newer than every
+    /// epoch of this log, so a consumer that has read it stands in another one. One that is older than the first ends
+    /// where that begins.
+    pub(super) fn told_end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
+        let first = self.starts.first()?;
+        if epoch < Epoch(0) || epoch > self.last_epoch() {
+            return None;
+        }
+        Some(self.end_of_epoch(epoch).unwrap_or(OffsetAndEpoch { epoch, offset: first.start_offset }))
+    }
+
     /// Epoch of the record at this offset.
     pub(super) fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
         if offset < self.start || offset >= self.end {
@@ -119,6 +130,24 @@ mod tests {
 
     fn at(epoch: i32, offset: i64) -> OffsetAndEpoch {
         OffsetAndEpoch { epoch: Epoch(epoch), offset: Offset(offset) }
+    }
+
+    #[test]
+    fn a_consumer_is_told_no_end_of_an_epoch_that_is_not_of_this_log() {
+        let log = log();
+        assert_eq!(log.told_end_of_epoch(Epoch(4)), Some(at(4, 20)));
+        assert_eq!(log.told_end_of_epoch(Epoch(2)), Some(at(1, 10)));
+        for newer in [5, 6, 1000, i32::MAX] {
+            assert_eq!(log.told_end_of_epoch(Epoch(newer)), None);
+        }
+        assert_eq!(log.told_end_of_epoch(Epoch(-1)), None, "Kafka's word for none");
+        assert_eq!(
+            log.told_end_of_epoch(Epoch(0)),
+            Some(at(0, 0)),
+            "older than the first: where that begins"
+        );
+        let empty = Epochs::new(Offset(7), LogEndOffset(Offset(7)), Vec::new());
+        assert_eq!(empty.told_end_of_epoch(Epoch(0)), None);
     }
 
     /// Epoch 1: 0..10, epoch 3: 10..12, epoch 4: 12..20.

@@ -27,14 +27,32 @@ pub enum Event {
     Request { request_id: RequestId, request: Request },
     /// A voter answers our last request of that kind. Stale answers (older epoch, other correlation) may come.
     Response { from: NodeId, response: Response },
-    /// Our request got no answer: connection refused or lost, request timeout, or an undecodable answer.
+    /// All our requests of this kind to this node got no answer: connection refused or lost, request timeout, or an
+    /// undecodable answer.
     RequestFailed { to: NodeId, kind: RequestKind },
+    /// A Fetch to this node had not gone out yet when a newer one took its place.
+    FetchOvertaken { to: NodeId },
     /// Nobody listens at this voter's endpoint, though its host answers: its process has ended, or the path lies.
     Refused { by: NodeId },
     /// The oldest flush has been under way for longer than `flush_stall_ms_max`: a leader resigns.
     FlushStalled,
+    /// What makes this node a bad leader from now on, `None`: nothing.
+    Fitness(Option<Unfit>),
     /// SIGTERM: a leader hands over (EndQuorumEpoch), nobody campaigns any more.
     Shutdown,
+}
+
+/// Why a voter should leave leading to others, if any of them can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// There is no room for more records.
+    DiskFull,
+    /// Records that others may need are there and cannot be read.
+    LogDamaged,
+    /// Its clock is so far behind that it would refuse what producers send.
+    ClockBehind,
+    /// Said of others only: one of Kafka's controllers, which takes no Produce.
+    TakesNoClients,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +61,7 @@ pub enum RequestKind {
     BeginQuorumEpoch,
     EndQuorumEpoch,
     Fetch,
+    AskEpoch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +70,9 @@ pub enum Request {
     BeginQuorumEpoch(BeginQuorumEpochRequest),
     EndQuorumEpoch(EndQuorumEpochRequest),
     Fetch(FetchRequest),
+    /// A Fetch that asks for nothing but the epoch and the leader that its refusal names; never parked, and not on the
+    /// connection on which Fetches are.
+    AskEpoch(FetchRequest),
 }
 
 /// KIP-595 Vote, with KIP-996's pre-vote.
@@ -63,6 +85,23 @@ pub struct VoteRequest {
     /// End of the candidate's log, and the epoch of its last record (0 for an empty log).
     pub last: OffsetAndEpoch,
     pub pre_vote: bool,
+    /// The candidate knows what [`VoterMemory`] means, and counts the votes by it.
+    pub counts_memory: bool,
+}
+
+/// What a voter adds to its answer to a Vote, in a field of ours that Kafka's voters pass over: what its word is worth. See
+/// the rule of the empty voter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VoterMemory {
+    /// It does not say: one of Kafka's, or an older one of ours.
+    #[default]
+    Unsaid,
+    /// All that it has ever voted and acknowledged is on its disk.
+    Whole,
+    /// Its log was empty at its first start, and it has not caught up with a leader since.
+    Lost,
+    /// As `Lost`, and it waits for the other voters' answers before its first vote: ask it again.
+    Asking,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +130,8 @@ pub struct FetchRequest {
     pub max_wait_ms: i32,
     /// KIP-1166: high watermark known to the replica; `None`: unknown to it (-1). `Some(i64::MAX)`: do not wake me.
     pub high_watermark: Option<HighWatermark>,
+    /// Why the replica should not lead (a field of our own; `None` too of one of Kafka's).
+    pub unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,13 +140,16 @@ pub enum Response {
     BeginQuorumEpoch(LeaderResponse),
     EndQuorumEpoch(LeaderResponse),
     Fetch(FetchResponse),
+    AskEpoch(LeaderResponse),
 }
 
 impl Response {
     pub fn error(&self) -> ErrorCode {
         match self {
             Response::Vote(response) => response.error,
-            Response::BeginQuorumEpoch(response) | Response::EndQuorumEpoch(response) => response.error,
+            Response::BeginQuorumEpoch(response)
+            | Response::EndQuorumEpoch(response)
+            | Response::AskEpoch(response) => response.error,
             Response::Fetch(response) => response.error,
         }
     }
@@ -117,9 +161,10 @@ pub struct VoteResponse {
     pub leader: Option<NodeId>,
     pub epoch: Epoch,
     pub granted: bool,
+    pub memory: VoterMemory,
 }
 
-/// Body of BeginQuorumEpoch's and EndQuorumEpoch's answers.
+/// Body of BeginQuorumEpoch's and EndQuorumEpoch's answers, and all that counts in one to AskEpoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderResponse {
     pub error: ErrorCode,
@@ -138,6 +183,8 @@ pub struct FetchResponse {
     pub diverging: Option<OffsetAndEpoch>,
     /// The leader no longer has our offset and names a snapshot instead.
     pub snapshot: Option<OffsetAndEpoch>,
+    /// Voters that the leader does not count as in sync: a bit for each place among the voters (a field of our own).
+    pub lagging: u32,
     pub batches: Vec<BatchSpan>,
 }
 

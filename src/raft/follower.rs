@@ -3,12 +3,12 @@
 //! A Fetch at an offset promises that everything below is durable here, so it goes out at the flushed offset, or
 //! waits at a gate until the log is flushed up to it.
 
-use super::Raft;
-use super::effects::{Effect, Effects};
+use super::effects::{Effect, Effects, NoteKind};
 use super::event::{BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, LeaderResponse, Request};
 use super::role::{Fetcher, Follower, GATES_MAX, Gate, LeaderEnd, Role, Unattached};
 use super::timer::{earliest, has_passed, succession_backoff_ms};
 use super::voters::is_same_replica;
+use super::{Cause, Raft};
 use crate::types::*;
 
 /// A Fetch with it is not woken when only the high watermark moves (KIP-1166).
@@ -20,18 +20,15 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
         assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
         let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
-        let caught_up = self.state.caught_up || self.is_first_leader(epoch, leader);
-        self.state = QuorumState { epoch, leader: Some(leader), voted, caught_up };
-        effects.notes.push(format!("following {leader} in epoch {epoch}"));
-        self.role = Role::Follower(Follower {
-            leader,
-            fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
-            end: LeaderEnd::Silent,
-            has_fetched: false,
-            shared_end: Offset(0),
-            gates: Vec::new(),
-            fetcher: Fetcher::due_at(now.monotonic_ns),
-        });
+        if epoch > self.state.epoch || self.state.leader.is_none() {
+            // News: whoever tells it has heard of the election lately.
+            self.presence.on_heard(now);
+        }
+        self.saw_beginning |= self.is_first_leader(epoch, leader);
+        self.state = QuorumState { epoch, leader: Some(leader), voted, ..self.state };
+        effects.note_about(NoteKind::Following, leader, format!("following {leader} in epoch {epoch}"));
+        let deadline = self.config.fetch_deadline(now, &mut self.random);
+        self.role = Role::Follower(Follower::new(leader, deadline, now));
     }
 
     /// Whether a peer may say that this node leads this epoch. It may not when that contradicts what we know:
@@ -40,43 +37,51 @@ impl Raft {
         if epoch == Epoch(i32::MAX) {
             return Err(format!("it is in epoch {epoch}, after which there is none"));
         }
+        self.check_epoch_distance(epoch)?;
         let Some(leader) = leader.filter(|_| epoch >= self.state.epoch) else { return Ok(()) };
         if !self.voters.contains(leader) {
             return Err(format!("it says that {leader} leads epoch {epoch}, which is not a voter"));
         }
         let known = self.state.leader.filter(|_| epoch == self.state.epoch);
-        // Whose disk was emptied may have led it: `maybe_adopt` takes the epoch over, not the leader.
-        if leader == self.config.local.id && known != Some(leader) && self.state.caught_up {
-            return Err(format!("it says that I lead epoch {epoch}, which I do not"));
-        }
         match known {
-            Some(known) if known != leader => {
+            // That we lead it: see `is_current_response`.
+            Some(known) if known != leader && leader != self.config.local.id => {
                 Err(format!("it says that {leader} leads epoch {epoch}, in which {known} was elected"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Adopt a newer epoch, or the leader of this one (Kafka: KafkaRaftClient.maybeTransition).
+    /// Adopt a newer epoch, or the leader of this one, as `from` answers it (Kafka: KafkaRaftClient.maybeTransition). A leader
+    /// is followed on its own word alone: who names another one may have believed a stranger, and so that one is asked.
     /// `check_claim` has been passed.
-    fn maybe_adopt(&mut self, now: Now, epoch: Epoch, leader: Option<NodeId>, effects: &mut Effects) {
+    pub(super) fn maybe_adopt(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        epoch: Epoch,
+        leader: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
         let elected = leader.filter(|leader| *leader != self.config.local.id);
-        let leader = elected.filter(|leader| self.may_follow(epoch, *leader));
         let is_new = epoch > self.state.epoch;
-        match leader {
-            Some(leader) if is_new => self.become_follower(now, epoch, leader, effects),
-            None if is_new => {
-                self.become_unattached(now, epoch, effects);
-                effects.notes.extend(elected.map(|leader| self.why_not_following(leader)));
-            }
-            Some(leader) if epoch == self.state.epoch && self.is_seeking_leader() => {
-                self.become_follower(now, epoch, leader, effects)
-            }
-            _ => {}
+        let follows = elected == Some(from) && self.may_follow(epoch, from);
+        if follows && (is_new || self.is_seeking_leader()) {
+            return self.become_follower(now, epoch, from, effects);
+        }
+        // An observer has no part in an epoch that nobody leads, and would not come back from one that only a lost disk had known.
+        if is_new && (self.voters.local_is_voter() || leader.is_some()) {
+            self.become_unattached(now, epoch, effects);
+        }
+        let Some(leader) = elected.filter(|_| self.is_seeking_leader()) else { return };
+        if leader != from {
+            self.ask(now, leader, effects);
+        } else if is_new {
+            effects.note_about(NoteKind::NotFollowing, leader, self.why_not_following(leader));
         }
     }
 
-    fn is_seeking_leader(&self) -> bool {
+    pub(super) fn is_seeking_leader(&self) -> bool {
         self.state.leader.is_none() || matches!(self.role, Role::Unattached(_))
     }
 
@@ -94,14 +99,25 @@ impl Raft {
         if epoch < self.state.epoch || error == ErrorCode::UNKNOWN_LEADER_EPOCH {
             return false;
         }
+        if let Some(second) = self.second_leader(epoch, leader) {
+            self.on_second_leader(now, second, second == from, effects);
+            return false;
+        }
         if let Err(why) = self.check_claim(epoch, leader) {
             self.drop_peer(from, why, effects);
             return false;
         }
+        let is_said_to_lead = leader == Some(self.config.local.id) && self.state.leader != leader;
+        if is_said_to_lead && self.has_whole_memory() {
+            // It has believed a stranger, or its disk is not what it was. What else it says counts (Kafka stops its process):
+            // without its vote nobody might be elected any more. Whose disk was emptied may have led that epoch.
+            let said = format!("{from} says that I lead epoch {epoch}, which I do not");
+            effects.note_about(NoteKind::Impossible, from, said);
+        }
         let is_older = epoch > self.state.epoch
             || error == ErrorCode::FENCED_LEADER_EPOCH
             || error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
-        self.maybe_adopt(now, epoch, leader, effects);
+        self.maybe_adopt(now, from, epoch, leader, effects);
         !is_older
     }
 
@@ -118,6 +134,9 @@ impl Raft {
         effects: &mut Effects,
     ) -> LeaderResponse {
         let mut error = self.on_leader_request(now, request.leader, request.epoch, effects);
+        if error.is_none() {
+            self.on_leader_named(now, request.leader, effects);
+        }
         if error.is_none() && !self.voters.is_meant_for_local(request.voter) {
             error = ErrorCode::INVALID_VOTER_KEY;
         }
@@ -130,8 +149,12 @@ impl Raft {
         request: EndQuorumEpochRequest,
         effects: &mut Effects,
     ) -> LeaderResponse {
-        let error = self.on_leader_request(now, request.leader, request.epoch, effects);
-        if error.is_none() {
+        let mut error = self.on_leader_request(now, request.leader, request.epoch, effects);
+        if error.is_none() && matches!(self.role, Role::Prospective(_)) && self.state.leader.is_some() {
+            // It is to say so again: should we be denied the pre-votes, we follow it once more.
+            error = ErrorCode::UNKNOWN_LEADER_EPOCH;
+        }
+        if error.is_none() && self.is_end_confirmed(now, &request, effects) {
             self.on_leader_ended(now, &request, effects);
         }
         LeaderResponse { error, leader: self.leader(), epoch: self.state.epoch }
@@ -151,26 +174,54 @@ impl Raft {
         if leader.0 < 0 {
             return ErrorCode::INVALID_REQUEST;
         }
-        if let Err(why) = self.check_claim(epoch, Some(leader)) {
-            self.drop_peer(leader, why, effects);
-            return ErrorCode::INVALID_REQUEST;
-        }
-        if leader == self.config.local.id {
+        let is_own_name = leader == self.config.local.id;
+        let own_name = if is_own_name { Err("nobody else speaks for me".to_string()) } else { Ok(()) };
+        if let Err(why) = self.check_claim(epoch, Some(leader)).and(own_name) {
+            // Whoever said so: our own connections to that node are no part of it.
+            let said = format!("refused a request in the name of {leader}: {why}");
+            effects.note_about(NoteKind::Impossible, leader, said);
+            if let Some(second) = self.second_leader(epoch, Some(leader)) {
+                self.ask(now, second, effects);
+            }
             return ErrorCode::INVALID_REQUEST;
         }
         let was_new = epoch > self.state.epoch;
-        self.maybe_adopt(now, epoch, Some(leader), effects);
-        if !self.may_follow(epoch, leader) {
-            effects.notes.extend(Some(self.why_not_following(leader)).filter(|_| !was_new));
-        } else if matches!(self.role, Role::Prospective(_)) {
-            // It speaks, so it lives: no reason to ask for pre-votes against it.
-            self.become_follower(now, epoch, leader, effects);
+        if was_new && !self.believes_epoch(now, leader, epoch, effects) {
+            return ErrorCode::UNKNOWN_LEADER_EPOCH;
+        }
+        if self.is_credulous {
+            self.maybe_adopt(now, leader, epoch, Some(leader), effects);
+        } else if was_new {
+            self.become_unattached(now, epoch, effects);
         }
         ErrorCode::NONE
     }
 
+    /// A request says that it leads our epoch. Nobody takes a request's word for it: who followed one that no voter elected
+    /// would follow it as long as the epoch lasts. It is asked, and its answer makes us follow.
+    fn on_leader_named(&mut self, now: Now, leader: NodeId, effects: &mut Effects) {
+        if !self.may_follow(self.state.epoch, leader) {
+            effects.note_about(NoteKind::NotFollowing, leader, self.why_not_following(leader));
+        }
+        if self.is_seeking_leader() || matches!(self.role, Role::Prospective(_)) {
+            self.ask(now, leader, effects);
+        }
+    }
+
+    /// It has answered our question. Where we ask for pre-votes against it there is no reason to any more: it lives.
+    pub(super) fn on_leader_confirmed(&mut self, now: Now, leader: NodeId, effects: &mut Effects) {
+        if matches!(self.role, Role::Prospective(_)) && self.state.leader == Some(leader) {
+            self.become_follower(now, self.state.epoch, leader, effects);
+        }
+    }
+
     /// The leader resigned: stand when it is our turn.
-    fn on_leader_ended(&mut self, now: Now, request: &EndQuorumEpochRequest, effects: &mut Effects) {
+    pub(super) fn on_leader_ended(
+        &mut self,
+        now: Now,
+        request: &EndQuorumEpochRequest,
+        effects: &mut Effects,
+    ) {
         let local = self.config.local;
         let place = request.preferred_candidates.iter().position(|key| is_same_replica(*key, local));
         let candidates = request.preferred_candidates.len();
@@ -186,7 +237,8 @@ impl Raft {
         if follower.leader != request.leader || !is_voter {
             return;
         }
-        follower.fetch_deadline = now.plus_ms(wait_ms);
+        // Never later: said again and again it would keep us from standing.
+        follower.fetch_deadline = follower.fetch_deadline.min(now.plus_ms(wait_ms));
         follower.end = LeaderEnd::Resigned;
         // KAFKA-20895: it is gone by its own word, so others' pre-votes need not wait for our fetch timeout.
         follower.has_fetched = false;
@@ -198,6 +250,9 @@ impl Raft {
     /// The leader's process has ended: no need to wait out the fetch timeout, which Kafka does. Where only our path to
     /// it is closed, the others hear from it and deny us their pre-votes, and the fetch timeout is waited out.
     pub(super) fn on_refused(&mut self, now: Now, by: NodeId, effects: &mut Effects) {
+        if self.on_end_confirmed(now, by, effects) {
+            return;
+        }
         let Some(place) = self.voters.place_beside(by) else { return };
         let wait_ms = self.config.refused_leader_wait_ms(place);
         let Role::Follower(follower) = &mut self.role else { return };
@@ -217,13 +272,15 @@ impl Raft {
     pub(super) fn on_fetch_timeout(&mut self, now: Now, effects: &mut Effects) {
         let Role::Follower(follower) = &self.role else { return };
         let leader = follower.leader;
-        let why = match follower.end {
-            LeaderEnd::Silent => format!("no answer from {leader} within the fetch timeout"),
-            LeaderEnd::Resigned => format!("{leader} resigned"),
-            LeaderEnd::Refused => format!("nobody listens where {leader} led"),
+        let (cause, why) = match follower.end {
+            LeaderEnd::Silent => {
+                (Cause::FetchTimeout, format!("no answer from {leader} within the fetch timeout"))
+            }
+            LeaderEnd::Resigned => (Cause::LeaderResigned, format!("{leader} resigned")),
+            LeaderEnd::Refused => (Cause::LeaderGone, format!("nobody listens where {leader} led")),
         };
         if self.voters.local_is_voter() {
-            self.campaign(now, &why, effects);
+            self.campaign(now, cause, &why, effects);
         } else {
             effects.notes.push(format!("{why}: looking for a leader"));
             let fetcher = Fetcher::due_at(now.monotonic_ns);
@@ -235,10 +292,22 @@ impl Raft {
 
     /// One is no longer under way. Unless a good answer says otherwise, the next one waits for the retry backoff.
     pub(super) fn on_fetch_settled(&mut self, now: Now, from: NodeId) {
+        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_settled(from)) {
+            self.fetch_after_backoff(now);
+        }
+    }
+
+    pub(super) fn on_fetches_failed(&mut self, now: Now, to: NodeId) {
+        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_failed(to)) {
+            self.fetch_after_backoff(now);
+        }
+    }
+
+    fn fetch_after_backoff(&mut self, now: Now) {
         let retry_at = self.config.retry_at(now);
         let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
         let Some(fetcher) = self.role.fetcher() else { return };
-        if fetcher.on_settled(from) && fetcher.outstanding == 0 && fetcher.due.is_none() && !is_gated {
+        if fetcher.outstanding == 0 && fetcher.due.is_none() && !is_gated {
             fetcher.due = Some(retry_at);
         }
     }
@@ -295,7 +364,7 @@ impl Raft {
     fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64) -> Request {
         // Until we have caught up once we want to hear of the high watermark as soon as it moves: our vote
         // hangs on it. After that it comes with the next records.
-        let is_settled = self.state.caught_up || !self.voters.local_is_voter();
+        let is_settled = !self.state.in_doubt && (self.state.caught_up || !self.voters.local_is_voter());
         Request::Fetch(FetchRequest {
             replica: self.config.local,
             epoch: self.state.epoch,
@@ -303,6 +372,7 @@ impl Raft {
             last_fetched_epoch: self.epochs.epoch_before(fetch_offset),
             max_wait_ms: i32::try_from(wait_ms_max).unwrap_or(i32::MAX),
             high_watermark: if is_settled { Some(DO_NOT_WAKE) } else { self.high_watermark },
+            unfit: self.unfit(),
         })
     }
 
@@ -336,7 +406,11 @@ impl Raft {
             return;
         }
         let (to, wait_ms_max) = match &self.role {
-            Role::Follower(follower) => (Some(follower.leader), self.config.fetch_wait_ms_max),
+            // One after a broken connection has less time: if its answer came as late as any, the next would be called lost.
+            Role::Follower(follower) => {
+                let left_ms = follower.fetch_deadline.saturating_sub(now.monotonic_ns) / NS_PER_MS;
+                (Some(follower.leader), self.config.fetch_wait_ms_max.min(left_ms / 2))
+            }
             // A search is not to be parked.
             _ => (self.any_other_voter(), 0),
         };
@@ -350,10 +424,16 @@ impl Raft {
         effects.at_once.push(Effect::Send { to, request });
     }
 
+    /// Every other time one that has not told its epoch yet, where that is waited for.
     fn any_other_voter(&mut self) -> Option<NodeId> {
-        let others = self.voters.others().count() as u64;
-        let chosen = self.random.below(others) as usize;
-        self.voters.others().nth(chosen).map(|key| key.id)
+        let last = self.role.fetcher().and_then(|fetcher| fetcher.to);
+        let unheard = self.unheard();
+        let others: Vec<NodeId> = match unheard.is_empty() || last.is_some_and(|to| unheard.contains(&to)) {
+            true => self.voters.others().map(|key| key.id).collect(),
+            false => unheard,
+        };
+        let chosen = self.random.below(others.len() as u64) as usize;
+        others.get(chosen).copied()
     }
 }
 

@@ -1,7 +1,7 @@
 use super::super::solo::{Solo, at, key, span};
 use super::*;
 use crate::raft::event::{Event, RequestKind, Response};
-use crate::raft::{RoleName, VoteResponse};
+use crate::raft::{RoleName, VoteResponse, VoterMemory};
 
 fn begin(solo: &mut Solo, leader: i32, epoch: i32, voter: Option<i32>) -> ErrorCode {
     let request =
@@ -31,6 +31,8 @@ fn error_of_reply(solo: &Solo) -> ErrorCode {
 fn a_leader_that_begins_is_followed_and_fetched_from() {
     let mut solo = Solo::voter(1, 3, &[(3, 10)]);
     assert_eq!(begin(&mut solo, 2, 5, Some(1)), ErrorCode::NONE);
+    assert_eq!((solo.raft.leader(), solo.asked()), (None, vec![2]), "it has to say so itself");
+    solo.told_epoch(2, 5, 2);
     assert_eq!(solo.persisted.map(|state| (state.epoch, state.leader)), Some((Epoch(5), Some(NodeId(2)))));
     let fetch = solo.sent_fetch().expect("a Fetch").clone();
     assert_eq!((fetch.epoch, fetch.fetch_offset, fetch.last_fetched_epoch), (Epoch(5), Offset(10), Epoch(3)));
@@ -45,36 +47,37 @@ fn leaders_that_cannot_be_are_not_followed() {
         let mut solo = Solo::follower(5, &[(3, 10)]);
         let error = begin(&mut solo, leader, epoch, None);
         assert_eq!((solo.raft.leader(), solo.raft.epoch()), (Some(NodeId(2)), Epoch(5)));
-        (error, solo.has_dropped(leader))
+        assert!(!solo.has_dropped(leader), "our own connections are no part of what a stranger says");
+        error
     };
-    assert_eq!(refusal(3, 4), (ErrorCode::FENCED_LEADER_EPOCH, false));
-    assert_eq!(refusal(-1, 6), (ErrorCode::INVALID_REQUEST, false));
-    assert_eq!(refusal(3, 5), (ErrorCode::INVALID_REQUEST, true), "a second leader");
-    assert_eq!(refusal(9, 6), (ErrorCode::INVALID_REQUEST, true), "no voter");
-    assert_eq!(refusal(1, 6), (ErrorCode::INVALID_REQUEST, true), "ourselves");
+    assert_eq!(refusal(3, 4), ErrorCode::FENCED_LEADER_EPOCH);
+    assert_eq!(refusal(-1, 6), ErrorCode::INVALID_REQUEST);
+    assert_eq!(refusal(3, 5), ErrorCode::INVALID_REQUEST, "a second leader");
+    assert_eq!(refusal(9, 6), ErrorCode::INVALID_REQUEST, "no voter");
+    assert_eq!(refusal(1, 6), ErrorCode::INVALID_REQUEST, "ourselves");
 }
 
 #[test]
 fn a_begin_meant_for_another_is_followed_but_refused() {
     let mut solo = Solo::voter(1, 3, &[]);
     assert_eq!(begin(&mut solo, 2, 5, Some(3)), ErrorCode::INVALID_VOTER_KEY);
+    solo.told_epoch(2, 5, 2);
     assert_eq!(solo.raft.role(), RoleName::Follower);
 }
 
 #[test]
 fn answers_that_contradict_drop_the_peer() {
-    for leader in [3, 1, 9] {
-        let mut solo = Solo::follower(5, &[]);
-        let response = VoteResponse {
-            error: ErrorCode::NONE,
-            leader: Some(NodeId(leader)),
-            epoch: Epoch(5),
-            granted: false,
-        };
-        solo.step(Event::Response { from: NodeId(3), response: Response::Vote(response) });
-        assert!(solo.has_dropped(3), "it says that {leader} leads");
-        assert_eq!(solo.raft.leader(), Some(NodeId(2)));
-    }
+    let mut solo = Solo::follower(5, &[]);
+    let response = VoteResponse {
+        error: ErrorCode::NONE,
+        leader: Some(NodeId(9)),
+        epoch: Epoch(5),
+        granted: false,
+        memory: VoterMemory::Whole,
+    };
+    solo.step(Event::Response { from: NodeId(3), response: Response::Vote(response) });
+    assert!(solo.has_dropped(3), "9 is no voter");
+    assert_eq!(solo.raft.leader(), Some(NodeId(2)));
 }
 
 #[test]
@@ -82,6 +85,7 @@ fn the_first_in_line_stands_at_once_and_the_others_wait() {
     for (preferred, wait_ms) in [(&[1, 3][..], 0), (&[3, 1], 500), (&[3], 1000)] {
         let mut solo = Solo::follower(5, &[(5, 3)]);
         solo.fetched(None, &[]);
+        solo.leader_leaves();
         assert_eq!(end(&mut solo, 2, 5, preferred), ErrorCode::NONE);
         let began = solo.now;
         solo.tick_until(RoleName::Prospective);
@@ -94,6 +98,7 @@ fn who_was_left_by_its_leader_grants_pre_votes() {
     let mut solo = Solo::follower(5, &[(5, 3)]);
     solo.fetched(None, &[]);
     assert!(!solo.vote_request(3, 5, at(5, 3), true).granted);
+    solo.leader_leaves();
     end(&mut solo, 2, 5, &[3, 1]);
     assert!(solo.vote_request(3, 5, at(5, 3), true).granted);
 }
@@ -101,6 +106,7 @@ fn who_was_left_by_its_leader_grants_pre_votes() {
 #[test]
 fn without_an_order_all_wait_a_different_time() {
     let mut solo = Solo::follower(5, &[(5, 3)]);
+    solo.leader_leaves();
     end(&mut solo, 2, 5, &[]);
     let began = solo.now;
     solo.tick_until(RoleName::Prospective);
@@ -145,7 +151,7 @@ fn a_follower_that_waits_for_its_disk_says_that_it_lives() {
 fn a_gate_that_the_caller_forgot_is_opened_by_the_flush() {
     let mut solo = Solo::follower(5, &[(3, 10)]);
     solo.fetched(None, &[span(10, 11, 5)]);
-    begin(&mut solo, 3, 6, None);
+    solo.told_epoch(3, 6, 3);
     assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
     solo.flush();
     assert!(solo.sent().is_empty(), "one Fetch is under way");
@@ -215,7 +221,7 @@ fn the_search_for_a_leader_is_cheap() {
 #[test]
 fn an_observer_that_loses_its_leader_looks_for_another() {
     let mut solo = Solo::voter(4, 3, &[]);
-    begin(&mut solo, 2, 5, None);
+    solo.follow(2, 5);
     solo.after_ms(2200).step(Event::Tick);
     assert!(matches!(solo.raft.role, Role::Unattached(_)));
     assert_eq!(solo.sent().len(), 1);
@@ -237,12 +243,26 @@ fn one_fetch_is_under_way_while_the_disk_works_and_after_it() {
     // Both Fetches that waited for the disk were sent by the caller; the leader may park the second one.
     solo.after_ms(500).step(Event::Tick);
     assert!(solo.sent().is_empty(), "no heartbeat without a flush to wait for");
-    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    solo.step(Event::FetchOvertaken { to: NodeId(2) });
     solo.after_ms(20).step(Event::Tick);
-    assert!(solo.sent().is_empty(), "one of two has failed");
+    assert!(solo.sent().is_empty(), "one of two waits for its answer");
     solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
     solo.after_ms(20).step(Event::Tick);
     assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(14)));
+}
+
+/// A heartbeat and the Fetch behind a flush, on the connection that broke: it is one failure, and the next Fetch does not wait
+/// for a second one.
+#[test]
+fn two_fetches_that_are_lost_together_are_asked_for_again_after_the_backoff() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[span(10, 11, 5)]);
+    solo.tick_at_deadline();
+    assert!(solo.sent_fetch().is_some(), "the heartbeat");
+    solo.step(Event::Flushed(FlushedOffset(Offset(12))));
+    solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    solo.after_ms(20).step(Event::Tick);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(12)));
 }
 
 #[test]
@@ -283,7 +303,7 @@ fn a_search_that_is_never_answered_is_begun_again() {
 #[test]
 fn an_observer_is_not_busy_with_elections() {
     let mut solo = Solo::voter(4, 3, &[]);
-    begin(&mut solo, 2, 5, None);
+    solo.follow(2, 5);
     let mut response = solo.fetch_response();
     (response.error, response.leader, response.epoch) = (ErrorCode::FENCED_LEADER_EPOCH, None, Epoch(9));
     solo.step(Event::Response { from: NodeId(2), response: Response::Fetch(response) });
@@ -298,7 +318,7 @@ fn an_observer_is_not_busy_with_elections() {
 #[test]
 fn an_observer_does_not_stand_in_for_a_leader_that_resigned() {
     let mut solo = Solo::voter(4, 3, &[]);
-    begin(&mut solo, 2, 5, None);
+    solo.follow(2, 5);
     solo.fetched(None, &[]);
     assert_eq!(end(&mut solo, 2, 5, &[4, 1]), ErrorCode::NONE);
     solo.after_ms(20).step(Event::Tick);
@@ -312,7 +332,7 @@ fn an_observer_does_not_stand_in_for_a_leader_that_resigned() {
 #[test]
 fn a_search_that_finds_the_same_leader_and_its_records_fetches_on_behind_the_flush() {
     let mut solo = Solo::voter(4, 3, &[(3, 10)]);
-    begin(&mut solo, 2, 3, None);
+    solo.follow(2, 3);
     solo.after_ms(2200).step(Event::Tick);
     assert!(matches!(solo.raft.role, Role::Unattached(_)), "it was silent for too long");
     solo.fetched(None, &[span(10, 11, 3)]);
@@ -324,7 +344,13 @@ fn a_search_that_finds_the_same_leader_and_its_records_fetches_on_behind_the_flu
 
 /// Node `local` of this many, which node 2 led in epoch 5 and answered for the last time now.
 fn heard_from_leader(local: i32, voters: i32) -> Solo {
-    let state = QuorumState { epoch: Epoch(5), leader: Some(NodeId(2)), voted: None, caught_up: true };
+    let state = QuorumState {
+        epoch: Epoch(5),
+        leader: Some(NodeId(2)),
+        voted: None,
+        caught_up: true,
+        in_doubt: false,
+    };
     let mut solo = Solo::new(local, voters, state, &[(5, 3)]);
     solo.step(Event::Tick);
     solo.fetched(None, &[]);
@@ -368,16 +394,19 @@ fn refusals_that_say_nothing_of_the_leader_change_nothing() {
 }
 
 #[test]
-fn a_campaign_says_how_the_leader_ended() {
+fn a_campaign_says_and_counts_how_the_leader_ended() {
     let said = |event: Option<Event>, answers_again: bool| {
         let mut solo = heard_from_leader(1, 3);
+        solo.leader_leaves();
         event.map(|event| solo.step(event).len());
         if answers_again {
             solo.fetched(None, &[]);
         }
         solo.now.monotonic_ns = fetch_deadline(&solo);
         solo.step(Event::Tick);
-        solo.notes[0].clone()
+        let counted: Vec<Cause> =
+            Cause::ALL.into_iter().filter(|cause| solo.raft.campaigns()[*cause as usize] > 0).collect();
+        (solo.notes[0].clone(), counted)
     };
     let refused = Event::Refused { by: NodeId(2) };
     let resigned = Event::Request {
@@ -388,9 +417,59 @@ fn a_campaign_says_how_the_leader_ended() {
             preferred_candidates: vec![key(3), key(1)],
         }),
     };
-    let silent = "no answer from 2 within the fetch timeout: asking for pre-votes in epoch 5";
+    let expected = |why: &str, cause| (format!("{why}: asking for pre-votes in epoch 5"), vec![cause]);
+    let silent = expected("no answer from 2 within the fetch timeout", Cause::FetchTimeout);
     assert_eq!(said(None, false), silent);
     assert_eq!(said(Some(refused.clone()), true), silent, "it was there again");
-    assert_eq!(said(Some(refused), false), "nobody listens where 2 led: asking for pre-votes in epoch 5");
-    assert_eq!(said(Some(resigned), false), "2 resigned: asking for pre-votes in epoch 5");
+    assert_eq!(said(Some(refused), false), expected("nobody listens where 2 led", Cause::LeaderGone));
+    assert_eq!(said(Some(resigned), false), expected("2 resigned", Cause::LeaderResigned));
+}
+
+#[test]
+fn a_former_leader_that_comes_back_as_an_observer_looks_for_a_leader_without_haste() {
+    let state = QuorumState {
+        epoch: Epoch(7),
+        leader: Some(NodeId(4)),
+        voted: Some(key(4)),
+        caught_up: true,
+        in_doubt: false,
+    };
+    let mut solo = Solo::with(key(4), (1..=3).map(key).collect(), state, 0, &[(7, 5)]);
+    let mut asked = 0;
+    for _ in 0..100 {
+        solo.tick_at_deadline();
+        if let Some(to) = solo.sent().first().map(|(to, _)| *to) {
+            asked += 1;
+            solo.step(Event::RequestFailed { to: NodeId(to), kind: RequestKind::Fetch });
+        }
+    }
+    assert_eq!(asked, 100, "each step asks somebody");
+    assert!(solo.now.monotonic_ns >= 99 * 20 * NS_PER_MS, "{} ns for 100 questions", solo.now.monotonic_ns);
+    assert_eq!(solo.raft.role(), RoleName::Observer);
+    solo.follow(2, 8);
+    assert_eq!(solo.raft.leader(), Some(NodeId(2)));
+}
+
+#[test]
+fn a_fetch_after_a_broken_connection_comes_back_within_the_time_that_is_left() {
+    let mut solo = Solo::follower(5, &[(5, 10)]);
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.max_wait_ms), Some(500));
+    solo.after_ms(1_500).step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+    solo.tick_at_deadline();
+    let wait_ms = solo.sent_fetch().expect("a Fetch").max_wait_ms;
+    assert!((100..=340).contains(&wait_ms), "{wait_ms} ms");
+}
+
+/// Of a voter that heard of it from strangers, and then lost its disk.
+#[test]
+fn an_observer_takes_no_part_in_an_epoch_that_nobody_leads() {
+    let state = QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false, in_doubt: false };
+    let answer = |leader| LeaderResponse { error: ErrorCode::FENCED_LEADER_EPOCH, leader, epoch: Epoch(21) };
+    let epoch_of = |local, leader| {
+        let mut solo = Solo::new(local, 3, state, &[]);
+        solo.step(Event::Response { from: NodeId(3), response: Response::AskEpoch(answer(leader)) });
+        solo.raft.epoch()
+    };
+    assert_eq!((epoch_of(9, None), epoch_of(1, None)), (Epoch(0), Epoch(21)));
+    assert_eq!(epoch_of(9, Some(NodeId(3))), Epoch(21));
 }

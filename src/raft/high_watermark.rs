@@ -43,6 +43,10 @@ impl Raft {
                 .notes
                 .push(format!("epoch {} is committed up to {offset} for the first time", self.state.epoch));
         }
+        if flushed >= offset {
+            self.state.caught_up = true;
+            self.state.in_doubt = false;
+        }
     }
 
     /// Follower: the leader's high watermark, as far as our log is known to be the leader's (KAFKA-14704: records

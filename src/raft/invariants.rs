@@ -92,6 +92,7 @@ impl Raft {
         let (old, new) = (before.state, self.state);
         assert!(old.epoch <= new.epoch, "the epoch fell from {} to {}", old.epoch, new.epoch);
         assert!(old.caught_up <= new.caught_up, "a voter that had caught up forgot it");
+        assert!(new.in_doubt <= old.in_doubt, "only a start puts a log in doubt");
         assert!(
             before.high_watermark <= self.high_watermark,
             "the high watermark fell from {:?} to {:?}",

@@ -3,8 +3,8 @@
 //! A leader proves its epoch by BeginQuorumEpoch, keeps it as long as a majority fetches (check quorum), and gives
 //! it up by EndQuorumEpoch. Having given up it still votes, but never again leads that epoch.
 
-use super::effects::{Assigned, Effect, Effects};
-use super::event::{BeginQuorumEpochRequest, EndQuorumEpochRequest, LeaderResponse, Request};
+use super::effects::{Assigned, Effect, Effects, NoteKind};
+use super::event::{BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, LeaderResponse, Request};
 use super::role::{Leader, OBSERVERS_MAX, Progress, Resigned, Role};
 use super::{Raft, Shutdown};
 use crate::types::*;
@@ -20,10 +20,12 @@ impl Raft {
         let epoch = self.state.epoch;
         let epoch_start = self.log_end().0;
         self.state.leader = Some(self.config.local.id);
-        // Elected, our log holds all that is committed; once on the disk, we have caught up for good.
-        if self.flushed.0 == epoch_start || self.voters.local_is_only_voter() {
+        // Elected, our log holds all that is committed; once on the disk, we have caught up for good. Never with an empty
+        // log: by that a start knows one that was lost.
+        if self.flushed.0 == epoch_start && epoch_start > Offset(0) {
             self.state.caught_up = true;
         }
+        self.saw_beginning |= epoch_start == Offset(0);
         effects.notes.push(format!(
             "leading epoch {epoch} from offset {epoch_start}, elected by {}",
             granting.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ")
@@ -47,6 +49,8 @@ impl Raft {
             begin_at: now.monotonic_ns,
             reached: Vec::new(),
         });
+        self.on_elected_unfit(now);
+        self.presence.on_heard(now);
         self.send_begin_quorum_epoch(now, effects);
     }
 
@@ -89,6 +93,9 @@ impl Raft {
         } else if leader.begin_at <= now.monotonic_ns {
             self.send_begin_quorum_epoch(now, effects);
         }
+        if super::timer::has_passed(self.hand_over_due(), now) {
+            self.maybe_hand_over(now, effects);
+        }
     }
 
     /// A place for a client batch. No assertion on `offsets`: it began as a number on the wire.
@@ -106,19 +113,32 @@ impl Raft {
     // --- who follows
 
     /// A valid Fetch: the replica is there, and durable up to its fetch offset.
-    pub(super) fn on_replica_fetched(&mut self, now: Now, replica: ReplicaKey, fetch_offset: Offset) {
+    pub(super) fn on_replica_fetched(&mut self, now: Now, request: &FetchRequest, effects: &mut Effects) {
+        let FetchRequest { replica, fetch_offset, unfit, .. } = *request;
         let leader_end = self.log_end().0;
         let needed = self.voters.majority_besides_leader();
         let check_quorum_deadline = self.config.check_quorum_deadline(now);
         let voter = self.voters.index_of(replica);
         let Role::Leader(leader) = &mut self.role else { return };
         match voter.and_then(|index| leader.progress.get_mut(index)) {
-            Some(progress) => progress.on_fetch(now, fetch_offset, leader_end),
+            Some(progress) => {
+                progress.on_fetch(now, fetch_offset, leader_end);
+                progress.unfit = unfit;
+                if let Some([one, other]) = progress.on_directory(replica.directory_id) {
+                    let id = replica.id;
+                    let said = format!(
+                        "two processes fetch as voter {id}, with the directory ids {one} and {other}: what one of them holds \
+                         is counted for the other. Stop one of the two"
+                    );
+                    effects.note_about(NoteKind::TwoDirectories, id, said);
+                }
+            }
             None => leader.on_observer_fetched(now, replica, fetch_offset, leader_end),
         }
         if leader.progress.iter().filter(|progress| progress.has_fetched).count() >= needed {
             leader.progress.iter_mut().for_each(|progress| progress.has_fetched = false);
             leader.check_quorum_deadline = leader.check_quorum_deadline.map(|_| check_quorum_deadline);
+            self.presence.on_heard(now);
         }
     }
 
@@ -130,12 +150,12 @@ impl Raft {
         }
     }
 
-    fn resign(&mut self, now: Now, why: &str, effects: &mut Effects) {
+    pub(super) fn resign(&mut self, now: Now, why: &str, effects: &mut Effects) {
         let election_deadline = self.new_election_deadline(now);
         let Role::Leader(leader) = &self.role else { return };
         let mut others: Vec<&Progress> =
             leader.progress.iter().filter(|progress| progress.key.id != self.config.local.id).collect();
-        others.sort_by_key(|progress| std::cmp::Reverse(progress.log_end));
+        others.sort_by_key(|progress| (progress.unfit.is_some(), std::cmp::Reverse(progress.log_end)));
         let preferred: Vec<ReplicaKey> = others.iter().map(|progress| progress.key).collect();
         let unacknowledged = preferred.iter().map(|key| (*key, Some(now.monotonic_ns))).collect();
         effects.notes.push(format!("resigned from epoch {}: {why}", self.state.epoch));
@@ -175,7 +195,8 @@ impl Raft {
         let LeaderResponse { error, leader, epoch } = response;
         // It needs no record: who has understood fetches.
         if self.is_current_response(now, from, error, epoch, leader, effects) && !error.is_none() {
-            effects.notes.push(format!("{from} answered my BeginQuorumEpoch with {}", error.name()));
+            let said = format!("{from} answered my BeginQuorumEpoch with {}", error.name());
+            effects.note_about(NoteKind::Answer, from, said);
         }
     }
 

@@ -163,8 +163,7 @@ fn a_shutdown_is_complete_when_a_new_leader_speaks_or_time_is_up() {
     solo.step(Event::Shutdown);
     assert!(solo.vote_request(2, 2, at(1, 1), false).granted, "a resigned leader keeps voting");
     assert!(!solo.effects.contains(&Effect::ShutdownComplete));
-    let request = BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(2) };
-    solo.request(Request::BeginQuorumEpoch(request));
+    solo.follow(2, 2);
     assert!(solo.effects.contains(&Effect::ShutdownComplete));
 
     let mut alone = Solo::leader(3, &[]);
@@ -204,8 +203,12 @@ fn a_leader_that_begins_too_late_hears_so_from_the_answer() {
     let fenced =
         LeaderResponse { error: ErrorCode::FENCED_LEADER_EPOCH, leader: Some(NodeId(3)), epoch: Epoch(9) };
     solo.step(Event::Response { from: NodeId(2), response: Response::BeginQuorumEpoch(fenced) });
+    assert_eq!(
+        (solo.raft.role(), solo.raft.epoch(), solo.asked()),
+        (RoleName::Unattached, Epoch(9), vec![3])
+    );
+    solo.told_epoch(3, 9, 3);
     assert_eq!((solo.raft.role(), solo.raft.leader()), (RoleName::Follower, Some(NodeId(3))));
-    assert_eq!(solo.raft.epoch(), Epoch(9));
 }
 
 #[test]

@@ -7,12 +7,15 @@
 //!
 //! - `vote`: elections, from both sides. `leader`: begin, check quorum, resign. `follower`: following and fetching.
 //!   `replication`: a Fetch from the leader's side, its answer from the follower's.
-//! - `epochs`: the log as a list of epochs. `high_watermark`: what is committed. `voters`, `role`, `timer`, `random`.
+//! - `belief`: what a request alone may move, and what has to be confirmed by an answer.
+//! - `fitness`: who leaves leading to others. `presence`: is there a quorum.
+//!   `epochs`: the log as a list of epochs. `high_watermark`: what is committed. `voters`, `role`, `timer`, `random`.
 //! - `invariants`: what must hold after every step, checked in release builds too.
 //!
 //! # What the caller owes
 //! - While a quorum state is handed out and not yet durable, no event but `QuorumStateDurable` is stepped.
-//! - Every `Effect::Send` is settled by one `Event::Response` or `Event::RequestFailed`.
+//! - Every `Effect::Send` is settled by one `Event::Response` (or `FetchOvertaken`), or with all of its kind by one
+//!   `Event::RequestFailed`.
 //! - `Event::Flushed` comes for every part of the log that becomes durable; a write that a truncation overtook may
 //!   still be reported before `Event::Truncated`, and never after it.
 //! - `Event::Tick` comes when `deadline` has passed, which after a step may be at once.
@@ -20,12 +23,16 @@
 pub mod effects;
 pub mod event;
 
+mod belief;
+mod doubt;
 mod empty_voter;
 mod epochs;
+mod fitness;
 mod follower;
 mod high_watermark;
 mod invariants;
 mod leader;
+mod presence;
 pub mod random;
 mod replication;
 mod role;
@@ -47,12 +54,18 @@ mod scripts;
 mod solo;
 
 use crate::types::*;
+use belief::{Allowance, Asked};
 pub use effects::*;
+use empty_voter::Heard;
 use epochs::Epochs;
 pub use event::*;
+use fitness::Fitness;
 use invariants::Standing;
+use presence::Presence;
 use random::Random;
-use role::{Fetcher, Follower, LeaderEnd, Progress, Resigned, Role, Unattached};
+use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
+use vote::Rival;
+pub use vote::{Campaigns, Cause};
 use voters::Voters;
 
 #[derive(Clone, Debug)]
@@ -67,6 +80,8 @@ pub struct RaftConfig {
     pub retry_backoff_ms: u64,
     /// How long a leader may park our Fetch (Kafka: 500).
     pub fetch_wait_ms_max: u64,
+    pub first_leader: FirstLeader,
+    pub log_doubt: LogDoubt,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -77,6 +92,8 @@ pub struct RecoveredState {
     pub quorum_state: QuorumState,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
+    /// All below was known to be committed before this start: nobody may make us cut there. 0: nothing was.
+    pub committed: OffsetAndEpoch,
     /// First offset of each epoch in the log, ascending.
     pub epochs: Vec<EpochStart>,
 }
@@ -120,14 +137,32 @@ pub struct Raft {
     truncating: Option<LogEndOffset>,
     /// The highest that this node has known in any role.
     high_watermark: Option<HighWatermark>,
+    /// What it knew to be committed before its last start. Not shown to anybody as a high watermark (Kafka has none before it
+    /// hears from a leader); nothing is cut below it.
+    committed_before: Offset,
     shutdown: Shutdown,
+    fitness: Fitness,
+    presence: Presence,
     /// While not caught up: an epoch before whose election this voter was there, so that it remembers all that it
     /// has promised from then on.
     votes_since: Option<Epoch>,
-    /// The epoch of the first vote of this voter's life, which by the rule of the empty voter was for an empty log.
+    campaigns: Campaigns,
+    /// The epoch of the first vote of this voter's life, where that was for an empty log.
     first_vote: Option<Epoch>,
-    /// While not caught up: the other voters that have told us their epoch since this process began.
-    heard: Vec<NodeId>,
+    /// Has followed, or been, the log's first leader since this process began: nothing was before it that could be forgotten.
+    saw_beginning: bool,
+    /// While its memory is not whole: the other voters that have told us their epoch since this process began, and whether
+    /// they can have forgotten a newer one.
+    heard: Vec<Heard>,
+    /// Has our pre-vote, and stands before us.
+    rival: Option<Rival>,
+    /// When it last said for whom an election waits.
+    waiting_noted_ns: Option<u64>,
+    allowance: Allowance,
+    /// See `believe_requests`.
+    is_credulous: bool,
+    /// Voters that were asked for their epoch and leader.
+    asked: Vec<Asked>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,10 +188,20 @@ impl Raft {
             flushed: FlushedOffset(recovered.log_end.0),
             truncating: None,
             high_watermark: None,
+            committed_before: recovered.committed.offset.min(recovered.log_end.0),
             shutdown: Shutdown::No,
+            fitness: Fitness::default(),
+            presence: Presence::new(now),
             votes_since: None,
+            campaigns: Campaigns::default(),
             first_vote: None,
+            saw_beginning: false,
+            rival: None,
+            waiting_noted_ns: None,
             heard: Vec::new(),
+            allowance: Allowance::full(now),
+            is_credulous: false,
+            asked: Vec::new(),
             epochs,
             config,
         };
@@ -164,6 +209,11 @@ impl Raft {
             // The log outlived its quorum state: we have not voted in that epoch, or it would stand there.
             let epoch = raft.epochs.last_epoch();
             raft.state = QuorumState { epoch, leader: None, voted: None, ..raft.state };
+        }
+        if raft.state.leader == Some(raft.config.local.id) && !raft.voters.local_is_voter() {
+            // It led while it was a voter. An observer does not resign, it looks for who leads now.
+            raft.state.leader = None;
+            raft.durable = raft.state;
         }
         if raft.state.voted.is_some() {
             raft.votes_since = Some(raft.state.epoch);
@@ -186,15 +236,10 @@ impl Raft {
                     self.voters.others().map(|voter| (voter, Some(now.monotonic_ns))).collect();
                 Role::Resigned(Resigned { election_deadline, preferred: Vec::new(), unacknowledged })
             }
-            Some(leader) if self.voters.contains(leader) => Role::Follower(Follower {
-                leader,
-                fetch_deadline: self.config.fetch_deadline(now, &mut self.random),
-                end: LeaderEnd::Silent,
-                has_fetched: false,
-                shared_end: Offset(0),
-                gates: Vec::new(),
-                fetcher: Fetcher::due_at(now.monotonic_ns),
-            }),
+            Some(leader) if self.voters.contains(leader) => {
+                let deadline = self.config.fetch_deadline(now, &mut self.random);
+                Role::Follower(Follower::new(leader, deadline, now))
+            }
             _ => Role::Unattached(Unattached {
                 election_deadline: is_voter.then_some(election_deadline),
                 fetcher: Fetcher::due_at(now.monotonic_ns),
@@ -227,8 +272,14 @@ impl Raft {
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),
             Event::RequestFailed { to, kind } => self.on_request_failed(now, to, kind),
+            Event::FetchOvertaken { to } => {
+                if let Some(fetcher) = self.role.fetcher() {
+                    fetcher.on_overtaken(to);
+                }
+            }
             Event::Refused { by } => self.on_refused(now, by, effects),
             Event::FlushStalled => self.on_flush_stalled(now, effects),
+            Event::Fitness(unfit) => self.on_fitness(now, unfit, effects),
             Event::Shutdown => self.on_shutdown(now, effects),
         }
     }
@@ -242,7 +293,7 @@ impl Raft {
             Request::EndQuorumEpoch(request) => {
                 Response::EndQuorumEpoch(self.on_end_quorum_epoch_request(now, request, effects))
             }
-            Request::Fetch(request) => {
+            Request::Fetch(request) | Request::AskEpoch(request) => {
                 let verdict = self.on_fetch_request(now, &request, effects);
                 effects.at_once.push(Effect::Fetched { request_id, verdict });
                 return;
@@ -252,7 +303,7 @@ impl Raft {
     }
 
     fn on_response(&mut self, now: Now, from: NodeId, response: Response, effects: &mut Effects) {
-        self.maybe_hear(from, response.error());
+        self.maybe_hear(from, &response);
         match response {
             Response::Vote(response) => self.on_vote_response(now, from, response, effects),
             Response::BeginQuorumEpoch(response) => {
@@ -260,6 +311,15 @@ impl Raft {
             }
             Response::EndQuorumEpoch(response) => {
                 self.on_end_quorum_epoch_response(now, from, response, effects)
+            }
+            // Whoever answers in a later epoch has moved us by that alone.
+            Response::AskEpoch(LeaderResponse { error, leader, epoch }) => {
+                self.is_current_response(now, from, error, epoch, leader, effects);
+                if epoch == self.state.epoch && leader == Some(from) {
+                    self.on_leader_confirmed(now, from, effects);
+                } else if epoch == self.state.epoch {
+                    self.on_leader_left(now, from, effects);
+                }
             }
             Response::Fetch(mut response) => {
                 self.on_fetch_response(now, from, &response, effects);
@@ -286,7 +346,7 @@ impl Raft {
                     }
                 }
             }
-            (RequestKind::Fetch, _) => self.on_fetch_settled(now, to),
+            (RequestKind::Fetch, _) => self.on_fetches_failed(now, to),
             // BeginQuorumEpoch goes out again by its timer; other failures belong to a role that is over.
             _ => {}
         }
@@ -296,7 +356,12 @@ impl Raft {
         match &self.role {
             Role::Unattached(unattached) => {
                 if timer::has_passed(unattached.election_deadline, now) {
-                    self.campaign(now, "no leader was found within the election timeout", effects);
+                    self.campaign(
+                        now,
+                        Cause::NoLeader,
+                        "no leader was found within the election timeout",
+                        effects,
+                    );
                 }
             }
             Role::Prospective(_) | Role::Candidate(_) => self.on_election_tick(now, effects),
@@ -308,7 +373,12 @@ impl Raft {
             }
             Role::Resigned(resigned) => {
                 if resigned.election_deadline <= now.monotonic_ns && self.may_still_campaign() {
-                    self.campaign(now, "nobody took over within the election timeout", effects);
+                    self.campaign(
+                        now,
+                        Cause::NobodyTookOver,
+                        "nobody took over within the election timeout",
+                        effects,
+                    );
                 } else {
                     self.send_end_quorum_epoch(now, effects);
                 }
@@ -383,8 +453,11 @@ impl Raft {
                 earliest(Some(election.deadline), self.next_ask_at(election)).filter(|_| campaigns)
             }
             Role::Leader(leader) => earliest(
-                Some(leader.begin_at).filter(|_| leader.progress.len() > 1),
-                leader.check_quorum_deadline,
+                earliest(
+                    Some(leader.begin_at).filter(|_| leader.progress.len() > 1),
+                    leader.check_quorum_deadline,
+                ),
+                self.hand_over_due(),
             ),
             Role::Follower(follower) => {
                 earliest(Some(follower.fetch_deadline).filter(|_| campaigns), self.fetch_due())
@@ -442,7 +515,7 @@ impl Raft {
 
     /// OffsetForLeaderEpoch: end of the largest epoch <= `epoch`, with that epoch; `None` where the log has none.
     pub fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
-        self.epochs.end_of_epoch(epoch)
+        self.epochs.told_end_of_epoch(epoch)
     }
 
     /// Epoch of the record at the offset.
@@ -485,6 +558,11 @@ impl Raft {
             .filter(|progress| progress.last_fetch_ns.is_some_and(|at| at >= since))
             .map(ReplicaProgress::from)
             .collect()
+    }
+
+    /// How often this node has stood since its start, by `Cause::ALL`.
+    pub fn campaigns(&self) -> &Campaigns {
+        &self.campaigns
     }
 
     pub fn quorum_state(&self) -> QuorumState {

@@ -1,12 +1,13 @@
 //! One Fetch from both sides: the leader judges a position, the follower takes what comes back.
 //!
 //! The leader's side decides whether two logs agree, not what bytes to serve. The follower's side appends, skips
-//! what it holds and cuts what the leader does not hold; it never cuts below what it knows to be committed.
+//! what it holds and cuts what the leader does not hold. It never cuts below what it knows to be committed, or knew before
+//! its last start: a leader that lacks that has lost its log, or has another cluster's, and so this node stops.
 
 use super::Raft;
-use super::effects::{Effect, Effects, FetchVerdict};
+use super::effects::{Effect, Effects, FetchVerdict, NoteKind};
 use super::event::{BatchSpan, FetchRequest, FetchResponse};
-use super::role::{LeaderEnd, Role};
+use super::role::Role;
 use crate::types::*;
 
 /// An empty answer that comes sooner than this share of the wait was pushed out by a newer Fetch of ours.
@@ -17,8 +18,8 @@ const DISPLACED_DIVISOR: u64 = 2;
 enum Fit {
     /// Append from this one on; all before it are in our log.
     Append { first: usize },
-    /// Ours parts from the leader's here: cut, and fetch again.
-    Conflict { at: Offset },
+    /// Ours parts from the leader's here, where it has a batch of this epoch: cut, and fetch again.
+    Conflict { at: Offset, epoch: Epoch },
 }
 
 impl Raft {
@@ -35,16 +36,21 @@ impl Raft {
             return FetchVerdict::Refused(error);
         }
         if let Err(end) = self.epochs.check_position(request.fetch_offset, request.last_fetched_epoch) {
-            effects.notes.push(format!(
+            let said = format!(
                 "{} has epoch {} before offset {}, I do not: it must cut to {} of epoch {}",
                 request.replica.id, request.last_fetched_epoch, request.fetch_offset, end.offset, end.epoch
-            ));
+            );
+            effects.note_about(NoteKind::Fetch, request.replica.id, said);
             return FetchVerdict::Diverging(end);
         }
         // Consumers reading as replica -1 have no progress that counts.
         if request.replica.id.0 >= 0 {
-            self.on_replica_fetched(now, request.replica, request.fetch_offset);
+            self.on_replica_fetched(now, request, effects);
             self.maybe_advance_high_watermark(effects);
+            self.maybe_hand_over(now, effects);
+        }
+        if !self.is_leader() {
+            return FetchVerdict::Refused(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         FetchVerdict::Read { from: request.fetch_offset }
     }
@@ -88,11 +94,10 @@ impl Raft {
         let sent_ns = self.role.fetcher().map_or(0, |fetcher| fetcher.sent_ns);
         self.on_fetch_settled(now, from);
         let FetchResponse { error, leader, epoch, .. } = *response;
-        if !self.is_current_response(now, from, error, epoch, leader, effects) {
-            return;
+        if error == ErrorCode::NOT_LEADER_OR_FOLLOWER && epoch == self.state.epoch {
+            self.on_leader_left(now, from, effects);
         }
-        if !error.is_none() {
-            effects.notes.push(format!("{from} answered my Fetch with {}", error.name()));
+        if !self.is_current_response(now, from, error, epoch, leader, effects) {
             return;
         }
         let Role::Follower(follower) = &self.role else { return };
@@ -100,30 +105,69 @@ impl Raft {
         if follower.leader != from || self.truncating.is_some() {
             return;
         }
+        if !error.is_none() || response.snapshot.is_some() {
+            return self.on_fetch_refused(now, from, response, effects);
+        }
         let verdict = if let Some(leader_end) = response.diverging {
             self.on_diverging(from, leader_end, effects)
-        } else if let Some(snapshot) = response.snapshot {
-            Err(format!("it offers a snapshot at {}, which I cannot take", snapshot.offset))
         } else {
             let waited_ns = now.monotonic_ns.saturating_sub(sent_ns);
             let soon_ns = self.config.fetch_wait_ms_max * NS_PER_MS / DISPLACED_DIVISOR;
-            let is_displaced = response.batches.is_empty() && waited_ns < soon_ns;
+            // One that tells a new high watermark was not: to wait after it would delay the first records of an epoch.
+            let brings_news = response.high_watermark > self.high_watermark;
+            let is_displaced = response.batches.is_empty() && waited_ns < soon_ns && !brings_news;
             self.on_fetched(now, from, response, is_displaced, effects)
         };
         match verdict {
-            Ok(()) => self.renew_fetch_deadline(now),
+            Ok(()) => {
+                if let Some(fetcher) = self.role.fetcher() {
+                    fetcher.refusals = 0;
+                }
+                self.renew_fetch_deadline(now)
+            }
             Err(why) => self.drop_peer(from, why, effects),
+        }
+    }
+
+    /// The leader lives and has nothing for us. Asked at once again it would say the same, and be asked for the rest of the
+    /// epoch. Where it says itself what it lacks no election helps: who can do better has been given the lead by then.
+    fn on_fetch_refused(&mut self, now: Now, from: NodeId, response: &FetchResponse, effects: &mut Effects) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        follower.fetcher.refusals = follower.fetcher.refusals.saturating_add(1);
+        let refusals = follower.fetcher.refusals;
+        let pause_ms = self.config.refused_fetch_pause_ms(refusals);
+        if follower.fetcher.outstanding == 0 {
+            follower.fetcher.due = Some(now.plus_ms(pause_ms));
+        }
+        let end = self.flushed;
+        let error = response.error;
+        if refusals.is_power_of_two() {
+            effects.notes.push(match response.snapshot {
+                Some(snapshot) => format!(
+                    "{from} no longer has what follows on my log, which ends at {end}, and offers a snapshot at {}, which I \
+                     cannot take: I stay behind. Stop this node and copy the log directory of a voter that is stopped too",
+                    snapshot.offset
+                ),
+                None if error == ErrorCode::KAFKA_STORAGE_ERROR => format!(
+                    "{from} cannot read the records at {end} that I need: I wait for another leader, or until it can"
+                ),
+                None => format!("{from} answered my Fetch at {end} with {}", error.name()),
+            });
+        }
+        let is_known = matches!(error, ErrorCode::KAFKA_STORAGE_ERROR | ErrorCode::OFFSET_OUT_OF_RANGE);
+        if is_known || response.snapshot.is_some() {
+            self.renew_fetch_deadline(now);
         }
     }
 
     /// A good answer. One that we cannot use does not count: a leader that sends nothing else must be replaced.
     fn renew_fetch_deadline(&mut self, now: Now) {
-        let fetch_deadline = self.config.fetch_deadline(now, &mut self.random);
+        let deadline = self.config.fetch_deadline(now, &mut self.random);
         if let Role::Follower(follower) = &mut self.role {
-            follower.has_fetched = true;
-            follower.fetch_deadline = fetch_deadline;
-            follower.end = LeaderEnd::Silent;
+            follower.on_good_answer(deadline);
         }
+        self.fitness.on_leader_heard();
+        self.presence.on_heard(now);
     }
 
     /// The leader's log ends its largest epoch not above ours elsewhere than our log does.
@@ -142,12 +186,31 @@ impl Raft {
             effects.notes.push(format!("ignored a late order of {from} to cut to {to}"));
             return Ok(());
         }
-        self.truncate(from, to, effects)
+        let theirs = format!("its epoch {} ends at {}", leader_end.epoch, leader_end.offset);
+        self.truncate(from, to, &theirs, effects);
+        Ok(())
     }
 
-    fn truncate(&mut self, from: NodeId, to: Offset, effects: &mut Effects) -> Result<(), String> {
-        if let Some(known) = self.high_watermark.filter(|known| to < known.0) {
-            return Err(format!("its log lacks what is committed: a cut to {to}, but {known} is committed"));
+    /// What nothing is cut below.
+    pub(super) fn committed_floor(&self) -> Offset {
+        self.high_watermark.map_or(Offset(0), |known| known.0).max(self.committed_before)
+    }
+
+    /// The one way in which the log gets shorter. `theirs`: what the leader has there instead.
+    fn truncate(&mut self, from: NodeId, to: Offset, theirs: &str, effects: &mut Effects) {
+        let floor = self.committed_floor();
+        if to < floor {
+            let (end, epoch, leads) = (self.log_end(), self.epochs.last_epoch(), self.state.epoch);
+            effects.at_once.push(Effect::Stop {
+                why: format!(
+                    "stopping before anything is cut: my log ends at {end} in epoch {epoch} and is committed up to {floor}, \
+                     but node {from}, which leads epoch {leads}, has only what lies before {to} of it ({theirs}). One of the \
+                     two has the wrong data: see whether node {from} and the voters that elected it were started with an \
+                     empty or another directory (a volume that was not mounted), give them their own again, and then start \
+                     this node. Nothing of its log was changed"
+                ),
+            });
+            return;
         }
         effects.notes.push(format!("cutting my log from {} to {to}, as {from} has it", self.log_end()));
         self.epochs.truncate(to);
@@ -159,7 +222,6 @@ impl Raft {
             follower.fetcher.due = None;
         }
         effects.at_once.push(Effect::Truncate { to: LogEndOffset(to) });
-        Ok(())
     }
 
     fn on_fetched(
@@ -171,11 +233,16 @@ impl Raft {
         effects: &mut Effects,
     ) -> Result<(), String> {
         match self.fit_batches(&response.batches)? {
-            Fit::Conflict { at } => return self.truncate(from, at, effects),
+            Fit::Conflict { at, epoch } => {
+                let theirs = format!("there it has a record of epoch {epoch}");
+                self.truncate(from, at, &theirs, effects);
+                return Ok(());
+            }
             Fit::Append { first } => self.append_fetched(&response.batches, first, effects),
         }
         self.maybe_follow_high_watermark(response.high_watermark, effects);
         self.maybe_catch_up(response.high_watermark, effects);
+        self.maybe_leave_doubt(response.high_watermark, effects);
         self.fetch_on(now, is_displaced);
         Ok(())
     }
@@ -193,7 +260,7 @@ impl Raft {
                 return Err(format!("it sent offset {} after {end}", batch.base));
             }
             if batch.base >= self.log_start() && self.epochs.epoch_at(batch.base) != Some(batch.epoch) {
-                return Ok(Fit::Conflict { at: batch.base });
+                return Ok(Fit::Conflict { at: batch.base, epoch: batch.epoch });
             }
             if batch.last >= end || self.epochs.epoch_at(batch.last) != Some(batch.epoch) {
                 return Err(format!("its batch {}..={} is cut in my log", batch.base, batch.last));

@@ -1,6 +1,6 @@
 use super::super::solo::{Solo, at, key, span};
 use super::*;
-use crate::raft::event::Event;
+use crate::raft::{RoleName, event::Event};
 
 fn refused(error: ErrorCode) -> FetchVerdict {
     FetchVerdict::Refused(error)
@@ -59,8 +59,7 @@ fn a_tail_of_a_deposed_leader_is_cut_although_it_was_never_asked_for() {
     // 10..15 of epoch 3 are not flushed when the leader of epoch 5 is found: the Fetch goes out at 10.
     let mut solo = Solo::follower(3, &[(3, 10)]);
     solo.fetched(Some(10), &[span(10, 14, 3)]);
-    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(5) };
-    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+    solo.told_epoch(2, 5, 2);
     assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)));
     solo.fetched(Some(11), &[span(10, 10, 5), span(11, 16, 5)]);
     assert!(solo.effects.contains(&Effect::Truncate { to: LogEndOffset(Offset(10)) }), "{:?}", solo.effects);
@@ -122,15 +121,39 @@ fn what_is_committed_is_never_cut() {
     let mut solo = Solo::follower(5, &[(3, 10)]);
     solo.fetched(Some(11), &[span(10, 12, 5)]);
     assert_eq!(high_watermark(&solo), Some(11));
-    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(6) };
-    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
+    solo.told_epoch(2, 6, 2);
     solo.diverging(at(3, 9));
-    assert!(solo.has_dropped(2));
+    let why = stop(&solo).expect("a cut to 9, 11 is committed");
+    let says = "my log ends at 13 in epoch 5 and is committed up to 11, but node 2, which leads epoch 6, has only what lies \
+                before 9 of it (its epoch 3 ends at 9)";
+    assert!(why.contains(says), "{why}");
     assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(13)));
     solo.fetched(None, &[span(10, 10, 6)]);
-    assert!(solo.has_dropped(2));
+    assert!(
+        stop(&solo).is_some_and(|why| why.contains("before 10 of it (there it has a record of epoch 6)"))
+    );
     solo.diverging(at(5, 12));
     assert!(solo.effects.contains(&Effect::Truncate { to: LogEndOffset(Offset(12)) }));
+}
+
+fn stop(solo: &Solo) -> Option<&str> {
+    solo.effects.iter().find_map(|effect| match effect {
+        Effect::Stop { why } => Some(why.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_was_committed_before_the_start_is_never_cut() {
+    let mut solo = Solo::follower(5, &[(3, 10), (4, 20)]);
+    solo.raft.committed_before = Offset(15);
+    assert_eq!(high_watermark(&solo), None, "nobody is shown what a leader has not confirmed");
+    for (end, stops) in [(at(3, 10), true), (at(4, 14), true), (at(4, 15), false)] {
+        solo.diverging(end);
+        assert_eq!(stop(&solo).is_some(), stops, "{end:?}");
+        let cuts = solo.effects.iter().any(|effect| matches!(effect, Effect::Truncate { .. }));
+        assert_eq!(cuts, !stops, "{end:?}");
+    }
 }
 
 #[test]
@@ -160,7 +183,13 @@ fn a_follower_knows_no_more_committed_than_it_shares_with_its_leader() {
 
 #[test]
 fn an_empty_voter_has_caught_up_when_the_committed_is_on_its_disk() {
-    let state = QuorumState { epoch: Epoch(5), leader: Some(NodeId(2)), voted: None, caught_up: false };
+    let state = QuorumState {
+        epoch: Epoch(5),
+        leader: Some(NodeId(2)),
+        voted: None,
+        caught_up: false,
+        in_doubt: false,
+    };
     let mut solo = Solo::new(1, 3, state, &[]);
     solo.step(Event::Tick);
     assert_eq!(solo.sent_fetch().and_then(|fetch| fetch.high_watermark), None, "it wants to hear of it");
@@ -187,17 +216,11 @@ fn answers_of_others_and_of_old_epochs_change_nothing() {
     assert!(leader.raft.is_leader() && leader.raft.log_end() == LogEndOffset(Offset(1)));
 }
 
-fn begin(solo: &mut Solo, leader: i32, epoch: i32) {
-    let leader = NodeId(leader);
-    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader, epoch: Epoch(epoch) };
-    solo.request(crate::raft::Request::BeginQuorumEpoch(request));
-}
-
 #[test]
 fn no_leader_is_fetched_from_before_a_truncation_is_durable() {
     let mut solo = Solo::follower(5, &[(3, 10)]);
     solo.diverging(at(3, 8));
-    begin(&mut solo, 3, 6);
+    solo.told_epoch(3, 6, 3);
     assert_eq!(solo.sent(), []);
     solo.after_ms(100).step(Event::Tick);
     assert_eq!(solo.sent(), []);
@@ -209,7 +232,7 @@ fn no_leader_is_fetched_from_before_a_truncation_is_durable() {
 fn a_truncation_forgets_the_fetches_that_waited_for_the_disk() {
     let mut solo = Solo::follower(3, &[(3, 10)]);
     solo.fetched(None, &[span(10, 11, 3), span(12, 14, 3)]);
-    begin(&mut solo, 2, 5);
+    solo.told_epoch(2, 5, 2);
     solo.fetched(None, &[span(10, 11, 3)]);
     assert_eq!(solo.after_flush.len(), 1, "at 15, which nobody has confirmed");
     solo.tick_at_deadline();
@@ -253,7 +276,7 @@ fn batches_that_we_hold_show_how_far_the_leaders_log_is_ours() {
 
 #[test]
 fn a_log_that_starts_later_has_nothing_before() {
-    let state = QuorumState { epoch: Epoch(4), leader: None, voted: None, caught_up: true };
+    let state = QuorumState { epoch: Epoch(4), leader: None, voted: None, caught_up: true, in_doubt: false };
     let mut solo = Solo::with(key(1), (1..=3).map(key).collect(), state, 100, &[(4, 120)]);
     solo.win();
     assert_eq!(solo.raft.log_start(), Offset(100));
@@ -261,7 +284,7 @@ fn a_log_that_starts_later_has_nothing_before() {
     assert_eq!(solo.fetch(2, 5, 100, 4), read(100));
     assert_eq!(solo.raft.epoch_at(Offset(99)), None);
     assert_eq!(solo.raft.end_of_epoch(Epoch(4)), Some(at(4, 120)));
-    assert_eq!(solo.raft.end_of_epoch(Epoch(3)), None);
+    assert_eq!(solo.raft.end_of_epoch(Epoch(3)), Some(at(3, 100)), "where the first that is here begins");
 }
 
 fn answered(solo: &mut Solo, response: FetchResponse) {
@@ -272,9 +295,48 @@ fn answered(solo: &mut Solo, response: FetchResponse) {
 fn a_snapshot_is_nothing_that_this_node_can_take() {
     let mut solo = Solo::follower(5, &[(3, 10)]);
     let response = FetchResponse { snapshot: Some(at(4, 90)), ..solo.fetch_response() };
-    answered(&mut solo, response);
-    assert!(solo.has_dropped(2));
+    // It asks again and again, later each time, says so now and then, and calls for no election: the leader lives.
+    let (mut asked_ms, mut told) = (Vec::new(), 0);
+    let begin_ns = solo.now.monotonic_ns;
+    while solo.now.monotonic_ns < begin_ns + 20_000 * NS_PER_MS {
+        answered(&mut solo, response.clone());
+        assert!(!solo.has_dropped(2));
+        told += solo.notes.iter().filter(|note| note.contains("offers a snapshot at 90")).count();
+        let waits_from_ns = solo.now.monotonic_ns;
+        solo.tick_at_deadline();
+        assert!(solo.sent_fetch().is_some() && solo.raft.role() == RoleName::Follower);
+        asked_ms.push((solo.now.monotonic_ns - waits_from_ns) / NS_PER_MS);
+    }
+    assert_eq!(asked_ms[..7], [20, 40, 80, 160, 320, 640, 1000]);
+    assert!(asked_ms[7..].iter().all(|ms| *ms == 1000), "{asked_ms:?}");
+    assert_eq!(told, 5, "of {} answers", asked_ms.len());
     assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(10)));
+    // With records again it goes on at once.
+    let span = crate::raft::solo::span(10, 10, 5);
+    let response = FetchResponse { batches: vec![span], ..solo.fetch_response() };
+    answered(&mut solo, response);
+    solo.flush();
+    assert_eq!(solo.raft.log_end(), LogEndOffset(Offset(11)));
+}
+
+#[test]
+fn a_leader_that_cannot_read_is_waited_for_and_any_other_error_is_not() {
+    for (error, is_waited_for) in [
+        (ErrorCode::KAFKA_STORAGE_ERROR, true),
+        (ErrorCode::OFFSET_OUT_OF_RANGE, true),
+        (ErrorCode::UNKNOWN_SERVER_ERROR, false),
+    ] {
+        let mut solo = Solo::follower(5, &[(3, 10)]);
+        let response = FetchResponse { error, ..solo.fetch_response() };
+        let mut answers = 0;
+        while solo.now.monotonic_ns < 30_000 * NS_PER_MS && solo.raft.role() == RoleName::Follower {
+            answers += 1;
+            answered(&mut solo, response.clone());
+            solo.tick_at_deadline();
+        }
+        assert_eq!(solo.raft.role() == RoleName::Follower, is_waited_for, "{}", error.name());
+        assert!(answers < 40, "{answers} questions in {} ms", solo.now.monotonic_ns / NS_PER_MS);
+    }
 }
 
 #[test]

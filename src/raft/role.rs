@@ -3,7 +3,8 @@
 //! Epoch, leader, vote and `caught_up` are durable and live in `Raft::state`; everything here is lost at a restart.
 //! Observers are `Unattached` or `Follower` and have no election deadline.
 
-use super::{ReplicaKey, RoleName, Voters};
+use super::timer::FetchDeadline;
+use super::{EndQuorumEpochRequest, ReplicaKey, RoleName, Unfit, Voters};
 use crate::types::*;
 
 /// Observers that a leader remembers for DescribeQuorum; the one unheard of for longest makes room.
@@ -35,6 +36,10 @@ pub(super) struct Unattached {
 #[derive(Clone, Debug)]
 pub(super) struct Election {
     pub(super) deadline: u64,
+    /// Another one goes first until then.
+    pub(super) yields_until: u64,
+    /// When it could have stood for the first time.
+    pub(super) yields_since: Option<u64>,
     pub(super) ballots: Vec<Ballot>,
 }
 
@@ -48,6 +53,8 @@ pub(super) struct Ballot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Granted,
+    /// By a voter that may have forgotten votes and records: counts only if all grant.
+    GrantedWithReserve,
     Rejected,
     Asked,
     /// The request failed: ask again then.
@@ -82,16 +89,28 @@ pub(super) struct Progress {
     pub(super) leader_end_at_last_fetch: Offset,
     /// Fetched since check quorum last counted.
     pub(super) has_fetched: bool,
+    /// The directories that its last Fetches named, the newest first.
+    pub(super) directories: [Option<Uuid>; 2],
+    /// Why it should not lead, as it said with its last Fetch.
+    pub(super) unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Follower {
     pub(super) leader: NodeId,
     pub(super) fetch_deadline: u64,
+    /// The fetch timeout after its last good answer. What lies between this and the deadline only keeps followers apart.
+    pub(super) silent_at: u64,
     /// Why the leader counts as gone then.
     pub(super) end: LeaderEnd,
     /// Has had a good answer: the leader lives, others' pre-votes are denied (KIP-996).
     pub(super) has_fetched: bool,
+    /// It has refused our last Fetch, or says that it does not lead.
+    pub(super) has_left: bool,
+    /// It is said to have resigned; believed if it leaves before that time.
+    pub(super) told_end: Option<(EndQuorumEpochRequest, u64)>,
+    /// Has asked for pre-votes against this leader in vain, and has had no good answer since.
+    pub(super) is_silent: bool,
     /// Our log agrees with the leader's at least up to here.
     pub(super) shared_end: Offset,
     /// Fetches that wait for the flush of what was appended, by ascending offset.
@@ -127,6 +146,8 @@ pub(super) struct Fetcher {
     pub(super) sent_ns: u64,
     /// When to send the next one; `None`: an answer, a flush or a truncation comes first.
     pub(super) due: Option<u64>,
+    /// Answers in a row that we could not use.
+    pub(super) refusals: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -135,6 +156,44 @@ pub(super) struct Resigned {
     pub(super) preferred: Vec<ReplicaKey>,
     /// Voters that have not acknowledged our EndQuorumEpoch, with the time to send it (again).
     pub(super) unacknowledged: Vec<(ReplicaKey, Option<u64>)>,
+}
+
+impl Follower {
+    /// `deadline` is of the last good answer, or of having become a follower.
+    pub(super) fn new(leader: NodeId, deadline: FetchDeadline, now: Now) -> Follower {
+        Follower {
+            leader,
+            fetch_deadline: deadline.stands_at,
+            silent_at: deadline.silent_at,
+            end: LeaderEnd::Silent,
+            has_fetched: false,
+            has_left: false,
+            told_end: None,
+            is_silent: false,
+            shared_end: Offset(0),
+            gates: Vec::new(),
+            fetcher: Fetcher::due_at(now.monotonic_ns),
+        }
+    }
+
+    pub(super) fn on_good_answer(&mut self, deadline: FetchDeadline) {
+        self.has_fetched = true;
+        self.has_left = false;
+        self.is_silent = false;
+        self.fetch_deadline = deadline.stands_at;
+        self.silent_at = deadline.silent_at;
+        self.end = LeaderEnd::Silent;
+    }
+
+    /// The leader lives, as far as we hear: others' pre-votes are denied (KIP-996).
+    pub(super) fn hears_leader(&self, now: Now) -> bool {
+        self.has_fetched && now.monotonic_ns < self.silent_at
+    }
+
+    /// A whole fetch timeout has passed without a good answer.
+    pub(super) fn has_lost_leader(&self, now: Now) -> bool {
+        self.is_silent || self.silent_at <= now.monotonic_ns
+    }
 }
 
 impl Fetcher {
@@ -160,38 +219,79 @@ impl Fetcher {
         self.outstanding -= 1;
         true
     }
+
+    /// One to this node never went out. The newer one in its place is under way, whatever was forgotten of the older.
+    pub(super) fn on_overtaken(&mut self, to: NodeId) {
+        if self.to == Some(to) && self.outstanding > 1 {
+            self.outstanding -= 1;
+        }
+    }
+
+    /// All that were under way to this node have failed, however many.
+    pub(super) fn on_failed(&mut self, to: NodeId) -> bool {
+        let was_asked = self.to == Some(to) && self.outstanding > 0;
+        if was_asked {
+            self.outstanding = 0;
+        }
+        was_asked
+    }
 }
 
 impl Election {
-    /// An election in which we have voted for ourselves and asked nobody yet.
-    pub(super) fn new(deadline: u64, voters: &Voters, local: ReplicaKey) -> Election {
+    /// An election in which we have voted for ourselves (`own`) and asked nobody yet.
+    pub(super) fn new(deadline: u64, voters: &Voters, local: ReplicaKey, own: Answer) -> Election {
         let ballots = voters
             .keys()
             .iter()
             .map(|key| {
-                let answer = if key.id == local.id { Answer::Granted } else { Answer::AskAt(0) };
+                let answer = if key.id == local.id { own } else { Answer::AskAt(0) };
                 Ballot { voter: *key, answer }
             })
             .collect();
-        Election { deadline, ballots }
+        Election { deadline, yields_until: 0, yields_since: None, ballots }
     }
 
     pub(super) fn ballot_of(&mut self, voter: NodeId) -> Option<&mut Ballot> {
         self.ballots.iter_mut().find(|ballot| ballot.voter.id == voter)
     }
 
-    pub(super) fn is_won(&self, majority: usize) -> bool {
-        self.granting().count() >= majority
+    fn count(&self, answer: Answer) -> usize {
+        self.ballots.iter().filter(|ballot| ballot.answer == answer).count()
     }
 
-    /// So many have refused that no majority can be reached any more.
+    /// A majority without reserve, or all.
+    pub(super) fn is_won(&self, majority: usize) -> bool {
+        self.count(Answer::Granted) >= majority || self.granting().count() == self.ballots.len()
+    }
+
+    /// Neither can be reached any more.
     pub(super) fn is_lost(&self, majority: usize) -> bool {
-        let rejected = self.ballots.iter().filter(|ballot| ballot.answer == Answer::Rejected).count();
-        self.ballots.len() - rejected < majority
+        let rejected = self.count(Answer::Rejected);
+        rejected > 0 && self.ballots.len() - rejected - self.count(Answer::GrantedWithReserve) < majority
     }
 
     pub(super) fn granting(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.ballots.iter().filter(|ballot| ballot.answer == Answer::Granted).map(|ballot| ballot.voter.id)
+        let grants = |ballot: &&Ballot| matches!(ballot.answer, Answer::Granted | Answer::GrantedWithReserve);
+        self.ballots.iter().filter(grants).map(|ballot| ballot.voter.id)
+    }
+
+    pub(super) fn has_reserve(&self) -> bool {
+        self.count(Answer::GrantedWithReserve) > 0
+    }
+
+    /// It has denied us its pre-vote, and may think otherwise now. False: it has not.
+    pub(super) fn ask_again_after_denial(&mut self, voter: NodeId, now: Now) -> bool {
+        let Some(ballot) = self.ballot_of(voter).filter(|ballot| ballot.answer == Answer::Rejected) else {
+            return false;
+        };
+        ballot.answer = Answer::AskAt(now.monotonic_ns);
+        true
+    }
+
+    /// Who has not granted, or not yet.
+    pub(super) fn missing(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let lacks = |ballot: &&Ballot| !matches!(ballot.answer, Answer::Granted | Answer::GrantedWithReserve);
+        self.ballots.iter().filter(lacks).map(|ballot| ballot.voter.id)
     }
 
     pub(super) fn next_ask(&self) -> Option<u64> {
@@ -211,7 +311,19 @@ impl Progress {
             last_caught_up_ns: None,
             leader_end_at_last_fetch: Offset(-1),
             has_fetched: false,
+            directories: [None; 2],
+            unfit: None,
         }
+    }
+
+    /// One that comes back after another: two processes have the same id. A new one alone is a disk that was emptied.
+    pub(super) fn on_directory(&mut self, directory: Uuid) -> Option<[Uuid; 2]> {
+        let [newest, older] = self.directories;
+        if newest == Some(directory) {
+            return None;
+        }
+        self.directories = [Some(directory), newest];
+        newest.filter(|_| older == Some(directory)).map(|other| [directory, other])
     }
 
     /// A valid Fetch (Kafka: ReplicaState.updateFollowerState).
@@ -262,7 +374,7 @@ mod tests {
     #[test]
     fn an_election_is_won_or_lost_by_majority() {
         let voters = Voters::new(key(1), (1..=5).map(key).collect());
-        let mut election = Election::new(0, &voters, key(1));
+        let mut election = Election::new(0, &voters, key(1), Answer::Granted);
         for (voter, answer, won, lost) in [
             (2, Answer::Rejected, false, false),
             (3, Answer::Granted, false, false),
@@ -278,6 +390,32 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_with_reserve_counts_only_among_the_grants_of_all() {
+        let voters = Voters::new(key(1), (1..=3).map(key).collect());
+        let decided = |own, second, third| {
+            let mut election = Election::new(0, &voters, key(1), own);
+            election.ballot_of(NodeId(2)).unwrap().answer = second;
+            election.ballot_of(NodeId(3)).unwrap().answer = third;
+            (election.is_won(2), election.is_lost(2))
+        };
+        use Answer::{Asked, Granted, GrantedWithReserve as Reserved, Rejected};
+        for (own, second, third, won, lost) in [
+            (Reserved, Reserved, Asked, false, false),
+            (Reserved, Reserved, Reserved, true, false),
+            (Reserved, Reserved, Rejected, false, true),
+            (Reserved, Granted, Rejected, false, true),
+            (Reserved, Granted, Granted, true, false),
+            (Granted, Reserved, Asked, false, false),
+            (Granted, Reserved, Rejected, false, true),
+            (Granted, Reserved, Reserved, true, false),
+            (Granted, Reserved, Granted, true, false),
+            (Granted, Asked, Rejected, false, false),
+        ] {
+            assert_eq!(decided(own, second, third), (won, lost), "{own:?} {second:?} {third:?}");
+        }
+    }
+
+    #[test]
     fn a_replica_was_caught_up_when_it_reaches_what_the_end_was_at_its_last_fetch() {
         let at = |ns| Now { monotonic_ns: ns, wall_ms: 0 };
         let mut progress = Progress::unknown(key(2));
@@ -290,6 +428,17 @@ mod tests {
         progress.on_fetch(at(40), Offset(12), Offset(20));
         progress.on_fetch(at(50), Offset(13), Offset(20));
         assert_eq!(progress.last_caught_up_ns, Some(30), "20 was the end when it fetched at 40");
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_is_of_a_second_process() {
+        let mut progress = Progress::unknown(key(2));
+        let [one, two, three] = [1, 2, 3].map(Uuid);
+        for directory in [one, one, two, two, three] {
+            assert_eq!(progress.on_directory(directory), None, "a disk that was emptied");
+        }
+        assert_eq!(progress.on_directory(two), Some([two, three]));
+        assert_eq!(progress.on_directory(three), Some([three, two]));
     }
 
     #[test]
@@ -309,5 +458,14 @@ mod tests {
             [false, true, true, false],
             "two to the second node, those to the first are forgotten"
         );
+        fetcher.on_sent(NodeId(2), Now::default());
+        fetcher.on_sent(NodeId(2), Now::default());
+        let failed = [1, 2, 2].map(|to| fetcher.on_failed(NodeId(to)));
+        assert_eq!((failed, fetcher.outstanding), ([false, true, false], 0), "a failure is of all at once");
+        fetcher.on_sent(NodeId(2), Now::default());
+        fetcher.on_sent(NodeId(2), Now::default());
+        fetcher.on_overtaken(NodeId(2));
+        fetcher.on_overtaken(NodeId(2));
+        assert_eq!(fetcher.outstanding, 1, "the one that has overtaken the others");
     }
 }

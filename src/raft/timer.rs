@@ -15,6 +15,12 @@ const FETCH_JITTER_DIVISOR: u64 = 10;
 /// Followers that are refused by their leader stand this share of the election timeout apart: longer than an election
 /// takes, so that the votes are not split.
 const REFUSED_LEADER_DIVISOR: u64 = 4;
+/// Voters with longer logs than the one that asks stand this share of the election timeout apart: longer than the votes take.
+const LONGER_LOG_DIVISOR: u64 = 20;
+/// Who makes way for another candidate waits this share of the election timeout.
+const YIELD_DIVISOR: u64 = 2;
+/// Who cannot use the leader's answers asks at least this often within a fetch timeout.
+const REFUSED_FETCH_DIVISOR: u64 = 2;
 /// In retry backoffs: by then all followers have tried to connect again.
 const REFUSED_LEADER_BACKOFFS: u64 = 2;
 
@@ -26,8 +32,16 @@ impl RaftConfig {
 
     /// T + random(T / 10). Kafka's is exactly T, and all followers hear from a leader for the last time in the same
     /// moment: they would stand together, split the vote, and wait for another election timeout.
-    pub(super) fn fetch_deadline(&self, now: Now, random: &mut Random) -> u64 {
-        now.plus_ms(self.fetch_timeout_ms + random.below(self.fetch_timeout_ms / FETCH_JITTER_DIVISOR))
+    pub(super) fn fetch_deadline(&self, now: Now, random: &mut Random) -> FetchDeadline {
+        let jitter_ms = random.below(self.fetch_jitter_ms_max());
+        FetchDeadline {
+            silent_at: now.plus_ms(self.fetch_timeout_ms),
+            stands_at: now.plus_ms(self.fetch_timeout_ms + jitter_ms),
+        }
+    }
+
+    pub(super) fn fetch_jitter_ms_max(&self) -> u64 {
+        self.fetch_timeout_ms / FETCH_JITTER_DIVISOR
     }
 
     /// 1.5 fetch timeouts: a fetch may be late by its own round trip (Kafka: CHECK_QUORUM_TIMEOUT_FACTOR).
@@ -50,9 +64,40 @@ impl RaftConfig {
             + place as u64 * (self.election_timeout_ms / REFUSED_LEADER_DIVISOR)
     }
 
+    /// How long a voter waits that has denied a shorter log, in its `place` among those that may have.
+    pub(super) fn longer_log_wait_ms(&self, place: usize) -> u64 {
+        place as u64 * (self.election_timeout_ms / LONGER_LOG_DIVISOR)
+    }
+
+    /// How long a voter leaves the first word to another candidate: longer than an election takes, on a slow network too.
+    pub(super) fn yield_wait_ms(&self) -> u64 {
+        self.election_timeout_ms / YIELD_DIVISOR
+    }
+
+    /// How long it leaves it the first word in all, however often the other one asks: who needs all votes asks for a while until
+    /// it has them.
+    pub(super) fn yield_patience_ms(&self) -> u64 {
+        2 * self.election_timeout_ms
+    }
+
+    /// After so many answers in a row that were of no use. Within a fetch timeout, so that the leader still hears from us.
+    pub(super) fn refused_fetch_pause_ms(&self, refusals: u32) -> u64 {
+        let doubled = self.retry_backoff_ms.saturating_mul(1 << refusals.min(20).saturating_sub(1));
+        doubled.min(self.fetch_timeout_ms / REFUSED_FETCH_DIVISOR).max(1)
+    }
+
     pub(super) fn retry_at(&self, now: Now) -> u64 {
         now.plus_ms(self.retry_backoff_ms)
     }
+}
+
+/// Of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FetchDeadline {
+    /// The leader counts as silent: the pre-votes of others are no longer denied.
+    pub(super) silent_at: u64,
+    /// It asks for pre-votes itself.
+    pub(super) stands_at: u64,
 }
 
 /// How long the candidate in this place of a resigning leader's list waits: the first not at all, each further one
@@ -122,10 +167,12 @@ mod tests {
             request_timeout_ms: 2000,
             retry_backoff_ms: 20,
             fetch_wait_ms_max: 500,
+            first_leader: FirstLeader::All,
+            log_doubt: LogDoubt::Wait,
             seed: 1,
         };
         let mut random = Random::new(1);
-        let mut wait_ms = || config.fetch_deadline(Now::default(), &mut random) / NS_PER_MS;
+        let mut wait_ms = || config.fetch_deadline(Now::default(), &mut random).stands_at / NS_PER_MS;
         let waits: Vec<u64> = (0..100).map(|_| wait_ms()).collect();
         assert!(waits.iter().all(|wait| (2000..2200).contains(wait)), "{waits:?}");
         assert!(waits.windows(2).any(|two| two[0].abs_diff(two[1]) > 100), "{waits:?}");

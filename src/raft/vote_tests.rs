@@ -4,7 +4,13 @@ use crate::raft::event::{Event, RequestKind, Response};
 use crate::raft::{RequestId, RoleName};
 
 fn state(epoch: i32, leader: Option<i32>, voted: Option<i32>, caught_up: bool) -> QuorumState {
-    QuorumState { epoch: Epoch(epoch), leader: leader.map(NodeId), voted: voted.map(key), caught_up }
+    QuorumState {
+        epoch: Epoch(epoch),
+        leader: leader.map(NodeId),
+        voted: voted.map(key),
+        caught_up,
+        in_doubt: false,
+    }
 }
 
 #[test]
@@ -79,6 +85,7 @@ fn a_vote_meant_for_another_is_refused_and_its_epoch_adopted() {
         candidate: key(2),
         last: at(3, 10),
         pre_vote: false,
+        counts_memory: true,
     };
     solo.request(Request::Vote(request));
     let response = solo.reply_to_vote();
@@ -149,8 +156,8 @@ fn a_failed_vote_is_asked_again_after_the_backoff() {
 fn a_peer_that_knows_no_pre_vote_cannot_deny_it() {
     let mut solo = Solo::voter(1, 3, &[]);
     solo.tick_until(RoleName::Prospective);
-    let response =
-        VoteResponse { error: ErrorCode::UNSUPPORTED_VERSION, leader: None, epoch: Epoch(0), granted: false };
+    let (error, memory) = (ErrorCode::UNSUPPORTED_VERSION, VoterMemory::Unsaid);
+    let response = VoteResponse { error, leader: None, epoch: Epoch(0), granted: false, memory };
     solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
     assert_eq!(solo.raft.role(), RoleName::Candidate);
 }
@@ -198,33 +205,130 @@ fn an_only_voter_elects_itself_at_once() {
     assert_eq!((restarted.raft.role(), restarted.raft.epoch()), (RoleName::Leader, Epoch(5)));
 }
 
-#[test]
-fn an_empty_voter_votes_for_empty_logs_only() {
-    for pre_vote in [true, false] {
-        let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
-        assert!(!solo.vote_request(2, 6, at(4, 7), pre_vote).granted);
-        assert!(solo.vote_request(3, 7, at(0, 0), pre_vote).granted);
+/// Node 1 of three, whose log was empty at its first start, and to which both others have answered.
+fn lost(epoch: i32, epochs: &[(i32, i64)]) -> Solo {
+    let mut solo = Solo::new(1, 3, state(epoch, None, None, false), epochs);
+    for from in [2, 3] {
+        solo.vote_response(from, epoch, false);
     }
-    let mut filled = Solo::new(1, 3, state(4, None, None, false), &[(4, 3)]);
-    assert!(!filled.vote_request(2, 6, at(4, 7), false).granted, "partly filled is not caught up");
-    filled.after_ms(5000).step(Event::Tick);
-    assert_eq!(filled.raft.role(), RoleName::Unattached, "standing would be a vote for itself");
+    solo
 }
 
 #[test]
-fn an_empty_voter_helps_a_log_that_was_begun_under_its_eyes() {
-    let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
-    assert!(solo.vote_request(2, 1, at(0, 0), false).granted);
-    assert!(solo.vote_request(2, 2, at(1, 1), false).granted, "the leader of epoch 1 began with nothing");
+fn an_empty_voter_helps_any_log_with_reserve_and_without_it_empty_ones_only() {
+    for pre_vote in [true, false] {
+        let mut solo = lost(0, &[]);
+        let response = solo.vote_request(2, 6, at(4, 7), pre_vote);
+        assert_eq!((response.granted, response.memory), (true, VoterMemory::Lost));
+        let mut solo = lost(0, &[]);
+        let mut ask = |last| {
+            let (epoch, candidate, counts_memory) = (Epoch(6), key(2), false);
+            let request = VoteRequest { voter: None, epoch, candidate, last, pre_vote, counts_memory };
+            solo.request(Request::Vote(request));
+            solo.reply_to_vote().granted
+        };
+        assert_eq!([at(4, 7), at(0, 0)].map(&mut ask), [false, true], "a candidate that counts no reserves");
+    }
+    let mut filled = lost(4, &[(4, 3)]);
+    assert_eq!(filled.vote_request(2, 6, at(4, 7), false).memory, VoterMemory::Lost, "partly filled");
+    assert!(!lost(4, &[(4, 3)]).vote_request(2, 6, at(4, 2), false).granted, "a shorter log than its own");
+    assert_eq!(Solo::voter(1, 3, &[]).vote_request(2, 6, at(4, 7), false).memory, VoterMemory::Whole);
 }
 
 #[test]
-fn an_empty_voter_counts_as_caught_up_with_a_leader_that_it_elected() {
+fn an_empty_voter_votes_first_when_all_others_have_answered_it() {
     let mut solo = Solo::new(1, 3, QuorumState::EMPTY, &[]);
-    assert!(solo.vote_request(2, 1, at(0, 0), false).granted);
-    let request = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(2), epoch: Epoch(1) };
-    solo.request(Request::BeginQuorumEpoch(request));
-    assert_eq!(solo.persisted, Some(state(1, Some(2), Some(2), true)));
+    assert!(solo.vote_request(2, 0, at(0, 0), true).granted, "a pre-vote promises nothing");
+    let asks = |solo: &mut Solo, epoch| {
+        let response = solo.vote_request(2, epoch, at(0, 0), false);
+        (response.granted, response.memory)
+    };
+    assert_eq!(asks(&mut solo, 1), (false, VoterMemory::Asking));
+    solo.vote_response(2, 1, false);
+    assert_eq!(asks(&mut solo, 1), (false, VoterMemory::Asking));
+    solo.vote_response(3, 1, false);
+    assert_eq!(asks(&mut solo, 1), (true, VoterMemory::Lost));
+    // On its disk now: what it votes from here on it remembers.
+    let mut restarted = Solo::new(1, 3, state(1, None, Some(2), false), &[]);
+    assert_eq!(asks(&mut restarted, 2), (true, VoterMemory::Lost));
+}
+
+#[test]
+fn a_candidate_asks_again_whoever_asks_others_first() {
+    let mut solo = Solo::voter(1, 3, &[(3, 10)]);
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 3, true);
+    solo.vote_response_of(2, 4, false, VoterMemory::Asking);
+    assert_eq!(solo.raft.role(), RoleName::Candidate);
+    solo.after_ms(20 * ASKING_BACKOFFS).step(Event::Tick);
+    assert_eq!(solo.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_first_leader_needs_all_votes_and_a_log_that_goes_on_a_majority() {
+    let mut solo = lost(0, &[]);
+    solo.tick_until(RoleName::Prospective);
+    for (from, epoch, role) in [
+        (2, 0, RoleName::Prospective),
+        (3, 0, RoleName::Candidate),
+        (2, 1, RoleName::Candidate),
+        (3, 1, RoleName::Leader),
+    ] {
+        solo.vote_response_of(from, epoch, true, VoterMemory::Lost);
+        assert_eq!(solo.raft.role(), role, "{from} in epoch {epoch}");
+    }
+    assert_eq!(solo.persisted, Some(state(1, Some(1), Some(1), false)), "nothing is on its disk yet");
+    let mut whole = Solo::voter(1, 3, &[(3, 10)]);
+    whole.tick_until(RoleName::Prospective);
+    whole.vote_response_of(2, 3, true, VoterMemory::Lost);
+    assert_eq!(whole.raft.role(), RoleName::Prospective, "2 may have forgotten a longer log");
+    whole.vote_response_of(3, 3, true, VoterMemory::Lost);
+    assert_eq!(whole.raft.role(), RoleName::Candidate, "but all logs together hold no more");
+}
+
+#[test]
+fn voters_that_say_nothing_of_their_memory_count_as_they_did() {
+    for (first_leader, epochs, role) in [
+        (FirstLeader::All, &[][..], RoleName::Prospective),
+        (FirstLeader::Majority, &[][..], RoleName::Candidate),
+        (FirstLeader::All, &[(3, 10)][..], RoleName::Candidate),
+    ] {
+        let mut solo = Solo::voter(1, 3, epochs);
+        solo.raft.config.first_leader = first_leader;
+        solo.tick_until(RoleName::Prospective);
+        let epoch = solo.raft.epoch().0;
+        solo.vote_response_of(2, epoch, true, VoterMemory::Unsaid);
+        assert_eq!(solo.raft.role(), role, "{first_leader} {epochs:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_all_voters_names_them_and_the_key_now_and_then() {
+    let mut solo = lost(0, &[]);
+    solo.tick_until(RoleName::Prospective);
+    let mut lines = 0;
+    while solo.now.monotonic_ns < 30_000 * NS_PER_MS {
+        solo.vote_response_of(2, 0, true, VoterMemory::Lost);
+        solo.tick_at_deadline();
+        let waits =
+            |note: &&String| note.contains("missing: 3") && note.contains("kraft.first.leader=majority");
+        lines += solo.notes.iter().filter(waits).count();
+    }
+    assert!((2..=3).contains(&lines), "{lines} lines in half a minute");
+}
+
+#[test]
+fn an_empty_voter_has_forgotten_nothing_beside_the_first_leader_that_it_elected() {
+    let mut solo = lost(0, &[]);
+    assert_eq!(solo.vote_request(2, 1, at(0, 0), false).memory, VoterMemory::Lost);
+    solo.follow(2, 1);
+    assert_eq!(solo.persisted, Some(state(1, Some(2), Some(2), false)), "its log is still empty");
+    assert_eq!(solo.vote_request(3, 2, at(1, 1), false).memory, VoterMemory::Whole);
+    // One that voted for a log with records does not have them yet.
+    let mut solo = lost(0, &[]);
+    assert_eq!(solo.vote_request(2, 1, at(0, 5), false).memory, VoterMemory::Lost);
+    solo.follow(2, 1);
+    assert_eq!(solo.vote_request(3, 2, at(1, 6), false).memory, VoterMemory::Lost);
 }
 
 #[test]
@@ -256,7 +360,8 @@ fn epochs_that_are_used_up_stop_no_process() {
 }
 
 fn vote_answer(solo: &mut Solo, error: ErrorCode) {
-    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false };
+    let memory = VoterMemory::Whole;
+    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory };
     solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
 }
 
@@ -307,7 +412,8 @@ fn a_candidate_with_another_disk_is_another_candidate() {
     let mut solo = Solo::voter(1, 3, &[]);
     let mut ask = |candidate| {
         let (voter, epoch, last) = (None, Epoch(4), at(0, 0));
-        solo.request(Request::Vote(VoteRequest { voter, epoch, candidate, last, pre_vote: false }));
+        let (pre_vote, counts_memory) = (false, true);
+        solo.request(Request::Vote(VoteRequest { voter, epoch, candidate, last, pre_vote, counts_memory }));
         solo.reply_to_vote().granted
     };
     assert!(ask(with_disk(7)));
@@ -321,8 +427,7 @@ fn the_id_0_is_a_voter_as_any_other() {
     let state = state(3, None, None, true);
     let mut solo = Solo::with(key(1), vec![key(0), key(1), key(2)], state, 0, &[(3, 10)]);
     assert!(solo.vote_request(0, 4, at(3, 10), false).granted);
-    let begin = crate::raft::BeginQuorumEpochRequest { voter: None, leader: NodeId(0), epoch: Epoch(4) };
-    solo.request(Request::BeginQuorumEpoch(begin));
+    solo.follow(0, 4);
     assert_eq!(solo.raft.leader(), Some(NodeId(0)));
 }
 
@@ -352,13 +457,72 @@ fn no_vote_in_an_epoch_that_has_its_leader() {
 }
 
 #[test]
-fn a_leader_whose_first_records_were_lost_before_it_had_caught_up_does_not_stand() {
+fn a_leader_whose_first_records_were_lost_before_it_had_caught_up_is_elected_by_all_or_nobody() {
     let mut solo = Solo::new(1, 3, state(5, Some(1), Some(1), false), &[(4, 10)]);
-    for _ in 0..20 {
-        solo.tick_at_deadline();
-        assert_eq!(solo.raft.role(), RoleName::Resigned);
-        for to in [2, 3] {
-            solo.step(Event::RequestFailed { to: NodeId(to), kind: RequestKind::EndQuorumEpoch });
-        }
+    solo.tick_until(RoleName::Prospective);
+    solo.vote_response(2, 5, true);
+    assert_eq!(solo.raft.role(), RoleName::Prospective, "its own vote counts with reserve");
+    solo.vote_response(3, 5, false);
+    assert_eq!(solo.raft.role(), RoleName::Resigned);
+}
+
+/// The jitter only keeps followers apart: the leader has been silent for a whole fetch timeout by then.
+#[test]
+fn who_has_heard_nothing_for_a_fetch_timeout_helps_the_first_that_asks_and_leaves_it_the_time() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[]);
+    solo.after_ms(1999);
+    assert!(!solo.vote_request(3, 5, at(3, 10), true).granted, "it follows 2");
+    solo.after_ms(1);
+    assert!(solo.vote_request(3, 5, at(3, 10), true).granted);
+    solo.after_ms(200).step(Event::Tick);
+    assert_eq!(solo.raft.role(), RoleName::Follower, "3 has the time of an election");
+    assert!(solo.vote_request(3, 6, at(3, 10), false).granted, "its word needs no confirmation any more");
+}
+
+#[test]
+fn pre_votes_that_never_come_to_an_election_do_not_keep_a_follower_from_standing() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(None, &[]);
+    solo.after_ms(2000);
+    let silent = solo.now;
+    while solo.raft.role() == RoleName::Follower {
+        solo.vote_request(3, 5, at(3, 10), true);
+        solo.after_ms(20).step(Event::Tick);
     }
+    assert!(solo.now.monotonic_ns <= silent.plus_ms(200 + 500 + 20), "{:?}", solo.now);
+}
+
+#[test]
+fn of_two_that_ask_for_pre_votes_the_longer_log_and_then_the_lower_id_goes_first() {
+    for (local, other, other_end, goes_first) in
+        [(1, 3, 10, true), (3, 1, 10, false), (1, 3, 11, false), (3, 1, 11, false)]
+    {
+        let mut solo = Solo::voter(local, 3, &[(3, 10)]);
+        solo.tick_until(RoleName::Prospective);
+        assert!(solo.vote_request(other, 3, at(3, other_end), true).granted);
+        solo.vote_response(other, 3, true);
+        let now = solo.raft.role();
+        let expected = if goes_first { RoleName::Candidate } else { RoleName::Prospective };
+        assert_eq!(now, expected, "{local} beside {other}, whose log ends at {other_end}");
+        let asked = solo.now;
+        solo.tick_until(RoleName::Candidate);
+        assert!(solo.now.monotonic_ns <= asked.plus_ms(500), "the other one has not stood");
+    }
+}
+
+/// It cannot win, or is a stranger in its name: else nobody would ever stand.
+#[test]
+fn who_asks_for_pre_votes_without_end_goes_first_for_a_while_only() {
+    let mut solo = Solo::voter(1, 3, &[(1, 3)]);
+    solo.tick_until(RoleName::Prospective);
+    let began_ns = solo.now.monotonic_ns;
+    while solo.raft.role() == RoleName::Prospective {
+        assert!(solo.vote_request(3, 1, at(1, 9), true).granted, "its log is longer");
+        solo.vote_response(2, 1, true);
+        solo.after_ms(10).step(Event::Tick);
+        assert!(solo.now.monotonic_ns < began_ns + 3_000 * NS_PER_MS, "it never stands");
+    }
+    assert_eq!((solo.raft.role(), solo.raft.epoch()), (RoleName::Candidate, Epoch(2)));
+    assert!(solo.now.monotonic_ns > began_ns + 1_000 * NS_PER_MS, "it leaves the other one its time");
 }

@@ -12,6 +12,8 @@ pub(super) const LOG_APPEND_TIME_BIT: i16 = 0x08;
 pub(super) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(super) const CONTROL_BIT: i16 = 0x20;
 
+const CRC_AT: usize = 17;
+const MAX_TIMESTAMP_AT: usize = 35;
 /// Where the part begins that the CRC covers: at the attributes.
 pub(super) const CRC_COVERED_FROM: usize = 21;
 
@@ -47,6 +49,11 @@ impl BatchHeader {
 
     pub fn next_offset(&self) -> Offset {
         Offset(self.last_offset().0.saturating_add(1))
+    }
+
+    /// The latest time of its records; `None` where no consumer sees them.
+    pub fn data_timestamp(&self) -> Option<i64> {
+        (!self.is_control()).then_some(self.max_timestamp)
     }
 
     /// Written by the quorum itself (LeaderChange and its like), skipped by consumers.
@@ -163,6 +170,20 @@ impl StampedBatch {
         self.header.leader_epoch = epoch;
         self.prefix[..8].copy_from_slice(&base_offset.0.to_be_bytes());
         self.prefix[12..].copy_from_slice(&epoch.0.to_be_bytes());
+    }
+
+    /// Write the largest timestamp of the records, and the CRC anew, as Kafka's `DefaultRecordBatch.setMaxTimestamp`. Copies the
+    /// batch, but only where the header says something else.
+    pub(super) fn set_max_timestamp(&mut self, max_timestamp: i64) {
+        if self.header.max_timestamp == max_timestamp {
+            return;
+        }
+        let mut rest = self.rest.to_vec();
+        let at = |in_batch: usize| in_batch - BATCH_PREFIX_BYTES;
+        rest[at(MAX_TIMESTAMP_AT)..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
+        let crc = crc32c::crc32c(&rest[at(CRC_COVERED_FROM)..]);
+        rest[at(CRC_AT)..at(CRC_COVERED_FROM)].copy_from_slice(&crc.to_be_bytes());
+        (self.header.max_timestamp, self.header.crc, self.rest) = (max_timestamp, crc, Bytes::from(rest));
     }
 
     /// The whole batch in one piece (copies).

@@ -3,7 +3,7 @@
 //! What it builds can be made wrong on purpose (attributes, counts), because tests need that. Batches of the produce
 //! path stay as the producer sent them, but for those that `interop` must write anew.
 
-use super::batch::CRC_COVERED_FROM;
+use super::batch::{COMPRESSION_BITS, CRC_COVERED_FROM};
 use super::{BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES};
 use bytes::Bytes;
 
@@ -21,7 +21,8 @@ pub struct RecordSpec<'a> {
 pub struct BatchBuilder {
     attributes: i16,
     base_timestamp: i64,
-    max_timestamp: i64,
+    /// Of the records so far.
+    max_timestamp: Option<i64>,
     producer: (i64, i16, i32),
     count: i32,
     records: Vec<u8>,
@@ -31,8 +32,14 @@ impl BatchBuilder {
     /// `base_timestamp`: milliseconds since the Unix epoch.
     pub fn new(base_timestamp: i64) -> BatchBuilder {
         let producer = (-1, -1, -1);
-        let max_timestamp = base_timestamp;
-        BatchBuilder { attributes: 0, base_timestamp, max_timestamp, producer, count: 0, records: Vec::new() }
+        BatchBuilder {
+            attributes: 0,
+            base_timestamp,
+            max_timestamp: None,
+            producer,
+            count: 0,
+            records: Vec::new(),
+        }
     }
 
     /// The attribute bits: compression, timestamp type, transactional, control.
@@ -52,7 +59,8 @@ impl BatchBuilder {
         put_varlong(&mut self.records, encoded.len() as i64);
         self.records.extend_from_slice(&encoded);
         self.count += 1;
-        self.max_timestamp = self.max_timestamp.max(self.base_timestamp.wrapping_add(record.timestamp_delta));
+        self.max_timestamp =
+            self.max_timestamp.max(Some(self.base_timestamp.wrapping_add(record.timestamp_delta)));
         self
     }
 
@@ -74,7 +82,7 @@ impl BatchBuilder {
         batch.extend_from_slice(&self.attributes.to_be_bytes());
         batch.extend_from_slice(&(self.count - 1).to_be_bytes());
         batch.extend_from_slice(&self.base_timestamp.to_be_bytes());
-        batch.extend_from_slice(&self.max_timestamp.to_be_bytes());
+        batch.extend_from_slice(&self.max_timestamp.unwrap_or(self.base_timestamp).to_be_bytes());
         batch.extend_from_slice(&self.producer.0.to_be_bytes());
         batch.extend_from_slice(&self.producer.1.to_be_bytes());
         batch.extend_from_slice(&self.producer.2.to_be_bytes());
@@ -102,6 +110,16 @@ pub fn restamp_producer(batch: &mut [u8], (id, epoch, base_sequence): (i64, i16,
     batch[51..53].copy_from_slice(&epoch.to_be_bytes());
     batch[53..57].copy_from_slice(&base_sequence.to_be_bytes());
     write_crc(batch);
+}
+
+/// The same header before the same records, compressed by another codec.
+pub(super) fn rebuilt(batch: &[u8], codec: u8, records: &[u8]) -> Bytes {
+    let mut out = [&batch[..BATCH_HEADER_BYTES], records].concat();
+    let length = (out.len() - LOG_OVERHEAD_BYTES) as u32;
+    out[8..LOG_OVERHEAD_BYTES].copy_from_slice(&length.to_be_bytes());
+    out[22] = out[22] & !(COMPRESSION_BITS as u8) | codec;
+    write_crc(&mut out);
+    Bytes::from(out)
 }
 
 fn write_crc(batch: &mut [u8]) {

@@ -15,7 +15,20 @@ const COMPRESSION_MAX: u8 = 4;
 /// Up to the magic, all formats of a batch agree (Kafka: `Records.HEADER_SIZE_UP_TO_MAGIC`).
 const HEADER_BYTES_UP_TO_MAGIC: usize = 17;
 const MAGIC: i8 = 2;
-const NO_TIMESTAMP: i64 = -1;
+/// So many empty records have 112 MiB: what nobody looks into counts no more.
+const COMPRESSED_RECORDS_MAX: i32 = 16 << 20;
+/// The maximum of a batch whose records have none (Kafka: `RecordBatch.NO_TIMESTAMP`).
+pub(super) const NO_TIMESTAMP: i64 = -1;
+
+/// A record that is to blame, by its place in the batch (KIP-467).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    pub index: i32,
+    pub why: String,
+}
+
+/// Records of a batch that are blamed one by one.
+const RECORD_ERRORS_MAX: usize = 100;
 
 /// Why bytes are not a batch that can be stored. `error()` is Kafka's code for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +38,12 @@ pub enum BatchError {
     TooLarge(String),
     /// Magic 0 or 1, which Kafka 4 accepts nowhere.
     OldFormat(String),
-    Timestamp(String),
+    Timestamp(String, Vec<RecordError>),
     Compression(String),
     /// A batch of a transaction: nobody here coordinates transactions.
     Transactional(String),
+    /// Not the first for its partition in one request: nobody has looked at it.
+    Repeated,
 }
 
 impl BatchError {
@@ -39,10 +54,16 @@ impl BatchError {
             BatchError::TooLarge(_) => ErrorCode::MESSAGE_TOO_LARGE,
             // Kafka's ProduceRequest.validateRecords, for every version of Produce that has batches of magic 2.
             BatchError::OldFormat(_) => ErrorCode::INVALID_RECORD,
-            BatchError::Timestamp(_) => ErrorCode::INVALID_TIMESTAMP,
+            BatchError::Timestamp(..) => ErrorCode::INVALID_TIMESTAMP,
             BatchError::Compression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             BatchError::Transactional(_) => ErrorCode::INVALID_TXN_STATE,
+            BatchError::Repeated => ErrorCode::INVALID_REQUEST,
         }
+    }
+
+    /// The records that are to blame, where it is not the batch.
+    pub fn take_record_errors(&mut self) -> Vec<RecordError> {
+        if let BatchError::Timestamp(_, records) = self { std::mem::take(records) } else { Vec::new() }
     }
 
     /// The sentence.
@@ -52,9 +73,10 @@ impl BatchError {
             | BatchError::Invalid(why)
             | BatchError::TooLarge(why)
             | BatchError::OldFormat(why)
-            | BatchError::Timestamp(why)
+            | BatchError::Timestamp(why, _)
             | BatchError::Compression(why)
             | BatchError::Transactional(why) => why,
+            BatchError::Repeated => "a request must name a partition only once",
         }
     }
 }
@@ -71,7 +93,7 @@ fn corrupt<T>(why: String) -> Result<T, BatchError> {
     Err(BatchError::Corrupt(why))
 }
 
-fn invalid<T>(why: String) -> Result<T, BatchError> {
+pub(super) fn invalid<T>(why: String) -> Result<T, BatchError> {
     Err(BatchError::Invalid(why))
 }
 
@@ -90,7 +112,8 @@ pub struct ProduceLimits {
 /// Split and check the records of a Produce request: exactly one batch per partition is legal. The order of the
 /// checks, and so the code where several fail, is Kafka's: `ProduceRequest.validateRecords`,
 /// `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`. An uncompressed batch is walked record by record, a
-/// compressed one is stored as it came.
+/// compressed one is left for an [`Inspector`](super::Inspector). The maximum timestamp of an uncompressed
+/// one is that of its records, whatever its header says; one that says otherwise is copied.
 pub fn check_produced(records: Bytes, limits: &ProduceLimits) -> Result<StampedBatch, BatchError> {
     let header = first_batch(&records)?;
     if header.size_bytes < records.len() {
@@ -112,13 +135,26 @@ pub fn check_produced(records: Bytes, limits: &ProduceLimits) -> Result<StampedB
     check_counts(&header)?;
     check_attributes(&header)?;
     check_producer(&header)?;
-    if header.compression() == 0 {
-        check_records(&header, &records[BATCH_HEADER_BYTES..], limits)?;
-    } else {
-        check_timestamp(header.base_timestamp, limits)?;
-        check_timestamp(header.max_timestamp, limits)?;
+    if header.compression() != 0 {
+        return Ok(StampedBatch::from_checked(header, records));
     }
-    Ok(StampedBatch::from_checked(header, records))
+    let max_timestamp = check_records(&header, &records[BATCH_HEADER_BYTES..], limits)?;
+    let mut batch = StampedBatch::from_checked(header, records);
+    batch.set_max_timestamp(max_timestamp);
+    Ok(batch)
+}
+
+/// What can be said of a compressed batch that nobody looks into.
+pub fn check_compressed_header(header: &BatchHeader, limits: &ProduceLimits) -> Result<(), BatchError> {
+    check_timestamp(header.base_timestamp, limits)?;
+    check_timestamp(header.max_timestamp, limits)?;
+    if header.record_count > COMPRESSED_RECORDS_MAX {
+        return invalid(format!(
+            "the batch counts {} records, and {COMPRESSED_RECORDS_MAX} are believed",
+            header.record_count
+        ));
+    }
+    Ok(())
 }
 
 /// A batch that was built here from records that have been checked.
@@ -184,9 +220,8 @@ fn check_attributes(header: &BatchHeader) -> Result<(), BatchError> {
         return Err(BatchError::Compression(format!("compression type {} is unknown", header.compression())));
     }
     if header.is_log_append_time() {
-        return Err(BatchError::Timestamp(
-            "a producer may not set the timestamp type LogAppendTime".to_string(),
-        ));
+        let why = "a producer may not set the timestamp type LogAppendTime".to_string();
+        return Err(BatchError::Timestamp(why, Vec::new()));
     }
     Ok(())
 }
@@ -201,8 +236,11 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// The records of an uncompressed batch: well formed, as many as counted, offset deltas 0, 1, 2, …
-fn check_records(header: &BatchHeader, records: &[u8], limits: &ProduceLimits) -> Result<(), BatchError> {
+/// The records of an uncompressed batch: well formed, as many as counted, offset deltas 0, 1, 2, … Those whose time is out of
+/// range are all named, so that a client can send the others again. Gives their largest timestamp.
+fn check_records(header: &BatchHeader, records: &[u8], limits: &ProduceLimits) -> Result<i64, BatchError> {
+    let mut max_timestamp = NO_TIMESTAMP;
+    let mut late: Option<(String, Vec<RecordError>)> = None;
     for (index, record) in (0..).zip(Records::new(records, header.record_count)) {
         let record = record.map_err(|malformed| {
             BatchError::Invalid(format!("record {index} of the batch is malformed: {}", malformed.why()))
@@ -213,22 +251,41 @@ fn check_records(header: &BatchHeader, records: &[u8], limits: &ProduceLimits) -
                 record.offset_delta
             ));
         }
-        check_timestamp(header.base_timestamp.wrapping_add(record.timestamp_delta), limits)?;
+        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+        if !is_in_range(timestamp, limits) {
+            let (_, blamed) = late.get_or_insert_with(|| (out_of_range(timestamp, limits), Vec::new()));
+            // A batch may have a hundred thousand: a sentence for each would cost more than all else of it.
+            if blamed.len() < RECORD_ERRORS_MAX {
+                blamed.push(RecordError { index, why: out_of_range(timestamp, limits) });
+            }
+        }
+        max_timestamp = max_timestamp.max(timestamp);
     }
-    Ok(())
+    match late {
+        Some((why, blamed)) => Err(BatchError::Timestamp(why, blamed)),
+        None => Ok(max_timestamp),
+    }
 }
 
-fn check_timestamp(timestamp: i64, limits: &ProduceLimits) -> Result<(), BatchError> {
+pub(super) fn check_timestamp(timestamp: i64, limits: &ProduceLimits) -> Result<(), BatchError> {
+    match is_in_range(timestamp, limits) {
+        true => Ok(()),
+        false => Err(BatchError::Timestamp(out_of_range(timestamp, limits), Vec::new())),
+    }
+}
+
+fn is_in_range(timestamp: i64, limits: &ProduceLimits) -> bool {
     let behind = limits.now_wall_ms.saturating_sub(timestamp);
     let ahead = timestamp.saturating_sub(limits.now_wall_ms);
     let in_range = behind <= limits.timestamp_before_max_ms && ahead <= limits.timestamp_after_max_ms;
-    if timestamp == NO_TIMESTAMP || in_range {
-        return Ok(());
-    }
-    Err(BatchError::Timestamp(format!(
+    timestamp == NO_TIMESTAMP || in_range
+}
+
+fn out_of_range(timestamp: i64, limits: &ProduceLimits) -> String {
+    format!(
         "timestamp {timestamp} is out of range: it may lie {} ms before and {} ms after {}",
         limits.timestamp_before_max_ms, limits.timestamp_after_max_ms, limits.now_wall_ms
-    )))
+    )
 }
 
 /// Split and check the records of a leader's Fetch answer, or of a disk read: whole batches with valid length, magic, CRC

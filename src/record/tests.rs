@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-const NOW_MS: i64 = 1_700_000_000_000;
-const LIMITS: ProduceLimits = ProduceLimits {
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const LIMITS: ProduceLimits = ProduceLimits {
     message_bytes_max: 1 << 20,
     timestamp_before_max_ms: i64::MAX,
     timestamp_after_max_ms: 3_600_000,
@@ -17,7 +17,7 @@ fn one_value() -> BatchBuilder {
 }
 
 /// Changes bytes of a batch, and makes its CRC right again.
-fn altered(batch: Bytes, at: usize, bytes: &[u8]) -> Bytes {
+pub(crate) fn altered(batch: Bytes, at: usize, bytes: &[u8]) -> Bytes {
     let mut batch = batch.to_vec();
     batch[at..at + bytes.len()].copy_from_slice(bytes);
     let crc = crc32c::crc32c(&batch[batch::CRC_COVERED_FROM..]);
@@ -140,10 +140,20 @@ fn timestamps_are_bounded_on_both_sides_for_each_record() {
         assert_eq!(at(NOW_MS, bad), Err(ErrorCode::INVALID_TIMESTAMP), "{bad}");
     }
     assert!(at(-1, 0).is_ok(), "-1 says that there is no timestamp");
-    let compressed = |base| BatchBuilder::new(base).attributes(4).raw_records(b"zstd", 9).build();
-    assert!(check_produced(compressed(NOW_MS), &limits).is_ok());
-    let error = check_produced(compressed(NOW_MS + 21), &limits).expect_err("too far ahead");
-    assert_eq!(error.error(), ErrorCode::INVALID_TIMESTAMP);
+}
+
+/// Of a compressed batch that nobody looks into only the header can be judged.
+#[test]
+fn the_header_of_a_compressed_batch_has_bounds_of_its_own() {
+    let limits = ProduceLimits { timestamp_before_max_ms: 10, timestamp_after_max_ms: 20, ..LIMITS };
+    let judged = |base, count| {
+        let batch = BatchBuilder::new(base).attributes(4).raw_records(b"zstd", count).build();
+        let batch = check_produced(batch, &limits).expect("the records are not looked at");
+        check_compressed_header(batch.header(), &limits).map_err(|error| error.error())
+    };
+    assert_eq!(judged(NOW_MS, 9), Ok(()));
+    assert_eq!(judged(NOW_MS + 21, 9), Err(ErrorCode::INVALID_TIMESTAMP));
+    assert_eq!(judged(NOW_MS, i32::MAX), Err(ErrorCode::INVALID_RECORD));
 }
 
 #[test]

@@ -17,6 +17,15 @@ use smallvec::SmallVec;
 pub enum Admitted {
     Produce(AdmittedProduce),
     Other(protocol::Request),
+    /// One of these for many things: it waits for a turn of its own.
+    Heavy(HeavyRequest),
+}
+
+#[derive(Debug)]
+pub struct HeavyRequest {
+    pub request: Box<Admitted>,
+    /// What it takes in memory, at most.
+    pub bytes: usize,
 }
 
 #[derive(Debug)]
@@ -29,7 +38,8 @@ pub struct AdmittedProduce {
     pub partitions: SmallVec<[AdmittedPartition; 1]>,
 }
 
-/// One partition of a Produce, in request order. `batch` is judged only for our topic and partition 0.
+/// One partition of a Produce, in request order. `batch` is judged only for our topic and partition 0, and where that is named
+/// first: no client names a partition twice, and a request is looked into for as much as one batch costs. (Kafka takes the last.)
 #[derive(Debug)]
 pub struct AdmittedPartition {
     /// As the request names it: empty from version 13 on, which names topics by id.
@@ -40,6 +50,30 @@ pub struct AdmittedPartition {
     /// Our topic and partition 0. Otherwise `batch` says nothing: the records were not looked at.
     pub ours: bool,
     pub batch: Result<StampedBatch, BatchError>,
+}
+
+impl Admitted {
+    /// What it is, whenever it will be answered.
+    pub fn asked(&self) -> &Admitted {
+        match self {
+            Admitted::Heavy(heavy) => heavy.request.asked(),
+            other => other,
+        }
+    }
+
+    /// The Produce that it is, whenever it will be answered.
+    pub fn produce_mut(&mut self) -> Option<&mut AdmittedProduce> {
+        match self {
+            Admitted::Produce(produce) => Some(produce),
+            Admitted::Other(_) => None,
+            Admitted::Heavy(heavy) => heavy.request.produce_mut(),
+        }
+    }
+
+    /// Put off until it has a turn of its own.
+    pub fn heavy(self, bytes: usize) -> Admitted {
+        Admitted::Heavy(HeavyRequest { request: Box::new(self), bytes })
+    }
 }
 
 /// Version of Produce from which zstd is allowed (KIP-110).
@@ -73,7 +107,8 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     fn produce(&self, produce: ProduceRequest) -> AdmittedProduce {
-        let mut partitions = SmallVec::new();
+        let (mut partitions, mut has_ours) = (SmallVec::new(), false);
+        let sent_bytes = sent_bytes(&produce);
         for topic in produce.topics {
             let is_our_name = *topic.name == *self.limits.topic_name;
             let is_our_topic = match self.api_version >= TOPIC_ID_FROM {
@@ -87,12 +122,17 @@ impl Admission<'_> {
             };
             for partition in topic.partitions {
                 let ours = is_our_topic && partition.index == 0;
+                let batch = match () {
+                    _ if !ours => not_looked_at(),
+                    _ if std::mem::replace(&mut has_ours, true) => Err(BatchError::Repeated),
+                    _ => self.batch(partition.records, sent_bytes),
+                };
                 partitions.push(AdmittedPartition {
                     topic_name: topic_name.clone(),
                     topic_id: topic.id,
                     index: partition.index,
                     ours,
-                    batch: if ours { self.batch(partition.records) } else { not_looked_at() },
+                    batch,
                 });
             }
         }
@@ -104,7 +144,8 @@ impl Admission<'_> {
         }
     }
 
-    fn batch(&self, records: Option<Bytes>) -> Result<StampedBatch, BatchError> {
+    /// `sent_bytes`: of the whole request, which a batch must not keep in memory where most of it is something else.
+    fn batch(&self, records: Option<Bytes>, sent_bytes: usize) -> Result<StampedBatch, BatchError> {
         let records = records.unwrap_or_default();
         if records.is_empty() {
             // Kafka: `ProduceRequest.validateRecords`.
@@ -119,25 +160,34 @@ impl Admission<'_> {
                 self.api_version
             )));
         }
+        if batch.header().compression() != 0 && self.limits.compressed_check == CompressedCheck::Off {
+            record::check_compressed_header(batch.header(), &self.produce_limits())?;
+        }
         let batch = match self.limits.data_mode {
             DataMode::Native => batch,
             DataMode::Interop => record::make_interop(batch)?,
         };
-        Ok(batch.unpin(self.allocation_bytes))
+        let is_lesser_part = 2 * batch.size_bytes() < sent_bytes;
+        Ok(batch.unpin(if is_lesser_part { usize::MAX } else { self.allocation_bytes }))
     }
 
     fn produce_limits(&self) -> ProduceLimits {
-        ProduceLimits {
-            message_bytes_max: self.limits.message_bytes_max,
-            timestamp_before_max_ms: self.limits.timestamp_before_max_ms,
-            timestamp_after_max_ms: self.limits.timestamp_after_max_ms,
-            now_wall_ms: self.now.wall_ms,
-        }
+        self.limits.produce_limits(self.now)
     }
 }
 
+fn sent_bytes(produce: &ProduceRequest) -> usize {
+    let records =
+        |partition: &protocol::produce::ProducePartition| partition.records.as_ref().map_or(0, Bytes::len);
+    let of_topic = |topic: &protocol::produce::ProduceTopic| {
+        topic.name.len() + topic.partitions.iter().map(records).sum::<usize>()
+    };
+    produce.topics.iter().map(of_topic).sum()
+}
+
+/// Another topic or partition: there may be thousands, and nobody is told this sentence.
 fn not_looked_at() -> Result<StampedBatch, BatchError> {
-    Err(BatchError::Invalid("the records of another topic or partition are not looked at".to_string()))
+    Err(BatchError::Invalid(String::new()))
 }
 
 #[cfg(test)]

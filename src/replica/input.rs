@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use super::admit::Admitted;
+use super::inspection::{Found, Search};
+use super::room::answers::Given;
 use crate::log::{Completion, DiskOp};
 use crate::protocol::Response;
 use crate::protocol::frame::Chunks;
@@ -11,6 +13,20 @@ use crate::types::*;
 /// A client connection, named by the server; never reused in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    const CORE_SHIFT: u32 = 48;
+
+    /// The `number`-th connection of a core, whose number is in the upper bits.
+    pub fn new(core: usize, number: u64) -> ConnectionId {
+        ConnectionId((core as u64) << ConnectionId::CORE_SHIFT | number)
+    }
+
+    /// The core that has its socket.
+    pub fn core(self) -> usize {
+        (self.0 >> ConnectionId::CORE_SHIFT) as usize
+    }
+}
 
 /// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own;
 /// and what clients ask must not stand before either.
@@ -29,6 +45,10 @@ pub struct PeerLink {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all inputs are requests; a box for each would cost more"
+)]
 pub enum Input {
     /// From a session: the `seq`-th request of the connection (counted from 0), decoded and admitted.
     Request {
@@ -61,6 +81,11 @@ pub enum Input {
         is_refused: bool,
     },
     Disk(Completion),
+    /// The answer to `Action::Search`.
+    Searched {
+        token: u64,
+        found: Found,
+    },
     /// A deadline has passed, or nothing happened for a while.
     Tick,
     /// The file system has this much room left (the server looks every second).
@@ -77,10 +102,14 @@ pub enum Action {
         connection: ConnectionId,
         seq: u64,
         response: Option<Response>,
+        /// What of it counts as given to its reader while it is on its way.
+        given: Option<Given>,
     },
     Close {
         connection: ConnectionId,
         why: String,
+        /// Only if it has answers to take, and has taken nothing of them for so long.
+        if_silent_ms: Option<u64>,
     },
     PeerConnect {
         link: PeerLink,
@@ -94,6 +123,8 @@ pub enum Action {
         link: PeerLink,
     },
     Disk(DiskOp),
+    /// Look into a compressed batch, not on this core; `Input::Searched` brings the answer.
+    Search(Search),
     Note {
         level: Level,
         text: String,

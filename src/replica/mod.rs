@@ -10,10 +10,19 @@
 //! wait in `deferred` behind the [`Gate`], in order; disk completions pass.
 
 pub mod admit;
+mod collapse;
+pub mod cost;
+mod elections;
 mod fetch;
+mod fitness;
 mod forward;
+mod heavy;
 mod input;
+pub mod inspection;
+mod latest;
+mod leaderless;
 mod list_offsets;
+mod newcomers;
 pub mod peers;
 mod produce;
 pub mod producers;
@@ -21,13 +30,17 @@ mod purgatory;
 mod quorum;
 pub mod receive;
 pub mod receive_pool;
+mod repeats;
 pub mod requests;
+pub mod room;
+mod searches;
 pub mod session;
 mod silence;
 pub mod stages;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::config::{Config, Limits};
 use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
@@ -38,17 +51,30 @@ use crate::raft::{Assigned, Effect, Effects, Event, Raft, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
 use admit::Admitted;
+use elections::Elections;
 use fetch::Fetches;
+use fitness::Fitness;
 use forward::Forwarding;
+use heavy::Heavy;
 pub use input::*;
-use list_offsets::TimestampScan;
+use latest::Latest;
+use leaderless::Leaderless;
+use newcomers::Newcomers;
 use peers::{PeerAction, Peers};
+use produce::Uncommitted;
 use producers::Producers;
 use purgatory::Purgatory;
 use quorum::VoterRequest;
+use repeats::Repeats;
+use room::answers::{Given, Share};
+use room::reads::{ReadLimits, Reads};
+use searches::Searches;
 use silence::Silences;
 use stages::Stages;
 pub use status::*;
+
+/// A frame says first how long it is.
+const FRAME_LENGTH_BYTES: u64 = 4;
 
 /// Why inputs wait.
 enum Gate {
@@ -61,6 +87,9 @@ enum Gate {
         after_flush: Vec<(FlushedOffset, Effect)>,
     },
 }
+
+/// Between two attempts to reach voters that nothing is asked of, only to hear where clients find them.
+const GREET_INTERVAL_MS: u64 = 2_000;
 
 enum Deferred {
     Event(Event),
@@ -81,34 +110,54 @@ pub struct Replica {
     peers: Peers,
     forwarding: Forwarding,
     producers: Producers,
+    newcomers: Newcomers,
     purgatory: Purgatory,
     fetches: Fetches,
-    scans: BTreeMap<u64, TimestampScan>,
+    reads: Reads,
+    /// When the log was seen to write last.
+    written_ns: u64,
+    /// What each core's clients may be given. Of one that is not named here, all that they ask for.
+    shares: Vec<Arc<Share>>,
+    /// Who waits for the device, or for what others have not taken, is looked at again then.
+    reads_due: Option<u64>,
+    searches: Searches,
+    latest: Latest,
     voter_requests: BTreeMap<RequestId, VoterRequest>,
     gate: Gate,
     /// Ends that the log was asked to cut to and has not cut to yet.
     truncating_to: VecDeque<LogEndOffset>,
     deferred: VecDeque<Deferred>,
+    heavy: Heavy,
     after_flush: VecDeque<(FlushedOffset, Effect)>,
     /// Of no step: kept for its room.
     effects: Effects,
     /// Batches of the Fetch answer that is being stepped.
     fetched: Vec<StampedBatch>,
-    /// (next offset, bytes) of each batch above the high watermark, in order.
-    uncommitted: VecDeque<(Offset, usize)>,
+    /// Each batch above the high watermark, in order.
+    uncommitted: VecDeque<Uncommitted>,
     uncommitted_bytes: u64,
     actions: VecDeque<Action>,
     stages: Stages,
     counters: Counters,
     refusal_noted_ns: Option<u64>,
     silences: Silences,
+    repeats: Repeats,
+    elections: Elections,
     /// Monotonic ns at which the high watermark last moved.
     committed_ns: u64,
     committed_end: Offset,
+    /// When voters without a connection are greeted.
+    greet_at_ns: u64,
     random: Random,
     next_id: u64,
     log_dir: String,
     disk_free_bytes: u64,
+    /// Of the input or the turn under way.
+    now: Now,
+    fitness: Fitness,
+    leaderless: Leaderless,
+    /// Leader: the voters that are not in sync, as of this turn. Follower: as the leader told. By their places.
+    lagging: u32,
     role_changed: bool,
     stall_reported: bool,
     /// Handed over: the log is being closed, and takes nothing more.
@@ -131,6 +180,7 @@ impl Replica {
         let context = quorum::context(config, directory_id);
         let peers = Peers::new(context.clone(), config.request_timeout_ms, config.retry_backoff_ms);
         let log = Log::new(log_config(&limits), recovered);
+        let latest = Latest::found(log.log_end().0, log.max_timestamp().map(|(timestamp, _)| timestamp));
         Replica {
             context,
             fetch_timeout_ms: config.fetch_timeout_ms,
@@ -139,13 +189,20 @@ impl Replica {
             peers,
             forwarding: Forwarding::new(config.request_timeout_ms),
             producers,
+            newcomers: Newcomers::default(),
             purgatory: Purgatory::default(),
             fetches: Fetches::default(),
-            scans: BTreeMap::new(),
+            reads: Reads::new(read_limits(&limits)),
+            written_ns: 0,
+            shares: Vec::new(),
+            reads_due: None,
+            searches: Searches::default(),
+            latest,
             voter_requests: BTreeMap::new(),
             gate: Gate::Recovering,
             truncating_to: VecDeque::new(),
             deferred: VecDeque::new(),
+            heavy: Heavy::default(),
             after_flush: VecDeque::new(),
             effects: Effects::default(),
             fetched: Vec::new(),
@@ -156,13 +213,20 @@ impl Replica {
             counters: Counters::default(),
             refusal_noted_ns: None,
             silences: Silences::default(),
+            repeats: Repeats::default(),
+            elections: Elections::default(),
             committed_ns: 0,
             committed_end: Offset(0),
+            greet_at_ns: 0,
             // Another stream than Raft's jitter, from the same seed.
             random: Random::new(seed ^ 0x9e37_79b9_7f4a_7c15),
             next_id: 0,
             log_dir: config.log_dir.display().to_string(),
             disk_free_bytes: u64::MAX,
+            now,
+            fitness: Fitness::default(),
+            leaderless: Leaderless::default(),
+            lagging: 0,
             role_changed: false,
             stall_reported: false,
             closing: false,
@@ -171,11 +235,18 @@ impl Replica {
         }
     }
 
+    /// What the clients of each core may be given: told once, at the start.
+    pub fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
+        self.fetches.set_lines(shares.len());
+        self.shares = shares;
+    }
+
     /// Take one input: only changes state and queues.
     pub fn handle(&mut self, now: Now, input: Input) {
         if self.stopped {
             return;
         }
+        self.now = now;
         match input {
             Input::Disk(completion) => {
                 self.log.complete(completion);
@@ -195,23 +266,41 @@ impl Replica {
         if self.stopped {
             return;
         }
+        self.now = now;
+        // What it appends belongs to this turn's group.
+        if !self.is_gated() && !self.closing {
+            self.answer_heavy(now);
+        }
         // What the log tells may make Raft append, or write its state: that belongs to this turn too.
         loop {
             self.log.end_turn(now);
-            while let Some(op) = self.log.poll_op() {
-                self.actions.push_back(Action::Disk(op));
-            }
+            self.take_operations();
             if !self.take_log_events(now) || self.stopped {
                 break;
             }
         }
         if !self.is_gated() && !self.stopped && !self.closing {
             self.maybe_report_stalled_flush(now);
+            self.maybe_tell_fitness(now);
+            if self.raft.is_leader() {
+                self.lagging = self.raft.lagging(now);
+            }
             self.settle_produces(now);
             self.wake_fetches(now);
             self.role_changed = false;
+            self.newcomers.on_turn(now, self.raft.log_end(), &self.limits);
+            self.answer_waiting(now);
+            self.start_looks();
+            self.start_reads(now);
+            self.take_operations();
         }
         self.pump_peers(now);
+    }
+
+    fn take_operations(&mut self) {
+        while let Some(op) = self.log.poll_op() {
+            self.actions.push_back(Action::Disk(op));
+        }
     }
 
     /// What to carry out now, in this order.
@@ -230,8 +319,12 @@ impl Replica {
             self.raft.deadline().filter(|_| open),
             self.peers.deadline().filter(|_| open),
             self.forwarding.deadline().filter(|_| open),
+            (open && self.peers.knows_unconnected()).then_some(self.greet_at_ns),
             self.purgatory.deadline().filter(|_| open),
             self.fetches.deadline().filter(|_| open),
+            self.heavy.deadline().filter(|_| open),
+            (open && self.fetches.has_ready(self.counters.committed_bytes)).then_some(0),
+            self.reads_due.filter(|_| open),
             stall.map(|since| since + self.limits.flush_stall_ms_max * NS_PER_MS),
             self.log.deadline(),
         ]
@@ -257,6 +350,16 @@ impl Replica {
         self.log.is_full() || self.uncommitted_bytes >= self.limits.uncommitted_bytes_max
     }
 
+    /// What clients ask is looked at now. While it is not it would only wait here, in a queue without a bound.
+    pub fn takes_clients(&self) -> bool {
+        !self.is_gated()
+    }
+
+    /// A lie of the simulator: whoever names an epoch is believed.
+    pub(crate) fn believe_requests(&mut self) {
+        self.raft.believe_requests();
+    }
+
     /// Histograms and totals since the last take.
     pub fn take_stages(&mut self) -> Stages {
         self.stages.take()
@@ -280,19 +383,35 @@ impl Replica {
                 let ticket = Ticket { connection, seq, api_version, received_ns, decoded_ns };
                 self.on_request(now, ticket, is_forwarded, request);
             }
-            Input::ConnectionClosed { connection } => self.fetches.forget(connection),
+            Input::ConnectionClosed { connection } => {
+                self.fetches.forget(connection);
+                self.newcomers.on_closed(connection);
+                self.heavy.forget(connection);
+                self.forget_reads(connection);
+                self.searches.forget(connection);
+                self.leaderless.forget(connection);
+            }
             Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
             Input::PeerFrame { link, frame } if link.lane == Lane::Forward => self.forwarding.on_frame(frame),
             Input::PeerClosed { link, .. } if link.lane == Lane::Forward => self.forwarding.on_closed(),
             Input::PeerConnected { link } => self.peers.on_connected(now, link),
-            Input::PeerFrame { link, frame } => self.peers.on_frame(now, link, frame),
+            Input::PeerFrame { link, frame } => {
+                self.counters.peer_responses += 1;
+                self.counters.peer_bytes_received += frame.len() as u64 + FRAME_LENGTH_BYTES;
+                self.peers.on_frame(now, link, frame);
+            }
             Input::PeerClosed { link, why, is_refused: true } => self.peers.on_refused(now, link, &why),
             Input::PeerClosed { link, why, is_refused: false } => self.peers.on_closed(now, link, &why),
             Input::Tick => {
                 self.step(now, Event::Tick);
                 self.peers.on_tick(now);
                 self.forwarding.on_tick(now);
+                if now.monotonic_ns >= self.greet_at_ns {
+                    self.greet_at_ns = now.plus_ms(GREET_INTERVAL_MS);
+                    self.peers.greet(now);
+                }
             }
+            Input::Searched { token, found } => self.on_searched(token, found),
             Input::DiskFree { bytes } => self.on_disk_free(bytes),
             Input::Shutdown => self.step(now, Event::Shutdown),
             // Completions pass the gate in `handle`.
@@ -310,7 +429,9 @@ impl Replica {
             Admitted::Other(R::BeginQuorumEpoch(m)) => self.on_begin_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::EndQuorumEpoch(m)) => self.on_end_quorum_epoch(now, ticket, &m),
             Admitted::Other(R::UpdateRaftVoter(m)) => self.on_update_raft_voter(now, &ticket, &m),
+            Admitted::Other(R::Metadata(m)) => self.on_metadata(now, &ticket, m),
             Admitted::Other(R::DescribeQuorum(m)) => self.on_describe_quorum(now, ticket, is_forwarded, m),
+            Admitted::Heavy(request) => self.put_off(ticket, is_forwarded, request),
             Admitted::Other(other) => {
                 let response = self.describe(now, &ticket, &other);
                 self.answer(&ticket, response);
@@ -319,8 +440,12 @@ impl Replica {
     }
 
     fn answer(&mut self, ticket: &Ticket, response: Response) {
+        self.answer_given(ticket, response, None);
+    }
+
+    fn answer_given(&mut self, ticket: &Ticket, response: Response, given: Option<Given>) {
         let (connection, seq) = (ticket.connection, ticket.seq);
-        self.actions.push_back(Action::Answer { connection, seq, response: Some(response) });
+        self.actions.push_back(Action::Answer { connection, seq, response: Some(response), given });
     }
 
     fn note(&mut self, level: Level, text: String) {
@@ -353,13 +478,23 @@ impl Replica {
                     if let Some(wanted) = self.truncating_to.pop_front() {
                         self.check_cut(wanted, end);
                     }
+                    if self.latest.cuts_into_found(end.0) {
+                        let largest = self.log.max_timestamp().map(|(timestamp, _)| timestamp);
+                        self.latest = Latest::found(end.0, largest);
+                    }
                     self.step_or_defer(now, Event::Truncated(end));
                 }
                 LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
-                LogEvent::ReadDone { token, result } if self.is_gated() => {
-                    self.deferred.push_back(Deferred::Read { token, result });
+                LogEvent::ReadDone { token, result } => {
+                    self.reads.done(token);
+                    match self.is_gated() {
+                        true => self.deferred.push_back(Deferred::Read { token, result }),
+                        false => self.on_read_done(now, token, result),
+                    }
                 }
-                LogEvent::ReadDone { token, result } => self.on_read_done(now, token, result),
+                LogEvent::NoRoom(error) => self.on_no_room(&error),
+                LogEvent::RoomFound => self.on_room_found(),
+                LogEvent::RoomUnwanted => self.on_room_unwanted(),
                 LogEvent::ShutDown => self.stop(EXIT_OK, "shut down".to_string()),
                 LogEvent::Failed(error) => {
                     // A failed write may have reached the disk or not: nobody may ever be told either.
@@ -428,9 +563,15 @@ impl Replica {
     }
 
     fn take_effects(&mut self, now: Now, effects: &mut Effects) {
-        for text in effects.notes.drain(..) {
-            self.note(Level::Info, text);
+        let mut repeatable = effects.repeatable.drain(..).peekable();
+        for (place, text) in effects.notes.drain(..).enumerate() {
+            let text = match repeatable.next_if(|(at, ..)| *at == place) {
+                Some((_, kind, peer)) => self.repeats.admit(now, kind, peer, text),
+                None => Some(text),
+            };
+            self.actions.extend(text.map(|text| Action::Note { level: Level::Info, text }));
         }
+        drop(repeatable);
         for effect in effects.at_once.drain(..) {
             self.carry_out(now, effect);
         }
@@ -474,24 +615,14 @@ impl Replica {
         }
     }
 
-    /// `u64::MAX`: not known yet.
-    fn on_disk_free(&mut self, bytes: u64) {
-        let min = self.limits.disk_free_bytes_min;
-        if (bytes < min) != (self.disk_free_bytes < min) {
-            let text = match bytes < min {
-                true => format!(
-                    "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room"
-                ),
-                false => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
-            };
-            self.note(Level::Warn, text);
-        }
-        self.disk_free_bytes = bytes;
-    }
-
     fn pump_peers(&mut self, now: Now) {
         loop {
             while let Some(action) = self.peers.poll_action().or_else(|| self.forwarding.poll_action()) {
+                if let PeerAction::Send { chunks, .. } = &action {
+                    self.counters.peer_requests += 1;
+                    self.counters.peer_bytes_sent +=
+                        chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+                }
                 self.actions.push_back(match action {
                     PeerAction::Connect { link, endpoint } => Action::PeerConnect { link, endpoint },
                     PeerAction::Send { link, chunks } => Action::PeerSend { link, chunks },
@@ -514,6 +645,17 @@ impl Replica {
     fn stop(&mut self, exit_code: i32, why: String) {
         self.stopped = true;
         self.actions.push_back(Action::Stop { exit_code, why });
+    }
+}
+
+fn read_limits(limits: &Limits) -> ReadLimits {
+    ReadLimits {
+        bytes_max: limits.device_reads_bytes_max,
+        answer_bytes_max: limits.device_read_bytes_max.min(limits.fetch_response_bytes_max),
+        voter_bytes_max: limits.replica_fetch_bytes_max,
+        message_bytes_max: limits.message_bytes_max,
+        under_way_max: limits.device_reads_max,
+        stall_ms_max: limits.room_stall_ms_max,
     }
 }
 

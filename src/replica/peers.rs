@@ -12,6 +12,7 @@ use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Longest pause before a link is connected again.
 pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
@@ -31,6 +32,8 @@ pub enum PeerEvent {
     Response { from: NodeId, response: raft::Response, records: Bytes },
     /// All requests of this kind that were under way, or queued, to the node are gone.
     Failed { to: NodeId, kind: RequestKind, why: String },
+    /// A Fetch to the node had not been sent yet, and a newer one has taken its place.
+    FetchOvertaken { to: NodeId },
     /// Nobody listens at the node's endpoint. Comes behind what has failed by it.
     Refused { by: NodeId },
 }
@@ -47,6 +50,10 @@ pub struct Peers {
     links: BTreeMap<PeerLink, Link>,
     /// Voters that said so in their last ApiVersions.
     serve_clients: BTreeSet<NodeId>,
+    /// Where clients find them, as their last ApiVersions said.
+    advertised: BTreeMap<NodeId, Arc<Endpoint>>,
+    /// Voters that vote and take no clients: Kafka's own controllers.
+    kafkas: BTreeSet<NodeId>,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
     /// Where Fetches are encoded.
@@ -63,6 +70,8 @@ impl Peers {
             retry_backoff_ms,
             links: BTreeMap::new(),
             serve_clients: BTreeSet::new(),
+            advertised: BTreeMap::new(),
+            kafkas: BTreeSet::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             room: BytesMut::new(),
@@ -71,7 +80,7 @@ impl Peers {
 
     /// Send, connecting first where needed. Fetch goes on Lane::Fetch, the rest on Lane::Control. A new Fetch to a
     /// node while one is out to another node closes that other link, without an event. A request that cannot go out
-    /// yet waits; a newer one of its kind takes its place, without an event.
+    /// yet waits; a newer one of its kind takes its place, with an event only where it was a Fetch.
     pub fn send(&mut self, now: Now, to: NodeId, request: raft::Request) {
         let kind = kind_of(&request);
         if self.endpoint(to).is_none() {
@@ -83,7 +92,10 @@ impl Peers {
         }
         let key = PeerLink { node: to, lane: lane_of(kind) };
         let queued = Queued { request, deadline_ns: now.plus_ms(self.request_timeout_ms) };
-        self.links.entry(key).or_insert_with(Link::new).enqueue(queued);
+        let has_overtaken = self.links.entry(key).or_insert_with(Link::new).enqueue(queued);
+        if has_overtaken && kind == RequestKind::Fetch {
+            self.events.push_back(PeerEvent::FetchOvertaken { to });
+        }
         self.advance(now, key);
     }
 
@@ -100,10 +112,39 @@ impl Peers {
         self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
     }
 
+    /// Connect to each voter that we have no connection to, only to hear what its ApiVersions says. If that fails nobody is
+    /// told, and what is sent later does not wait for it.
+    pub fn greet(&mut self, now: Now) {
+        for node in self.unconnected_voters() {
+            let key = PeerLink { node, lane: Lane::Control };
+            let link = self.links.entry(key).or_insert_with(Link::new);
+            if matches!(link.state, State::Idle { retry_at_ns } if retry_at_ns <= now.monotonic_ns) {
+                self.connect(now, key);
+            }
+        }
+    }
+
+    /// There is a voter to be greeted.
+    pub fn knows_unconnected(&self) -> bool {
+        self.context.voters.iter().any(|(id, _)| self.is_unconnected(*id))
+    }
+
+    fn unconnected_voters(&self) -> Vec<NodeId> {
+        self.context.voters.iter().map(|(id, _)| *id).filter(|id| self.is_unconnected(*id)).collect()
+    }
+
+    fn is_unconnected(&self, node: NodeId) -> bool {
+        let link = self.links.get(&PeerLink { node, lane: Lane::Control });
+        node != self.context.local.id && link.is_none_or(|link| matches!(link.state, State::Idle { .. }))
+    }
+
     /// Closed before it was open: nobody listens there.
     pub fn on_refused(&mut self, now: Now, key: PeerLink, why: &str) {
+        let was_asked = self.links.get(&key).is_some_and(Link::is_asked);
         self.on_closed(now, key, why);
-        self.events.push_back(PeerEvent::Refused { by: key.node });
+        if was_asked {
+            self.events.push_back(PeerEvent::Refused { by: key.node });
+        }
     }
 
     pub fn on_closed(&mut self, now: Now, key: PeerLink, why: &str) {
@@ -111,6 +152,7 @@ impl Peers {
         let after_failure = match link.state {
             State::Idle { .. } => return,
             State::Closing { after_failure } => after_failure,
+            _ if link.is_greeting() => false,
             State::Connecting { .. } | State::Handshaking { .. } | State::Ready(_) => {
                 self.forget(key, why);
                 true
@@ -151,6 +193,16 @@ impl Peers {
     /// The voter is known to take clients' requests.
     pub fn serves_clients(&self, node: NodeId) -> bool {
         self.serve_clients.contains(&node)
+    }
+
+    /// Where clients find it, if it has told.
+    pub fn advertised(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
+        self.advertised.get(&node)
+    }
+
+    /// The voter has said that it is one of Kafka's own.
+    pub fn is_kafkas(&self, node: NodeId) -> bool {
+        self.kafkas.contains(&node)
     }
 
     /// Monotonic ns at which `on_tick` is due.
@@ -219,9 +271,15 @@ impl Peers {
             State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)
                 .and_then(|()| quorum::decode_api_versions_response(frame).map_err(|e| e.to_string()))
                 .map(|versions| {
-                    match versions.serves_clients {
-                        true => self.serve_clients.insert(key.node),
-                        false => self.serve_clients.remove(&key.node),
+                    let put = |set: &mut BTreeSet<NodeId>, is_in: bool| match is_in {
+                        true => set.insert(key.node),
+                        false => set.remove(&key.node),
+                    };
+                    put(&mut self.serve_clients, versions.serves_clients);
+                    put(&mut self.kafkas, versions.vote.is_some() && !versions.serves_clients);
+                    match &versions.advertised {
+                        Some(endpoint) => self.advertised.insert(key.node, Arc::new(endpoint.clone())),
+                        None => self.advertised.remove(&key.node),
                     };
                     link.state = State::Ready(versions);
                 }),
@@ -240,6 +298,10 @@ impl Peers {
     /// Close the link if it is open, and tell Raft about each kind of request in it.
     fn fail(&mut self, key: PeerLink, why: &str) {
         let Some(link) = self.links.get_mut(&key) else { return };
+        if link.is_greeting() {
+            link.state = State::Closing { after_failure: false };
+            return self.actions.push_back(PeerAction::Close { link: key });
+        }
         if !matches!(link.state, State::Idle { .. } | State::Closing { .. }) {
             link.state = State::Closing { after_failure: true };
             self.actions.push_back(PeerAction::Close { link: key });
@@ -352,10 +414,24 @@ impl Link {
         id
     }
 
-    fn enqueue(&mut self, queued: Queued) {
+    /// True: in the place of another one of its kind.
+    fn enqueue(&mut self, queued: Queued) -> bool {
         let kind = kind_of(&queued.request);
+        let before = self.queued.len();
         self.queued.retain(|q| kind_of(&q.request) != kind);
+        let has_overtaken = self.queued.len() < before;
         self.queued.push(queued);
+        has_overtaken
+    }
+
+    /// Somebody waits for an answer.
+    fn is_asked(&self) -> bool {
+        !self.queued.is_empty() || !self.outstanding.is_empty()
+    }
+
+    /// It is being opened, and nothing is to be sent on it.
+    fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Connecting { .. } | State::Handshaking { .. }) && !self.is_asked()
     }
 
     /// Take the first queued request whose kind has room.
@@ -424,6 +500,7 @@ fn kind_of(request: &raft::Request) -> RequestKind {
         raft::Request::BeginQuorumEpoch(_) => RequestKind::BeginQuorumEpoch,
         raft::Request::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         raft::Request::Fetch(_) => RequestKind::Fetch,
+        raft::Request::AskEpoch(_) => RequestKind::AskEpoch,
     }
 }
 
@@ -436,6 +513,7 @@ fn unsaid_pre_vote(versions: &PeerVersions, request: &raft::Request) -> Option<r
         leader: None,
         epoch: vote.epoch,
         granted: false,
+        memory: raft::VoterMemory::Unsaid,
     }))
 }
 

@@ -7,6 +7,7 @@
 use super::admit::{AdmittedPartition, AdmittedProduce};
 use super::producers::Verdict;
 use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
+use super::requests;
 use super::stages::Passed;
 use super::{Action, Replica, Ticket};
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
@@ -19,6 +20,14 @@ use smallvec::smallvec;
 /// At one bound nothing more is read from producers that are known (`Replica::is_full`). What new connections bring, and
 /// what waited for a quorum state, passes it: up to so many bounds.
 const UNCOMMITTED_BOUNDS_MAX: u64 = 2;
+
+/// A batch above the high watermark.
+pub(super) struct Uncommitted {
+    pub next: Offset,
+    pub bytes: usize,
+    /// Of its records; `None` where no consumer sees them.
+    pub timestamp: Option<i64>,
+}
 
 impl Replica {
     pub(super) fn on_produce(&mut self, now: Now, ticket: Ticket, request: AdmittedProduce) {
@@ -34,10 +43,9 @@ impl Replica {
         for partition in request.partitions {
             let refusal = match () {
                 _ if !acks_valid => Some((ErrorCode::INVALID_REQUIRED_ACKS, "acks is none of -1, 0, 1")),
-                _ if request.transactional => Some((
-                    ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                    "transactions are not supported: remove transactional.id",
-                )),
+                _ if request.transactional => {
+                    Some((ErrorCode::UNSUPPORTED_VERSION, requests::NO_TRANSACTIONS))
+                }
                 _ if parked_full => {
                     Some((ErrorCode::REQUEST_TIMED_OUT, "too many requests wait for a commit"))
                 }
@@ -45,7 +53,7 @@ impl Replica {
             };
             answers.push(match refusal {
                 Some((error, why)) => refuse(partition, error, Some(why.to_string())),
-                None => self.append_partition(now, ticket.api_version, partition),
+                None => self.append_partition(now, &ticket, partition),
             });
         }
         self.counters.refused_requests += answers.iter().any(|a| !a.error.is_none()) as u64;
@@ -58,10 +66,10 @@ impl Replica {
     /// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
     fn answer_nothing(&mut self, ticket: &Ticket, answers: &[PartitionAnswer]) {
         let (connection, seq) = (ticket.connection, ticket.seq);
-        self.actions.push_back(Action::Answer { connection, seq, response: None });
+        self.actions.push_back(Action::Answer { connection, seq, response: None, given: None });
         if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
             let why = format!("produce with acks=0 failed with {}", refused.error.name());
-            self.actions.push_back(Action::Close { connection, why });
+            self.actions.push_back(Action::Close { connection, why, if_silent_ms: None });
         }
     }
 
@@ -74,13 +82,20 @@ impl Replica {
         answers: PartitionAnswers,
     ) {
         let needs = answers.iter().filter_map(|a| a.needs).max();
+        // The client's time is one for the other replicas: Kafka answers acks=1 as soon as it has written, whatever the
+        // time. A flush that takes longer than this ends the leader.
+        let wait_ms = match promise {
+            Promise::Committed => timeout_ms.max(0) as u64,
+            Promise::Flushed => self.limits.flush_stall_ms_max.max(timeout_ms.max(0) as u64),
+        };
+        let wait_ms = wait_ms.min(self.limits.request_wait_ms_max);
         let parked = ParkedProduce {
             ticket,
             answers,
             epoch: self.raft.epoch(),
             appended_ns: now.monotonic_ns,
             flushed_ns: 0,
-            deadline_ns: now.plus_ms(timeout_ms.max(0) as u64),
+            deadline_ns: now.plus_ms(wait_ms),
         };
         match needs {
             None => self.answer_produce(parked),
@@ -89,9 +104,14 @@ impl Replica {
         }
     }
 
-    fn append_partition(&mut self, now: Now, version: i16, partition: AdmittedPartition) -> PartitionAnswer {
+    fn append_partition(
+        &mut self,
+        now: Now,
+        ticket: &Ticket,
+        partition: AdmittedPartition,
+    ) -> PartitionAnswer {
         if !partition.ours {
-            let unknown = match version >= TOPIC_ID_FROM {
+            let unknown = match ticket.api_version >= TOPIC_ID_FROM {
                 true => ErrorCode::UNKNOWN_TOPIC_ID,
                 false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             };
@@ -113,9 +133,14 @@ impl Replica {
             |batch| AdmittedPartition { topic_name: topic_name.clone(), topic_id, index, batch, ours };
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => {
+            Err(mut error) => {
+                let blamed = error.take_record_errors().into_iter().map(|e| (e.index, e.why));
                 let (code, why) = (error.error(), error.to_string());
-                return refuse(nothing(Err(error)), code, Some(why));
+                if code == ErrorCode::INVALID_TIMESTAMP {
+                    self.on_timestamp_refused(&why);
+                }
+                let refused = refuse(nothing(Err(error)), code, Some(why));
+                return PartitionAnswer { record_errors: blamed.collect(), ..refused };
             }
         };
         let answer = |base: Offset, next: Offset| PartitionAnswer {
@@ -124,6 +149,7 @@ impl Replica {
             index,
             error: ErrorCode::NONE,
             message: None,
+            record_errors: Vec::new(),
             base_offset: base.0,
             needs: Some(next),
         };
@@ -133,11 +159,24 @@ impl Replica {
                 self.counters.duplicate_batches += 1;
                 answer(base_offset, Offset(last_offset.0 + 1))
             }
-            Verdict::New => {
+            Verdict::Newcomer if let Err(why) = self.admit_newcomer(now, ticket) => {
+                refuse(nothing(Ok(batch)), ErrorCode::POLICY_VIOLATION, Some(why))
+            }
+            Verdict::New | Verdict::Newcomer => {
                 let (base, next) = self.append_batch(now, batch);
                 answer(base, next)
             }
         }
+    }
+
+    /// The first batch of a producer id. An error that clients do not repeat: what it says is told to whoever runs them, and
+    /// the wait is longer than any delivery timeout.
+    fn admit_newcomer(&mut self, now: Now, ticket: &Ticket) -> Result<(), String> {
+        let admitted = self.newcomers.admit(now, ticket.connection, &self.producers, &self.limits);
+        if let Err(why) = &admitted {
+            self.note_refused(now, |_| Some(format!("refused a new producer: {why}")));
+        }
+        admitted
     }
 
     /// Raft gives the place, the log takes the bytes.
@@ -157,7 +196,14 @@ impl Replica {
     /// Every batch of this node's log comes through here, whoever wrote it.
     pub(super) fn append_to_log(&mut self, batch: StampedBatch) {
         self.producers.on_append(batch.header());
-        self.uncommitted.push_back((batch.next_offset(), batch.size_bytes()));
+        if batch.header().is_control() {
+            self.on_leader_change_appended(batch.epoch(), batch.header().max_timestamp);
+        }
+        self.uncommitted.push_back(Uncommitted {
+            next: batch.next_offset(),
+            bytes: batch.size_bytes(),
+            timestamp: batch.header().data_timestamp(),
+        });
         self.uncommitted_bytes += batch.size_bytes() as u64;
         // The server looks once a second; a fast producer would fill the disk in between.
         self.on_disk_free(self.disk_free_bytes.saturating_sub(batch.size_bytes() as u64));
@@ -173,8 +219,9 @@ impl Replica {
         self.stages.record_committed(0, records);
         self.producers.on_committed(high_watermark);
         self.log.on_committed(high_watermark);
-        while self.uncommitted.front().is_some_and(|(next, _)| *next <= high_watermark.0) {
-            if let Some((_, bytes)) = self.uncommitted.pop_front() {
+        while self.uncommitted.front().is_some_and(|batch| batch.next <= high_watermark.0) {
+            if let Some(Uncommitted { bytes, timestamp, .. }) = self.uncommitted.pop_front() {
+                self.latest.on_committed(timestamp);
                 self.uncommitted_bytes -= bytes as u64;
                 self.counters.committed_bytes += bytes as u64;
                 self.stages.record_committed(bytes as u64, 0);
@@ -184,9 +231,10 @@ impl Replica {
 
     pub(super) fn on_truncate(&mut self, to: LogEndOffset) {
         self.producers.on_truncate(to.0);
-        while self.uncommitted.back().is_some_and(|(next, _)| *next > to.0) {
-            if let Some((_, bytes)) = self.uncommitted.pop_back() {
-                self.uncommitted_bytes -= bytes as u64;
+        self.on_cut_to(to.0);
+        while self.uncommitted.back().is_some_and(|batch| batch.next > to.0) {
+            if let Some(batch) = self.uncommitted.pop_back() {
+                self.uncommitted_bytes -= batch.bytes as u64;
             }
         }
     }
@@ -232,21 +280,20 @@ impl Replica {
 
     fn answer_produce(&mut self, parked: ParkedProduce) {
         let mut response = ProduceResponse::default();
-        let mut not_leader = false;
+        let not_leader =
+            parked.answers.iter().any(|answer| answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        let leader = if not_leader { self.leader_for_clients() } else { None };
         for answer in parked.answers {
             let is_for_leader = answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
-            not_leader |= is_for_leader;
             let partition = ProducedPartition {
                 index: answer.index,
                 error: answer.error,
                 base_offset: answer.base_offset,
                 log_start_offset: if answer.error.is_none() { self.log.log_start().0 } else { -1 },
+                record_errors: answer.record_errors,
                 error_message: answer.message,
                 // KIP-951: the client goes on at the leader without asking for Metadata.
-                current_leader: self
-                    .leader_for_clients()
-                    .filter(|_| is_for_leader)
-                    .map(|leader| (leader, self.raft.epoch())),
+                current_leader: leader.filter(|_| is_for_leader).map(|leader| (leader, self.raft.epoch())),
             };
             let (name, id) = (answer.topic_name, answer.topic_id);
             match response.topics.last_mut() {
@@ -255,8 +302,8 @@ impl Replica {
             }
         }
         if not_leader {
-            let leader = self.leader_endpoint().filter(|(leader, _)| self.serves_clients(*leader));
-            response.node_endpoints.extend(leader);
+            let endpoint = self.leader_endpoint_for_clients().filter(|(id, _)| Some(*id) == leader);
+            response.node_endpoints.extend(endpoint);
         }
         self.answer(&parked.ticket, Response::Produce(response));
     }
@@ -269,6 +316,7 @@ fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String
         index: partition.index,
         error,
         message,
+        record_errors: Vec::new(),
         base_offset: -1,
         needs: None,
     }

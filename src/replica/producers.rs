@@ -19,11 +19,16 @@ pub const BATCHES_KEPT: usize = PRODUCER_BATCHES_KEPT;
 /// Producer epoch of a batch that has none (Kafka: `RecordBatch.NO_PRODUCER_EPOCH`).
 const NO_PRODUCER_EPOCH: i16 = -1;
 
+/// The time of a batch that has none (Kafka: `RecordBatch.NO_TIMESTAMP`).
+const NO_TIMESTAMP: i64 = -1;
+
 /// Judgement of a client's batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Append it.
     New,
+    /// The same, of a producer that nobody knows: Kafka takes any first sequence, its state may have expired.
+    Newcomer,
     /// Already in the log here: answer with this base offset and timestamp once the high watermark has passed `last_offset`.
     Duplicate { base_offset: Offset, last_offset: Offset, timestamp: i64 },
     /// Answer with this error, append nothing.
@@ -54,8 +59,7 @@ impl Producers {
             return Verdict::New;
         }
         match self.current.entries.get(&header.producer_id) {
-            // Kafka takes any first sequence of a producer that it does not know: its state may have expired.
-            None => Verdict::New,
+            None => Verdict::Newcomer,
             Some(entry) => entry.check(header),
         }
     }
@@ -114,6 +118,17 @@ impl Producers {
             self.settled.fold(appended);
             self.unsettled.pop_front();
         }
+    }
+
+    /// Whom a newcomer would push out: the last offset of who has been silent for longest, and the time that this producer gave
+    /// its last batch. `None`: nobody, there is room.
+    pub fn next_to_go(&self) -> Option<(Offset, i64)> {
+        if self.len() < self.current.producer_ids_max {
+            return None;
+        }
+        let (last_offset, oldest) = self.current.by_last_offset.first_key_value()?;
+        let last = self.current.entries.get(oldest).and_then(Entry::last);
+        Some((*last_offset, last.map_or(NO_TIMESTAMP, |batch| batch.timestamp)))
     }
 
     pub fn contains(&self, producer_id: i64) -> bool {

@@ -27,6 +27,8 @@ pub(super) struct PartitionAnswer {
     pub index: i32,
     pub error: ErrorCode,
     pub message: Option<String>,
+    /// Records that are to blame, and why.
+    pub record_errors: Vec<(i32, String)>,
     /// -1 with an error.
     pub base_offset: i64,
     /// The promise holds when this offset is passed; `None`: nothing to wait for.

@@ -8,7 +8,8 @@ use crate::log::RecoveredLog;
 use crate::protocol::quorum::{self as wire, QuorumContext};
 use crate::protocol::{self, Response, messages as m};
 use crate::raft::{
-    self, BatchSpan, Effect, Event, FetchRequest, RaftConfig, RecoveredState, Request, RequestId, RequestKind,
+    self, BatchSpan, Effect, Event, FetchRequest, RaftConfig, RecoveredState, Request, RequestId,
+    RequestKind, Unfit,
 };
 use crate::record::{
     StampedBatch, check_fetched_into, check_interop, check_static_voters, leader_change_batch,
@@ -36,6 +37,8 @@ pub(super) fn raft_config(config: &Config, directory_id: Uuid, seed: u64) -> Raf
         retry_backoff_ms: config.retry_backoff_ms,
         // A parked Fetch must come back before its sender takes the leader for dead.
         fetch_wait_ms_max: FETCH_WAIT_MS_MAX.min(config.fetch_timeout_ms / 2),
+        first_leader: config.first_leader,
+        log_doubt: config.log_doubt,
         seed,
     }
 }
@@ -51,6 +54,7 @@ pub(super) fn state(recovered: &RecoveredLog) -> RecoveredState {
         quorum_state: recovered.quorum_state,
         log_start: recovered.log_start,
         log_end: recovered.log_end,
+        committed: recovered.committed,
         epochs: recovered.epochs.clone(),
     }
 }
@@ -118,6 +122,13 @@ impl Replica {
     pub(super) fn on_replica_fetch(&mut self, now: Now, ticket: Ticket, m: &protocol::FetchRequest) {
         self.counters.replica_fetches += 1;
         let request = wire::fetch_request(&self.context, m, ticket.api_version);
+        let request = request.map(|mut fetch| {
+            // To clients one of Kafka's controllers is no leader at all.
+            if !self.serves_clients(fetch.replica.id) {
+                fetch.unfit = Some(Unfit::TakesNoClients);
+            }
+            fetch
+        });
         let fetch = request.as_ref().ok().cloned();
         self.on_voter_request(now, ticket, request.map(Request::Fetch), fetch);
     }
@@ -158,7 +169,7 @@ impl Replica {
     }
 
     /// A peer that does not belong asks again and again: one line in ten seconds says what is wrong with it.
-    fn note_refused(&mut self, now: Now, why: impl FnOnce(&QuorumContext) -> Option<String>) {
+    pub(super) fn note_refused(&mut self, now: Now, why: impl FnOnce(&QuorumContext) -> Option<String>) {
         let is_early = |at| now.monotonic_ns < at + REFUSAL_LINE_INTERVAL_MS * NS_PER_MS;
         if self.refusal_noted_ns.is_some_and(is_early) {
             return;
@@ -193,6 +204,7 @@ impl Replica {
                     if let Some(why) = self.unfit(&batch) {
                         return self.stop(EXIT_CONFIG, why);
                     }
+                    self.counters.replicated_records += batch.header().record_count.max(0) as u64;
                     self.append_to_log(batch);
                 }
                 self.fetched = fetched;
@@ -209,11 +221,13 @@ impl Replica {
                 // Promises of the old epoch must not be made in the new one.
                 self.after_flush.clear();
                 self.role_changed = true;
+                self.elections.on_role(now, self.raft.role());
             }
             Effect::DropPeer { node, why } => {
                 self.note_refused(now, |_| Some(format!("closing the connections to node {node}: {why}")));
                 self.peers.drop_peer(node);
             }
+            Effect::Stop { why } => self.stop(EXIT_CORRUPT, why),
             Effect::ShutdownComplete => {
                 self.closing = true;
                 self.log.shutdown();
@@ -241,6 +255,21 @@ impl Replica {
         ))
     }
 
+    /// One of Kafka's own voters leads us, and our log is of a mode that it could not read: once we led it would stop, and with
+    /// it the quorum. Nothing has been taken from it yet.
+    fn foreign_leader(&self, from: NodeId) -> Option<String> {
+        let is_foreign = self.context.data_mode == DataMode::Native
+            && self.raft.leader() == Some(from)
+            && self.peers.is_kafkas(from);
+        is_foreign.then(|| {
+            format!(
+                "stopping before anything that node {from} sent is stored: it leads, it is one of Kafka's own voters, and \
+                 this node has kraft.data.mode=native, a log that those cannot read. Set kraft.data.mode=interop here, with \
+                 an empty log.dirs, or take Kafka's voters out of controller.quorum.voters"
+            )
+        })
+    }
+
     /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
     /// made: which of the two logs is damaged, nobody here can tell.
     pub(super) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
@@ -261,7 +290,9 @@ impl Replica {
             raft::Response::Vote(r) => wire::vote_response(&self.context, r),
             raft::Response::BeginQuorumEpoch(r) => wire::begin_quorum_epoch_response(&self.context, r),
             raft::Response::EndQuorumEpoch(r) => wire::end_quorum_epoch_response(&self.context, r),
-            raft::Response::Fetch(_) => panic!("Raft answers a Fetch with a verdict, never itself"),
+            raft::Response::Fetch(_) | raft::Response::AskEpoch(_) => {
+                panic!("Raft answers a Fetch with a verdict, never itself")
+            }
         };
         self.answer(&ticket, response);
     }
@@ -280,10 +311,17 @@ impl Replica {
                 }
                 self.step(now, Event::RequestFailed { to, kind });
             }
+            PeerEvent::FetchOvertaken { to } => self.step(now, Event::FetchOvertaken { to }),
             PeerEvent::Refused { by } => self.step(now, Event::Refused { by }),
             PeerEvent::Response { from, response: raft::Response::Fetch(mut answer), records } => {
+                if let Some(why) = self.foreign_leader(from).filter(|_| answer.error.is_none()) {
+                    return self.stop(EXIT_CONFIG, why);
+                }
                 self.fetched.clear();
                 let bad = check_fetched_into(records, &mut self.fetched);
+                if answer.error.is_none() && self.raft.leader() == Some(from) {
+                    self.lagging = answer.lagging;
+                }
                 answer.batches = std::mem::take(&mut self.effects.spans);
                 answer.batches.extend(self.fetched.iter().map(span_of));
                 let nothing_good = self.fetched.is_empty();
@@ -307,6 +345,7 @@ impl Replica {
         }
     }
 
+    /// The leader and where this node finds it.
     pub(super) fn leader_endpoint(&self) -> Option<(NodeId, Arc<Endpoint>)> {
         let leader = self.raft.leader()?;
         let voter = self.context.voters.iter().find(|(id, _)| *id == leader)?;

@@ -3,13 +3,14 @@
 //! A session has one for its client, and so has each of our connections to another voter. Memory grows with what has
 //! arrived; how far an announced length is believed before that depends on who announces it.
 
-use super::receive_pool::{Allocation, ReceivePool};
+use super::cost::Announced;
+use super::receive_pool::{Allocation, Lent, ReceivePool};
 use crate::protocol::frame::{FrameError, LENGTH_BYTES, frame_length};
 use crate::record::UNPIN_RATIO;
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Room of a connection that says little.
-pub const RECEIVE_BYTES_MIN: usize = 16 * 1024;
+/// Room of a connection that says little: for the largest frame that needs no memory to be reserved (`room::frames`).
+pub const RECEIVE_BYTES_MIN: usize = 8 * 1024;
 /// Most room given to one read of a busy connection, unless a larger frame is announced.
 pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
 /// Most that an announced frame is given at once: about what a Fetch may bring.
@@ -59,6 +60,12 @@ pub struct ReceiveBuffer {
     frame_bytes: usize,
     /// Its frames are large; asked of a voter only.
     is_bulk: bool,
+    /// Size of the last whole frame, with its length.
+    whole_bytes: usize,
+    /// There is memory for the whole frame that is arriving.
+    is_reserved: bool,
+    /// A client's: what its buffer has beside the least, and is not reserved for a frame.
+    lent: Lent,
 }
 
 impl ReceiveBuffer {
@@ -71,7 +78,41 @@ impl ReceiveBuffer {
             spare_bytes: 0,
             frame_bytes: 0,
             is_bulk: false,
+            whole_bytes: 0,
+            is_reserved: false,
+            lent: Lent::default(),
         }
+    }
+
+    /// Size of the frame that is arriving, with its length; 0 where that is not known yet.
+    pub fn arriving_bytes(&self) -> usize {
+        match self.missing_bytes() {
+            0 => 0,
+            missing => self.buffer.len() + missing,
+        }
+    }
+
+    /// The next request, complete or not, if enough of it is there to know.
+    pub fn announced(&self) -> Option<Announced> {
+        let (length, rest) = self.buffer.split_first_chunk::<LENGTH_BYTES>()?;
+        let key = rest.first_chunk::<2>()?;
+        let bytes = LENGTH_BYTES + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        Some(Announced { bytes, api_key: i16::from_be_bytes(*key) })
+    }
+
+    /// Received, and not taken as a frame.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Size of the last whole frame, with its length.
+    pub fn whole_bytes(&self) -> usize {
+        self.whole_bytes
+    }
+
+    /// There is memory for the whole frame that is arriving: it gets one piece.
+    pub fn believe(&mut self) {
+        self.is_reserved = true;
     }
 
     /// Size of the allocation that the frames cut from it share.
@@ -91,6 +132,7 @@ impl ReceiveBuffer {
         if self.spare() < needed {
             self.make_room(needed, pool);
         }
+        self.note_lent(pool);
         self.spare_bytes = self.spare();
         &mut self.buffer
     }
@@ -98,6 +140,7 @@ impl ReceiveBuffer {
     /// How much of what is announced gets room at once.
     fn believed_bytes(&self) -> usize {
         match self.sender {
+            Sender::Client if self.is_reserved => usize::MAX,
             Sender::Client => self.buffer.len().max(RECEIVE_BYTES_MIN).max(self.frame_bytes),
             Sender::Voter => FRAME_RESERVE_BYTES_MAX,
         }
@@ -125,7 +168,11 @@ impl ReceiveBuffer {
     fn make_room(&mut self, needed: usize, pool: &mut ReceivePool) {
         let there = self.buffer.len();
         let wanted = self.missing_bytes().min(self.believed_bytes()).max(needed);
-        let least = (there + wanted).max(self.usual_bytes());
+        let mut least = (there + wanted).max(self.usual_bytes());
+        if self.sender == Sender::Client && !pool.may_lend(least.saturating_sub(self.own_bytes())) {
+            // Others have what busy ones may have: it reads little at once.
+            least = (there + READ_BYTES_MIN).max(self.own_bytes());
+        }
         if self.buffer.try_reclaim(least - there) {
             return;
         }
@@ -145,6 +192,21 @@ impl ReceiveBuffer {
         let buffer = std::mem::replace(&mut self.buffer, next.buffer);
         let bytes = std::mem::replace(&mut self.allocation_bytes, next.bytes);
         pool.retire(Allocation { buffer, bytes });
+    }
+
+    /// What a client may have in any case: the least, or the frame for which memory is reserved.
+    fn own_bytes(&self) -> usize {
+        if self.is_reserved { self.arriving_bytes().max(RECEIVE_BYTES_MIN) } else { RECEIVE_BYTES_MIN }
+    }
+
+    fn note_lent(&mut self, pool: &ReceivePool) {
+        let beside = match self.sender {
+            Sender::Client => self.allocation_bytes.saturating_sub(self.own_bytes()),
+            Sender::Voter => 0,
+        };
+        if beside != self.lent.bytes() {
+            self.lent = pool.lend(beside);
+        }
     }
 
     /// Size of a buffer for whole frames of a client that sends large ones, all like the last: about as many as are read at
@@ -209,6 +271,7 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_BYTES);
+        (self.whole_bytes, self.is_reserved) = (LENGTH_BYTES + frame_bytes, false);
         self.note_frame(frame_bytes);
         let frame = self.buffer.split_to(frame_bytes);
         let is_small = frame_bytes < self.allocation_bytes / FRAME_COPY_RATIO;

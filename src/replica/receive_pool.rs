@@ -6,17 +6,24 @@
 
 use bytes::BytesMut;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Size of all buffers in the pool. At full load they are those that the tail cache pins anyway: 16 MiB of batches in 1.7
 /// times as much memory. When nothing is pinned any more, at the worst, the pool holds 32 MiB for itself until `shrink`,
 /// and a node that needs 58 MiB after 10 GB is at 90 MiB.
 const RETIRED_BYTES_MAX: usize = 32 << 20;
+/// What all clients' receive buffers of a core may have beside the least that each needs: busy ones read more at once.
+pub(super) const LENT_BYTES_MAX: usize = 16 << 20;
 /// A smaller one is not worth its place.
 const RETIRED_BYTES_MIN: usize = 24 * 1024;
 /// Buffers that are looked at for one that fits.
 const LOOKED_AT_MAX: usize = 8;
 /// As many of the smallest ones as the bytes allow.
 const RETIRED_BUFFERS_MAX: usize = RETIRED_BYTES_MAX / RETIRED_BYTES_MIN;
+/// What was let go lies in the allocator's memory, among what is in use, and the kernel does not get it back by itself: a
+/// node that has led and followed kept the buffers of both, 85 MiB where 49 were in use.
+const LET_GO_BYTES_MIN: usize = 4 << 20;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -26,6 +33,28 @@ pub struct ReceivePool {
     bytes: usize,
     /// Since the last `shrink`.
     is_used: bool,
+    /// Size of all buffers let go since the last time that the allocator was to give memory back.
+    let_go_bytes: usize,
+    lent: Arc<AtomicUsize>,
+}
+
+/// What a receive buffer has beside the least, until it is dropped. Buffers may move to another core.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Lent {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A buffer, and the size of the memory that it shares with the frames that were cut from it.
@@ -48,6 +77,21 @@ impl Allocation {
 }
 
 impl ReceivePool {
+    /// A client's buffer may have so many bytes more than the least.
+    pub(super) fn may_lend(&self, bytes: usize) -> bool {
+        self.lent.load(Ordering::Relaxed) + bytes <= LENT_BYTES_MAX
+    }
+
+    pub(super) fn lend(&self, bytes: usize) -> Lent {
+        self.lent.fetch_add(bytes, Ordering::Relaxed);
+        Lent { bytes, all: self.lent.clone() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn lent_bytes(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+
     /// Take over a buffer that is left for another one, and what is in it for nothing.
     pub(super) fn retire(&mut self, mut left: Allocation) {
         if left.bytes < RETIRED_BYTES_MIN {
@@ -57,7 +101,7 @@ impl ReceivePool {
         self.bytes += left.bytes;
         self.retired.push_back(left);
         while self.bytes > RETIRED_BYTES_MAX || self.retired.len() > RETIRED_BUFFERS_MAX {
-            self.remove(0);
+            self.let_go_oldest();
         }
     }
 
@@ -76,9 +120,13 @@ impl ReceivePool {
             looked_at += 1;
         }
         if looked_at > 0 {
-            self.remove(0);
+            self.let_go_oldest();
         }
         None
+    }
+
+    fn let_go_oldest(&mut self) {
+        self.let_go_bytes += self.remove(0).map_or(0, |oldest| oldest.bytes);
     }
 
     fn remove(&mut self, at: usize) -> Option<Allocation> {
@@ -87,12 +135,24 @@ impl ReceivePool {
         Some(removed)
     }
 
-    /// Called now and then: where none was used again since the last time, those that are free go.
-    pub fn shrink(&mut self) {
-        if !std::mem::take(&mut self.is_used) {
-            self.retired.retain_mut(|retired| !retired.is_free());
-            self.bytes = self.retired.iter().map(|retired| retired.bytes).sum();
+    /// A connection has ended, and the buffer that it received into is gone.
+    pub fn note_gone(&mut self, bytes: usize) {
+        self.let_go_bytes += bytes;
+    }
+
+    /// Called now and then: where none was used again since the last time, those that are free go. True: so much has gone
+    /// that the allocator should give it to the kernel, and the load that it was needed for is over.
+    pub fn shrink(&mut self) -> bool {
+        if std::mem::take(&mut self.is_used) {
+            return false;
         }
+        let before = self.bytes;
+        self.retired.retain_mut(|retired| !retired.is_free());
+        self.bytes = self.retired.iter().map(|retired| retired.bytes).sum();
+        self.let_go_bytes += before - self.bytes;
+        let is_much = self.let_go_bytes >= LET_GO_BYTES_MIN;
+        self.let_go_bytes *= usize::from(!is_much);
+        is_much
     }
 }
 
@@ -127,6 +187,15 @@ mod tests {
         assert!(pool.take(BYTES, BYTES).is_some());
         assert!(pool.take(BYTES, BYTES).is_none());
         assert_eq!(pool.bytes, 0);
+    }
+
+    #[test]
+    fn the_buffers_of_a_crowd_that_has_left_go_back_to_the_kernel() {
+        let mut pool = ReceivePool::default();
+        pool.note_gone(LET_GO_BYTES_MIN - 1);
+        assert!(!pool.shrink(), "a few");
+        pool.note_gone(1);
+        assert_eq!([pool.shrink(), pool.shrink()], [true, false], "once");
     }
 
     #[test]
@@ -178,5 +247,24 @@ mod tests {
         drop(frame);
         pool.shrink();
         assert_eq!((pool.retired.len(), pool.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_was_let_go_goes_back_to_the_kernel_when_the_load_is_over() {
+        let mut pool = ReceivePool::default();
+        let bytes = LET_GO_BYTES_MIN / 2;
+        let (pinned, frame) = full(bytes);
+        [full(bytes).0, pinned].into_iter().for_each(|left| pool.retire(left));
+        assert!(!pool.shrink(), "half of it is shared");
+        drop(frame);
+        pool.is_used = true;
+        assert!(!pool.shrink(), "it was used a moment ago");
+        assert!(pool.shrink());
+        assert!(!pool.shrink(), "once");
+        // Of other sizes than are wanted now: a node that followed, and leads.
+        [full(bytes).0, full(bytes).0].into_iter().for_each(|left| pool.retire(left));
+        assert!(pool.take(BYTES, BYTES).is_none() && pool.take(BYTES, BYTES).is_none());
+        assert_eq!(pool.bytes, 0);
+        assert!(pool.shrink());
     }
 }

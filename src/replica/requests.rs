@@ -7,15 +7,17 @@ mod configs;
 mod coordinator;
 mod create_topics;
 mod describe_quorum;
+mod groups;
 mod log_dirs;
 mod metadata;
 #[cfg(test)]
 mod tests;
 
 pub use configs::describe_configs;
-pub use coordinator::{find_coordinator, join_group};
+pub use coordinator::{NO_TRANSACTIONS, find_coordinator};
 pub use create_topics::create_topics;
-pub use describe_quorum::describe_quorum;
+pub use describe_quorum::{asks_for_one_partition, describe_quorum};
+pub use groups::answer_group_request;
 pub use log_dirs::describe_log_dirs;
 pub use metadata::{describe_cluster, describe_topic_partitions, metadata};
 
@@ -30,6 +32,8 @@ pub struct View<'a> {
     pub topic_name: &'a str,
     pub topic_id: Uuid,
     pub local: NodeId,
+    /// Where clients find this node.
+    pub advertised: &'a Endpoint,
     /// Name of the one listener, "PLAINTEXT" or "CONTROLLER".
     pub listener_name: &'a str,
     /// (id, endpoint, in sync: fetched within the fetch timeout, or is the leader)
@@ -105,10 +109,13 @@ fn topic_name(name: &str) -> m::TopicName {
 }
 
 /// `None`: an ApiVersions version that we do not have.
-pub fn api_versions(_v: &View, request: Option<&m::ApiVersionsRequest>, version: i16) -> Response {
-    let is_valid = request.is_none_or(|r| protocol::client_software_is_valid(r, version));
-    Response::ApiVersions(if is_valid {
-        protocol::api_versions_response(version)
+pub fn api_versions(v: &View, request: Option<&m::ApiVersionsRequest>, version: i16) -> Response {
+    let Some(request) = request else {
+        return Response::ApiVersions(protocol::api_versions_response(version));
+    };
+    Response::ApiVersions(if protocol::client_software_is_valid(request, version) {
+        let answer = protocol::api_versions_response(version);
+        protocol::quorum::tell_advertised(answer, request, version, v.advertised)
     } else {
         m::ApiVersionsResponse::default().with_error_code(ErrorCode::INVALID_REQUEST.0)
     })
@@ -117,15 +124,15 @@ pub fn api_versions(_v: &View, request: Option<&m::ApiVersionsRequest>, version:
 /// `producer_id`: a fresh random one, drawn by the replica.
 ///
 /// A producer without a transactional id always gets a fresh id with epoch 0, also when it names the one it had (Kafka:
-/// `TransactionCoordinator.handleInitProducerId`). There are no transactions: a transactional id gets
-/// TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every client takes for final; the coordinator's own errors make it
-/// ask again for ever.
+/// `TransactionCoordinator.handleInitProducerId`). There are no transactions: a transactional id gets an error that
+/// every client takes for final; the coordinator's own errors make it ask again for ever. Who looks for the coordinator
+/// first, as all do, has been told in words.
 pub fn init_producer_id(_v: &View, request: &m::InitProducerIdRequest, producer_id: i64) -> Response {
     let error = match &request.transactional_id {
         // One of the two without the other (Kafka: `KafkaApis.handleInitProducerIdRequest`).
         _ if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => ErrorCode::INVALID_REQUEST,
         Some(id) if id.is_empty() => ErrorCode::INVALID_REQUEST,
-        Some(_) => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        Some(_) => ErrorCode::UNSUPPORTED_VERSION,
         None => ErrorCode::NONE,
     };
     let (producer_id, producer_epoch) = if error.is_none() { (producer_id, 0) } else { (-1, -1) };

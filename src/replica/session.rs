@@ -6,7 +6,11 @@
 //! a frame is stored only as its bytes arrive, and a client that does not read is closed.
 
 use super::admit::{self, Admitted};
+use super::collapse::{Weight, weigh};
+use super::cost::Announced;
 use super::forward::FORWARD_CLIENT_ID;
+use super::inspection::Inspection;
+use super::list_offsets::MAX_TIMESTAMP;
 use super::receive::{ReceiveBuffer, Sender};
 use super::receive_pool::ReceivePool;
 use crate::config::Config;
@@ -16,6 +20,7 @@ use crate::protocol::{
     self, ClientId, EncodedFrame, FetchResponse, FrameError, ProduceResponse, Request, RequestHeader,
     Response,
 };
+use crate::record::{Asker, ProduceLimits, Wanted};
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -39,12 +44,18 @@ pub struct SessionLimits {
     pub output_bytes_max: usize,
     /// Requests whose answers have not been handed out.
     pub requests_max: usize,
+    /// A connection that moves nothing for longer is closed (`connections.max.idle.ms`).
+    pub idle_ms_max: u64,
+    /// Things that one request may ask for.
+    pub request_entries_max: usize,
     pub message_bytes_max: usize,
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
     pub topic_name: StrBytes,
     pub topic_id: Uuid,
     pub data_mode: DataMode,
+    pub compressed_check: CompressedCheck,
+    pub decompressed_bytes_max: usize,
 }
 
 impl SessionLimits {
@@ -54,12 +65,26 @@ impl SessionLimits {
             request_bytes_max: limits.request_bytes_max,
             output_bytes_max: limits.connection_output_bytes_max,
             requests_max: limits.connection_requests_max,
+            request_entries_max: limits.request_entries_max,
+            idle_ms_max: limits.connection_idle_ms_max,
             message_bytes_max: limits.message_bytes_max,
             timestamp_before_max_ms: limits.timestamp_before_max_ms,
             timestamp_after_max_ms: limits.timestamp_after_max_ms,
             topic_name: config.topic_name.clone().into(),
             topic_id: config.topic_id,
             data_mode: config.data_mode,
+            compressed_check: config.compressed_check,
+            decompressed_bytes_max: limits.decompressed_bytes_max,
+        }
+    }
+
+    /// What a batch may be that comes now.
+    pub(super) fn produce_limits(&self, now: Now) -> ProduceLimits {
+        ProduceLimits {
+            message_bytes_max: self.message_bytes_max,
+            timestamp_before_max_ms: self.timestamp_before_max_ms,
+            timestamp_after_max_ms: self.timestamp_after_max_ms,
+            now_wall_ms: now.wall_ms,
         }
     }
 }
@@ -73,6 +98,8 @@ pub struct Arrived {
     /// Another node of ours passes it on (`forward`).
     pub is_forwarded: bool,
     pub request: Admitted,
+    /// It has compressed batches, which must be looked into before anybody believes them.
+    pub to_inspect: Option<Inspection>,
 }
 
 /// A request whose answer has not been handed out.
@@ -83,6 +110,55 @@ enum Slot {
     Answered(EncodedFrame),
 }
 
+/// A larger request than this is decoded elsewhere, if it is neither a Produce (of those most bytes are records, which cost little)
+/// nor a Fetch (which has a decoder of its own, and of which nobody knows how long it waits).
+const LARGE_FRAME_BYTES: usize = 2 * 1024;
+const VERY_LARGE_FRAME_BYTES: usize = 16 * 1024;
+
+/// A whole request, not decoded.
+#[derive(Debug)]
+pub struct LargeFrame {
+    frame: Bytes,
+    pub announced: Announced,
+    entries_max: usize,
+    wanted: Wanted,
+}
+
+impl LargeFrame {
+    /// It waits for others like it, and not with those that ask for a hundred things.
+    pub fn is_very_large(&self) -> bool {
+        self.announced.bytes > VERY_LARGE_FRAME_BYTES
+    }
+
+    /// Its connection is gone: nobody waits for it.
+    pub fn is_unwanted(&self) -> bool {
+        self.wanted.is_over()
+    }
+
+    pub fn decode(self) -> Result<DecodedRequest, FrameError> {
+        if self.is_unwanted() {
+            return Err(FrameError("its connection has ended".to_string()));
+        }
+        decode(self.frame, self.entries_max)
+    }
+}
+
+/// A request, and what it weighs.
+#[derive(Debug)]
+pub struct DecodedRequest {
+    header: RequestHeader,
+    request: Request,
+    weight: Weight,
+    frame_bytes: usize,
+}
+
+fn decode(frame: Bytes, entries_max: usize) -> Result<DecodedRequest, FrameError> {
+    let frame_bytes = frame.len();
+    let (header, mut request, decoded_bytes) = protocol::decode_request_sized(frame)?;
+    let weight = weigh(&mut request, decoded_bytes, entries_max)?;
+    Ok(DecodedRequest { header, request, weight, frame_bytes })
+}
+
 /// One client connection: a byte stream becomes requests in order, answers become bytes in request order. Pure.
 #[derive(Debug)]
 pub struct Session {
@@ -90,11 +166,17 @@ pub struct Session {
     received: ReceiveBuffer,
     failed: bool,
     is_peer: bool,
+    /// In whose name the first voter RPC came; `None` where it named nobody.
+    peer_id: Option<NodeId>,
     /// As ApiVersions named it; `None` where that did not come.
     software: Option<PeerSoftware>,
     /// Sequence number of the first slot.
     first_seq: u64,
     slots: VecDeque<Slot>,
+    /// A request for many things, or one that searches: nothing behind it is taken before it has been answered.
+    alone_seq: Option<u64>,
+    /// What is looked into for this connection ends with it.
+    asker: Asker,
     outgoing: Outgoing,
     /// Encoded and not reported as sent, those in `slots` among them.
     output_bytes: usize,
@@ -107,9 +189,12 @@ impl Session {
             received: ReceiveBuffer::new(Sender::Client),
             failed: false,
             is_peer: false,
+            peer_id: None,
             software: None,
             first_seq: 0,
             slots: VecDeque::new(),
+            alone_seq: None,
+            asker: Asker::default(),
             outgoing: Outgoing::default(),
             output_bytes: 0,
         }
@@ -126,6 +211,31 @@ impl Session {
         self.received.missing_bytes()
     }
 
+    /// Size of the frame that is arriving; 0 where that is not known yet.
+    pub fn arriving_bytes(&self) -> usize {
+        self.received.arriving_bytes()
+    }
+
+    /// The next request, complete or not, if enough of it is there to know.
+    pub fn announced(&self) -> Option<Announced> {
+        self.received.announced()
+    }
+
+    /// Received, and not taken as a request.
+    pub fn buffered_bytes(&self) -> usize {
+        self.received.buffered_bytes()
+    }
+
+    /// There is memory for the whole of it.
+    pub fn believe(&mut self) {
+        self.received.believe();
+    }
+
+    /// Size of the frame that the last request came in.
+    pub fn whole_bytes(&self) -> usize {
+        self.received.whole_bytes()
+    }
+
     /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
     /// nothing comes after it.
     pub fn poll_request(&mut self, now: Now) -> Option<Result<Arrived, FrameError>> {
@@ -139,15 +249,71 @@ impl Session {
 
     fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
         let Some(frame) = self.received.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
-        let (mut header, request) = protocol::decode_request(frame)?;
+        let decoded = decode(frame, self.limits.request_entries_max)?;
+        self.arrive(decoded, now).map(Some)
+    }
+
+    /// The next whole request as it came, if decoding it takes longer than a core has for one connection: to be decoded
+    /// elsewhere and given to `take_decoded`. Nothing else is taken from this connection meanwhile.
+    pub fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
+        let announced = self.announced().filter(|next| next.bytes > LARGE_FRAME_BYTES)?;
+        if announced.may_cost_more() || self.failed || self.is_blocked() {
+            return None;
+        }
+        let frame = self.received.next_frame(self.limits.request_bytes_max).transpose()?;
+        self.failed = frame.is_err();
+        let entries_max = self.limits.request_entries_max;
+        let wanted = self.asker.wanted();
+        Some(frame.map(|frame| LargeFrame { frame, announced, entries_max, wanted }))
+    }
+
+    /// As `poll_request`, of a request that was decoded elsewhere.
+    pub fn take_decoded(
+        &mut self,
+        decoded: Result<DecodedRequest, FrameError>,
+        now: Now,
+    ) -> Result<Arrived, FrameError> {
+        let arrived = decoded.and_then(|decoded| self.arrive(decoded, now));
+        self.failed = arrived.is_err();
+        arrived
+    }
+
+    fn arrive(&mut self, decoded: DecodedRequest, now: Now) -> Result<Arrived, FrameError> {
+        let DecodedRequest { mut header, request, weight, frame_bytes } = decoded;
+        let searches = may_search(&request);
         let api_version = header.api_version;
         let client_id = header.client_id.take().unwrap_or_default();
         self.check_peer(&request, &client_id)?;
         let request = admit::admit(request, api_version, &self.limits, now, self.received.allocation_bytes());
         let seq = self.first_seq + self.slots.len() as u64;
+        if weight.stands_alone() || searches {
+            self.alone_seq = Some(seq);
+        }
         self.slots.push_back(Slot::UnderWay(header));
         let is_forwarded = client_id.is(FORWARD_CLIENT_ID);
-        Ok(Some(Arrived { seq, api_version, is_forwarded, request }))
+        let to_inspect = self.to_inspect(&request, now);
+        let request = match weight.is_heavy() {
+            true => {
+                // Its texts are slices of the frame; those of a Fetch are not.
+                let is_fetch = matches!(request, Admitted::Other(Request::Fetch(_)));
+                request.heavy(weight.bytes + if is_fetch { 0 } else { frame_bytes })
+            }
+            false => request,
+        };
+        Ok(Arrived { seq, api_version, is_forwarded, request, to_inspect })
+    }
+
+    fn to_inspect(&self, request: &Admitted, now: Now) -> Option<Inspection> {
+        match request {
+            Admitted::Produce(produce) if self.limits.compressed_check == CompressedCheck::Always => {
+                produce.is_compressed().then(|| Inspection {
+                    limits: self.limits.produce_limits(now),
+                    decompressed_bytes_max: self.limits.decompressed_bytes_max as u64,
+                    wanted: self.asker.wanted(),
+                })
+            }
+            _ => None,
+        }
     }
 
     /// A voter whose software cannot read this log must not begin to copy it, nor have a say in who writes it.
@@ -159,6 +325,7 @@ impl Session {
             return Ok(());
         }
         self.is_peer = true;
+        self.peer_id = self.peer_id.or_else(|| sender_of(request));
         match &self.software {
             Some(software) => software.check(self.limits.data_mode, client_id).map_err(FrameError),
             None => Ok(()),
@@ -167,7 +334,9 @@ impl Session {
 
     /// No more requests should be read: too many under way, or too much output unsent.
     pub fn is_blocked(&self) -> bool {
-        self.slots.len() >= self.limits.requests_max || self.output_bytes > self.limits.output_bytes_max / 2
+        self.slots.len() >= self.limits.requests_max
+            || self.alone_seq.is_some_and(|seq| seq >= self.first_seq)
+            || self.output_bytes > self.limits.output_bytes_max / 2
     }
 
     /// Answer request `seq` (any order; released in request order). Err: the reader is too slow, close.
@@ -262,6 +431,18 @@ impl Session {
     pub fn is_peer(&self) -> bool {
         self.is_peer
     }
+
+    /// In whose name the first one came. Nothing proves it.
+    pub fn peer_id(&self) -> Option<NodeId> {
+        self.peer_id
+    }
+}
+
+/// Its answer may need a search through the log: by a time, or for the latest.
+fn may_search(request: &Request) -> bool {
+    let Request::ListOffsets(request) = request else { return false };
+    let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP)
 }
 
 fn is_voter_rpc(request: &Request) -> bool {
@@ -273,6 +454,18 @@ fn is_voter_rpc(request: &Request) -> bool {
         Request::Fetch(fetch) => fetch.is_of_replica(),
         _ => false,
     }
+}
+
+fn sender_of(request: &Request) -> Option<NodeId> {
+    let id = match request {
+        Request::Vote(vote) => vote.topics.first()?.partitions.first()?.replica_id.0,
+        Request::BeginQuorumEpoch(begin) => begin.topics.first()?.partitions.first()?.leader_id.0,
+        Request::EndQuorumEpoch(end) => end.topics.first()?.partitions.first()?.leader_id.0,
+        Request::UpdateRaftVoter(update) => update.voter_id,
+        Request::Fetch(fetch) => fetch.replica_id,
+        _ => return None,
+    };
+    (id >= 0).then_some(NodeId(id))
 }
 
 /// Bytes of answers in the order in which they go out.

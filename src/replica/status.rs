@@ -1,12 +1,15 @@
 //! What a replica says of itself: to Metadata and its kin, to DescribeQuorum, to /status and the metrics.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::forward::{ForwardEvent, Forwarded};
 use super::requests::{self, View};
+use super::room::gauges::Bounded;
 use super::{Replica, Ticket};
 use crate::protocol::{self, Response, messages as m};
-use crate::raft::{ReplicaProgress, RoleName};
+use crate::raft::{Campaigns, ReplicaProgress, RoleName, Unfit};
 use crate::types::*;
 
 /// What /status, /ready and the metrics show.
@@ -26,13 +29,51 @@ pub struct Status {
     pub flushed_offset: i64,
     pub log_size_bytes: u64,
     pub unflushed_bytes: u64,
-    /// A leader is known, and this node is it or has caught up with it.
+    /// A quorum can commit, and this node does its part in it.
     pub ready: bool,
+    /// Why it is not, as a sentence goes on behind "not ready: ".
+    pub not_ready: Option<String>,
+    /// Why this node leaves leading to others, if they can.
+    pub unfit: Option<&'static str>,
+    /// The end of the log was damaged at a start: this node votes for nobody before it has caught up with a leader.
+    pub log_in_doubt: bool,
+    /// Records that cannot be read: where and why.
+    pub log_damage: Option<String>,
+    /// The disk is full: what makes the log grow is tried again and again.
+    pub waits_for_room: bool,
     pub voters: Vec<VoterStatus>,
     pub observers: Vec<VoterStatus>,
     pub producer_ids: usize,
     pub parked_requests: usize,
+    /// Room in the file system of the log; `None`: not known yet.
+    pub disk_free_bytes: Option<u64>,
     pub counters: Counters,
+    /// For the metrics alone.
+    #[serde(skip)]
+    pub watched: Watched,
+}
+
+/// What only a monitoring system asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// Node and directory that this one has voted for in its epoch.
+    pub voted: Option<ReplicaKey>,
+    pub log_end_epoch: i32,
+    pub campaigns: Campaigns,
+    /// Mean and maximum in ms of the elections that ended within the last minute.
+    pub election_latency_ms: Option<(f64, f64)>,
+    pub disk_free_bytes_min: u64,
+    /// Read from the device for clients and not taken yet.
+    pub device_reads: Bounded,
+    /// Requests for many things that are put off, and what they take decoded.
+    pub heavy_requests: usize,
+    pub heavy_bytes: Bounded,
+    /// From here on the replica's core knows, not the replica: the device's durable writes, each from the ring to its completion.
+    pub device_flushes: LatencyBuckets,
+    /// To each voter, as the kernel's TCP measures it, once a second.
+    pub round_trips: Vec<(i32, LatencyBuckets)>,
+    /// Part of the last second in which the core slept.
+    pub idle_ratio: Option<f64>,
 }
 
 /// Where a node stands, for whoever checks it after every turn: cheaper than `Status`.
@@ -65,6 +106,8 @@ pub struct MemoryUse {
     pub parked_fetches: usize,
     /// `producer_ids_max`
     pub producer_ids: usize,
+    /// Read from the device for clients and not taken yet: `device_reads_bytes_max`.
+    pub device_read_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -96,6 +139,15 @@ pub struct Counters {
     pub flushes: u64,
     pub committed_bytes: u64,
     pub refused_requests: u64,
+    /// Records copied from a leader.
+    pub replicated_records: u64,
+    /// To the other voters and from them, on the connections that this node has opened.
+    pub peer_requests: u64,
+    pub peer_responses: u64,
+    pub peer_bytes_sent: u64,
+    pub peer_bytes_received: u64,
+    /// Batches refused with INVALID_TIMESTAMP: their producers drop them.
+    pub refused_timestamps: u64,
 }
 
 impl Replica {
@@ -116,6 +168,7 @@ impl Replica {
                 parked_produces: self.purgatory.len(),
                 parked_fetches: self.fetches.parked(),
                 producer_ids: self.producers.len(),
+                device_read_bytes: self.reads.held_bytes(),
             },
         }
     }
@@ -123,10 +176,10 @@ impl Replica {
     pub fn status(&self, now: Now) -> Status {
         let raft = &self.raft;
         let (log_end, high_watermark) = (raft.log_end().0, raft.high_watermark());
-        let caught_up = high_watermark.is_some_and(|hw| raft.is_leader() || log_end >= hw.0);
         let lines = |progress: Vec<ReplicaProgress>| {
             progress.into_iter().map(|p| voter_status(p, log_end, now)).collect::<Vec<_>>()
         };
+        let not_ready = self.why_not_ready(now);
         Status {
             node_id: self.context.local.id.0,
             directory_id: self.context.local.directory_id.to_string(),
@@ -134,19 +187,39 @@ impl Replica {
             topic: self.context.topic.to_string(),
             role: role_name(raft.role()),
             epoch: raft.epoch().0,
-            leader_id: raft.leader().map(|l| l.0),
+            leader_id: raft.living_leader(now).map(|l| l.0),
             high_watermark: high_watermark.map(|hw| hw.0.0),
             log_start_offset: self.log.log_start().0,
             log_end_offset: log_end.0,
             flushed_offset: self.log.flushed().0.0,
             log_size_bytes: self.log.size_bytes(),
             unflushed_bytes: self.log.unflushed_bytes(),
-            ready: !self.is_gated() && raft.leader().is_some() && caught_up,
+            ready: not_ready.is_none(),
+            not_ready,
+            unfit: raft.unfit().map(Unfit::name),
+            log_in_doubt: raft.doubt().is_some(),
+            log_damage: self.log_damage(),
+            waits_for_room: self.waits_for_room(),
             voters: lines(raft.voter_progress(now)),
             observers: lines(raft.observer_progress(now)),
             producer_ids: self.producers.len(),
             parked_requests: self.parked_requests(),
+            disk_free_bytes: Some(self.disk_free_bytes).filter(|bytes| *bytes < u64::MAX),
             counters: self.counters.clone(),
+            watched: Watched {
+                voted: raft.quorum_state().voted,
+                log_end_epoch: raft.epochs().last().map_or(0, |last| last.epoch.0),
+                campaigns: *raft.campaigns(),
+                election_latency_ms: self.elections.latency_ms(now),
+                disk_free_bytes_min: self.limits.disk_free_bytes_min,
+                device_reads: Bounded {
+                    taken: self.reads.held_bytes(),
+                    max: self.limits.device_reads_bytes_max,
+                },
+                heavy_requests: self.heavy.len(),
+                heavy_bytes: self.heavy.bytes(),
+                ..Watched::default()
+            },
         }
     }
 
@@ -158,7 +231,9 @@ impl Replica {
         is_forwarded: bool,
         request: m::DescribeQuorumRequest,
     ) {
-        match self.leader_endpoint().filter(|_| !self.raft.is_leader() && !is_forwarded) {
+        // What is refused everywhere alike need not travel, nor wait for the leader with all that it names.
+        let goes = !self.raft.is_leader() && !is_forwarded && requests::asks_for_one_partition(&request);
+        match self.leader_endpoint().filter(|_| goes) {
             Some((leader, endpoint)) => {
                 let endpoint = Endpoint::clone(&endpoint);
                 self.forwarding.forward(now, (leader, endpoint), ticket, request);
@@ -196,7 +271,10 @@ impl Replica {
             .context
             .voters
             .iter()
-            .map(|(id, endpoint)| (*id, Endpoint::clone(endpoint), self.is_in_sync(now, *id, &progress)))
+            .enumerate()
+            .filter_map(|(place, (id, _))| {
+                Some((*id, Endpoint::clone(self.endpoint_for_clients(*id)?), self.is_in_sync(now, place)))
+            })
             .collect();
         let view = View {
             cluster_id: &self.context.cluster_id,
@@ -204,9 +282,10 @@ impl Replica {
             topic_id: self.context.topic_id,
             listener_name: &self.context.listener_name,
             local: self.context.local.id,
+            advertised: &self.context.endpoint,
             voters: &voters,
             serves_clients: &|node| self.serves_clients(node),
-            leader: raft.leader(),
+            leader: raft.living_leader(now),
             epoch: raft.epoch(),
             is_leader: raft.is_leader(),
             high_watermark: raft.high_watermark(),
@@ -227,7 +306,7 @@ impl Replica {
             R::DescribeLogDirs(m) => requests::describe_log_dirs(&view, m),
             R::DescribeTopicPartitions(m) => requests::describe_topic_partitions(&view, m, version),
             R::FindCoordinator(m) => requests::find_coordinator(&view, m, version),
-            R::JoinGroup(m) => requests::join_group(&view, m),
+            R::Group(m) => requests::answer_group_request(&view, m, version),
             R::CreateTopics(m) => requests::create_topics(&view, m),
             R::InitProducerId(m) => requests::init_producer_id(&view, m, producer_id),
             R::OffsetForLeaderEpoch(m) => {
@@ -247,20 +326,30 @@ impl Replica {
             || self.peers.serves_clients(node)
     }
 
-    /// The leader, where clients find it there.
-    pub(super) fn leader_for_clients(&self) -> Option<NodeId> {
-        self.raft.leader().filter(|leader| self.serves_clients(*leader))
+    /// Where clients find a node: what it advertises, as far as it has told; until then its entry among the voters.
+    pub(super) fn endpoint_for_clients(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
+        if node == self.context.local.id {
+            return Some(&self.context.endpoint);
+        }
+        self.peers.advertised(node).or_else(|| self.context.endpoint_of(node))
     }
 
-    /// In sync: the leader, and who has caught up with it within the fetch timeout. Only the leader knows; another
-    /// node that hears from a leader knows of no one who is not.
-    fn is_in_sync(&self, now: Now, id: NodeId, progress: &[ReplicaProgress]) -> bool {
-        if !self.raft.is_leader() {
-            return self.raft.leader().is_some();
-        }
-        let lately = |ns: u64| now.monotonic_ns.saturating_sub(ns) <= self.fetch_timeout_ms * NS_PER_MS;
-        self.raft.leader() == Some(id)
-            || progress.iter().any(|p| p.key.id == id && p.last_caught_up_ns.is_some_and(lately))
+    /// The leader and where clients find it.
+    pub(super) fn leader_endpoint_for_clients(&self) -> Option<(NodeId, Arc<Endpoint>)> {
+        let leader = self.raft.leader()?;
+        Some((leader, self.endpoint_for_clients(leader)?.clone()))
+    }
+
+    /// The leader, where clients find it there.
+    pub(super) fn leader_for_clients(&self) -> Option<NodeId> {
+        self.raft.living_leader(self.now).filter(|leader| self.serves_clients(*leader))
+    }
+
+    /// In sync: the leader, and who has caught up with it within the fetch timeout. The leader tells its followers who has
+    /// not, so that all nodes say the same. Without a leader nobody is.
+    fn is_in_sync(&self, now: Now, place: usize) -> bool {
+        let lagging = if self.raft.is_leader() { self.raft.lagging(now) } else { self.lagging };
+        self.raft.living_leader(now).is_some() && lagging & (1 << place) == 0
     }
 
     /// Random 63 bits: no coordination between nodes is needed (Java asks any node, not the leader).

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::start::exit_code_of;
 use crate::config::{self, Config, Effective, Loaded, Note, Origin, Settings, SettingsError};
+use crate::io::directory::check_writable;
 use crate::replica::{EXIT_CONFIG, EXIT_OK};
 use crate::server::logging::{LogFormat, LogSettings};
 
@@ -117,9 +119,14 @@ fn from_args_and_environment(
         let (stdout, stderr) = (print_config(&loaded.effective), lines(&loaded.notes, &[] as &[&str]));
         return Startup::Exit { code: EXIT_OK, stdout, stderr };
     }
-    let errors = config::check_surroundings(&loaded);
-    if !errors.is_empty() {
-        return refuse(lines(&loaded.notes, &errors));
+    let mut errors = config::check_surroundings(&loaded);
+    let mut code = if errors.is_empty() { None } else { Some(EXIT_CONFIG) };
+    if let Err(refusal) = check_writable(&loaded.config.log_dir) {
+        errors.push(config::error_at(&loaded, "log.dirs", refusal.line));
+        code = code.or(Some(exit_code_of(refusal.blame)));
+    }
+    if let Some(code) = code {
+        return Startup::Exit { code, stdout: String::new(), stderr: lines(&loaded.notes, &errors) };
     }
     let Loaded { config, notes, .. } = loaded;
     let logging =

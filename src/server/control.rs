@@ -6,13 +6,15 @@
 //!
 //! - `reporter.rs`: the thread that merges histograms, prints the line and the table, and writes the interval log.
 //! - `latency.rs`: histograms by stage, percentiles, the table. `interval_log.rs`: `latency-*.hlog`.
-//! - `http.rs`: connections and requests. `pages.rs`: what each path answers. `metrics.rs`: the Prometheus text.
+//! - `http.rs`: connections and requests. `places.rs`: how many, and who makes room. `pages.rs`: what each path answers.
+//!   `metrics.rs`: the Prometheus text.
 
 mod http;
 mod interval_log;
 pub mod latency;
 mod metrics;
 mod pages;
+mod places;
 mod reporter;
 #[cfg(test)]
 mod tests;
@@ -20,13 +22,16 @@ mod tests;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
+use crate::replica::room::gauges::RoomTaken;
+use crate::replica::room::limits::CoreRoom;
+use crate::replica::room::places::PlaceCounts;
 use crate::replica::{Status, stages::Stages};
+use interval_log::IntervalLog;
 use latency::StageHistograms;
 use reporter::{Report, Reporter};
 
@@ -36,6 +41,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const FRESH_STATUS_WAIT_MAX: Duration = Duration::from_millis(200);
 /// After so long it asks again: another reader may have kept the status from being published.
 const FRESH_STATUS_ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How long the end of the process waits for the reporter: for its file, its lines on stdout and what was queued before.
+const FINISH_WAIT: Duration = Duration::from_secs(3);
+const FINISH_POLL: Duration = Duration::from_millis(5);
 /// Histograms waiting for the reporter: more than a minute of them.
 const QUEUED_STAGES_MAX: usize = 64;
 
@@ -47,9 +55,17 @@ pub struct Control {
     threads: Arc<Mutex<Threads>>,
 }
 
+/// Why nothing watches this node.
+#[derive(Debug)]
+pub enum ControlError {
+    /// `kraft.http.listener` cannot be had: one line.
+    Listener(String),
+    Thread(io::Error),
+}
+
 #[derive(Default)]
 struct Threads {
-    reporter: Option<JoinHandle<()>>,
+    reporter_ended: Option<Receiver<()>>,
     http: Option<http::HttpServer>,
 }
 
@@ -63,10 +79,19 @@ struct Shared {
     /// Makes the replica core look whether a status is wanted.
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     latency: Mutex<Latency>,
-    connections: AtomicUsize,
+    /// Taken by clients, guests and voters, and what there is of them.
+    places: [AtomicUsize; 3],
+    bounds: OnceLock<Bounds>,
     refused_connections: AtomicU64,
     closed_for_bad_input: AtomicU64,
     lost_stages: AtomicU64,
+}
+
+/// What the node's clients may have: said once, before the first of them comes.
+struct Bounds {
+    places: PlaceCounts,
+    /// Of each core.
+    rooms: Vec<CoreRoom>,
 }
 
 #[derive(Clone)]
@@ -82,6 +107,8 @@ struct Latency {
     last_interval_seconds: f64,
     /// Records per second that this node appended as leader in the last interval.
     append_records_rate: f64,
+    /// The same of records that it copied from a leader.
+    fetch_records_rate: f64,
 }
 
 /// A panic of one watcher does not blind the others.
@@ -98,11 +125,25 @@ impl Shared {
             status_wanted: AtomicBool::new(false),
             waker: OnceLock::new(),
             latency: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            places: Default::default(),
+            bounds: OnceLock::new(),
             refused_connections: AtomicU64::new(0),
             closed_for_bad_input: AtomicU64::new(0),
             lost_stages: AtomicU64::new(0),
         }
+    }
+
+    fn places(&self) -> PlaceCounts {
+        let [clients, guests, voters] = [0, 1, 2].map(|of| self.places[of].load(Ordering::Relaxed));
+        PlaceCounts { clients, guests, voters }
+    }
+
+    fn places_max(&self) -> PlaceCounts {
+        self.bounds.get().map_or(PlaceCounts::default(), |bounds| bounds.places)
+    }
+
+    fn room_taken(&self) -> RoomTaken {
+        RoomTaken::of(self.bounds.get().map_or(&[], |bounds| &bounds.rooms))
     }
 
     /// The last one published, about a second old.
@@ -133,7 +174,7 @@ impl Control {
     /// Binds the HTTP listener (an error if it cannot) and starts the threads. The interval log `latency-*.hlog` in
     /// `config.log_dir` is created by the first interval that has something in it: until then this process may not even
     /// be the one that holds the directory's lock.
-    pub fn start(config: &Config) -> Result<Control, String> {
+    pub fn start(config: &Config) -> Result<Control, ControlError> {
         Control::start_with(config, Box::new(io::stdout()), INTERVAL)
     }
 
@@ -141,19 +182,27 @@ impl Control {
         config: &Config,
         stdout: Box<dyn Write + Send>,
         interval: Duration,
-    ) -> Result<Control, String> {
+    ) -> Result<Control, ControlError> {
         let shared = Arc::new(Shared::new());
         let http = match &config.http_listener {
             Some(endpoint) => Some(http::HttpServer::start(endpoint, shared.clone())?),
             None => None,
         };
         let (reports, received) = mpsc::sync_channel(QUEUED_STAGES_MAX);
-        let reporter = Reporter::new(shared.clone(), config.log_dir.clone(), stdout, interval);
-        let reporter = std::thread::Builder::new()
+        let stdout = reporter::stdout_stream(stdout).map_err(ControlError::Thread)?;
+        let log =
+            IntervalLog::new(config.log_dir.clone(), SystemTime::now(), config.limits.latency_log_bytes_max);
+        let reporter = Reporter::new(shared.clone(), log, stdout, interval);
+        let (ended, reporter_ended) = mpsc::sync_channel(1);
+        std::thread::Builder::new()
             .name("reporter".to_string())
-            .spawn(move || reporter.run(received))
-            .map_err(|e| format!("The thread that reports latencies did not start: {e}."))?;
-        let threads = Threads { reporter: Some(reporter), http };
+            .spawn(move || {
+                reporter.run(received);
+                // Nobody waits any more where the end of the process was in a hurry.
+                let _ = ended.send(());
+            })
+            .map_err(ControlError::Thread)?;
+        let threads = Threads { reporter_ended: Some(reporter_ended), http };
         Ok(Control { shared, reports, threads: Arc::new(Mutex::new(threads)) })
     }
 
@@ -188,14 +237,22 @@ impl Control {
         }
     }
 
-    /// Client connections open now.
-    pub fn connections(&self, open: usize) {
-        self.shared.connections.store(open, Ordering::Relaxed);
+    /// What to show beside what is taken. The cores write their gauges, `connections` is called.
+    pub fn watch_room(&self, places: PlaceCounts, rooms: Vec<CoreRoom>) {
+        // Set once, as the waker is.
+        let _ = self.shared.bounds.set(Bounds { places, rooms });
     }
 
-    /// One connection more was refused, over `max.connections`.
-    pub fn connection_refused(&self) {
-        self.shared.refused_connections.fetch_add(1, Ordering::Relaxed);
+    /// Places taken now.
+    pub fn connections(&self, taken: PlaceCounts) {
+        for (place, count) in self.shared.places.iter().zip([taken.clients, taken.guests, taken.voters]) {
+            place.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// So many connections more were refused, over `max.connections`.
+    pub fn connections_refused(&self, count: u64) {
+        self.shared.refused_connections.fetch_add(count, Ordering::Relaxed);
     }
 
     /// One connection more was closed for what it sent.
@@ -204,18 +261,29 @@ impl Control {
     }
 
     /// Write the last interval, print the table to stdout, close the files. Called on the main thread after all
-    /// executors ended; a second call does nothing.
+    /// executors ended; a second call does nothing. A reader of stdout that does not read, or a disk that hangs, does not
+    /// keep the process: both are waited for in bounded time.
     pub fn finish(self) {
-        let Threads { reporter, http } = std::mem::take(&mut *lock(&self.threads));
+        let Threads { reporter_ended, http } = std::mem::take(&mut *lock(&self.threads));
         if let Some(http) = http {
             http.stop();
         }
-        if let Some(reporter) = reporter {
-            // The reporter ends only after this message, so it is there to take it.
-            let _ = self.reports.send(Report::Finish);
-            if reporter.join().is_err() {
-                tracing::error!("The thread that reports latencies has panicked: the last interval is lost.");
+        let Some(reporter_ended) = reporter_ended else { return };
+        let deadline = Instant::now() + FINISH_WAIT;
+        // Full where the reporter is stuck; it may become free yet.
+        let mut finish = Report::Finish;
+        while let Err(TrySendError::Full(back)) = self.reports.try_send(finish) {
+            if Instant::now() >= deadline {
+                break;
             }
+            finish = back;
+            std::thread::sleep(FINISH_POLL);
+        }
+        if reporter_ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+            tracing::warn!(
+                "The last interval of latencies may be lost: it was not written within {} s.",
+                FINISH_WAIT.as_secs()
+            );
         }
     }
 }

@@ -6,10 +6,8 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -17,14 +15,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, registry};
 
+use super::output::{Said, Stream, complain};
 use crate::config::Note;
+use crate::types::write_printable;
 
-/// Lines waiting for the thread that writes them.
-const QUEUED_LINES_MAX: usize = 4096;
 /// A longer message is cut.
 const MESSAGE_BYTES_MAX: usize = 8192;
-/// How long the end of the process waits for a stderr that is not read.
-const FINISH_WAIT: Duration = Duration::from_secs(1);
+
+/// The stream of this process, for last words.
+static LINES: OnceLock<Stream<Line>> = OnceLock::new();
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -44,13 +43,14 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
-    /// Log to stderr from now on. `RUST_LOG` decides which lines, else `verbose`. Keep the guard until the end.
-    pub fn start(&self) -> LogGuard {
-        let (queue, guard) = start_writer(self.format, io::stderr());
+    /// Log to stderr from now on. `RUST_LOG` decides which lines, else `verbose`. An error: no thread for it.
+    pub fn start(&self) -> io::Result<()> {
+        let lines = start_lines(self.format, io::stderr())?;
         let wanted = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
         let (filter, problem) = self.filter(wanted);
         // Fails only where a subscriber is installed already, as in tests: then that one gets the lines.
-        let _ = registry().with(filter).with(LineLayer { queue }).try_init();
+        let _ = registry().with(filter).with(LineLayer { lines: lines.clone() }).try_init();
+        let _ = LINES.set(lines);
         if let Some(problem) = problem {
             tracing::warn!("{problem}");
         }
@@ -60,7 +60,7 @@ impl LogSettings {
                 false => tracing::info!("{}", note.text),
             }
         }
-        guard
+        Ok(())
     }
 
     fn filter(&self, wanted: Option<String>) -> (EnvFilter, Option<String>) {
@@ -82,32 +82,21 @@ impl LogSettings {
     }
 }
 
-/// Writes what is queued when it is dropped, so that the last line before an exit is not lost.
-pub struct LogGuard {
-    queue: Queue,
-}
-
-impl LogGuard {
-    /// Wait until all queued lines are written, at most a second. `std::process::exit` drops nothing: call it before.
-    pub fn flush(&self) {
-        let deadline = Instant::now() + FINISH_WAIT;
-        let (done, written) = mpsc::sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.queue.lines.try_send(message) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            message = back;
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        // An error means that the writer is gone or stuck: there is nothing to wait for.
-        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+/// Wait, in bounded time, until the lines so far are written: an exit waits for nothing.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush();
     }
 }
 
-impl Drop for LogGuard {
-    fn drop(&mut self) {
-        self.flush();
+/// A line right before the process ends, whatever `RUST_LOG` says. Waits for its reader, in bounded time.
+pub fn last_words(level: Level, text: &str) {
+    match LINES.get() {
+        Some(lines) => {
+            lines.push_last(Line::of(level, text.to_string()));
+            lines.flush();
+        }
+        None => complain(&format!("{text}\n")),
     }
 }
 
@@ -121,80 +110,31 @@ struct Line {
     fields: Vec<(&'static str, String)>,
 }
 
-enum Message {
-    Line(Line),
-    Flush(SyncSender<()>),
-}
-
-#[derive(Clone)]
-struct Queue {
-    lines: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Queue {
-    /// Never waits.
-    fn push(&self, line: Line) {
-        if self.lines.try_send(Message::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+impl Line {
+    /// Of this process itself.
+    fn of(level: Level, message: String) -> Line {
+        Line {
+            at: SystemTime::now(),
+            level,
+            target: "kraft::server".to_string(),
+            message,
+            fields: Vec::new(),
         }
     }
 }
 
-fn start_writer(format: LogFormat, output: impl Write + Send + 'static) -> (Queue, LogGuard) {
-    let (lines, queued) = mpsc::sync_channel(QUEUED_LINES_MAX);
-    let queue = Queue { lines, dropped: Arc::new(AtomicU64::new(0)) };
-    let writer = Writer { format, output, dropped: queue.dropped.clone() };
-    let started =
-        std::thread::Builder::new().name("log-writer".to_string()).spawn(move || writer.run(queued));
-    if let Err(e) = started {
-        eprintln!("The thread that writes log lines did not start ({e}): this process logs nothing.");
-    }
-    (queue.clone(), LogGuard { queue })
-}
-
-struct Writer<W> {
-    format: LogFormat,
-    output: W,
-    dropped: Arc<AtomicU64>,
-}
-
-impl<W: Write> Writer<W> {
-    fn run(mut self, queued: Receiver<Message>) {
-        for message in queued {
-            match message {
-                Message::Line(line) => self.write(&line),
-                Message::Flush(done) => {
-                    self.report_dropped();
-                    let _ = self.output.flush();
-                    let _ = done.send(());
-                }
-            }
-            self.report_dropped();
+fn start_lines(format: LogFormat, output: impl Write + Send + 'static) -> io::Result<Stream<Line>> {
+    let text = move |line: &Line| match format {
+        LogFormat::Text => text_line(line),
+        LogFormat::Json => json_line(line),
+    };
+    Stream::start("log-writer", output, move |said: Said<'_, Line>| match said {
+        Said::Item(line) => text(line),
+        Said::Dropped(n) => {
+            let why = format!("{n} log lines were dropped: they came faster than stderr took them.");
+            text(&Line::of(Level::WARN, why))
         }
-    }
-
-    /// A stderr that is closed takes nothing, and there is no other place to say so.
-    fn write(&mut self, line: &Line) {
-        let text = match self.format {
-            LogFormat::Text => text_line(line),
-            LogFormat::Json => json_line(line),
-        };
-        let _ = self.output.write_all(text.as_bytes());
-    }
-
-    fn report_dropped(&mut self) {
-        let dropped = self.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            self.write(&Line {
-                at: SystemTime::now(),
-                level: Level::WARN,
-                target: module_path!().to_string(),
-                message: format!("{dropped} log lines were dropped: they came faster than stderr took them."),
-                fields: Vec::new(),
-            });
-        }
-    }
+    })
 }
 
 /// Kafka's log4j pattern `[%d] %p %m (%c)%n`, with the time of day of this machine's zone.
@@ -214,8 +154,18 @@ fn text_line(line: &Line) -> String {
 /// A message may quote what a stranger has sent: it must not forge another line.
 fn push_printable(text: &mut String, message: &str) {
     for c in message.chars() {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        // A String takes everything.
+        let _ = write_printable(text, c);
     }
+}
+
+/// For JSON, which escapes control characters itself.
+fn printable(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for c in message.chars() {
+        let _ = if c.is_control() { text.write_char(c) } else { write_printable(&mut text, c) };
+    }
+    text
 }
 
 fn json_line(line: &Line) -> String {
@@ -224,10 +174,10 @@ fn json_line(line: &Line) -> String {
         "timestamp": format!("{}T{}.{millis:03}Z", date.day, date.time),
         "level": line.level.as_str(),
         "target": line.target.replace("::", "."),
-        "message": line.message,
+        "message": printable(&line.message),
     });
     for (name, value) in &line.fields {
-        object["fields"][*name] = serde_json::Value::String(value.clone());
+        object["fields"][*name] = serde_json::Value::String(printable(value));
     }
     format!("{object}\n")
 }
@@ -255,7 +205,7 @@ fn broken_down(at: SystemTime, break_down: BreakDown) -> (Date, u32) {
 
 /// Turns events into lines and queues them.
 struct LineLayer {
-    queue: Queue,
+    lines: Stream<Line>,
 }
 
 impl<S: Subscriber> Layer<S> for LineLayer {
@@ -263,7 +213,7 @@ impl<S: Subscriber> Layer<S> for LineLayer {
         let metadata = event.metadata();
         let mut fields = Fields { target: None, message: String::new(), others: Vec::new() };
         event.record(&mut fields);
-        self.queue.push(Line {
+        self.lines.push(Line {
             at: SystemTime::now(),
             level: *metadata.level(),
             target: fields.target.unwrap_or_else(|| metadata.target().to_string()),

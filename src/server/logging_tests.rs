@@ -1,25 +1,5 @@
 use super::*;
-use std::sync::Mutex;
-
-/// What the writer thread wrote; a held lock is a stderr that nobody reads.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Output {
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(str::to_string).collect()
-    }
-}
+use crate::server::output::tests::Output;
 
 fn logged(
     format: LogFormat,
@@ -28,10 +8,10 @@ fn logged(
     log: impl FnOnce(),
 ) -> Vec<String> {
     let output = Output::default();
-    let (queue, guard) = start_writer(format, output.clone());
+    let lines = start_lines(format, output.clone()).unwrap();
     let (filter, _) = settings.filter(directives.map(str::to_string));
-    tracing::subscriber::with_default(registry().with(filter).with(LineLayer { queue }), log);
-    guard.flush();
+    tracing::subscriber::with_default(registry().with(filter).with(LineLayer { lines: lines.clone() }), log);
+    lines.flush();
     output.lines()
 }
 
@@ -82,44 +62,20 @@ fn levels_follow_flag_and_variable() {
 }
 
 #[test]
-fn blocked_output_drops_lines_counts_them_and_never_blocks() {
-    let output = Output::default();
-    let (queue, guard) = start_writer(LogFormat::Text, output.clone());
-    let sent = QUEUED_LINES_MAX + 500;
-    let held = output.0.lock().unwrap();
-    let began = Instant::now();
-    tracing::subscriber::with_default(registry().with(LineLayer { queue }), || {
-        for i in 0..sent {
-            tracing::info!("line {i}");
-        }
-    });
-    assert!(began.elapsed() < Duration::from_secs(5), "logging waited for its output");
-    drop(held);
-    guard.flush();
-    let lines = output.lines();
-    let reports: Vec<&String> = lines.iter().filter(|l| l.contains("log lines were dropped")).collect();
-    let dropped: usize = reports
-        .iter()
-        .map(|l| l.split_whitespace().nth(3).and_then(|n| n.parse::<usize>().ok()).unwrap())
-        .sum();
-    assert!(dropped >= 498, "{dropped}");
-    assert_eq!(lines.len() - reports.len() + dropped, sent, "each line is written or counted");
-}
-
-#[test]
-fn flush_does_not_wait_for_ever() {
-    let output = Output::default();
-    let (queue, guard) = start_writer(LogFormat::Text, output.clone());
-    let held = output.0.lock().unwrap();
-    tracing::subscriber::with_default(registry().with(LineLayer { queue }), || tracing::info!("stuck"));
-    let began = Instant::now();
-    guard.flush();
-    assert!(began.elapsed() < FINISH_WAIT * 3);
-    drop(held);
-}
-
-#[test]
 fn long_messages_are_cut_at_a_character() {
     let text = bounded(format_args!("{}", "ü".repeat(MESSAGE_BYTES_MAX)));
     assert!(text.len() <= MESSAGE_BYTES_MAX + 3 && text.ends_with("ü..."));
+}
+
+#[test]
+fn what_would_turn_a_line_round_is_escaped_and_letters_stay() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let lines = logged(format, &LogSettings::default(), None, || {
+            tracing::info!("Grüße, 'x' says \u{202e}dlrow\u{200b}\u{7}: \"no\".");
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("Grüße, 'x' says"), "{}", lines[0]);
+        assert!(!lines[0].contains(['\u{202e}', '\u{200b}', '\u{7}']), "{}", lines[0]);
+        assert!(lines[0].contains(r"u{202e}dlrow"), "{}", lines[0]);
+    }
 }

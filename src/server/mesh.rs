@@ -1,25 +1,27 @@
 //! Between the cores: requests to the replica core, answers back. Nobody ever waits in it.
 //!
-//! The queues are unbounded in their type and bounded by credits: a network core forwards a request only with a
-//! credit, which stands for the slot of its answer, and gets it back with that answer. Without credit it stops
-//! reading sockets. Voters do not come this way: a connection that shows itself to be a peer moves to the replica
-//! core as a whole, so a flood of client requests here delays no vote. With one executor there is no mesh.
+//! The queues are unbounded in their type. Towards the replica credits bound them: a network core forwards a request only
+//! with a credit, and gets it back when the replica has taken the request. A request that is parked there holds none: its
+//! bounds are its connection's and the node's own, which bound the answers too. Without credit a core stops reading
+//! sockets. Voters do not come this way: a connection that shows itself to be a peer moves to the replica core as a whole, so
+//! a flood of client requests here delays no vote. With one executor there is no mesh.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use super::doors::Place;
 use crate::io::doorbell::Doorbell;
-use crate::io::listener::{Accepted, Place};
-use crate::protocol::Response;
-use crate::replica::session::{Arrived, Session};
+use crate::io::listener::Accepted;
+use crate::protocol::{FrameError, Response};
+use crate::replica::inspection::Found;
+use crate::replica::room::answers::Given;
+use crate::replica::session::{Arrived, DecodedRequest, Session};
 use crate::replica::{ConnectionId, Input};
 
-/// Requests of one network core that the replica core has not answered.
+/// Requests of one network core that the replica has not taken.
 pub const CREDITS_PER_CORE: usize = 4096;
-const CORE_SHIFT: u32 = 48;
 
 /// A request with its times, ready to cross cores.
 #[derive(Debug)]
@@ -51,6 +53,26 @@ pub struct MovedSession {
     pub place: Place,
     pub session: Session,
     pub first: ClientRequest,
+    pub standing: Standing,
+}
+
+/// What a connection has shown itself to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It has sent nothing that only one of them sends.
+    #[default]
+    Unknown,
+    Client,
+    /// It sends what voters send, and holds no voter's place: an observer, or nobody that is known.
+    Peer,
+    Voter,
+}
+
+/// A connection that has come in, on its way to its core.
+#[derive(Debug)]
+pub struct Entered {
+    pub accepted: Accepted,
+    pub place: Place,
 }
 
 #[expect(
@@ -64,30 +86,32 @@ pub enum ToReplica {
 }
 
 pub enum ToNetwork {
-    Accepted(Accepted),
+    Accepted(Entered),
     Answer {
         connection: ConnectionId,
         seq: u64,
         response: Option<Response>,
+        given: Option<Given>,
     },
     Close {
         connection: ConnectionId,
         why: String,
+        if_silent_ms: Option<u64>,
     },
-    /// No answer for this connection follows.
-    ClosedSeen(ConnectionId),
+    /// A request whose compressed batches have been judged comes back to its connection.
+    Inspected(Box<ClientRequest>),
+    /// A large request of this connection.
+    Decoded(ConnectionId, Box<Result<DecodedRequest, FrameError>>),
+    /// For the replica: what was found in a compressed batch.
+    Searched {
+        token: u64,
+        found: Found,
+    },
+    /// The replica has taken so many requests of this core.
+    Taken(usize),
     /// The replica takes no more Produce, or takes it again.
     Full(bool),
     Stop,
-}
-
-/// Ids are never reused in a process; the core is in the upper bits.
-pub fn connection_id(core: usize, number: u64) -> ConnectionId {
-    ConnectionId((core as u64) << CORE_SHIFT | number)
-}
-
-pub fn core_of(connection: ConnectionId) -> usize {
-    (connection.0 >> CORE_SHIFT) as usize
 }
 
 /// A way to a core for other threads: put, then ring.
@@ -124,16 +148,13 @@ pub struct ReplicaSender {
     sender: Sender<ToReplica>,
     doorbell: Doorbell,
     credits: Cell<usize>,
-    /// Credits that each connection holds: they come back even when it closes without its answers.
-    held: RefCell<HashMap<ConnectionId, usize>>,
 }
 
 impl ReplicaSender {
     /// `doorbell` is the replica core's.
     pub fn new(doorbell: Doorbell) -> (ReplicaSender, Receiver<ToReplica>) {
         let (sender, receiver) = mpsc::channel();
-        let held = RefCell::default();
-        (ReplicaSender { sender, doorbell, credits: Cell::new(CREDITS_PER_CORE), held }, receiver)
+        (ReplicaSender { sender, doorbell, credits: Cell::new(CREDITS_PER_CORE) }, receiver)
     }
 
     pub fn credits(&self) -> usize {
@@ -143,7 +164,6 @@ impl ReplicaSender {
     /// Takes a credit; the caller has looked that there is one.
     pub fn forward(&self, request: ClientRequest) {
         self.credits.set(self.credits.get() - 1);
-        *self.held.borrow_mut().entry(request.connection).or_default() += 1;
         self.send(ToReplica::Request(request));
     }
 
@@ -161,18 +181,8 @@ impl ReplicaSender {
         self.doorbell.ring();
     }
 
-    pub fn on_answer(&self, connection: ConnectionId) {
-        if let Some(held) = self.held.borrow_mut().get_mut(&connection)
-            && *held > 0
-        {
-            *held -= 1;
-            self.credits.set(self.credits.get() + 1);
-        }
-    }
-
-    pub fn on_closed_seen(&self, connection: ConnectionId) {
-        let held = self.held.borrow_mut().remove(&connection).unwrap_or(0);
-        self.credits.set(self.credits.get() + held);
+    pub fn on_taken(&self, requests: usize) {
+        self.credits.set(self.credits.get() + requests);
     }
 }
 
@@ -184,36 +194,30 @@ mod tests {
 
     fn request(connection: ConnectionId, seq: u64) -> ClientRequest {
         let request = Admitted::Other(Request::ApiVersionsUnsupported);
-        let arrived = Arrived { seq, api_version: 0, is_forwarded: false, request };
+        let arrived = Arrived { seq, api_version: 0, is_forwarded: false, request, to_inspect: None };
         ClientRequest { connection, arrived, received_ns: 0, decoded_ns: 0 }
     }
 
     #[test]
-    fn credits_come_back_with_answers_and_with_the_close() {
+    fn credits_come_back_when_requests_are_taken() {
         let (edge, receiver) = ReplicaSender::new(Doorbell::new().unwrap());
-        let (a, b) = (connection_id(1, 1), connection_id(1, 2));
         for seq in 0..CREDITS_PER_CORE as u64 {
             assert!(edge.credits() > 0);
-            edge.forward(request(if seq % 2 == 0 { a } else { b }, seq));
+            edge.forward(request(ConnectionId::new(1, 1), seq));
         }
         assert_eq!(edge.credits(), 0);
-        edge.on_answer(a);
-        assert!(edge.credits() > 0);
-        edge.closed(b);
-        edge.on_answer(b);
-        edge.on_closed_seen(b);
-        assert_eq!(edge.credits.get(), CREDITS_PER_CORE / 2 + 1);
-        // What comes after the close changes nothing.
-        edge.on_answer(b);
-        edge.on_closed_seen(b);
-        assert_eq!(edge.credits.get(), CREDITS_PER_CORE / 2 + 1);
+        edge.closed(ConnectionId::new(1, 1));
+        assert_eq!(edge.credits(), 0, "what has not been taken still lies in the queue");
+        edge.on_taken(CREDITS_PER_CORE - 1);
+        edge.on_taken(1);
+        assert_eq!(edge.credits(), CREDITS_PER_CORE);
         assert_eq!(receiver.try_iter().count(), CREDITS_PER_CORE + 1);
     }
 
     #[test]
     fn ids_name_their_core() {
-        assert_eq!(core_of(connection_id(3, 77)), 3);
-        assert_ne!(connection_id(3, 77), connection_id(2, 77));
+        assert_eq!(ConnectionId::new(3, 77).core(), 3);
+        assert_ne!(ConnectionId::new(3, 77), ConnectionId::new(2, 77));
     }
 
     #[test]

@@ -5,14 +5,18 @@
 
 pub mod cli;
 pub mod control;
+pub mod doors;
 pub mod inputs;
+pub mod inspectors;
 pub mod logging;
 pub mod mesh;
 pub mod network_core;
+pub mod output;
 pub mod peer_links;
 pub mod placement;
 pub mod replica_core;
+pub mod request_sink;
 pub mod signals;
 mod start;
 
-pub use start::run;
+pub use start::{run, thread_refused};

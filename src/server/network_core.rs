@@ -1,105 +1,83 @@
 //! The client connections of one core: reads them, lets their sessions decode, hands requests on, sends answers.
 //!
 //! The replica core uses it for its own share, every other core runs nothing else. It stops reading a socket when the
-//! session has enough under way, when there is no room or credit towards the replica, or, for producers, when the
-//! replica is full: that is the only back-pressure. It never waits for a slow reader; the session's bound closes it.
+//! session has enough under way, when it is not the connection's turn or there is no memory for a large frame (`replica::room`),
+//! when there is no room or credit towards the replica, or, for producers, when the replica is full: that is the only
+//! back-pressure, and none of it holds a voter back, which sends no large frames. Slow readers are closed, never waited for.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::control::Control;
-use super::inputs::Inputs;
-use super::mesh::{ClientRequest, MovedSession, ReplicaSender, connection_id};
+use super::doors::Place;
+use super::inspectors::Inspectors;
+use super::mesh::{ClientRequest, Entered, MovedSession};
+pub use super::request_sink::RequestSink;
 use crate::io::clock;
 use crate::io::connection::Connection;
-use crate::io::listener::{Accepted, Place};
+use crate::io::listener::Accepted;
+use crate::io::memory;
 use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
-use crate::protocol::Response;
+use crate::protocol::{FrameError, Request, Response};
+use crate::replica::ConnectionId;
 use crate::replica::admit::Admitted;
-use crate::replica::receive_pool::ReceivePool;
-use crate::replica::session::{Session, SessionLimits};
-use crate::replica::{ConnectionId, Input};
+use crate::replica::cost::Announced;
+use crate::replica::room::answers::{Given, Share};
+use crate::replica::room::frames::{Frames, Until};
+use crate::replica::room::gauges::CoreGauges;
+use crate::replica::room::limits::CoreRoom;
+use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, Turns};
+use crate::replica::session::{Arrived, Session, SessionLimits};
+use crate::replica::{receive::RECEIVE_BYTES_MIN, receive_pool::ReceivePool};
 use crate::types::NS_PER_MS;
+use client::Client;
+use decoding::Decoding;
+use handed::{COSTLY_HANDED_BYTES_MAX, HEAVY_HANDED_BYTES_MAX, Handed, HandedLarge};
 
-/// Kafka's connections.max.idle.ms: no request under way, nothing read or sent for this long.
-pub const CONNECTION_IDLE_MS_MAX: u64 = 600_000;
+mod client;
+mod closing;
+mod decoding;
+mod handed;
+
 /// A reader that takes nothing of its answers for this long is gone.
 pub const SEND_STALL_MS_MAX: u64 = 60_000;
 
-/// Where the requests of a core go.
-pub enum RequestSink {
-    /// This is the replica core.
-    Local(Rc<Inputs>),
-    Mesh(ReplicaSender),
-}
-
-impl RequestSink {
-    /// Requests that it takes now.
-    fn room(&self) -> usize {
-        match self {
-            RequestSink::Local(inputs) => inputs.client_room(),
-            RequestSink::Mesh(replica) => replica.credits(),
-        }
-    }
-
-    fn request(&self, request: ClientRequest, is_peer: bool) {
-        match self {
-            RequestSink::Local(inputs) if is_peer => inputs.push_voter(request.into_input()),
-            RequestSink::Local(inputs) => inputs.push_client(request.into_input()),
-            RequestSink::Mesh(replica) => replica.forward(request),
-        }
-    }
-
-    fn closed(&self, connection: ConnectionId) {
-        match self {
-            RequestSink::Local(inputs) => inputs.push_client(Input::ConnectionClosed { connection }),
-            RequestSink::Mesh(replica) => replica.closed(connection),
-        }
-    }
-}
+/// What a connection is closed with that came when all places were taken.
+const NO_PLACE: &str =
+    "all places for clients are taken (max.connections), and it has not shown itself to be a voter.";
 
 pub struct NetworkCore {
     core: usize,
     limits: SessionLimits,
     control: Control,
     sink: RequestSink,
+    inspectors: Inspectors,
     ring: Rc<CoreRing>,
     pool: Rc<RefCell<ReceivePool>>,
     clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     connections_seen: Cell<u64>,
     /// Clients with answers to send at the end of the turn.
     answered: RefCell<Vec<Rc<Client>>>,
-    /// Clients that wait for room or for the replica to take Produce again.
-    waiting: RefCell<VecDeque<Rc<Client>>>,
+    turns: RefCell<Turns>,
+    frames: RefCell<Frames>,
+    handed: RefCell<Handed>,
+    decoding: RefCell<Decoding>,
+    answers: Arc<Share>,
+    voters_answers: Arc<Share>,
+    gauges: Arc<CoreGauges>,
+    /// Producers that wait for the replica to take Produce again.
+    held_back: RefCell<Vec<Rc<Client>>>,
     full: Cell<bool>,
     lines: RefCell<RateLimit>,
-}
-
-struct Client {
-    id: ConnectionId,
-    remote: SocketAddr,
-    connection: Connection,
-    ring: Rc<CoreRing>,
-    place: Cell<Option<Place>>,
-    session: RefCell<Session>,
-    /// The reading task, when it waits for anything but bytes.
-    waker: RefCell<Option<Waker>>,
-    /// Why it is being closed, once it is.
-    closing: RefCell<Option<String>>,
-    answered: Cell<bool>,
-    waiting: Cell<bool>,
-    /// It has sent Produce: it waits while the replica is full.
-    produces: Cell<bool>,
-    received_ns: Cell<u64>,
-    /// Bytes moved last, in either direction.
-    active_ns: Cell<u64>,
 }
 
 /// How serving a connection ended.
@@ -115,8 +93,10 @@ impl NetworkCore {
     pub fn new(
         core: usize,
         limits: SessionLimits,
+        room: CoreRoom,
         control: Control,
         sink: RequestSink,
+        inspectors: Inspectors,
         ring: Rc<CoreRing>,
     ) -> Rc<NetworkCore> {
         Rc::new(NetworkCore {
@@ -124,12 +104,20 @@ impl NetworkCore {
             limits,
             control,
             sink,
+            inspectors,
             ring,
             pool: Rc::default(),
             clients: RefCell::default(),
             connections_seen: Cell::new(0),
             answered: RefCell::default(),
-            waiting: RefCell::default(),
+            turns: RefCell::new(Turns::new(room.round)),
+            frames: RefCell::new(Frames::new(room.frames)),
+            handed: RefCell::default(),
+            decoding: RefCell::default(),
+            answers: room.answers,
+            voters_answers: room.voters_answers,
+            gauges: room.gauges,
+            held_back: RefCell::default(),
             full: Cell::new(false),
             lines: RefCell::default(),
         })
@@ -141,8 +129,8 @@ impl NetworkCore {
     }
 
     /// Serve a new connection from here on.
-    pub fn accept(self: &Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, remote, place } = accepted;
+    pub fn accept(self: &Rc<Self>, entered: Entered) {
+        let Entered { accepted: Accepted { socket, remote }, place } = entered;
         let session = Session::new(self.limits.clone());
         if let Some(client) = self.adopt(socket, remote, place, session) {
             glommio::spawn_local(self.clone().serve(client)).detach();
@@ -151,10 +139,12 @@ impl NetworkCore {
 
     /// Take over a peer's connection from another core, with its first voter request.
     pub fn accept_moved(self: &Rc<Self>, moved: MovedSession) {
-        let MovedSession { socket, remote, place, session, mut first } = moved;
+        let MovedSession { socket, remote, place, session, mut first, standing } = moved;
         if let Some(client) = self.adopt(socket, remote, place, session) {
             first.connection = client.id;
-            self.sink.request(first, true);
+            client.standing.set(standing);
+            self.count_voter(&client);
+            self.hand_on(&client, first, false);
             glommio::spawn_local(self.clone().serve(client)).detach();
         }
     }
@@ -173,23 +163,37 @@ impl NetworkCore {
                 return None;
             }
         };
+        place.hold(connection.descriptor());
         self.connections_seen.set(self.connections_seen.get() + 1);
-        let id = connection_id(self.core, self.connections_seen.get());
+        let id = ConnectionId::new(self.core, self.connections_seen.get());
         let now_ns = clock::monotonic_ns();
         let client = Rc::new(Client {
             id,
             remote,
             connection,
             ring: self.ring.clone(),
-            place: Cell::new(Some(place)),
+            place: RefCell::new(Some(place)),
+            standing: Cell::default(),
+            turn: Cell::default(),
+            steps_left: Cell::new(NEWCOMER_STEPS),
+            hold: RefCell::default(),
             session: RefCell::new(session),
             waker: RefCell::default(),
+            awaits_bytes: Cell::new(false),
+            has_left: Cell::new(false),
+            end_seen: Cell::new(false),
             closing: RefCell::default(),
+            is_idle: Cell::new(false),
             answered: Cell::new(false),
-            waiting: Cell::new(false),
+            is_held_back: Cell::new(false),
             produces: Cell::new(false),
+            inspected: RefCell::default(),
+            decoded: RefCell::default(),
+            is_decoding: Cell::new(false),
             received_ns: Cell::new(now_ns),
             active_ns: Cell::new(now_ns),
+            unsent: Cell::default(),
+            share: RefCell::new(Some(self.answers.clone())),
         });
         self.clients.borrow_mut().insert(id, client.clone());
         Some(client)
@@ -198,6 +202,16 @@ impl NetworkCore {
     async fn serve(self: Rc<Self>, client: Rc<Client>) {
         let end = self.read_requests(&client).await;
         self.clients.borrow_mut().remove(&client.id);
+        self.pool.borrow_mut().note_gone(RECEIVE_BYTES_MIN);
+        client.with_turn(|turn| self.turns.borrow_mut().leave(turn));
+        self.wake_waiting();
+        client.leave_share();
+        self.frames.borrow_mut().leave(&mut client.hold.borrow_mut());
+        self.wake_frames();
+        self.stop_decoding(client.id);
+        if client.is_held_back.get() {
+            self.held_back.borrow_mut().retain(|held_back| held_back.id != client.id);
+        }
         self.sink.closed(client.id);
         match end {
             End::Closed => self.log_close(&client),
@@ -215,6 +229,8 @@ impl NetworkCore {
             }
         }
         client.connection.shut_down();
+        // Free at once, whoever still holds on to the client.
+        client.place.take();
     }
 
     async fn read_requests(&self, client: &Rc<Client>) -> End {
@@ -224,51 +240,251 @@ impl NetworkCore {
                 if client.is_closing() {
                     return End::Closed;
                 }
-                let now = clock::now();
-                let next = client.session.borrow_mut().poll_request(now);
-                let arrived = match next {
-                    // It may have been let through for nothing: the next in line has its turn.
-                    None => break self.wake_waiting(),
+                let announced = client.session.borrow().announced();
+                let large = client.session.borrow_mut().poll_large();
+                let next = match large {
+                    None => client.session.borrow_mut().poll_request(clock::now()),
+                    Some(Err(error)) => Some(Err(error)),
+                    Some(Ok(frame)) => match self.decode_elsewhere(client, frame).await {
+                        None => return End::Closed,
+                        decoded => decoded,
+                    },
+                };
+                let mut arrived = match next {
+                    None => break,
                     Some(Ok(arrived)) => arrived,
                     Some(Err(error)) => return End::BadInput(error.0),
                 };
-                if matches!(arrived.request, Admitted::Produce(_)) {
+                if let Admitted::Produce(_) = arrived.request.asked() {
                     client.produces.set(true);
                 }
+                if !client.show(&arrived.request) {
+                    *client.closing.borrow_mut() = Some(NO_PLACE.into());
+                    return End::Closed;
+                }
+                self.count_voter(client);
                 let (received_ns, decoded_ns) = (client.received_ns.get(), clock::monotonic_ns());
-                let request = ClientRequest { connection: client.id, arrived, received_ns, decoded_ns };
+                self.note_cost(client, announced, &arrived.request, decoded_ns);
+                let is_large = self.note_frame(client, &arrived);
+                let to_inspect = arrived.to_inspect.take();
+                let mut request = ClientRequest { connection: client.id, arrived, received_ns, decoded_ns };
+                if let Some(inspection) = to_inspect {
+                    self.inspectors.inspect(request, inspection);
+                    self.rest(client);
+                    match poll_fn(|cx| self.poll_inspected(client, announced, cx)).await {
+                        Some(inspected) => request = inspected,
+                        None => return End::Closed,
+                    }
+                }
                 let is_peer = client.session.borrow().is_peer();
                 if is_peer && matches!(self.sink, RequestSink::Mesh(_)) {
+                    self.rest(client);
                     return self.move_to_replica_core(client, request).await;
                 }
-                self.sink.request(request, is_peer);
+                self.hand_on(client, request, is_large);
             }
-            match poll_fn(|cx| client.poll_read(cx, &self.pool)).await {
-                Ok(0) | Err(_) => return End::Closed,
-                Ok(_) => client.on_received(),
+            if !self.read(client).await {
+                return End::Closed;
             }
         }
     }
 
-    /// Ready when the next request may be taken, or when the connection is to end.
+    /// Wait for more, and read it. False: it has ended.
+    async fn read(&self, client: &Rc<Client>) -> bool {
+        // It has nothing more to say: the next in line has its turn.
+        self.rest(client);
+        self.note_buffered(client);
+        poll_fn(|cx| self.poll_frame(client, cx)).await;
+        client.awaits_bytes.set(true);
+        poll_fn(|cx| client.poll_readable(cx, &self.pool)).await;
+        client.awaits_bytes.set(false);
+        let is_newcomer = client.is_newcomer();
+        poll_fn(|cx| self.poll_room(client, cx)).await;
+        let missing_bytes = client.session.borrow().awaited_bytes();
+        let memory = self.frames.borrow().read_bytes_max(&client.hold.borrow(), missing_bytes);
+        let bytes_max = if is_newcomer { memory.min(NEWCOMER_READ_BYTES) } else { memory };
+        match client.read(&self.pool, bytes_max) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(0) => false,
+            Ok(bytes) => {
+                client.on_received();
+                self.note_read(client, bytes);
+                self.note_buffered(client);
+                true
+            }
+        }
+    }
+
+    fn note_read(&self, client: &Client, bytes: usize) {
+        let (mut turns, now_ns) = (self.turns.borrow_mut(), client.received_ns.get());
+        match client.is_voter() {
+            true => turns.note_time(now_ns),
+            false => client.with_turn(|turn| turns.took_bytes(turn, bytes, now_ns)),
+        }
+    }
+
+    fn note_cost(&self, client: &Client, announced: Option<Announced>, request: &Admitted, now_ns: u64) {
+        let mut turns = self.turns.borrow_mut();
+        match announced.filter(|_| !client.is_voter()) {
+            None => turns.note_time(now_ns),
+            Some(announced) => {
+                let cost_ns = announced.decoded_ns(request);
+                client.with_turn(|turn| turns.took_request(turn, announced, cost_ns, now_ns));
+            }
+        }
+    }
+
+    /// A request has come whole: what memory it holds from here on. True: until the replica takes it.
+    fn note_frame(&self, client: &Client, arrived: &Arrived) -> bool {
+        let until = match arrived.request.asked() {
+            Admitted::Other(Request::Fetch(_)) => Until::Decoded,
+            Admitted::Produce(_) => Until::Taken,
+            Admitted::Other(_) | Admitted::Heavy(_) => Until::Answered,
+        };
+        let (frame_bytes, mut hold) = (client.session.borrow().whole_bytes(), client.hold.borrow_mut());
+        let is_held = self.frames.borrow_mut().came(&mut hold, arrived.seq, frame_bytes, until);
+        drop(hold);
+        if until == Until::Decoded {
+            self.wake_frames();
+        }
+        is_held
+    }
+
+    fn hand_on(&self, client: &Client, request: ClientRequest, is_large: bool) {
+        let is_voter = client.is_voter();
+        if !is_voter {
+            let mut handed = self.handed.borrow_mut();
+            let place = handed.count;
+            handed.count += 1;
+            let heavy_bytes = match &request.arrived.request {
+                Admitted::Heavy(heavy) => heavy.bytes,
+                Admitted::Produce(_) | Admitted::Other(_) => 0,
+            };
+            if is_large || heavy_bytes > 0 {
+                handed.heavy_bytes += heavy_bytes;
+                let (connection, seq) = (client.id, request.arrived.seq);
+                handed.large.push_back(HandedLarge { place, connection, seq, heavy_bytes });
+            }
+        }
+        self.sink.request(request, is_voter);
+    }
+
+    fn note_buffered(&self, client: &Client) {
+        let bytes = client.session.borrow().buffered_bytes();
+        self.frames.borrow_mut().note_buffered(&mut client.hold.borrow_mut(), bytes);
+    }
+
+    /// Ready when the next request may be taken, or the next bytes read, or when the connection is to end.
     fn poll_room(&self, client: &Rc<Client>, cx: &mut Context<'_>) -> Poll<()> {
         if client.is_closing() {
             return Poll::Ready(());
         }
         client.note_sent();
-        let (is_blocked, is_peer) = {
-            let session = client.session.borrow();
-            (session.is_blocked(), session.is_peer())
-        };
-        let no_room = !is_peer && (self.sink.room() == 0 || self.full.get() && client.produces.get());
-        if !is_blocked && !no_room {
+        let is_blocked = client.session.borrow().is_blocked();
+        let is_held_back = self.full.get() && client.produces.get() && !client.is_voter();
+        if is_blocked || is_held_back {
+            self.rest(client);
+            if client.poll_end(cx) {
+                return Poll::Ready(());
+            }
+            if is_held_back && !client.is_held_back.replace(true) {
+                self.held_back.borrow_mut().push(client.clone());
+            }
+        } else if client.is_voter() || self.may_go(client, client.session.borrow().announced()) {
             return Poll::Ready(());
         }
         client.wake_with(cx.waker());
-        if no_room && !client.waiting.replace(true) {
-            self.waiting.borrow_mut().push_back(client.clone());
-        }
         Poll::Pending
+    }
+
+    /// The request with the verdict on its batches, as soon as there is room for it; `None`: the connection is to end.
+    fn poll_inspected(
+        &self,
+        client: &Rc<Client>,
+        announced: Option<Announced>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<ClientRequest>> {
+        if client.is_closing() {
+            return Poll::Ready(None);
+        }
+        client.note_sent();
+        let has_come = client.inspected.borrow().is_some();
+        if has_come && self.may_go(client, announced) {
+            return Poll::Ready(client.inspected.take());
+        }
+        client.wake_with(cx.waker());
+        Poll::Pending
+    }
+
+    /// A request comes back with the verdict on its compressed batches. For a connection that is gone it is dropped.
+    pub fn on_inspected(&self, mut request: ClientRequest) {
+        let client = self.clients.borrow().get(&request.connection).cloned();
+        let Some(client) = client else { return };
+        request.decoded_ns = clock::monotonic_ns();
+        *client.inspected.borrow_mut() = Some(request);
+        client.wake();
+    }
+
+    /// Ready when there is memory for the frame that is arriving, or when the connection is to end.
+    fn poll_frame(&self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
+        let mut session = client.session.borrow_mut();
+        // As long as it is not known what it is, its length says nothing.
+        let announced = session.announced();
+        let arriving_bytes = announced.map_or(0, |_| session.arriving_bytes());
+        let is_to_ask = announced.is_some_and(|next| !next.may_cost_more());
+        let (mut frames, mut hold) = (self.frames.borrow_mut(), client.hold.borrow_mut());
+        // A voter's too, if it is large: nobody is given memory for a voter's name. What voters send is small.
+        let may_read = client.is_closing()
+            || frames.may_read(client.id, &mut hold, arriving_bytes, is_to_ask, clock::monotonic_ns());
+        if may_read {
+            if hold.is_arriving() {
+                session.believe();
+            }
+            return Poll::Ready(());
+        }
+        client.wake_with(cx.waker());
+        if client.poll_end(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Those for whom there is memory now go on.
+    fn wake_frames(&self) {
+        let mut frames = self.frames.borrow_mut();
+        if !frames.has_line() {
+            return;
+        }
+        let (now_ns, clients) = (clock::monotonic_ns(), self.clients.borrow());
+        while let Some((id, bytes)) = frames.next_served() {
+            if let Some(client) = clients.get(&id)
+                && frames.let_in(&mut client.hold.borrow_mut(), bytes, now_ns)
+            {
+                client.wake();
+            }
+        }
+    }
+
+    /// Requests that may go to the replica now.
+    fn room(&self) -> Room {
+        let heavy_bytes = self.handed.borrow().heavy_bytes;
+        let requests = if heavy_bytes >= HEAVY_HANDED_BYTES_MAX { 0 } else { self.sink.room() };
+        Room { requests, is_for_cheap: heavy_bytes >= COSTLY_HANDED_BYTES_MAX }
+    }
+
+    /// `next`: what comes next on it, as far as is known.
+    fn may_go(&self, client: &Client, next: Option<Announced>) -> bool {
+        let room = self.room();
+        let mut turns = self.turns.borrow_mut();
+        if !client.is_newcomer() {
+            return client.with_turn(|turn| turns.may_go(client.id, turn, room, next));
+        }
+        let may_step = client.with_turn(|turn| turns.may_step(client.id, turn, room));
+        client.steps_left.set(client.steps_left.get() - may_step as u8);
+        may_step
+    }
+
+    /// It goes on only when its turn comes again.
+    fn rest(&self, client: &Client) {
+        client.with_turn(|turn| self.turns.borrow_mut().rest(turn));
+        self.wake_waiting();
     }
 
     /// Wait until the voter request just taken is the only one without its answer, then pack up.
@@ -290,19 +506,32 @@ impl NetworkCore {
         let (Ok(socket), Some(place)) = (client.connection.duplicate(), client.place.take()) else {
             return End::Closed;
         };
+        // This core's descriptor is closed before the other one takes it over.
+        place.hold(&socket);
         let session = client.session.replace(Session::new(self.limits.clone()));
-        End::Moved(Box::new(MovedSession { socket, remote: client.remote, place, session, first }))
+        let (remote, standing) = (client.remote, client.standing.get());
+        End::Moved(Box::new(MovedSession { socket, remote, place, session, first, standing }))
     }
 
     /// Queue an answer; `flush` sends it. For a connection that is gone it is dropped.
-    pub fn answer(&self, connection: ConnectionId, seq: u64, response: Option<Response>) {
-        if let RequestSink::Mesh(replica) = &self.sink {
-            replica.on_answer(connection);
-        }
+    pub fn answer(
+        &self,
+        connection: ConnectionId,
+        seq: u64,
+        response: Option<Response>,
+        given: Option<Given>,
+    ) {
         let client = self.clients.borrow().get(&connection).cloned();
         let Some(client) = client else { return };
         client.note_sent();
-        let answered = client.session.borrow_mut().answer(seq, response);
+        let before = client.session.borrow().output_bytes();
+        let answered = client.answer(seq, response);
+        let bytes = client.session.borrow().output_bytes().saturating_sub(before);
+        client.with_turn(|turn| turn.answered(bytes));
+        // It is counted among what the connection has.
+        drop(given);
+        self.frames.borrow_mut().answered(&mut client.hold.borrow_mut(), seq);
+        self.note_answered(connection, seq);
         if let Err(error) = answered {
             return self.close_client(&client, error.0);
         }
@@ -325,34 +554,21 @@ impl NetworkCore {
             client.send();
             client.wake();
         }
+        drop(answered);
+        if is_some {
+            self.close_stuck(&self.answers, clock::monotonic_ns());
+            self.close_stuck(&self.voters_answers, clock::monotonic_ns());
+        }
         is_some
     }
 
-    /// The replica wants this connection closed.
-    pub fn close(&self, connection: ConnectionId, why: String) {
-        let client = self.clients.borrow().get(&connection).cloned();
-        if let Some(client) = client {
-            client.send();
-            self.close_client(&client, why);
-        }
-    }
-
-    fn close_client(&self, client: &Client, why: String) {
-        client.closing.borrow_mut().get_or_insert(why);
-        client.connection.shut_down();
-        client.wake();
-    }
-
-    fn log_close(&self, client: &Client) {
-        match &*client.closing.borrow() {
-            Some(why) => self.line(why, || format!("Closed the connection of {}: {why}", client.remote)),
-            None => tracing::debug!("{} has closed its connection.", client.remote),
-        }
-    }
-
-    fn line(&self, cause: &str, text: impl FnOnce() -> String) {
-        if let Some(suppressed) = self.lines.borrow_mut().admit(cause, clock::monotonic_ns()) {
-            tracing::warn!("{}{}", text(), and_more(suppressed));
+    /// A connection that shows itself to be a voter's has another bound from now on.
+    fn count_voter(&self, client: &Client) {
+        if client.is_voter() && client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.answers))
+        {
+            client.leave_share();
+            self.voters_answers.add(client.session.borrow().output_bytes());
+            *client.share.borrow_mut() = Some(self.voters_answers.clone());
         }
     }
 
@@ -360,105 +576,56 @@ impl NetworkCore {
     pub fn set_full(&self, full: bool) {
         self.full.set(full);
         if !full {
-            self.wake_waiting();
+            for client in self.held_back.borrow_mut().drain(..) {
+                client.is_held_back.set(false);
+                client.wake();
+            }
         }
     }
 
-    /// There may be room again: as many as find some look for themselves, in the order in which they came.
-    pub fn wake_waiting(&self) {
-        let mut room = self.sink.room();
-        let mut waiting = self.waiting.borrow_mut();
-        for _ in 0..waiting.len() {
-            if room == 0 {
-                return;
+    /// The sockets are about to run: what they may do begins anew, first for those who wait.
+    pub fn begin_round(&self, now_ns: u64) {
+        self.turns.borrow_mut().begin_round(now_ns, self.room());
+        self.wake_frames();
+        self.wake_waiting();
+    }
+
+    /// Somebody waits only for the next round.
+    pub fn has_line(&self) -> bool {
+        self.turns.borrow().has_line(self.room())
+    }
+
+    /// The next in line go, as many as there is room for.
+    fn wake_waiting(&self) {
+        let (mut turns, room) = (self.turns.borrow_mut(), self.room());
+        if !turns.has_line(room) {
+            return;
+        }
+        let clients = self.clients.borrow();
+        while let Some(id) = turns.next(room) {
+            if let Some(client) = clients.get(&id)
+                && client.with_turn(|turn| turns.let_in(turn))
+            {
+                client.wake();
             }
-            let Some(client) = waiting.pop_front() else { return };
-            if self.full.get() && client.produces.get() && !client.is_closing() {
-                waiting.push_back(client);
-                continue;
-            }
-            client.waiting.set(false);
-            client.wake();
-            room -= 1;
         }
     }
 
-    pub fn on_closed_seen(&self, connection: ConnectionId) {
+    /// The replica has taken so many requests of this core's clients.
+    pub fn on_taken(&self, requests: usize) {
         if let RequestSink::Mesh(replica) = &self.sink {
-            replica.on_closed_seen(connection);
+            replica.on_taken(requests);
         }
-    }
-
-    /// Close what is idle, and readers that are gone, and give back memory. Called now and then, not in a turn.
-    pub fn close_idle(&self, now_ns: u64) {
-        self.pool.borrow_mut().shrink();
-        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
-        for client in clients {
-            client.note_sent();
-            let quiet_ms = now_ns.saturating_sub(client.active_ns.get()) / NS_PER_MS;
-            if client.connection.is_full() && quiet_ms > SEND_STALL_MS_MAX {
-                self.close_client(&client, "it has taken nothing of its answers for a minute.".into());
-            } else if quiet_ms > CONNECTION_IDLE_MS_MAX && client.session.borrow().requests_under_way() == 0 {
-                self.close_client(&client, "it was idle for ten minutes (connections.max.idle.ms).".into());
+        let mut handed = self.handed.borrow_mut();
+        handed.taken += requests as u64;
+        let taken = handed.taken;
+        while handed.large.front().is_some_and(|large| large.place < taken)
+            && let Some(large) = handed.large.pop_front()
+        {
+            handed.heavy_bytes -= large.heavy_bytes;
+            if let Some(client) = self.clients.borrow().get(&large.connection) {
+                self.frames.borrow_mut().taken(&mut client.hold.borrow_mut(), large.seq);
             }
-        }
-    }
-}
-
-impl Client {
-    fn poll_read(&self, cx: &mut Context<'_>, pool: &RefCell<ReceivePool>) -> Poll<io::Result<usize>> {
-        if self.is_closing() {
-            return Poll::Ready(Ok(0));
-        }
-        let mut session = self.session.borrow_mut();
-        let awaited = session.awaited_bytes();
-        let room = session.receive_buffer(&mut pool.borrow_mut());
-        self.connection.poll_read(cx, room, awaited)
-    }
-
-    fn on_received(&self) {
-        let now_ns = clock::monotonic_ns();
-        self.received_ns.set(now_ns);
-        self.active_ns.set(now_ns);
-    }
-
-    fn send(&self) {
-        let mut session = self.session.borrow_mut();
-        while let Some(chunk) = session.poll_output() {
-            self.connection.push(chunk);
-        }
-        self.connection.send();
-    }
-
-    /// What the kernel has taken of the answers.
-    fn note_sent(&self) {
-        let sent = self.connection.take_sent();
-        if sent > 0 {
-            self.session.borrow_mut().sent(sent);
-            self.active_ns.set(clock::monotonic_ns());
-        }
-    }
-
-    fn is_closing(&self) -> bool {
-        self.closing.borrow().is_some()
-    }
-
-    /// Also when there is room in its socket, where it needs some.
-    fn wake_with(&self, waker: &Waker) {
-        if self.connection.unsent_bytes() > 0 {
-            self.connection.wake_when_sent(waker);
-        }
-        *self.waker.borrow_mut() = Some(waker.clone());
-    }
-
-    fn drop_waker(&self) {
-        self.waker.borrow_mut().take();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-            self.ring.note_woken();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! For each connect exactly one close follows. What a link said before it was replaced is dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use super::inputs::Inputs;
 use crate::io::connection::Connection;
-use crate::io::peer;
+use crate::io::peer::{self, FirstAddress};
 use crate::io::ring::CoreRing;
 use crate::protocol::frame::Chunks;
 use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::receive_pool::ReceivePool;
 use crate::replica::{Input, PeerLink};
-use crate::types::Endpoint;
+use crate::types::{Endpoint, LatencyBuckets};
+
+/// Of so many endpoints it is known which address to try first; more than any quorum has.
+const ENDPOINTS_MAX: usize = 256;
 
 pub struct PeerLinks {
     inputs: Rc<Inputs>,
@@ -27,8 +30,12 @@ pub struct PeerLinks {
     /// Largest answer.
     frame_bytes_max: usize,
     links: RefCell<HashMap<PeerLink, Rc<Link>>>,
+    /// By endpoint.
+    first_addresses: RefCell<HashMap<String, FirstAddress>>,
     /// Connections with something to send at the end of the turn.
     unsent: RefCell<Vec<Rc<Connection>>>,
+    /// By voter, for as long as it was connected.
+    round_trips: RefCell<BTreeMap<i32, LatencyBuckets>>,
 }
 
 struct Link {
@@ -47,8 +54,33 @@ impl PeerLinks {
         connect_timeout: Duration,
         frame_bytes_max: usize,
     ) -> Rc<PeerLinks> {
-        let (links, unsent) = (RefCell::default(), RefCell::default());
-        Rc::new(PeerLinks { inputs, ring, pool, connect_timeout, frame_bytes_max, links, unsent })
+        Rc::new(PeerLinks {
+            inputs,
+            ring,
+            pool,
+            connect_timeout,
+            frame_bytes_max,
+            links: RefCell::default(),
+            first_addresses: RefCell::default(),
+            unsent: RefCell::default(),
+            round_trips: RefCell::default(),
+        })
+    }
+
+    /// Ask the kernel how far away the voters are that this node has connections to: now and then, not in a turn.
+    pub fn sample_round_trips(&self) {
+        let mut round_trips = self.round_trips.borrow_mut();
+        for link in self.links.borrow().values() {
+            let connection = link.connection.borrow();
+            if let Some(ns) = connection.as_ref().and_then(|connection| connection.round_trip_ns()) {
+                round_trips.entry(link.name.node.0).or_default().record(ns);
+            }
+        }
+    }
+
+    /// What was sampled since the start.
+    pub fn round_trips(&self) -> Vec<(i32, LatencyBuckets)> {
+        self.round_trips.borrow().iter().map(|(node, buckets)| (*node, *buckets)).collect()
     }
 
     pub fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
@@ -60,7 +92,9 @@ impl PeerLinks {
 
     async fn run(self: Rc<Self>, link: Rc<Link>, endpoint: Endpoint) {
         let mut is_refused = false;
-        let why = match peer::connect(&endpoint, self.connect_timeout, &self.ring).await {
+        let first = self.first_address(&endpoint);
+        let is_wanted = || !link.is_over.get();
+        let why = match peer::connect(&endpoint, self.connect_timeout, &self.ring, &first, is_wanted).await {
             Err(error) => {
                 is_refused = error.kind() == ErrorKind::ConnectionRefused;
                 format!("cannot connect to {endpoint}: {error}")
@@ -74,6 +108,14 @@ impl PeerLinks {
             }
         };
         self.end(&link, why, is_refused);
+    }
+
+    fn first_address(&self, endpoint: &Endpoint) -> FirstAddress {
+        let mut known = self.first_addresses.borrow_mut();
+        if known.len() >= ENDPOINTS_MAX {
+            known.clear();
+        }
+        known.entry(endpoint.to_string()).or_default().clone()
     }
 
     /// Until the connection ends. Returns why it did.
@@ -93,7 +135,12 @@ impl PeerLinks {
                 match received.next_frame(self.frame_bytes_max) {
                     Ok(Some(frame)) => self.inputs.push_voter(Input::PeerFrame { link: link.name, frame }),
                     Ok(None) => break,
-                    Err(why) => return why.to_string(),
+                    Err(why) => {
+                        return format!(
+                            "{why} (an answer of a voter may be as large as message.max.bytes and \
+                             controller.quorum.fetch.max.bytes of this node: give all nodes the same)"
+                        );
+                    }
                 }
             }
         }

@@ -6,14 +6,15 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::control::Control;
-use super::inputs::Inputs;
-use super::mesh::{CoreSender, ToNetwork, ToReplica, core_of};
+use super::doors::Doors;
+use super::inputs::{Inputs, Next};
+use super::inspectors::Inspectors;
+use super::mesh::{CoreSender, ToNetwork, ToReplica};
 use super::network_core::NetworkCore;
 use super::peer_links::PeerLinks;
 use super::signals::ShutdownAsked;
@@ -23,6 +24,7 @@ use crate::io::log_device::{DeviceEvent, LogDevice};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
 use crate::protocol::Response;
+use crate::replica::room::answers::Given;
 use crate::replica::{Action, ConnectionId, EXIT_DISK, Input, Level, Replica};
 use crate::types::{NS_PER_MS, Now};
 
@@ -51,6 +53,8 @@ pub struct Edge {
     pub sender: CoreSender,
     /// Something was put for it in this turn.
     pub is_dirty: bool,
+    /// Requests that came over it in this turn.
+    pub taken: usize,
 }
 
 pub struct ReplicaCore {
@@ -60,12 +64,13 @@ pub struct ReplicaCore {
     pub inputs: Rc<Inputs>,
     pub network: Rc<NetworkCore>,
     pub links: Rc<PeerLinks>,
+    pub inspectors: Inspectors,
     /// By core number, from core 1 on.
     pub edges: Vec<Edge>,
-    /// Connections that the acceptor gives this core.
+    /// Connections that the acceptor gives this core, and what the inspectors give back.
     pub accepted: Receiver<ToNetwork>,
     pub control: Control,
-    pub open_connections: Arc<AtomicUsize>,
+    pub doors: Doors,
     pub shutdown_asked: ShutdownAsked,
     pub wait: Wait,
     pub turn_inputs_max: usize,
@@ -83,6 +88,10 @@ pub struct Schedule {
     was_full: bool,
     /// The ring holds writes or sends that the kernel has not been given.
     has_unsent: bool,
+    /// Since the stages were published last.
+    slept_ns: u64,
+    /// Part of the interval before in which the core slept (Kafka: poll-idle-ratio).
+    idle_ratio: Option<f64>,
 }
 
 impl ReplicaCore {
@@ -126,7 +135,6 @@ impl ReplicaCore {
         self.schedule.has_unsent |= self.device.submit();
         self.tell_full();
         self.flush_edges();
-        self.network.wake_waiting();
         if ended.is_some() {
             self.hand_over()?;
             self.publish_status(now);
@@ -146,9 +154,18 @@ impl ReplicaCore {
             taken += 1;
         }
         while taken < self.turn_inputs_max
-            && let Some(input) = self.inputs.pop()
+            && let Some(next) = self.inputs.pop(self.replica.takes_clients())
         {
-            self.replica.handle(now, input);
+            match next {
+                Next::Voter(input) => self.replica.handle(now, input),
+                Next::Client(core, input) => {
+                    let is_request = matches!(input, Input::Request { .. });
+                    self.replica.handle(now, input);
+                    if is_request {
+                        self.note_taken(core);
+                    }
+                }
+            }
             taken += 1;
         }
         if now.monotonic_ns >= self.tick_due() {
@@ -156,6 +173,17 @@ impl ReplicaCore {
             taken += 1;
         }
         taken
+    }
+
+    /// The core that a request came from may send another one, whatever becomes of this.
+    fn note_taken(&mut self, core: usize) {
+        match self.edge_of(core) {
+            None => self.network.on_taken(1),
+            Some(edge) => {
+                edge.taken += 1;
+                edge.is_dirty = true;
+            }
+        }
     }
 
     /// All of them: their number is bounded by what is under way.
@@ -174,22 +202,26 @@ impl ReplicaCore {
 
     fn take_accepted(&self) {
         for message in self.accepted.try_iter() {
-            if let ToNetwork::Accepted(accepted) = message {
-                self.network.accept(accepted);
+            match message {
+                ToNetwork::Accepted(entered) => self.network.accept(entered),
+                ToNetwork::Inspected(request) => self.network.on_inspected(*request),
+                ToNetwork::Decoded(connection, decoded) => self.network.on_decoded(connection, decoded),
+                ToNetwork::Searched { token, found } => {
+                    self.inputs.push_client(Input::Searched { token, found })
+                }
+                _ => {}
             }
         }
     }
 
     /// Bounded by the credits of the cores.
     fn take_from_edges(&mut self) {
-        for edge in &mut self.edges {
+        for (edge, core) in self.edges.iter_mut().zip(1..) {
             for message in edge.receiver.try_iter() {
                 match message {
-                    ToReplica::Request(request) => self.inputs.push_client(request.into_input()),
+                    ToReplica::Request(request) => self.inputs.push_client_of(core, request.into_input()),
                     ToReplica::Closed(connection) => {
-                        self.inputs.push_client(Input::ConnectionClosed { connection });
-                        edge.sender.put(ToNetwork::ClosedSeen(connection));
-                        edge.is_dirty = true;
+                        self.inputs.push_client_of(core, Input::ConnectionClosed { connection });
                     }
                     ToReplica::Peer(moved) => self.network.accept_moved(*moved),
                 }
@@ -201,12 +233,15 @@ impl ReplicaCore {
         let mut ended = None;
         while let Some(action) = self.replica.poll_action() {
             match action {
-                Action::Answer { connection, seq, response } => self.answer(connection, seq, response),
-                Action::Close { connection, why } => self.close(connection, why),
+                Action::Answer { connection, seq, response, given } => {
+                    self.answer(connection, seq, response, given)
+                }
+                Action::Close { connection, why, if_silent_ms } => self.close(connection, why, if_silent_ms),
                 Action::PeerConnect { link, endpoint } => self.links.connect(link, endpoint),
                 Action::PeerSend { link, chunks } => self.links.send(link, chunks),
                 Action::PeerClose { link } => self.links.close(link),
                 Action::Disk(op) => self.device.push(op),
+                Action::Search(search) => self.inspectors.search(search),
                 Action::Note { level, text } => self.note(now, level, &text),
                 Action::Stop { exit_code, why } => ended = Some(Ended { exit_code, why }),
             }
@@ -214,23 +249,32 @@ impl ReplicaCore {
         ended
     }
 
-    fn answer(&mut self, connection: ConnectionId, seq: u64, response: Option<Response>) {
+    fn answer(
+        &mut self,
+        connection: ConnectionId,
+        seq: u64,
+        response: Option<Response>,
+        given: Option<Given>,
+    ) {
         match self.edge(connection) {
-            None => self.network.answer(connection, seq, response),
-            Some(edge) => edge.put(ToNetwork::Answer { connection, seq, response }),
+            None => self.network.answer(connection, seq, response, given),
+            Some(edge) => edge.put(ToNetwork::Answer { connection, seq, response, given }),
         }
     }
 
-    fn close(&mut self, connection: ConnectionId, why: String) {
+    fn close(&mut self, connection: ConnectionId, why: String, if_silent_ms: Option<u64>) {
         match self.edge(connection) {
-            None => self.network.close(connection, why),
-            Some(edge) => edge.put(ToNetwork::Close { connection, why }),
+            None => self.network.close(connection, why, if_silent_ms),
+            Some(edge) => edge.put(ToNetwork::Close { connection, why, if_silent_ms }),
         }
     }
 
     /// `None`: the connection is one of this core.
     fn edge(&mut self, connection: ConnectionId) -> Option<&mut Edge> {
-        let core = core_of(connection);
+        self.edge_of(connection.core())
+    }
+
+    fn edge_of(&mut self, core: usize) -> Option<&mut Edge> {
         self.edges.get_mut(core.checked_sub(1)?)
     }
 
@@ -260,6 +304,9 @@ impl ReplicaCore {
     fn flush_edges(&mut self) {
         for edge in self.edges.iter_mut().filter(|edge| edge.is_dirty) {
             edge.is_dirty = false;
+            if edge.taken > 0 {
+                edge.sender.put(ToNetwork::Taken(std::mem::take(&mut edge.taken)));
+            }
             edge.sender.ring();
         }
     }
@@ -273,10 +320,16 @@ impl ReplicaCore {
         if is_due {
             let elapsed_ns = now_ns - self.schedule.stages_published;
             self.schedule.stages_published = now_ns;
+            self.links.sample_round_trips();
+            self.schedule.idle_ratio = Some(self.schedule.slept_ns as f64 / elapsed_ns.max(1) as f64);
+            self.schedule.slept_ns = 0;
             let stages = self.replica.take_stages();
             self.courtesy.adapt(stages.committed_bytes, elapsed_ns);
             self.control.publish_stages(stages);
-            self.control.connections(self.open_connections.load(Ordering::Relaxed));
+            self.doors.expire(now_ns);
+            self.network.close_stalled(now_ns);
+            self.control.connections(self.doors.taken());
+            self.control.connections_refused(self.doors.take_sent_away());
         }
         if now_ns >= self.schedule.idle_closed + IDLE_INTERVAL_NS {
             self.schedule.idle_closed = now_ns;
@@ -285,7 +338,11 @@ impl ReplicaCore {
     }
 
     fn publish_status(&mut self, now: Now) {
-        self.control.publish_status(self.replica.status(now));
+        let mut status = self.replica.status(now);
+        status.watched.device_flushes = *self.device.flushes();
+        status.watched.round_trips = self.links.round_trips();
+        status.watched.idle_ratio = self.schedule.idle_ratio;
+        self.control.publish_status(status);
     }
 
     fn stages_due(&self) -> u64 {
@@ -303,7 +360,16 @@ impl ReplicaCore {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.ring.is_rung() || !self.inputs.is_empty() || self.device.has_events()
+        let has_input = !self.inputs.is_empty(self.replica.takes_clients());
+        has_input || self.ring.is_rung() || self.device.has_events() || self.network.has_line()
+    }
+
+    /// Let the sockets run, for one round.
+    async fn run_round(&mut self) {
+        self.network.begin_round(clock::monotonic_ns());
+        self.ring.run_tasks().await;
+        // Who is not read any more must not keep the kernel from being asked for the others.
+        self.schedule.has_unsent |= self.network.has_line();
     }
 
     /// Until there is something to do, or a deadline has come.
@@ -312,7 +378,7 @@ impl ReplicaCore {
         if self.ring.has_woken() {
             self.hand_over()?;
         }
-        self.ring.run_tasks().await;
+        self.run_round().await;
         if self.is_ready() {
             return self.hand_over();
         }
@@ -320,9 +386,11 @@ impl ReplicaCore {
             return Ok(());
         }
         self.schedule.has_unsent = false;
-        let left_ns = self.deadline().saturating_sub(clock::monotonic_ns());
+        let asleep_ns = clock::monotonic_ns();
+        let left_ns = self.deadline().saturating_sub(asleep_ns);
         self.ring.wait(Duration::from_nanos(left_ns))?;
-        self.ring.run_tasks().await;
+        self.schedule.slept_ns += clock::monotonic_ns().saturating_sub(asleep_ns);
+        self.run_round().await;
         Ok(())
     }
 
@@ -343,7 +411,7 @@ impl ReplicaCore {
             // SAFETY: no arguments.
             unsafe { libc::sched_yield() };
             self.ring.reap();
-            self.ring.run_tasks().await;
+            self.run_round().await;
             if self.is_ready() {
                 return Ok(true);
             }

@@ -3,32 +3,39 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement};
 
-use super::control::Control;
+use super::control::{Control, ControlError};
+use super::doors::Doors;
 use super::inputs::Inputs;
-use super::mesh::{CoreSender, ReplicaSender, ToNetwork};
+use super::inspectors::Inspectors;
+use super::logging;
+use super::mesh::{CoreSender, Entered, ReplicaSender, ToNetwork};
 use super::network_core::{NetworkCore, RequestSink};
 use super::peer_links::PeerLinks;
 use super::placement::{CpuMask, Placement};
 use super::replica_core::{Edge, Ended, ReplicaCore, Schedule};
-use super::signals::{self, ShutdownAsked};
+use super::signals::{ShutdownAsked, Signals};
 use crate::config::{Config, Limits};
-use crate::io::directory::{Directory, DirectorySource, Owner, random_u64};
+use crate::io::directory::{Directory, DirectorySource, Owner, Refusal, random_u64};
+use crate::io::disk_error::Blame;
 use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, Probe};
 use crate::io::file_thread::{FileThreads, LogFiles};
-use crate::io::listener::{Acceptor, Listener, Offer};
+use crate::io::listener::{Acceptor, Listener};
 use crate::io::log_device::LogDevice;
+use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
 use crate::io::{clock, kernel};
-use crate::log::{self, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
+use crate::log::{self, BLOCK_BYTES, Doubt, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
 use crate::record::{BatchHeader, StampedBatch, check_interop, check_static_voters};
 use crate::replica::producers::Producers;
+use crate::replica::room::limits::{CoreRoom, core_rooms, place_limits, places_within};
+use crate::replica::room::places::Places;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
 use crate::types::{DataMode, HighWatermark, LogCheck, Offset, Uuid};
@@ -36,6 +43,8 @@ use crate::types::{DataMode, HighWatermark, LogCheck, Offset, Uuid};
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1024;
+/// glommio starts one for blocking calls, which nothing here makes.
+const THREADS_OF_EXECUTOR: usize = 1;
 /// Long on purpose. When it fires before the first task of a round has run, as it does on a busy machine, glommio 0.9
 /// takes the round for an idle one and sleeps on runnable tasks until the next event (its `run_task_queues`). Nothing
 /// here rests on preemption: tasks are short, and a core waits in its own ring.
@@ -61,14 +70,37 @@ fn disk_failure(error: impl ToString) -> Failure {
     Failure { exit_code: EXIT_DISK, line: error.to_string() }
 }
 
+/// By what is to blame, as README's table has it.
+pub(super) fn exit_code_of(blame: Blame) -> i32 {
+    match blame {
+        Blame::Disk => EXIT_DISK,
+        Blame::Limit => EXIT_KERNEL,
+        Blame::Configuration => EXIT_CONFIG,
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure { exit_code: exit_code_of(refusal.blame), line: refusal.line }
+}
+
 fn kernel_failure(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure { exit_code: EXIT_KERNEL, line: format!("{what}: {error}") }
 }
 
+/// Something that every start takes was not to be had.
+fn shortage(what: &str, error: &std::io::Error) -> Failure {
+    kernel_failure(what, format!("{}.", kernel::explain_shortage(error)))
+}
+
+/// The line and the exit code of a start that got no thread at all.
+pub fn thread_refused(error: &std::io::Error) -> (String, i32) {
+    (format!("error: {}.\n", kernel::explain_shortage(error)), EXIT_KERNEL)
+}
+
 /// Run a node until it is told to stop or must not go on. Returns the exit code of the process.
-pub fn run(config: Config) -> i32 {
+pub fn run(config: Config, signals: &Signals) -> i32 {
     abort_on_panic();
-    match run_node(config) {
+    match run_node(config, signals) {
         Ok(ended) if ended.exit_code == EXIT_OK => {
             tracing::info!("Stopped: {}", ended.why);
             EXIT_OK
@@ -84,28 +116,38 @@ pub fn run(config: Config) -> i32 {
     }
 }
 
-/// A core whose task has panicked would go on without it, and acknowledge nothing for ever.
+/// A core whose task has panicked would go on without it, and acknowledge nothing for ever. The words go the way of all log
+/// lines: std's own would wait for a stderr that nobody reads.
 fn abort_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        tracing::error!("A broken invariant stops this node: {panic}");
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let mut text = format!("A broken invariant stops this node: thread {name} {panic}");
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            text.push_str(&format!(" {trace}"));
+        }
+        logging::last_words(tracing::Level::ERROR, &text);
         std::process::abort();
     }));
 }
 
-fn run_node(config: Config) -> Result<Ended, Failure> {
+fn run_node(config: Config, signals: &Signals) -> Result<Ended, Failure> {
     let mask = CpuMask::of_process().map_err(|e| kernel_failure("sched_getaffinity failed", e))?;
     let placement =
         Placement::choose(config.cpus.as_deref(), config.wait, &mask.cpus).map_err(config_error)?;
     kernel::check().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
+    let config = within_file_size_limit(config, kernel::file_bytes_max());
     let (directory, owner) = open_directory(&config)?;
     let listener = Listener::bind(&config.listener).map_err(config_error)?;
-    let control = Control::start(&config).map_err(config_error)?;
+    let control = Control::start(&config).map_err(|error| match error {
+        ControlError::Listener(line) => config_error(line),
+        ControlError::Thread(error) => shortage("What watches this node cannot be started", &error),
+    })?;
     let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
     let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
     let (recovered, producers) = recover(&directory, &config)?;
-    directory.record_data_mode(&owner).map_err(config_error)?;
+    directory.record_data_mode(&owner).map_err(refused)?;
     files.create_commit_mark().map_err(disk_failure)?;
     print_banner(&config, &directory, &placement, &probe, &recovered);
     if let Some(doubt) = placement.doubt(&mask.cpus) {
@@ -113,9 +155,25 @@ fn run_node(config: Config) -> Result<Ended, Failure> {
     }
     let node =
         Node { config, placement, mask, directory_id: directory.directory_id, recovered, producers, files };
-    let ended = run_cores(node, listener, control.clone())?;
+    let ended = run_cores(node, listener, control.clone(), signals)?;
     control.finish();
     Ok(ended)
+}
+
+/// A limit below the size of a segment ends the node when a segment gets there, but not at its start, by the room that it
+/// takes ahead.
+fn within_file_size_limit(mut config: Config, limit: Option<u64>) -> Config {
+    let Some(limit) = limit else { return config };
+    let segment = config.limits.segment_bytes_max;
+    if limit < segment {
+        tracing::warn!(
+            "Files of this process may have {limit} bytes (ulimit -f, LimitFSIZE=), and metadata.log.segment.bytes is {segment}: \
+             this node stops when a segment reaches the limit. Raise it, or lower metadata.log.segment.bytes."
+        );
+    }
+    let half = (limit / 2 / BLOCK_BYTES as u64).max(1) * BLOCK_BYTES as u64;
+    config.limits.zero_ahead_bytes = config.limits.zero_ahead_bytes.min(half);
+    config
 }
 
 fn open_directory(config: &Config) -> Result<(Directory, Owner), Failure> {
@@ -127,7 +185,7 @@ fn open_directory(config: &Config) -> Result<(Directory, Owner), Failure> {
         topic_id: config.topic_id,
         data_mode: config.data_mode,
     };
-    let directory = Directory::open(&config.log_dir, &owner).map_err(config_error)?;
+    let directory = Directory::open(&config.log_dir, &owner).map_err(refused)?;
     Ok((directory, owner))
 }
 
@@ -151,7 +209,7 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Prod
         }
         Recovered::Segment(summary) => producers.on_segment(summary),
     });
-    let recovered = recovered.map_err(|error| match error {
+    let mut recovered = recovered.map_err(|error| match error {
         RecoveryError::Corrupt(corrupt) => Failure {
             exit_code: EXIT_CORRUPT,
             line: format!(
@@ -162,10 +220,55 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Prod
         },
         RecoveryError::Disk(error) => disk_failure(error),
     })?;
+    if recovered.has_lost_log && config.voters.len() == 1 && config.voters[0].id == config.node_id {
+        return Err(Failure {
+            exit_code: EXIT_CORRUPT,
+            line: format!(
+                "{}: there is no log, and quorum-state says that it has held committed records. This node is the only \
+                 voter, so nobody can fill it again. Put the log back (a volume that is not mounted?); to begin a new one \
+                 without those records, remove quorum-state.",
+                partition.display()
+            ),
+        });
+    }
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    settle_doubt(&mut recovered, config, partition)?;
     progress.finish(&recovered.effort);
     proof.finish(partition)?;
     Ok((recovered, producers))
+}
+
+/// Who lacks records that it may have acknowledged needs another voter that can give them back.
+fn settle_doubt(recovered: &mut RecoveredLog, config: &Config, partition: &Path) -> Result<(), Failure> {
+    let has_peers = config.voters.iter().any(|voter| voter.id != config.node_id);
+    let refuse = |line: String| Err(Failure { exit_code: EXIT_CORRUPT, line });
+    if let Some(Doubt { segment, position, offset, why }) = &recovered.doubt {
+        let what = format!(
+            "{segment} is damaged at byte {position}, from offset {offset} on: {why}. No write that a crash cut short is \
+             known to leave that, so records from there on may have been acknowledged"
+        );
+        if !has_peers {
+            return refuse(format!(
+                "{what}. This is the only voter: it does not start, and nothing was cut. Restore the file; or give up \
+                 what follows: `truncate -s {position} {segment}` in {}.",
+                partition.display()
+            ));
+        }
+        tracing::warn!(
+            "{what}. They are cut here and fetched from the leader; until this node has caught up with it, it votes for \
+             nobody and does not stand."
+        );
+        recovered.go_on_in_doubt();
+    }
+    if recovered.quorum_state.in_doubt && !has_peers {
+        return refuse(format!(
+            "The end of this log was damaged when this node was one of several voters, and it has not caught up with a leader \
+             since: acknowledged records may be missing. It does not start as the only voter. Start it beside the others \
+             until it has caught up; or restore {}.",
+            partition.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Looks for batches that this node must not go on from: those of dynamic voters, and, in a log that nobody has vouched
@@ -302,27 +405,54 @@ struct Node {
 }
 
 /// The replica core runs on this thread; the others get theirs. Threads that must not be pinned are started first.
-fn run_cores(node: Node, listener: Listener, control: Control) -> Result<Ended, Failure> {
-    let failed = |e: std::io::Error| kernel_failure("The threads of this node cannot be started", e);
+fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals) -> Result<Ended, Failure> {
+    let failed = |e: std::io::Error| shortage("The threads of this node cannot be started", &e);
     let doorbell = Doorbell::new().map_err(failed)?;
     let threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
-    let shutdown_asked = signals::watch(doorbell.clone()).map_err(failed)?;
+    let shutdown_asked = signals.hand_to(doorbell.clone());
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
+    let (inspectors, queue) = Inspectors::new();
     let limits = SessionLimits::of(&node.config);
+    let rooms = core_rooms(&node.config, node.placement.cores.len());
     let (mut edges, mut senders) = (Vec::new(), vec![own_sender]);
-    for core in 1..node.placement.cores.len() {
-        let edge = start_network_core(core, &node, limits.clone(), control.clone(), doorbell.clone())?;
+    for (core, room) in rooms.iter().enumerate().skip(1) {
+        let edge = start_network_core(
+            core,
+            &node,
+            room.clone(),
+            limits.clone(),
+            control.clone(),
+            inspectors.clone(),
+            doorbell.clone(),
+        )?;
         senders.push(edge.sender.clone());
         edges.push(edge);
     }
+    queue.start(node.config.limits.inspection_threads, &senders).map_err(failed)?;
     let stop_senders = senders.split_off(1);
     let deliver_to = [senders, stop_senders.clone()].concat();
     let ready = format!("ready: listening on {}", node.config.listener);
-    let acceptor = start_acceptor(&node.config, listener, deliver_to, control.clone()).map_err(failed)?;
+    let doors = Doors::new(places(&node.config));
+    control.watch_room(doors.most(), rooms.clone());
+    let acceptor = start_acceptor(listener, deliver_to, doors.clone()).map_err(failed)?;
+    kernel::check_threads(THREADS_OF_EXECUTOR).map_err(failed)?;
     let builder = executor(node.placement.cores[0], "replica-core");
-    let executor = builder.make().map_err(|e| kernel_failure("The replica core cannot be started", e))?;
-    let parts = Parts { threads, doorbell, accepted, edges, limits, control, shutdown_asked, ready };
-    let ended = executor.run(replica_core(node, parts, &acceptor));
+    let executor = builder.make().map_err(|e| shortage("The replica core cannot be started", &e.into()))?;
+    kernel::check_workers().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
+    let parts = Parts {
+        threads,
+        doorbell,
+        accepted,
+        edges,
+        limits,
+        control,
+        doors,
+        rooms,
+        inspectors,
+        shutdown_asked,
+        ready,
+    };
+    let ended = executor.run(replica_core(node, parts));
     drop(acceptor);
     stop_senders.iter().for_each(|core| core.send(ToNetwork::Stop));
     // Its tasks hold sockets and buffers that the kernel may still use; the process is about to end.
@@ -339,28 +469,41 @@ fn executor(cpu: Option<usize>, name: &str) -> LocalExecutorBuilder {
         .preempt_timer(PREEMPT_TIMER)
 }
 
+/// As many as the descriptors allow; what is left out of `max.connections` is told.
+fn places(config: &Config) -> Places {
+    let others: Vec<_> = config.voters.iter().map(|v| v.id).filter(|id| *id != config.node_id).collect();
+    let (wanted, possible) = (place_limits(&config.limits), kernel::connections_possible());
+    let Some(fewer) = places_within(&wanted, others.len(), possible) else {
+        return Places::new(wanted, others);
+    };
+    tracing::warn!(
+        "max.connections={} and {} places for voters and guests are more than the descriptor limit of {possible} \
+         allows: {} clients are taken (ulimit -n).",
+        wanted.clients_max,
+        fewer.guests_max + others.len() * fewer.voter_connections_max,
+        fewer.clients_max
+    );
+    Places::new(fewer, others)
+}
+
 /// Hand accepted connections to the cores in turn.
-fn start_acceptor(
-    config: &Config,
-    listener: Listener,
-    cores: Vec<CoreSender>,
-    control: Control,
-) -> std::io::Result<Acceptor> {
-    let possible = kernel::connections_possible();
-    let connections_max = config.limits.connections_max.min(possible);
-    if connections_max < config.limits.connections_max {
-        tracing::warn!(
-            "max.connections={} is more than the descriptor limit allows: {connections_max} are taken (ulimit -n).",
-            config.limits.connections_max
-        );
-    }
-    let mut next = 0;
-    listener.start(connections_max, move |offer| match offer {
-        Offer::Refused => control.connection_refused(),
-        Offer::Accepted(accepted) => {
-            cores[next].send(ToNetwork::Accepted(accepted));
-            next = (next + 1) % cores.len();
+fn start_acceptor(listener: Listener, cores: Vec<CoreSender>, doors: Doors) -> std::io::Result<Acceptor> {
+    let (mut next, mut lines) = (0, RateLimit::default());
+    listener.start(move |accepted| {
+        let now_ns = clock::monotonic_ns();
+        let remote = accepted.remote;
+        let (place, closed) = doors.arrive(now_ns);
+        if closed > 0
+            && let Some(suppressed) = lines.admit("full", now_ns)
+        {
+            tracing::warn!(
+                "Closed {closed} connections that had not shown themselves to be voters, for one from {remote}: all places \
+                 for clients are taken (max.connections).{}",
+                and_more(suppressed)
+            );
         }
+        cores[next].send(ToNetwork::Accepted(Entered { accepted, place }));
+        next = (next + 1) % cores.len();
     })
 }
 
@@ -372,44 +515,50 @@ struct Parts {
     edges: Vec<Edge>,
     limits: SessionLimits,
     control: Control,
+    inspectors: Inspectors,
+    doors: Doors,
+    rooms: Vec<CoreRoom>,
     shutdown_asked: ShutdownAsked,
     ready: String,
 }
 
-async fn replica_core(node: Node, parts: Parts, acceptor: &Acceptor) -> Result<Ended, Failure> {
+async fn replica_core(node: Node, parts: Parts) -> Result<Ended, Failure> {
     let Node { config, placement, mask, directory_id, recovered, producers, .. } = node;
     let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
-    let replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
+    let mut replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
+    replica.share_answers(parts.rooms.iter().map(|room| room.answers.clone()).collect());
     let status_bell = parts.doorbell.clone();
     parts.control.wake_with(move || status_bell.ring());
     // Whoever has put something into a queue before this, has rung too.
     let ring = CoreRing::new(parts.doorbell)
-        .map_err(|e| kernel_failure("The ring of the replica core cannot be built", e))?;
+        .map_err(|e| shortage("The ring of the replica core cannot be built", &e))?;
     let device = LogDevice::new(parts.threads, ring.clone(), &replica.buffer_regions());
     if placement.cores[0].is_some()
         && let Err(error) = device.set_worker_cpus(&mask.set)
     {
         tracing::warn!("Flush workers share the replica core's CPU ({error}): flushes may be slower.");
     }
-    let inputs = Rc::new(Inputs::default());
+    let inputs = Rc::new(Inputs::new(placement.cores.len()));
     glommio::spawn_local(wake_executor()).detach();
     let (control, network_ring) = (parts.control, ring.clone());
     let sink = RequestSink::Local(inputs.clone());
     let connect_timeout = Duration::from_millis(config.request_timeout_ms);
-    let network = NetworkCore::new(0, parts.limits, control.clone(), sink, network_ring);
-    let frame_bytes_max = config.limits.request_bytes_max;
+    let (room, inspectors) = (parts.rooms[0].clone(), parts.inspectors.clone());
+    let network = NetworkCore::new(0, parts.limits, room, control.clone(), sink, inspectors, network_ring);
+    let frame_bytes_max = config.limits.voter_answer_bytes_max();
     let pool = network.receive_pool();
     let mut core = ReplicaCore {
         replica,
         device,
         network,
         links: PeerLinks::new(inputs.clone(), ring.clone(), pool, connect_timeout, frame_bytes_max),
+        inspectors: parts.inspectors,
         ring,
         inputs,
         edges: parts.edges,
         accepted: parts.accepted,
         control,
-        open_connections: acceptor.open_connections(),
+        doors: parts.doors,
         shutdown_asked: parts.shutdown_asked,
         wait: placement.wait,
         turn_inputs_max: config.limits.turn_inputs_max,
@@ -431,26 +580,40 @@ async fn wake_executor() {
 fn start_network_core(
     core: usize,
     node: &Node,
+    room: CoreRoom,
     limits: SessionLimits,
     control: Control,
+    inspectors: Inspectors,
     replica: Doorbell,
 ) -> Result<Edge, Failure> {
-    let failed = |e: std::io::Error| kernel_failure("A network core cannot be started", e);
+    let failed = |e: std::io::Error| shortage("A network core cannot be started", &e);
     let doorbell = Doorbell::new().map_err(failed)?;
     let (sender, messages) = CoreSender::new(doorbell.clone());
     let (to_replica, receiver) = ReplicaSender::new(replica);
-    executor(node.placement.cores[core], "network-core")
-        .spawn(move || {
-            let ring = match CoreRing::new(doorbell) {
-                Ok(ring) => ring,
-                Err(error) => panic!("the ring of a network core cannot be built: {error}"),
-            };
-            let sink = RequestSink::Mesh(to_replica);
-            let network = NetworkCore::new(core, limits, control, sink, ring.clone());
-            network_core(network, ring, messages)
+    kernel::check_threads(1 + THREADS_OF_EXECUTOR).map_err(failed)?;
+    let (built, is_built) = mpsc::sync_channel(1);
+    let thread = executor(node.placement.cores[core], "network-core")
+        .spawn(move || async move {
+            let ring = CoreRing::new(doorbell);
+            // The start waits for it.
+            let _ = built.send(ring.as_ref().map(|_| ()).map_err(|e| e.raw_os_error().unwrap_or(0)));
+            if let Ok(ring) = ring {
+                let sink = RequestSink::Mesh(to_replica);
+                let network = NetworkCore::new(core, limits, room, control, sink, inspectors, ring.clone());
+                network_core(network, ring, messages).await
+            }
         })
-        .map_err(|e| kernel_failure("A network core cannot be started", e))?;
-    Ok(Edge { receiver, sender, is_dirty: false })
+        .map_err(|e| failed(e.into()))?;
+    match is_built.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(errno)) => return Err(failed(std::io::Error::from_raw_os_error(errno))),
+        // Its executor was not even built, and the thread says why.
+        Err(_) => {
+            let error = thread.join().err().map_or(std::io::Error::other("it has ended"), Into::into);
+            return Err(failed(error));
+        }
+    }
+    Ok(Edge { receiver, sender, is_dirty: false, taken: 0 })
 }
 
 async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {
@@ -458,17 +621,27 @@ async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Re
     let mut idle_closed_ns = clock::monotonic_ns();
     let mut is_stopping = false;
     loop {
+        network.begin_round(clock::monotonic_ns());
         ring.run_tasks().await;
-        if let Err(error) = ring.wait(NETWORK_IDLE_INTERVAL) {
+        // Who waits only for the next round does not let the core sleep.
+        let most = if network.has_line() { Duration::ZERO } else { NETWORK_IDLE_INTERVAL };
+        if let Err(error) = ring.wait(most) {
             panic!("the ring of a network core is broken: {error}");
         }
         ring.take_rung();
         for message in messages.try_iter() {
             match message {
-                ToNetwork::Accepted(accepted) => network.accept(accepted),
-                ToNetwork::Answer { connection, seq, response } => network.answer(connection, seq, response),
-                ToNetwork::Close { connection, why } => network.close(connection, why),
-                ToNetwork::ClosedSeen(connection) => network.on_closed_seen(connection),
+                ToNetwork::Accepted(entered) => network.accept(entered),
+                ToNetwork::Answer { connection, seq, response, given } => {
+                    network.answer(connection, seq, response, given)
+                }
+                ToNetwork::Close { connection, why, if_silent_ms } => {
+                    network.close(connection, why, if_silent_ms)
+                }
+                ToNetwork::Inspected(request) => network.on_inspected(*request),
+                ToNetwork::Decoded(connection, decoded) => network.on_decoded(connection, decoded),
+                ToNetwork::Searched { .. } => {}
+                ToNetwork::Taken(requests) => network.on_taken(requests),
                 ToNetwork::Full(is_full) => network.set_full(is_full),
                 ToNetwork::Stop => is_stopping = true,
             }
@@ -480,10 +653,10 @@ async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Re
         if is_stopping {
             return;
         }
-        network.wake_waiting();
         let now_ns = clock::monotonic_ns();
         if now_ns >= idle_closed_ns + NETWORK_IDLE_INTERVAL.as_nanos() as u64 {
             idle_closed_ns = now_ns;
+            network.close_stalled(now_ns);
             network.close_idle(now_ns);
         }
     }

@@ -7,11 +7,15 @@ use super::durable::{BatchId, DurableLog};
 use super::history::{History, Value};
 use super::network::Host;
 use crate::raft::RoleName;
+use crate::record::compression::Codec;
 use crate::record::{StampedBatch, check_fetched, records};
 use crate::replica::Standing;
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+
+/// Clients write no batch as large as this.
+const DECOMPRESSED_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -75,6 +79,10 @@ impl Checker {
 
     pub fn committed_end(&self) -> Offset {
         self.committed.last().map_or(Offset(0), |(b, _)| b.next)
+    }
+
+    pub fn voters(&self) -> usize {
+        self.voters.len()
     }
 
     pub fn commits(&self) -> usize {
@@ -257,10 +265,14 @@ impl Checker {
         }
     }
 
-    /// A new disk: what was said from the old one binds nobody.
+    /// A new disk: what was said from the old one binds nobody. An epoch that was known on lost disks alone may come again,
+    /// with another leader; what was committed in it is not forgotten.
     pub fn on_wiped(&mut self, host: Host) {
         self.said.remove(&host);
         self.votes.retain(|(_, voter), _| *voter != host);
+        let newest = self.said.values().map(|said| said.epoch).max().unwrap_or(Epoch(0));
+        self.leaders.retain(|epoch, _| *epoch <= newest);
+        self.matching.retain(|(_, epoch), _| *epoch <= newest);
     }
 
     /// A consumer was given these.
@@ -310,7 +322,9 @@ fn values_of(bytes: Bytes) -> Vec<Option<Value>> {
     if batch.header().is_control() {
         return vec![None; batch.header().record_count.max(0) as usize];
     }
-    records(batch).map(|record| record.ok().and_then(|r| Value::decode(r.value?))).collect()
+    // What cannot be read has no values, and so another number of them than its offsets say.
+    let Ok(batch) = Codec::decompress_batch(batch, DECOMPRESSED_BYTES_MAX) else { return Vec::new() };
+    records(&batch).map(|record| record.ok().and_then(|r| Value::decode(r.value?))).collect()
 }
 
 #[cfg(test)]

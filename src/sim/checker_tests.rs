@@ -98,6 +98,20 @@ fn what_nodes_say_of_themselves_is_checked() {
 }
 
 #[test]
+fn an_epoch_comes_again_only_where_nobody_is_left_who_knew_it() {
+    let led_again = |lost: &'static [Host]| {
+        broken_by(move |checker, platters| {
+            checker.on_turn(1, 1, &standing(RoleName::Leader, 6, 10, 10), platters);
+            checker.on_turn(2, 1, &standing(RoleName::Follower, 6, 10, 10), platters);
+            lost.iter().for_each(|host| checker.on_wiped(*host));
+            checker.on_turn(2, 1, &standing(RoleName::Leader, 6, 10, 10), platters);
+        })
+    };
+    assert_eq!(led_again(&[1]), Some("one leader in an epoch"));
+    assert_eq!(led_again(&[1, 2]), None);
+}
+
+#[test]
 fn votes_restarts_and_platters_are_checked() {
     let twice = broken_by(|checker, _| {
         checker.on_vote(3, Epoch(2), 2, Some((2, 2)));

@@ -3,25 +3,30 @@
 //! It is to the simulator what `server::replica_core` and its connections are to the server.
 
 use super::checker::Violation;
+use super::core::Core;
 use super::lies::Lie;
 use super::network::{End, Host, Parcel, REFUSED, WireId};
-use super::node::{AllPlatters, Arrival, Calling, Node, Process, Served, without_bounds};
+use super::node::{AllPlatters, Arrival, Calling, Node, Process};
 use super::transit::flip_record_bit;
 use super::{Event, Simulation};
-use crate::log::{Completion, DiskOp, LogConfig, Recovered, RecoveryError, SmallFile, recover};
+use crate::log::{Completion, DiskOp, LogConfig, Recovered, SmallFile, recover};
 use crate::protocol::{Request, Response};
 use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
 use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
-use crate::replica::session::{Arrived, Session, SessionLimits};
+use crate::replica::session::Arrived;
 use crate::replica::*;
 use crate::types::*;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// More turns than this in one millisecond of a node is a busy loop.
 const TURNS_PER_MS_MAX: u64 = 3_000;
+
+fn is_of_disk(arrival: &Arrival) -> bool {
+    matches!(arrival, Arrival::Disk(_) | Arrival::DiskFree(_))
+}
 
 impl Simulation {
     // --- life and death
@@ -66,10 +71,16 @@ impl Simulation {
             false => LogCheck::Tail,
         };
         let config = LogConfig { check, ..log_config(limits) };
-        let recovered = match recover(&mut node.disk, &config, &mut on_recovered) {
+        let mut recovered = match recover(&mut node.disk, &config, &mut on_recovered) {
             Ok(recovered) => recovered,
             Err(error) => return self.on_start_refused(node, error),
         };
+        if let Some(doubt) = recovered.doubt.clone() {
+            if !self.on_doubt(node, &doubt) {
+                return;
+            }
+            recovered.go_on_in_doubt();
+        }
         for note in &recovered.notes {
             self.trace.line(self.now_ns, node.host, note);
         }
@@ -90,32 +101,21 @@ impl Simulation {
         self.totals.scans += (recovered.effort.segments - recovered.effort.summaries) as u64;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
         let text = format!("started, its log ends at {}", recovered.log_end);
-        let has_no_bounds = self.liar.tells(Lie::LimitsIgnored);
-        let config = if has_no_bounds { without_bounds(&node.config) } else { node.config.clone() };
+        let config = self.liar.config_of(&node.config);
         let replica = Replica::new(&config, node.directory_id(), recovered, producers, seed, now);
         self.trace.line(self.now_ns, node.host, &text);
-        node.process = Process::Up(Box::new(replica));
-        node.inbox.push_back(Arrival::DiskFree(1 << 40));
+        self.run_process(node, replica);
+        node.inbox.push_back(Arrival::DiskFree(if node.disk.trouble.is_full { 0 } else { 1 << 40 }));
         self.wake(node, 1_000);
     }
 
-    fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
-        let text = format!("does not start: {error}");
-        self.trace.line(self.now_ns, node.host, &text);
-        let is_rotten =
-            node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
-        self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;
-        match error {
-            RecoveryError::Corrupt(_) if !is_rotten => {
-                let detail = format!("node {} {text}, and nothing is rotten", node.host);
-                self.checker.violate("only rot is refused", detail);
-            }
-            // An operator reads that line and empties the directory.
-            RecoveryError::Corrupt(_) => self.wipe(node),
-            RecoveryError::Disk(_) => {}
+    fn run_process(&mut self, node: &mut Node, mut replica: Replica) {
+        self.empty_core(node);
+        replica.share_answers(vec![node.core.answers.clone()]);
+        if self.liar.tells(Lie::EpochsBelieved) {
+            replica.believe_requests();
         }
-        let delay_ns = self.dice.around(300 * NS_PER_MS);
-        self.start_later(node, delay_ns);
+        node.process = Process::Up(Box::new(replica));
     }
 
     pub fn start_later(&mut self, node: &mut Node, delay_ns: u64) {
@@ -132,6 +132,7 @@ impl Simulation {
         node.directory_generation += 1;
         node.standing = None;
         node.is_behind = Some(self.checker.committed_end());
+        node.is_in_doubt = false;
         self.checker.on_wiped(node.host);
         self.totals.wipes += 1;
         self.trace.line(self.now_ns, node.host, "has got an empty disk");
@@ -175,7 +176,7 @@ impl Simulation {
                 false => self.network.close(self.now_ns, wire, end, "connection reset by peer"),
             }
         }
-        node.stirred.clear();
+        node.core = Core::new(&node.config, node.shape);
         node.asked_votes.clear();
         node.asked_produces.clear();
         node.not_held_back = 0;
@@ -188,7 +189,7 @@ impl Simulation {
 
     /// Let the node have a turn soon.
     pub fn wake(&mut self, node: &mut Node, in_ns: u64) {
-        let at = (self.now_ns + in_ns).max(node.paused_until);
+        let at = (self.now_ns + in_ns).max(node.paused_until).max(node.busy_until);
         if node.turn_at.is_none_or(|turn| turn > at) {
             node.turn_at = Some(at);
             self.at(at, Event::Turn(node.host));
@@ -199,7 +200,15 @@ impl Simulation {
     pub fn arrive(&mut self, host: Host, arrival: Arrival) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if node.is_up() {
-            node.inbox.push_back(arrival);
+            match &arrival {
+                Arrival::Net { wire, end: End::Called, parcel: Parcel::Bytes(bytes) } => {
+                    node.on_socket(*wire, Some(bytes))
+                }
+                Arrival::Net { wire, end: End::Called, parcel: Parcel::Closed(_) } => {
+                    node.on_socket(*wire, None)
+                }
+                _ => node.inbox.push_back(arrival),
+            }
             let delay_ns = 500 + self.dice.around(5_000);
             self.wake(&mut node, delay_ns);
         } else {
@@ -249,6 +258,7 @@ impl Simulation {
         if let Some(standing) = standing {
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
             self.check_promises(host);
+            self.check_hostile(host);
         }
     }
 
@@ -258,13 +268,18 @@ impl Simulation {
         self.check_busy(node, now);
         let inputs = node.config.limits.turn_inputs_max as u64;
         let inputs = if self.dice.permille(300) { self.dice.between(1, inputs) } else { inputs };
+        // All that the device has done: its number is bounded by what is under way there.
+        let (done, others) = std::mem::take(&mut node.inbox).into_iter().partition(is_of_disk);
+        node.inbox = others;
+        for arrival in done {
+            self.take_arrival(node, &mut replica, now, arrival);
+        }
         for _ in 0..inputs {
             let Some(arrival) = node.inbox.pop_front() else { break };
             self.take_arrival(node, &mut replica, now, arrival);
         }
-        for wire in std::mem::take(&mut node.stirred) {
-            self.read_requests(node, &mut replica, now, wire);
-        }
+        self.run_sockets(node, now);
+        self.take_handed(node, &mut replica, now, inputs);
         if replica.deadline().is_some_and(|deadline| deadline <= now.monotonic_ns) {
             replica.handle(now, Input::Tick);
         }
@@ -282,12 +297,16 @@ impl Simulation {
                 ended = Some((exit_code, why));
                 break;
             }
-            self.carry_out(node, &mut replica, action);
+            self.carry_out(node, action);
+        }
+        // What a turn has answered leaves with its last action, in one send for each connection.
+        if ended.is_none() || self.dice.permille(500) {
+            self.end_round(node, &replica, now);
         }
         node.standing = Some(replica.standing());
         let next = replica.deadline().map(|deadline| node.clock.when(deadline));
-        // Who waits for room is looked at again when something has been flushed or committed.
-        let has_more = !node.inbox.is_empty() || !node.stirred.is_empty() && !replica.is_full();
+        let has_more = !node.inbox.is_empty() || node.core.has_more(replica.takes_clients());
+        node.busy_until = self.now_ns + node.core.spent_ns();
         node.process = Process::Up(replica);
         match ended {
             Some((code, why)) => self.on_stopped(node, code, &why),
@@ -311,16 +330,22 @@ impl Simulation {
 
     fn on_stopped(&mut self, node: &mut Node, code: i32, why: &str) {
         let text = format!("stopped with exit code {code}: {why}");
+        if why.starts_with("stopping before anything is cut") {
+            self.checker.violate("no leader lacks what is committed", format!("node {} {text}", node.host));
+        }
         self.end_process(node, false, &text);
         self.totals.stops += 1;
         let delay_ns = self.dice.around(500 * NS_PER_MS);
         self.start_later(node, delay_ns);
     }
 
-    /// A voter that was given an empty disk counts again when its log has what was committed then.
+    /// A voter that was given an empty disk, or whose log is in doubt, counts again when its log has what was committed then.
     fn note_caught_up(&mut self, node: &mut Node) {
-        if node.is_behind.is_some_and(|end| node.disk.log.end() >= end) && node.says_caught_up() {
+        let has_begun = node.standing.is_some_and(|standing| !standing.is_gated);
+        let is_level = node.is_behind.is_some_and(|end| node.disk.log.end() >= end);
+        if is_level && has_begun && node.says_caught_up() {
             node.is_behind = None;
+            node.is_in_doubt = false;
             node.lost.clear();
         }
     }
@@ -329,6 +354,7 @@ impl Simulation {
         match arrival {
             Arrival::Disk(completion) => replica.handle(now, Input::Disk(completion)),
             Arrival::DiskFree(bytes) => replica.handle(now, Input::DiskFree { bytes }),
+            Arrival::Searched { token, found } => replica.handle(now, Input::Searched { token, found }),
             Arrival::Shutdown => replica.handle(now, Input::Shutdown),
             Arrival::Net { wire, end: End::Caller, parcel } => {
                 let Some(link) = node.link_of(wire) else { return };
@@ -343,17 +369,8 @@ impl Simulation {
                     Parcel::Call => {}
                 }
             }
-            Arrival::Net { wire, end: End::Called, parcel } => match parcel {
-                Parcel::Call => self.accept(node, wire),
-                Parcel::Bytes(bytes) => {
-                    if let Some(served) = node.served.get_mut(&wire) {
-                        served.unread.extend_from_slice(&bytes);
-                        self.read_requests(node, replica, now, wire);
-                    }
-                }
-                Parcel::Closed(_) => self.forget_served(node, replica, now, wire),
-                Parcel::Accepted => {}
-            },
+            Arrival::Net { wire, end: End::Called, parcel: Parcel::Call } => self.accept(node, now, wire),
+            Arrival::Net { end: End::Called, .. } => {}
         }
     }
 
@@ -370,7 +387,7 @@ impl Simulation {
         calling.received.room(&mut node.pool).extend_from_slice(bytes);
         let wire = calling.wire;
         loop {
-            match calling.received.next_frame(node.config.limits.request_bytes_max) {
+            match calling.received.next_frame(node.config.limits.voter_answer_bytes_max()) {
                 Ok(Some(frame)) => replica.handle(now, Input::PeerFrame { link, frame }),
                 Ok(None) => return,
                 Err(why) => {
@@ -383,74 +400,24 @@ impl Simulation {
         }
     }
 
-    fn accept(&mut self, node: &mut Node, wire: WireId) {
-        let Some(host) = self.network.host(wire, End::Caller) else { return };
-        if self.network.is_refusing() {
-            return self.network.refuse(self.now_ns, wire);
-        }
-        let session = Session::new(SessionLimits::of(&node.config));
-        node.served.insert(wire, Served { session, host, produces: false, unread: BytesMut::new() });
-        self.network.accept(self.now_ns, wire);
-    }
-
-    fn forget_served(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
-        if node.served.remove(&wire).is_some() {
-            node.stirred.remove(&wire);
-            node.asked_votes.retain(|(asked, _), _| *asked != wire);
-            node.asked_produces.retain(|(asked, _), _| *asked != wire);
-            replica.handle(now, Input::ConnectionClosed { connection: ConnectionId(wire.0) });
-        }
-    }
-
-    fn close_served(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
-        self.forget_served(node, replica, now, wire);
-        self.network.close(self.now_ns, wire, End::Called, "closed by the server");
-    }
-
-    /// All requests that the session has, unless it or the replica has no room.
-    fn read_requests(&mut self, node: &mut Node, replica: &mut Replica, now: Now, wire: WireId) {
-        loop {
-            let Some(served) = node.served.get_mut(&wire) else { return };
-            if !served.unread.is_empty() {
-                let unread = served.unread.split();
-                served.session.receive_buffer(&mut node.pool).extend_from_slice(&unread);
-            }
-            let must_wait = replica.is_full() && served.produces && !served.session.is_peer();
-            if must_wait {
-                node.stirred.insert(wire);
-                return;
-            }
-            match served.session.poll_request(now) {
-                None => return,
-                Some(Ok(arrived)) => self.hand_over(node, replica, now, wire, arrived),
-                Some(Err(why)) => {
-                    let text = format!("closed a connection for bad input: {why:?}");
-                    self.trace.line(self.now_ns, node.host, &text);
-                    self.totals.bad_input += 1;
-                    return self.close_served(node, replica, now, wire);
-                }
-            }
-        }
-    }
-
-    fn hand_over(
+    pub(super) fn hand_over(
         &mut self,
         node: &mut Node,
         replica: &mut Replica,
         now: Now,
         wire: WireId,
         arrived: Arrived,
+        is_first_produce: bool,
     ) {
-        let Arrived { seq, api_version, is_forwarded, mut request } = arrived;
+        let Arrived { seq, api_version, is_forwarded, mut request, .. } = arrived;
         match &mut request {
             Admitted::Produce(produce) => {
-                let bytes = node.note_produce(wire, seq, produce);
+                // What was on its way when the replica was full by what came before it.
+                let was_held_back = !is_first_produce && !replica.is_full();
+                let bytes = node.note_produce(wire, seq, produce, was_held_back);
                 self.largest_batch = self.largest_batch.max(bytes);
                 if produce.acks == -1 && self.liar.tells(Lie::AckBeforeCommit) {
                     produce.acks = 1;
-                }
-                if let Some(served) = node.served.get_mut(&wire) {
-                    served.produces = true;
                 }
             }
             Admitted::Other(Request::Vote(vote)) => {
@@ -470,7 +437,7 @@ impl Simulation {
                     }
                 }
             }
-            Admitted::Other(_) => {}
+            Admitted::Other(_) | Admitted::Heavy(_) => {}
         }
         let (received_ns, decoded_ns) = (now.monotonic_ns, now.monotonic_ns);
         let connection = ConnectionId(wire.0);
@@ -481,20 +448,28 @@ impl Simulation {
 
     // --- actions
 
-    fn carry_out(&mut self, node: &mut Node, replica: &mut Replica, action: Action) {
+    fn carry_out(&mut self, node: &mut Node, action: Action) {
         let now = node.clock.now(self.now_ns);
         match action {
             Action::Disk(op) => self.submit(node, op),
+            Action::Search(search) => {
+                let found = search.look(&mut self.inspector);
+                node.inbox.push_back(Arrival::Searched { token: search.token, found });
+            }
             Action::Note { level, text } => {
                 if level != Level::Debug {
                     self.trace.line(self.now_ns, node.host, &text);
                 }
             }
             Action::Stop { .. } => {}
-            Action::Answer { connection, seq, response } => {
-                self.answer(node, replica, now, WireId(connection.0), seq, response)
+            Action::Answer { connection, seq, response, given } => {
+                self.answer(node, now, WireId(connection.0), seq, response);
+                // It is counted among what the connection has.
+                drop(given);
             }
-            Action::Close { connection, .. } => self.close_served(node, replica, now, WireId(connection.0)),
+            Action::Close { connection, if_silent_ms, .. } => {
+                self.close_for_replica(node, now, WireId(connection.0), if_silent_ms)
+            }
             Action::PeerConnect { link, .. } => {
                 let wire = self.network.call(self.now_ns, node.host, link.node.0);
                 // A link that was not closed is replaced, as the server does it.
@@ -533,15 +508,7 @@ impl Simulation {
         }
     }
 
-    fn answer(
-        &mut self,
-        node: &mut Node,
-        replica: &mut Replica,
-        now: Now,
-        wire: WireId,
-        seq: u64,
-        mut response: Option<Response>,
-    ) {
+    fn answer(&mut self, node: &mut Node, now: Now, wire: WireId, seq: u64, mut response: Option<Response>) {
         let asked = node.asked_votes.remove(&(wire, seq));
         if let Some(response) = &mut response {
             self.falsify(node, wire, response);
@@ -553,24 +520,15 @@ impl Simulation {
                 self.checker.on_vote(node.host, epoch, candidate, node.durable_vote());
             }
         }
-        let Some(served) = node.served.get_mut(&wire) else { return };
-        if let Err(why) = served.session.answer(seq, response) {
+        if let Some(Err(why)) = node.answer(wire, seq, response, now) {
             let text = format!("closed a connection: {why:?}");
             self.trace.line(self.now_ns, node.host, &text);
-            return self.close_served(node, replica, now, wire);
+            return self.close_served(node, now, wire);
         }
-        let mut chunks = Vec::new();
-        while let Some(bytes) = served.session.poll_output() {
-            served.session.sent(bytes.len());
-            self.trace.bytes(&bytes);
-            chunks.push(bytes);
-        }
-        let is_client = served.host >= super::FIRST_CLIENT;
-        self.send_answers(wire, chunks, is_client);
-        node.stirred.insert(wire);
+        self.on_answered(node, wire, seq);
     }
 
-    fn send_answers(&mut self, wire: WireId, chunks: Vec<Bytes>, is_client: bool) {
+    pub(super) fn send_answers(&mut self, wire: WireId, chunks: Vec<Bytes>, is_client: bool) {
         if chunks.is_empty() {
             return;
         }

@@ -26,7 +26,7 @@ pub struct DiskFile {
     /// What a read sees.
     pub(super) cached: Vec<u8>,
     /// Sectors that differ.
-    dirty: BTreeSet<usize>,
+    pub(super) dirty: BTreeSet<usize>,
     /// From here on a flush has changed the platter since `DurableLog` last looked.
     changed_from: Option<usize>,
     /// What it has lost without being asked.
@@ -39,6 +39,8 @@ pub struct DiskTrouble {
     pub write_error_permille: u64,
     pub file_error_permille: u64,
     pub read_error_permille: u64,
+    /// What makes files grow finds no room.
+    pub is_full: bool,
     /// Times as slow as it should be.
     pub slowness: u64,
 }
@@ -196,6 +198,8 @@ impl SimDisk {
         }
         let failure = self.failure(&kind);
         let result = match &failure {
+            // It has found that out before it did anything.
+            Some(error) if error.is_full() => Err(error.clone()),
             Some(error) => {
                 // Whoever fails may have done it, in part.
                 self.tear(&kind);
@@ -222,6 +226,19 @@ impl SimDisk {
 
     fn failure(&mut self, kind: &OpKind) -> Option<DiskError> {
         let trouble = &self.trouble;
+        let takes_room = match kind {
+            OpKind::CreateSegment { .. } | OpKind::ExtendSegment { .. } => true,
+            // Its successor has its room already.
+            OpKind::ReplaceFile { file: SmallFile::QuorumState, .. } => {
+                !self.small.contains_key(&SmallFile::QuorumState)
+            }
+            OpKind::ReplaceFile { .. } => true,
+            _ => false,
+        };
+        if trouble.is_full && takes_room {
+            let (operation, reason) = ("grow a file".to_string(), "No space left on device".to_string());
+            return Some(DiskError { operation, reason, errno: 28 });
+        }
         let (what, chance) = match kind {
             OpKind::Write { .. } => ("write", trouble.write_error_permille),
             OpKind::Read { .. } => ("read", trouble.read_error_permille),
@@ -251,6 +268,8 @@ impl SimDisk {
             OpKind::ZeroSegment { segment, from, to } => {
                 let zeros = vec![0; (*to - *from) as usize];
                 self.log.cut(*segment, *from);
+                // Of what is cut no byte is of interest any more, also where it has rotted to a zero.
+                self.segment(*segment)?.decay.on_dropped(*from as usize..*to as usize);
                 self.write(FileId::Segment(*segment), *from as usize, &zeros, true)?;
             }
             OpKind::CutSegment { segment, length } => {
@@ -307,7 +326,13 @@ impl SimDisk {
 
     fn write(&mut self, file: FileId, at: usize, bytes: &[u8], durable: bool) -> Result<(), DiskError> {
         let (sector, flushes_all) = (self.sector, self.flushes_all);
+        let log_end = match file {
+            FileId::Segment(id) => self.log.length(id) as usize,
+            FileId::CommitMark => usize::MAX,
+        };
         let file = self.file(file).ok_or_else(|| disk_error("open"))?;
+        // Behind the log nothing is written again as it was read: what is new there may be what it had rotted to.
+        file.decay.on_dropped(log_end.max(at)..at + bytes.len());
         file.write(at, bytes, sector);
         if durable {
             file.flush(at, bytes.len(), sector);

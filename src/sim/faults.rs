@@ -1,20 +1,23 @@
 //! What goes wrong, and when: each seed draws which faults are on and how often they come (swarm testing).
 //!
-//! A fault that takes a voter's records away for good (an empty disk, rot) strikes a minority at most: a majority of
-//! lost disks is a loss that nobody promises against.
+//! Disks are emptied at any time, all but one together too; only the last disk with the longest log is left alone: what no
+//! disk holds any more nobody can promise. Rot strikes a minority at most.
 //!
 //! Not here, and why:
 //! - Short writes and reads: the device goes on with them itself (`io::log_device`) and completes an operation whole or
 //!   as failed; the log never sees one. A file that somebody cut reads as rot does.
 //! - A misdirected write that was the last one of a log: where it should have gone nothing tells it from a write that
 //!   was never made. It is a lie (`write-misplaced`); what it overwrites elsewhere is a fault (`misdirect`).
+//! - Sectors of zeros over what was flushed since the last commit mark: nothing tells them from a write that was never made.
+//!   `misdirect` puts other blocks there, and zeros only below the mark.
 //! - Bits that flip in a frame outside of its record batches: see `transit`.
 //! - A durable quorum-state that vanishes: the voter goes on as one that has forgotten its votes, and says so.
 
 use super::dice::Dice;
+use super::hostile::Hostile;
 use super::network::{Host, Weather};
 use super::node::{Arrival, Node};
-use super::{Event, FIRST_CLIENT, Simulation};
+use super::{Event, FIRST_CLIENT, FIRST_HOSTILE, Simulation};
 use crate::types::*;
 
 macro_rules! faults {
@@ -51,6 +54,7 @@ enum Group {
     Disk,
     Network,
     Clock,
+    Client,
 }
 
 faults! {
@@ -63,7 +67,7 @@ faults! {
     PowerCutAll "power-cut-all" Disk 20_000 "power fails for all nodes together",
     SlowDisk "slow-disk" Disk 6_000 "a disk is a hundred times slower for a while",
     DiskErrors "disk-errors" Disk 10_000 "writes, flushes and reads of a disk fail for a while",
-    DiskFull "disk-full" Disk 10_000 "a disk has no room for a while",
+    DiskFull "disk-full" Disk 10_000 "a disk has little room for a while, or none at all; seldom all disks together",
     Rot "rot" Disk 15_000 "a bit of a flushed sector flips",
     Wipe "wipe" Disk 20_000 "a node comes back with an empty disk under the same id",
     Isolate "isolate" Network 5_000 "one node is cut off",
@@ -84,12 +88,35 @@ faults! {
     Deaf "deaf" Network 8_000 "a node hears nobody, or is heard by nobody",
     ClockJump "clock-jump" Clock 8_000 "a monotonic clock leaps forward, up to a minute",
     RotSummary "rot-summary" Disk 5_000 "a bit of a segment's summary flips, or an older one is there again",
+    WipeMost "wipe-most" Disk 40_000 "all voters but one with the longest log come back with empty disks",
+    Flood "flood" Client 3_000 "a client sends small requests as fast as its sockets take them",
+    Unread "unread" Client 3_000 "a client asks for much and takes none of its answers",
+    HalfFrames "half-frames" Client 3_000 "connections announce large requests and send a part",
+    LargeFrames "large-frames" Client 4_000 "large requests on many connections at once",
+    ColdReaders "cold-readers" Client 3_000 "readers of what only the device has, who take their time",
+    Crowd "crowd" Client 4_000 "more connections than there are places",
+    Forgers "forgers" Client 3_000 "somebody speaks in voters' names: votes, epochs, ends, Fetches",
+    Repeats "repeats" Client 4_000 "requests that name one thing again and again",
+    Bombs "bombs" Client 5_000 "compressed batches that grow",
+    ProducerIds "producer-ids" Client 5_000 "new producer ids without end",
+    Parkers "parkers" Client 3_000 "Fetches that wait without end",
+    Squatters "squatters" Client 4_000 "many connections in voters' names, more than voters have places",
 }
+
+/// Hostile clients at once.
+const HOSTILES_MAX: usize = 6;
+/// So many of a thousand seeds of a swarm have hostile clients too.
+const HOSTILE_PERMILLE: u64 = 50;
 
 /// How many kinds there are.
 pub const FAULTS: usize = Fault::ALL.len();
 
 impl Fault {
+    /// Hostile clients: nothing of the cluster itself is faulty.
+    pub fn is_client(self) -> bool {
+        self.group() == Group::Client
+    }
+
     pub fn parse(name: &str) -> Option<Fault> {
         Fault::ALL.iter().find(|fault| fault.name() == name).copied()
     }
@@ -108,6 +135,8 @@ pub enum Profile {
     Network,
     Process,
     Clock,
+    /// Hostile clients, and nothing else.
+    Hostile,
     /// None.
     Calm,
 }
@@ -121,6 +150,7 @@ impl Profile {
         ("network", Profile::Network),
         ("process", Profile::Process),
         ("clock", Profile::Clock),
+        ("hostile", Profile::Hostile),
         ("calm", Profile::Calm),
     ];
 
@@ -132,9 +162,12 @@ impl Profile {
     /// one to the list above, changes nothing for the others.
     pub fn draw(self, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
         let mut drawn = Vec::new();
+        // They make a run long: not in all.
+        let has_hostile = chances[Fault::Flood as usize].clone().permille(HOSTILE_PERMILLE);
+        let has_squatters = chances[Fault::Squatters as usize].clone().permille(300);
         for (fault, dice) in Fault::ALL.iter().zip(chances) {
             let factor = dice.pick(&[3, 10, 10, 30]).unwrap_or(10);
-            let is_picked = dice.permille(400);
+            let is_picked = dice.permille(400) && (has_hostile || !fault.is_client());
             let is_on = match self {
                 Profile::Swarm => is_picked,
                 Profile::Safety => true,
@@ -143,9 +176,11 @@ impl Profile {
                 Profile::Network => fault.group() == Group::Network,
                 Profile::Process => fault.group() == Group::Process,
                 Profile::Clock => fault.group() == Group::Clock,
+                Profile::Hostile => fault.is_client() && dice.permille(500),
                 Profile::Calm => false,
             };
-            if is_on {
+            let is_left_out = *fault == Fault::Squatters && !has_squatters;
+            if is_on && !is_left_out {
                 drawn.push((*fault, fault.mean_ms() * factor / 10));
             }
         }
@@ -185,7 +220,7 @@ impl Simulation {
             && self.inject(fault, host, &hosts)
         {
             self.totals.faults += 1;
-            self.totals.of_kind[fault as usize] += 1;
+            self.totals.of_kind.0[fault as usize] += 1;
         }
         std::mem::swap(&mut self.chance, &mut self.chances[fault as usize]);
     }
@@ -215,8 +250,9 @@ impl Simulation {
             }
             Fault::DiskErrors => self.disk_errors(host),
             Fault::DiskFull => {
-                self.arrive(host, Arrival::DiskFree(0));
-                self.relieve(Relief::Room(host), 3_000);
+                let is_alone = self.chance.permille(800);
+                let struck = if is_alone { vec![host] } else { hosts.to_vec() };
+                struck.into_iter().for_each(|host| self.fill_disk(host));
             }
             Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes => return self.rot(fault, host),
             Fault::RotSummary => {
@@ -224,12 +260,14 @@ impl Simulation {
             }
             Fault::RotEpochs => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_epochs()),
             Fault::Wipe => return self.empty_disk(host),
+            Fault::WipeMost => return self.empty_most(),
             Fault::Isolate | Fault::Split => self.split(fault, host, hosts),
             Fault::OneWay | Fault::Edge | Fault::Flap => self.cut_path(fault, host, hosts),
             Fault::Reset => self.reset_some(),
             Fault::Storm | Fault::Refuse | Fault::Flips => self.worsen(fault),
             Fault::Deaf => self.deafen(host),
             Fault::Drift | Fault::WallJump | Fault::ClockJump => self.change_clock(fault, host),
+            _ => return self.let_hostile_in(fault),
         }
         true
     }
@@ -298,6 +336,14 @@ impl Simulation {
         self.with(host, |node| node.paused_until = until);
     }
 
+    fn fill_disk(&mut self, host: Host) {
+        let has_none = self.chance.permille(500);
+        self.with(host, |node| node.disk.trouble.is_full = has_none);
+        self.arrive(host, Arrival::DiskFree(0));
+        self.say(host, if has_none { "has a full disk" } else { "has a disk that is nearly full" });
+        self.relieve(Relief::Room(host), 3_000);
+    }
+
     fn disk_errors(&mut self, host: Host) {
         let reads = self.chance.permille(500);
         self.with(host, |node| match reads {
@@ -313,20 +359,41 @@ impl Simulation {
         self.relieve(Relief::Disk(host), 1_000);
     }
 
-    /// May one more voter lose what it has? Only while all others have caught up with a leader once: until then
-    /// nothing tells an empty disk from a cluster's first start, and two empty voters of three may elect each other
-    /// over the head of one that holds acknowledged records. A voter has no directory id to be known by (KIP-853).
+    /// Does another voter hold on its disk all that this one does?
+    fn is_kept_elsewhere(&self, host: Host) -> bool {
+        let Some(node) = self.nodes.get(&host) else { return false };
+        let is_keeper = |other: &Node| {
+            other.is_voter() && !other.has_rotten() && other.durable_last() >= node.durable_last()
+        };
+        !node.is_voter() || self.nodes.values().any(|other| other.host != host && is_keeper(other))
+    }
+
+    /// May something of this disk rot? A majority without rot goes on: all others have caught up with a leader once.
     fn can_lose(&self, host: Host) -> bool {
+        if !self.is_kept_elsewhere(host) {
+            return false;
+        }
         let is_born = |node: &Node| node.says_caught_up() && node.disk.log.end() > Offset(0);
         if self.nodes.values().any(|node| node.is_voter() && node.is_behind.is_none() && !is_born(node)) {
             return false;
         }
-        let lost = |node: &&Node| node.is_voter() && node.may_be_lost();
-        let voters = self.nodes.values().filter(|node| node.is_voter()).count();
+        self.is_one_of_a_minority(host)
+    }
+
+    /// With this one no more than a minority of the voters has lost something.
+    fn is_one_of_a_minority(&self, host: Host) -> bool {
         let Some(node) = self.nodes.get(&host) else { return false };
-        !node.is_voter()
-            || node.may_be_lost()
-            || self.nodes.values().map(|node| &**node).filter(lost).count() < (voters - 1) / 2
+        let voters = self.nodes.values().filter(|node| node.is_voter());
+        let lost = voters.clone().filter(|node| node.may_be_lost()).count();
+        !node.is_voter() || node.may_be_lost() || lost < (voters.count() - 1) / 2
+    }
+
+    /// May this disk be empty? All may but one: they say that they hold nothing, and elect whoever does with the vote of
+    /// everybody. Who is in doubt of its log gives none, so that then a majority must have lost nothing.
+    fn can_be_emptied(&self, host: Host) -> bool {
+        let withholds = |node: &Node| node.is_voter() && (node.is_in_doubt || node.has_rotten());
+        let is_vote_missing = self.nodes.values().any(|other| other.host != host && withholds(other));
+        self.is_kept_elsewhere(host) && (!is_vote_missing || self.is_one_of_a_minority(host))
     }
 
     fn rot(&mut self, fault: Fault, host: Host) -> bool {
@@ -349,7 +416,7 @@ impl Simulation {
 
     /// The node dies, gets a new disk and comes back.
     fn empty_disk(&mut self, host: Host) -> bool {
-        if !self.can_lose(host) {
+        if !self.can_be_emptied(host) {
             return false;
         }
         self.crash(host, true, "lost its disk");
@@ -362,7 +429,18 @@ impl Simulation {
         true
     }
 
-    fn everybody(&self) -> Vec<Host> {
+    fn empty_most(&mut self) -> bool {
+        let voters = self.nodes.values().filter(|node| node.is_voter() && !node.has_rotten());
+        let keeper = voters.max_by_key(|node| node.durable_last()).map(|node| node.host);
+        let hosts: Vec<Host> = self.nodes.values().filter(|node| node.is_voter()).map(|n| n.host).collect();
+        let mut done = false;
+        for host in hosts {
+            done |= Some(host) != keeper && self.empty_disk(host);
+        }
+        done
+    }
+
+    pub fn everybody(&self) -> Vec<Host> {
         self.nodes.keys().chain(self.clients.keys()).copied().collect()
     }
 
@@ -463,9 +541,30 @@ impl Simulation {
                 self.network.unblock(to, from);
             }
             Relief::Disk(host) => self.with(host, |node| node.disk.trouble = Default::default()),
-            Relief::Room(host) => self.arrive(host, Arrival::DiskFree(1 << 40)),
+            Relief::Room(host) => {
+                self.with(host, |node| node.disk.trouble.is_full = false);
+                self.arrive(host, Arrival::DiskFree(1 << 40));
+            }
             Relief::Weather => self.network.weather = self.fair.clone(),
         }
+    }
+
+    /// A client of this kind comes, for a while. False: there are enough.
+    fn let_hostile_in(&mut self, fault: Fault) -> bool {
+        let is_there = fault == Fault::Forgers && self.hostiles.values().any(Hostile::is_forger);
+        if is_there || self.hostiles.len() >= HOSTILES_MAX {
+            return false;
+        }
+        let host = FIRST_HOSTILE + self.totals.hostiles as Host;
+        self.totals.hostiles += 1;
+        let nodes: Vec<Host> = self.nodes.keys().copied().collect();
+        let voters = self.nodes.values().filter(|node| node.is_voter()).map(|node| node.host).collect();
+        let until_ns = self.now_ns + 100 * NS_PER_MS + self.chance.around(2_000 * NS_PER_MS);
+        let dice = Dice::new(self.chance.next_u64(), host as u64);
+        self.say(host, fault.what());
+        self.hostiles.insert(host, Hostile::new(fault, host, dice, nodes, voters, until_ns));
+        self.at(self.now_ns + 1, Event::Client(host));
+        true
     }
 
     /// All faults end: everything is whole, on time and running from here on.
@@ -474,6 +573,9 @@ impl Simulation {
         self.network.heal();
         self.network.weather = Weather::FAIR;
         self.say(0, "all faults have ended");
+        for mut hostile in std::mem::take(&mut self.hostiles).into_values() {
+            hostile.go(self.now_ns, &mut self.network);
+        }
         let hosts: Vec<Host> = self.nodes.keys().copied().collect();
         for host in hosts {
             let now_ns = self.now_ns;

@@ -15,6 +15,11 @@ pub const METADATA: Api = Api(ApiKey::Metadata, 9);
 pub const INIT_PRODUCER_ID: Api = Api(ApiKey::InitProducerId, 4);
 pub const DESCRIBE_QUORUM: Api = Api(ApiKey::DescribeQuorum, 1);
 pub const API_VERSIONS: Api = Api(ApiKey::ApiVersions, 3);
+pub const VOTE: Api = Api(ApiKey::Vote, 1);
+pub const PRE_VOTE: Api = Api(ApiKey::Vote, 2);
+pub const BEGIN_QUORUM_EPOCH: Api = Api(ApiKey::BeginQuorumEpoch, 1);
+pub const END_QUORUM_EPOCH: Api = Api(ApiKey::EndQuorumEpoch, 1);
+pub const FETCH_SNAPSHOT: Api = Api(ApiKey::FetchSnapshot, 0);
 
 pub fn encode<R: Encodable>(api: Api, correlation_id: i32, request: &R) -> Bytes {
     let Api(key, version) = api;
@@ -121,6 +126,81 @@ pub fn init_producer_id() -> km::InitProducerIdRequest {
 pub fn metadata() -> km::MetadataRequest {
     let mut request = km::MetadataRequest::default();
     request.topics = None;
+    request
+}
+
+/// Of this topic, named so many times.
+pub fn metadata_of(times: usize) -> km::MetadataRequest {
+    let mut topic = km::metadata_request::MetadataRequestTopic::default();
+    topic.name = Some(topic_name());
+    let mut request = km::MetadataRequest::default();
+    request.topics = Some(vec![topic; times]);
+    request
+}
+
+/// Votes for `candidate`, whose log is said to be longer than any.
+pub fn vote(candidate: i32, epoch: i32, is_pre_vote: bool) -> km::VoteRequest {
+    let mut partition = km::vote_request::PartitionData::default();
+    partition.replica_id = candidate.into();
+    partition.replica_epoch = epoch;
+    partition.last_offset = i64::MAX;
+    partition.last_offset_epoch = epoch.saturating_sub(1).max(0);
+    partition.pre_vote = is_pre_vote;
+    let mut topic = km::vote_request::TopicData::default();
+    topic.topic_name = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::VoteRequest::default();
+    request.cluster_id = None;
+    request.voter_id = (-1).into();
+    request.topics.push(topic);
+    request
+}
+
+pub fn begin_quorum_epoch(leader: i32, epoch: i32) -> km::BeginQuorumEpochRequest {
+    let mut partition = km::begin_quorum_epoch_request::PartitionData::default();
+    partition.leader_id = leader.into();
+    partition.leader_epoch = epoch;
+    let mut topic = km::begin_quorum_epoch_request::TopicData::default();
+    topic.topic_name = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::BeginQuorumEpochRequest::default();
+    request.cluster_id = None;
+    request.voter_id = (-1).into();
+    request.topics.push(topic);
+    request
+}
+
+/// The leader is said to have resigned, and the others to stand in this order.
+pub fn end_quorum_epoch(leader: i32, epoch: i32, voters: &[i32]) -> km::EndQuorumEpochRequest {
+    let mut partition = km::end_quorum_epoch_request::PartitionData::default();
+    partition.leader_id = leader.into();
+    partition.leader_epoch = epoch;
+    for voter in voters {
+        let mut candidate = km::end_quorum_epoch_request::ReplicaInfo::default();
+        candidate.candidate_id = (*voter).into();
+        partition.preferred_candidates.push(candidate);
+    }
+    let mut topic = km::end_quorum_epoch_request::TopicData::default();
+    topic.topic_name = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::EndQuorumEpochRequest::default();
+    request.cluster_id = None;
+    request.topics.push(topic);
+    request
+}
+
+pub fn fetch_snapshot(replica: i32, epoch: i32) -> km::FetchSnapshotRequest {
+    let mut partition = km::fetch_snapshot_request::PartitionSnapshot::default();
+    partition.current_leader_epoch = epoch;
+    partition.snapshot_id.end_offset = 1;
+    partition.snapshot_id.epoch = epoch;
+    let mut topic = km::fetch_snapshot_request::TopicSnapshot::default();
+    topic.name = topic_name();
+    topic.partitions.push(partition);
+    let mut request = km::FetchSnapshotRequest::default();
+    request.cluster_id = None;
+    request.replica_id = replica.into();
+    request.topics.push(topic);
     request
 }
 

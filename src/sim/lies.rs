@@ -4,6 +4,7 @@
 //! is ever used.
 
 use super::dice::Dice;
+use crate::config::Config;
 use crate::log::{OpKind, SmallFile};
 
 macro_rules! lies {
@@ -57,6 +58,13 @@ lies! {
     EpochEarly "epoch-early" "an answer tells the epoch that comes next",
     SummaryIgnored "summary-ignored" "a start takes no producers from the summaries that it believes",
     LimitsIgnored "limits-ignored" "a node is started with larger limits than it was told",
+    PlacesUnbounded "places-unbounded" "a node has places for all connections that come",
+    RoundEndless "round-endless" "clients are read as if a round had no end",
+    MemoryUnasked "memory-unasked" "large requests are read without asking for the memory",
+    ReadsUnbounded "reads-unbounded" "the device is read for clients without an end",
+    ParkedUnbounded "parked-unbounded" "Fetches are parked without an end",
+    OutputUnbounded "output-unbounded" "answers are kept for who does not read them",
+    EpochsBelieved "epochs-believed" "whoever names an epoch is believed",
 }
 
 impl Lie {
@@ -100,6 +108,24 @@ impl Liar {
         }
         self.told += 1;
         true
+    }
+
+    /// What a node is started with.
+    pub fn config_of(&mut self, config: &Config) -> Config {
+        let mut config = config.clone();
+        let limits = &mut config.limits;
+        if self.tells(Lie::LimitsIgnored) {
+            limits.unflushed_bytes_max *= 1_000;
+            limits.uncommitted_bytes_max *= 1_000;
+            limits.tail_cache_bytes_max = (limits.tail_cache_bytes_max + 1) * 1_000;
+        }
+        if self.is(Lie::LimitsIgnored) || self.tells(Lie::ParkedUnbounded) {
+            limits.parked_requests_max *= 1_000;
+        }
+        if self.tells(Lie::ReadsUnbounded) {
+            limits.device_reads_bytes_max *= 1_000;
+        }
+        config
     }
 
     /// A lie about this operation, if it is one that such a lie can be told of.

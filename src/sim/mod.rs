@@ -14,31 +14,39 @@
 mod checker;
 mod clock;
 mod cluster;
+mod core;
 mod dice;
 mod disk;
 mod durable;
 mod faults;
+mod forged;
 mod history;
+mod hostile;
 mod kafka;
 mod lies;
 mod names;
 mod network;
 mod node;
 mod promises;
+mod quiet;
+mod refusals;
 mod rot;
 mod shrink;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod transit;
 mod workload;
 
+use crate::record::Inspector;
 use crate::types::*;
 use checker::Checker;
 use clock::NodeClock;
 use dice::Dice;
 use disk::SimDisk;
 use faults::Relief;
+use hostile::{Hostile, Scene};
 use lies::Liar;
 use network::{End, Network, Parcel, Weather, WireId};
 use node::{Arrival, Node};
@@ -53,10 +61,13 @@ pub use faults::{FAULTS, Fault, Profile};
 pub use lies::Lie;
 pub use network::Host;
 pub use shrink::shrink;
+pub use silence::{Silence, silence};
 pub use trace::name as host_name;
 
 /// Clients are hosts from here on; nodes are below it.
 pub const FIRST_CLIENT: Host = 100;
+/// And hostile ones from here on.
+pub const FIRST_HOSTILE: Host = 10_000;
 const TOPIC: &str = "__cluster_metadata";
 /// After the faults: a leader, everything acknowledged readable, all logs equal, within this time.
 const REST_MS_MAX: u64 = 60_000;
@@ -95,19 +106,32 @@ impl Options {
     }
 }
 
+/// How often each fault has struck.
+#[derive(Clone, Copy, Debug)]
+pub struct OfKind(pub [u64; FAULTS]);
+
+impl Default for OfKind {
+    fn default() -> OfKind {
+        OfKind([0; FAULTS])
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub events: u64,
     pub simulated_ns: u64,
     pub faults: u64,
     /// The faults by their place in [`Fault::ALL`]; what the others are, disks have told one by one.
-    pub of_kind: [u64; FAULTS],
+    pub of_kind: OfKind,
     /// Names, sizes and sectors that power cuts have taken back.
     pub undone: [u64; 3],
     /// Frames with a flipped bit.
     pub flips: u64,
     /// Starts that rot has stopped.
     pub refused_starts: u64,
+    /// Starts that found the end of a log in doubt: with something rotten, and after nothing but torn writes.
+    pub doubts: u64,
+    pub unproven_tears: u64,
     pub starts: u64,
     /// Segments that starts have believed the summaries of, and those that they have read.
     pub summaries: u64,
@@ -119,6 +143,12 @@ pub struct Totals {
     pub acknowledged: u64,
     pub elections: u64,
     pub bad_input: u64,
+    /// Hostile clients that came.
+    pub hostiles: u64,
+    /// Connections that had to go for others, or found no place.
+    pub sent_away: u64,
+    /// Most rounds of a core that a connection has waited for its turn.
+    pub waited_max: u64,
     pub lies: u64,
 }
 
@@ -163,6 +193,11 @@ pub struct Simulation {
     nodes: BTreeMap<Host, Box<Node>>,
     clients: BTreeMap<Host, Client>,
     client_wakes: BTreeMap<Host, u64>,
+    hostiles: BTreeMap<Host, Hostile>,
+    /// Nothing is faulty but clients.
+    fails_nothing: bool,
+    /// The leader that all voters have followed since then.
+    settled: Option<(Host, Epoch)>,
     network: Network,
     fair: Weather,
     /// For the executor.
@@ -182,6 +217,8 @@ pub struct Simulation {
     held_back: i64,
     /// Bytes of the largest batch that was handed to a node.
     largest_batch: u64,
+    /// In place of the server's threads for compressed batches.
+    inspector: Inspector,
     totals: Totals,
 }
 
@@ -217,6 +254,9 @@ impl Simulation {
             nodes: BTreeMap::new(),
             clients: BTreeMap::new(),
             client_wakes: BTreeMap::new(),
+            hostiles: BTreeMap::new(),
+            fails_nothing: plan.iter().all(|(fault, _)| fault.is_client()),
+            settled: None,
             network: Network::new(Dice::new(seed, 3), fair.clone()),
             fair,
             chances,
@@ -232,6 +272,7 @@ impl Simulation {
             held_back: 0,
             // A leader's own batch.
             largest_batch: 1_000,
+            inspector: Inspector::default(),
             totals: Totals::default(),
             dice,
         };
@@ -245,12 +286,14 @@ impl Simulation {
     }
 
     fn add_nodes(&mut self, seed: u64, voters: i32, observers: i32) {
-        for config in node::configs(&mut self.dice, &mut Dice::new(seed, 5), voters, observers) {
+        let (mut bounds, mut room) = (Dice::new(seed, 5), Dice::new(seed, 6));
+        let shape = node::shape(&mut room);
+        for config in node::configs(&mut self.dice, &mut bounds, &mut room, voters, observers) {
             let host = config.node_id.0;
             let disk = SimDisk::new(Dice::new(seed, 1_000 + host as u64));
             let drift = self.dice.below(200) as i64 - 100;
             let clock = NodeClock::new(0, self.dice.around(1_000_000_000_000), drift);
-            self.nodes.insert(host, Box::new(Node::new(config, disk, clock)));
+            self.nodes.insert(host, Box::new(Node::new(config, shape, disk, clock)));
             let at = self.dice.around(100 * NS_PER_MS);
             self.at(at, Event::Start(host));
         }
@@ -301,18 +344,22 @@ impl Simulation {
     }
 
     fn run_to_end(&mut self) {
-        while self.checker.violation().is_none() && !self.is_at_rest {
-            let Some(Reverse((at_ns, _, event))) = self.queue.pop() else { break };
-            self.now_ns = at_ns;
-            self.totals.events += 1;
-            self.on_event(event);
-            for (wire, end, at) in self.network.take_due() {
-                self.at(at, Event::Pump(wire, end));
-            }
-            if self.totals.events > EVENTS_MAX {
-                self.checker.violate("a run comes to an end", format!("{EVENTS_MAX} events"));
-            }
+        while self.checker.violation().is_none() && !self.is_at_rest && self.run_one() {}
+    }
+
+    /// What comes next. False: nothing does.
+    fn run_one(&mut self) -> bool {
+        let Some(Reverse((at_ns, _, event))) = self.queue.pop() else { return false };
+        self.now_ns = at_ns;
+        self.totals.events += 1;
+        self.on_event(event);
+        for (wire, end, at) in self.network.take_due() {
+            self.at(at, Event::Pump(wire, end));
         }
+        if self.totals.events > EVENTS_MAX {
+            self.checker.violate("a run comes to an end", format!("{EVENTS_MAX} events"));
+        }
+        true
     }
 
     fn on_event(&mut self, event: Event) {
@@ -350,6 +397,9 @@ impl Simulation {
             self.trace.bytes(bytes);
         }
         if host >= FIRST_CLIENT {
+            if let Parcel::Bytes(bytes) = &parcel {
+                self.on_delivered(wire, bytes.len());
+            }
             self.step_client(host, Some((wire, parcel)));
         } else {
             self.arrive(host, Arrival::Net { wire, end: from.other(), parcel });
@@ -357,11 +407,28 @@ impl Simulation {
     }
 
     fn step_client(&mut self, host: Host, parcel: Option<(WireId, Parcel)>) {
+        if host >= FIRST_HOSTILE {
+            return self.step_hostile(host, parcel);
+        }
         let Some(client) = self.clients.get_mut(&host) else { return };
         let mut around =
             Around { now_ns: self.now_ns, network: &mut self.network, checker: &mut self.checker };
         let next = client.step(&mut around, parcel);
         self.wake_client(host, next);
+    }
+
+    fn step_hostile(&mut self, host: Host, parcel: Option<(WireId, Parcel)>) {
+        let standings = self.nodes.values().filter_map(|node| node.standing);
+        let scene = Scene {
+            epoch: standings.map(|standing| standing.epoch).max().unwrap_or(Epoch(0)),
+            leader: self.leader(),
+            committed_end: self.checker.committed_end(),
+        };
+        let Some(hostile) = self.hostiles.get_mut(&host) else { return };
+        match hostile.step(self.now_ns, &mut self.network, &scene, parcel) {
+            Some(next) => self.wake_client(host, next),
+            None => _ = self.hostiles.remove(&host),
+        }
     }
 
     // --- the end

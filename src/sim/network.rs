@@ -93,6 +93,10 @@ struct Flow {
     is_shut: bool,
     pump_at: Option<u64>,
     stuck_since: Option<u64>,
+    /// Sent, and not taken by who reads it.
+    backlog_bytes: usize,
+    /// The receiving end takes no bytes just now.
+    is_held: bool,
 }
 
 #[derive(Debug)]
@@ -159,6 +163,9 @@ impl Network {
             self.flipped.push(id);
             bytes = flipped;
         }
+        if let Some(wire) = self.wires.get_mut(&id) {
+            wire.flows[from.index()].backlog_bytes += bytes.len();
+        }
         while bytes.len() > 1 && self.dice.permille(self.weather.cut_permille) {
             let cut = self.dice.between(1, bytes.len() as u64 - 1) as usize;
             let piece = bytes.split_to(cut);
@@ -166,6 +173,31 @@ impl Network {
         }
         if !bytes.is_empty() {
             self.push(now_ns, id, from, Parcel::Bytes(bytes));
+        }
+    }
+
+    /// The other end has read so much of what `from` has sent.
+    pub fn took(&mut self, id: WireId, from: End, bytes: usize) {
+        if let Some(wire) = self.wires.get_mut(&id) {
+            let flow = &mut wire.flows[from.index()];
+            flow.backlog_bytes = flow.backlog_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Sent by `from` and not taken: what the buffers of both kernels hold.
+    pub fn backlog_bytes(&self, id: WireId, from: End) -> usize {
+        self.wires.get(&id).map_or(0, |wire| wire.flows[from.index()].backlog_bytes)
+    }
+
+    /// Does `end` take what comes? As long as it does not, all stays on its way.
+    pub fn set_reading(&mut self, now_ns: u64, id: WireId, end: End, is_reading: bool) {
+        let from = end.other();
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let flow = &mut wire.flows[from.index()];
+        flow.is_held = !is_reading;
+        if is_reading && flow.pump_at.is_none() && !flow.parcels.is_empty() {
+            flow.pump_at = Some(now_ns + 1);
+            self.due.push((id, from, now_ns + 1));
         }
     }
 
@@ -225,8 +257,9 @@ impl Network {
         if flow.is_deaf || flow.is_shut {
             return;
         }
+        let waits = flow.is_held && !flow.parcels.is_empty();
         flow.parcels.push_back(parcel);
-        if flow.pump_at.is_none() {
+        if flow.pump_at.is_none() && !waits {
             flow.pump_at = Some(now_ns + delay_ns);
             self.due.push((id, from, now_ns + delay_ns));
         }
@@ -249,7 +282,7 @@ impl Network {
             return None;
         }
         flow.pump_at = None;
-        if flow.parcels.is_empty() {
+        if flow.parcels.is_empty() || flow.is_held && matches!(flow.parcels[0], Parcel::Bytes(_)) {
             return None;
         }
         let path = (wire.hosts[from.index()], wire.hosts[from.other().index()]);

@@ -1,6 +1,7 @@
 //! One node of the cluster: a real `Replica` and real sessions, with what surrounds them made of simulated parts.
 
 use super::clock::NodeClock;
+use super::core::{Core, CoreShape, Served};
 use super::dice::Dice;
 use super::disk::SimDisk;
 use super::durable::{BatchId, DurableLog};
@@ -8,13 +9,13 @@ use super::network::{End, Host, Parcel, WireId};
 use super::promises::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
+use crate::replica::inspection::Found;
 use crate::replica::receive::ReceiveBuffer;
 use crate::replica::receive_pool::ReceivePool;
-use crate::replica::session::Session;
 use crate::replica::{PeerLink, Replica, Standing};
 use crate::types::*;
-use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 /// What has come and waits for the node's next turn.
@@ -23,17 +24,8 @@ pub enum Arrival {
     Net { wire: WireId, end: End, parcel: Parcel },
     Disk(Completion),
     DiskFree(u64),
+    Searched { token: u64, found: Found },
     Shutdown,
-}
-
-/// An inbound connection.
-pub struct Served {
-    pub session: Session,
-    pub host: Host,
-    /// A Produce has come on it.
-    pub produces: bool,
-    /// Arrived while the session had no room: the socket's buffer.
-    pub unread: BytesMut,
 }
 
 /// A connection to another voter.
@@ -61,17 +53,22 @@ pub struct Node {
     pub served: BTreeMap<WireId, Served>,
     pub links: BTreeMap<PeerLink, Calling>,
     pub pool: ReceivePool,
-    /// Connections with something unread, or with answers given since they were read.
-    pub stirred: BTreeSet<WireId>,
+    /// What its clients have of it.
+    pub core: Core,
+    pub shape: CoreShape,
     /// The next turn.
     pub turn_at: Option<u64>,
     pub paused_until: u64,
+    /// Its core is at work on what came before.
+    pub busy_until: u64,
     /// Die in the middle of the actions of the next turn, after so many.
     pub dies_after: Option<u64>,
     /// What it said after its last turn.
     pub standing: Option<Standing>,
-    /// Its disk was replaced by an empty one, and it has not caught up since.
+    /// Its disk was replaced by an empty one, or its log is in doubt, and it has not caught up since.
     pub is_behind: Option<Offset>,
+    /// Its log is in doubt: it gives no vote before it has caught up.
+    pub is_in_doubt: bool,
     /// What was on the disks that it has lost since.
     pub lost: Vec<DurableLog>,
     pub directory_generation: u64,
@@ -90,9 +87,11 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(config: Config, disk: SimDisk, clock: NodeClock) -> Node {
+    pub fn new(config: Config, shape: CoreShape, disk: SimDisk, clock: NodeClock) -> Node {
         Node {
             host: config.node_id.0,
+            core: Core::new(&config, shape),
+            shape,
             config,
             process: Process::Down { is_starting: false },
             incarnation: 0,
@@ -102,12 +101,13 @@ impl Node {
             served: BTreeMap::new(),
             links: BTreeMap::new(),
             pool: ReceivePool::default(),
-            stirred: BTreeSet::new(),
             turn_at: None,
             paused_until: 0,
+            busy_until: 0,
             dies_after: None,
             standing: None,
             is_behind: None,
+            is_in_doubt: false,
             lost: Vec::new(),
             directory_generation: 0,
             asked_votes: BTreeMap::new(),
@@ -137,10 +137,17 @@ impl Node {
 
     /// Something of it has rotted, or it was lost and has not come back: no other may be lost that a majority needs.
     pub fn may_be_lost(&self) -> bool {
-        self.is_behind.is_some()
-            || self.disk.is_log_rotten()
-            || self.disk.is_mark_rotten()
-            || self.disk.are_votes_rotten()
+        self.is_behind.is_some() || self.has_rotten()
+    }
+
+    pub fn has_rotten(&self) -> bool {
+        self.disk.is_log_rotten() || self.disk.is_mark_rotten() || self.disk.are_votes_rotten()
+    }
+
+    /// Where the log on its platter ends: the larger of two is the more up to date.
+    pub fn durable_last(&self) -> OffsetAndEpoch {
+        let epoch = self.disk.log.batches.last().map_or(Epoch(0), |batch| batch.id.epoch);
+        OffsetAndEpoch { epoch, offset: self.disk.log.end() }
     }
 
     /// Epoch and candidate that quorum-state names on the platter.
@@ -149,10 +156,11 @@ impl Node {
         Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
     }
 
-    /// Does quorum-state say that the log has caught up with a leader since it was empty?
+    /// Does quorum-state say that the log has caught up with a leader since it was empty, or in doubt?
     pub fn says_caught_up(&self) -> bool {
         let file = self.disk.durable_votes().unwrap_or_default();
-        std::str::from_utf8(file).is_ok_and(|text| text.contains("\"caughtUp\":true"))
+        let says = |text: &str| text.contains("\"caughtUp\":true") && !text.contains("\"inDoubt\":true");
+        std::str::from_utf8(file).is_ok_and(says)
     }
 }
 
@@ -187,11 +195,12 @@ impl super::checker::Platters for AllPlatters<'_> {
 }
 
 /// Sizes so small that everything that is rare in life happens often: rolls, reads from the disk, full buffers.
-fn limits(dice: &mut Dice, bounds: &mut Dice) -> Limits {
+fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
     const KIB: usize = 1024;
     let write_buffer_bytes = dice.pick(&[4 * KIB, 8 * KIB, 16 * KIB]).unwrap_or(8 * KIB);
     Limits {
         message_bytes_max: 32 * KIB,
+        decompressed_bytes_max: 64 * KIB,
         request_bytes_max: 256 * KIB,
         segment_bytes_max: dice.pick(&[40, 64, 256]).unwrap_or(64) * KIB as u64,
         zero_ahead_bytes: dice.pick(&[4, 16, 32]).unwrap_or(16) * KIB as u64,
@@ -203,23 +212,51 @@ fn limits(dice: &mut Dice, bounds: &mut Dice) -> Limits {
         group_bytes_max: dice.pick(&[4, 16, 32]).unwrap_or(16) * KIB,
         unflushed_bytes_max: bounds.pick(&[1, 8, 64]).unwrap_or(64) * KIB as u64,
         uncommitted_bytes_max: bounds.pick(&[2, 16, 128]).unwrap_or(128) * KIB as u64,
-        parked_requests_max: bounds.pick(&[3, 20, 1_000]).unwrap_or(1_000),
+        parked_requests_max: bounds.pick(&[3, 30, 1_000]).unwrap_or(1_000),
         connection_output_bytes_max: 512 * KIB,
-        turn_inputs_max: dice.pick(&[1, 4, 64]).unwrap_or(64),
+        turn_inputs_max: dice.pick(&[4, 16, 64]).unwrap_or(64),
         flush_stall_ms_max: dice.pick(&[200, 2_000]).unwrap_or(2_000),
         commit_mark_idle_ms: dice.pick(&[5, 100]).unwrap_or(100),
         index_interval_bytes: bounds.pick(&[4, 64]).unwrap_or(4) * KIB as u64,
+        // All honest clients together, observers and who has not noticed that it is gone are less than the least.
+        connections_max: room.pick(&[30, 60, 1_000]).unwrap_or(60),
+        guest_connections_max: room.pick(&[2, 8, 256]).unwrap_or(8),
+        guest_ms_max: room.pick(&[500, 2_000]).unwrap_or(2_000),
+        voter_connections_max: room.pick(&[8, 12]).unwrap_or(8),
+        round_bytes_max: room.pick(&[32, 256, 4_096]).unwrap_or(256) * KIB,
+        round_ms_max: room.pick(&[1, 3, 10]).unwrap_or(3),
+        queued_request_bytes_max: room.pick(&[256, 512, 4_096]).unwrap_or(512) * KIB,
+        device_read_bytes_max: room.pick(&[40, 256]).unwrap_or(40) * KIB,
+        device_reads_bytes_max: room.pick(&[300, 600, 4_096]).unwrap_or(600) * KIB,
+        device_reads_max: room.pick(&[1, 4]).unwrap_or(4),
+        answers_bytes_max: room.pick(&[64, 600, 8_192]).unwrap_or(600) * KIB,
+        room_stall_ms_max: room.pick(&[200, 1_000]).unwrap_or(1_000),
+        connection_requests_max: room.pick(&[8, 64]).unwrap_or(64),
         ..Limits::default()
     }
 }
 
-/// Configurations of all nodes: voters 1.., then observers. `bounds` draws those of their memory.
-pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) -> Vec<Config> {
+/// How a node's core is made.
+pub fn shape(dice: &mut Dice) -> CoreShape {
+    CoreShape {
+        lane: dice.pick(&[16, 64, 1_024]).unwrap_or(64),
+        slowness: dice.pick(&[1, 4, 10]).unwrap_or(1),
+    }
+}
+
+/// Configurations of all nodes: voters 1.., then observers. `bounds` draws those of their memory, `room` what clients may have.
+pub fn configs(
+    dice: &mut Dice,
+    bounds: &mut Dice,
+    room: &mut Dice,
+    voters: i32,
+    observers: i32,
+) -> Vec<Config> {
     let endpoint = |id: i32| Endpoint { host: format!("node-{id}"), port: 9092 };
     let quorum: Vec<Voter> =
         (1..=voters).map(|id| Voter { id: NodeId(id), endpoint: endpoint(id) }).collect();
     let election_timeout_ms = dice.pick(&[150, 500, 1_000]).unwrap_or(500);
-    let limits = limits(dice, bounds);
+    let limits = limits(dice, bounds, room);
     let config = |id: i32| Config {
         node_id: NodeId(id),
         directory_id: None,
@@ -236,6 +273,9 @@ pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) 
         cpus: None,
         wait: Wait::Sleep,
         log_check: LogCheck::Tail,
+        compressed_check: CompressedCheck::Always,
+        first_leader: FirstLeader::All,
+        log_doubt: LogDoubt::Wait,
         election_timeout_ms,
         fetch_timeout_ms: 2 * election_timeout_ms,
         election_backoff_max_ms: election_timeout_ms,
@@ -244,14 +284,4 @@ pub fn configs(dice: &mut Dice, bounds: &mut Dice, voters: i32, observers: i32) 
         limits: limits.clone(),
     };
     (1..=voters + observers).map(config).collect()
-}
-
-/// A lie: what a node is started with instead.
-pub fn without_bounds(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.limits.unflushed_bytes_max *= 1_000;
-    config.limits.uncommitted_bytes_max *= 1_000;
-    config.limits.parked_requests_max *= 1_000;
-    config.limits.tail_cache_bytes_max = (config.limits.tail_cache_bytes_max + 1) * 1_000;
-    config
 }

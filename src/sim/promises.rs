@@ -106,12 +106,14 @@ impl Checker {
         // Whole batches: of one that is written in parts the first ones may have been flushed.
         let tail_max = (limits.tail_cache_bytes_max as u64).max(memory.unflushed_bytes + extra);
         let parked_max = limits.parked_requests_max as u64;
+        // A voter's is parked whatever clients have parked: one of each.
+        let fetches_max = parked_max + self.voters() as u64;
         let bounds = [
             ("unflushed bytes", memory.unflushed_bytes, unflushed_max),
             ("uncommitted bytes", uncommitted, uncommitted_max),
             ("bytes of the tail cache", memory.tail_cache_bytes, tail_max),
             ("parked Produces", memory.parked_produces as u64, parked_max),
-            ("parked Fetches", memory.parked_fetches as u64, parked_max),
+            ("parked Fetches", memory.parked_fetches as u64, fetches_max),
             ("producer ids", memory.producer_ids as u64, limits.producer_ids_max as u64),
         ];
         for (what, is, max) in bounds {
@@ -123,8 +125,14 @@ impl Checker {
 }
 
 impl Node {
-    /// A Produce is handed over: its answer will promise something.
-    pub fn note_produce(&mut self, wire: WireId, seq: u64, produce: &AdmittedProduce) -> u64 {
+    /// A Produce is handed over: its answer will promise something. `was_held_back`: a bound could have stopped it.
+    pub fn note_produce(
+        &mut self,
+        wire: WireId,
+        seq: u64,
+        produce: &AdmittedProduce,
+        was_held_back: bool,
+    ) -> u64 {
         let batches = produce.partitions.iter().filter(|p| p.ours).filter_map(|p| p.batch.as_ref().ok());
         let (mut count, mut bytes) = (0, 0);
         for batch in batches {
@@ -134,8 +142,7 @@ impl Node {
         self.asked_produces.insert((wire, seq), (produce.acks, count));
         // Behind the gate they are appended together when it opens; and a connection's first one passes any bound,
         // because nobody knows before that it produces.
-        let is_first = self.served.get(&wire).is_none_or(|served| !served.produces);
-        if is_first || self.standing.is_none_or(|standing| standing.is_gated) {
+        if !was_held_back || self.standing.is_none_or(|standing| standing.is_gated) {
             self.not_held_back += bytes;
         }
         bytes
@@ -306,7 +313,7 @@ mod tests {
         assert!(!caught(within));
         let beyond = [
             MemoryUse { parked_produces: 4, ..within },
-            MemoryUse { parked_fetches: 4, ..within },
+            MemoryUse { parked_fetches: 5, ..within },
             MemoryUse { producer_ids: 6, ..within },
             MemoryUse { unflushed_bytes: 1 << 40, ..within },
             MemoryUse { uncommitted_bytes: 1 << 40, ..within },

@@ -4,11 +4,13 @@
 //! is read.
 
 use super::disk::{DiskFile, SimDisk};
-use crate::log::{BLOCK_BYTES, SegmentId, SmallFile};
+use crate::log::{BLOCK_BYTES, Doubt, SegmentId, SmallFile};
 use crate::types::Offset;
 use std::borrow::Cow;
 use std::ops::Range;
 
+/// A run of zeros in a block that is shorter cannot pass for a sector that was never written.
+const ZEROS_MAX: usize = 16;
 /// Bytes of a slot of the commit mark that hold the mark.
 const MARK_BYTES: usize = 64;
 /// Where the mark says how far it vouches: segment, position.
@@ -27,9 +29,9 @@ struct RottenByte {
 }
 
 impl Decay {
-    fn add(&mut self, at: usize, written: u8) {
+    fn add(&mut self, at: usize, written: u8, is_covered: bool) {
         if !self.0.iter().any(|byte| byte.at == at) {
-            self.0.push(RottenByte { at, written, is_covered: false });
+            self.0.push(RottenByte { at, written, is_covered });
         }
     }
 
@@ -69,18 +71,36 @@ pub struct Rotten {
 }
 
 impl SimDisk {
-    /// A bit of a flushed sector flips, in batches that the commit mark vouches for. False: there are none.
+    /// A bit of a flushed batch flips, or seldom one of the zeros behind them. False: there are none.
     pub fn rot(&mut self) -> bool {
-        let Some((target, size)) = self.vouched_segment() else { return false };
-        let (at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
+        if self.is_mark_rotten() {
+            return false;
+        }
+        let sector = self.sector;
+        let target = self.dice.pick(&self.segments.keys().copied().collect::<Vec<_>>());
+        let Some(target) = target else { return false };
+        let size = self.log.length(target);
+        let size = if self.dice.permille(50) { size + BLOCK_BYTES as u64 } else { size };
+        if size == 0 {
+            return false;
+        }
+        let (mut at, bit) = (self.dice.below(size) as usize, self.dice.below(8));
+        // The end is where recovery has to decide.
+        if self.dice.permille(500) {
+            at = at.max((size as usize).saturating_sub(1 + self.dice.below(2_000) as usize));
+        }
         let Some(file) = self.segments.get_mut(&target) else { return false };
-        file.flip(at, 1 << bit)
+        file.flip(at, 1 << bit, sector)
     }
 
-    /// A write of another block went to a block that the commit mark vouches for. False: there is none.
+    /// A write of another block went to a block of flushed batches. False: there is none.
     pub fn misdirect(&mut self) -> bool {
-        let Some((target, size)) = self.vouched_segment() else { return false };
-        let blocks = size / BLOCK_BYTES as u64;
+        let (vouched, sector) = (self.vouched_segment(), self.sector);
+        let is_anywhere = self.dice.permille(500) && !self.is_mark_rotten();
+        let ids = self.segments.keys().copied().collect::<Vec<_>>();
+        let flushed = self.dice.pick(&ids).map(|id| (id, self.log.length(id)));
+        let Some((target, size)) = (if is_anywhere { flushed } else { vouched }) else { return false };
+        let blocks = if is_anywhere { size.div_ceil(BLOCK_BYTES as u64) } else { size / BLOCK_BYTES as u64 };
         let at = self.dice.below(blocks) as usize * BLOCK_BYTES;
         let others: Vec<SegmentId> = self.segments.keys().copied().collect();
         let Some(from) = self.dice.pick(&others).and_then(|id| self.segments.get(&id)) else { return false };
@@ -89,8 +109,24 @@ impl SimDisk {
         let Some(block) = from.durable.get(start..start + BLOCK_BYTES).map(<[u8]>::to_vec) else {
             return false;
         };
+        // Nothing tells zeros over what was flushed since the last mark from a write that was never made.
+        if is_anywhere && block.chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= ZEROS_MAX) {
+            return false;
+        }
         let Some(file) = self.segments.get_mut(&target).filter(|_| blocks > 0) else { return false };
-        file.overwrite(at, &block)
+        file.overwrite(at, &block, sector)
+    }
+
+    /// An operator gives up what follows.
+    pub fn give_up(&mut self, doubt: &Doubt) {
+        let Some(id) = SegmentId::from_file_name(&doubt.segment) else { return };
+        let sector = self.sector;
+        if let Some(file) = self.segments.get_mut(&id) {
+            let (start, end) = (doubt.position as usize, file.cached.len());
+            file.write(start, &vec![0; end.saturating_sub(start)], sector);
+            file.flush_whole(sector);
+        }
+        self.log.rescan(&self.segments);
     }
 
     /// Something of the log is not what was written.
@@ -125,7 +161,7 @@ impl SimDisk {
 
     /// A bit of a slot of the commit mark flips, or one in both. False: nothing is written there.
     pub fn rot_mark(&mut self) -> bool {
-        let first = self.dice.below(2) as usize;
+        let (first, sector) = (self.dice.below(2) as usize, self.sector);
         let count = if self.dice.permille(250) { 2 } else { 1 };
         let mut is_done = false;
         for slot in [first, 1 - first].into_iter().take(count) {
@@ -133,7 +169,7 @@ impl SimDisk {
             let (at, bit) = (start + self.dice.below(MARK_BYTES as u64) as usize, self.dice.below(8));
             let Some(mark) = self.mark.as_mut() else { return false };
             let is_written = mark.durable[start..start + MARK_BYTES].iter().any(|byte| *byte != 0);
-            if is_written && mark.flip(at, 1 << bit) {
+            if is_written && mark.flip(at, 1 << bit, sector) {
                 for image in [&mark.durable, &mark.cached] {
                     self.rotten.marks.push((start, image[start..start + MARK_BYTES].to_vec()));
                 }
@@ -240,33 +276,35 @@ impl SimDisk {
 
 impl DiskFile {
     /// False: the platter has no such byte.
-    fn flip(&mut self, at: usize, bits: u8) -> bool {
-        let (Some(durable), Some(cached)) = (self.durable.get_mut(at), self.cached.get_mut(at)) else {
-            return false;
-        };
-        self.decay.add(at, *durable);
-        *durable ^= bits;
-        *cached ^= bits;
-        true
+    fn flip(&mut self, at: usize, bits: u8, sector: usize) -> bool {
+        let is_there = at < self.durable.len().min(self.cached.len());
+        is_there && {
+            self.decays_to(at, self.durable[at] ^ bits, sector);
+            true
+        }
+    }
+
+    /// The platter changes, not what the disk has taken and not yet put there.
+    fn decays_to(&mut self, at: usize, byte: u8, sector: usize) {
+        let is_dirty = self.dirty.contains(&(at / sector));
+        self.decay.add(at, self.durable[at], is_dirty);
+        self.durable[at] = byte;
+        if !is_dirty {
+            self.cached[at] = byte;
+        }
     }
 
     /// False: that changes nothing.
-    fn overwrite(&mut self, at: usize, block: &[u8]) -> bool {
-        let range = at..at + block.len();
-        let (Some(durable), Some(cached)) = (self.durable.get_mut(range.clone()), self.cached.get_mut(range))
-        else {
-            return false;
-        };
-        if durable == block {
+    fn overwrite(&mut self, at: usize, block: &[u8], sector: usize) -> bool {
+        let end = at + block.len();
+        if end > self.durable.len().min(self.cached.len()) || self.durable[at..end] == *block {
             return false;
         }
-        for (i, (written, read)) in durable.iter().zip(block).enumerate() {
-            if written != read {
-                self.decay.add(at + i, *written);
+        for (at, byte) in (at..end).zip(block) {
+            if self.durable[at] != *byte {
+                self.decays_to(at, *byte, sector);
             }
         }
-        durable.copy_from_slice(block);
-        cached.copy_from_slice(block);
         true
     }
 
@@ -283,5 +321,33 @@ impl DiskFile {
             }
         }
         Some(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTOR: usize = 512;
+
+    #[test]
+    fn what_the_disk_has_not_put_down_yet_does_not_rot() {
+        let mut file = DiskFile::zeros(BLOCK_BYTES);
+        file.write(0, b"new", SECTOR);
+        assert!(file.flip(0, 1, SECTOR));
+        file.flush_whole(SECTOR);
+        assert_eq!(&file.durable[..3], b"new");
+        assert_eq!(&file.as_written(0).expect("flushed")[..3], b"new");
+        assert!(file.decay.0.is_empty());
+    }
+
+    #[test]
+    fn what_rots_reads_as_it_was_written_to_who_asks_for_that() {
+        let mut file = DiskFile::zeros(BLOCK_BYTES);
+        file.write(0, b"old", SECTOR);
+        file.flush_whole(SECTOR);
+        assert!(file.overwrite(0, &[7; BLOCK_BYTES], SECTOR));
+        assert_eq!(&file.durable[..3], &[7; 3]);
+        assert_eq!(&file.as_written(0).expect("flushed")[..3], b"old");
     }
 }

@@ -10,7 +10,8 @@ use super::dice::Dice;
 use super::history::Value;
 use super::kafka::{self, Api};
 use super::network::{End, Host, Network, Parcel, WireId};
-use crate::record::{check_fetched, data_batch};
+use crate::record::compression::Codec;
+use crate::record::{BATCH_HEADER_BYTES, BatchBuilder, check_fetched, data_batch};
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as km;
@@ -68,9 +69,13 @@ pub struct Consumer {
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     InitProducerId,
-    Produce { number: u64 },
+    Produce {
+        number: u64,
+    },
     Fetch,
     ListOffsets,
+    /// A Produce that must be refused.
+    Broken,
     Other(Api),
 }
 
@@ -288,11 +293,39 @@ impl Client {
             .collect();
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let producer = p.id.map(|(id, epoch)| (id, epoch, p.next_sequence));
-        let bytes = data_batch(&values, wall_ms(around.now_ns), producer);
+        let bytes = self.compressed(data_batch(&values, wall_ms(around.now_ns), producer));
+        let Role::Producer(p) = &mut self.role else { return };
         p.unacknowledged.push_back(Batch { number: p.next_number, count, bytes, is_sent: false });
         p.next_number += count;
         p.next_sequence += count as i32;
         p.next_at_ns = around.now_ns + self.dice.around(p.interval_ns);
+    }
+
+    /// A third of the batches are, each codec as often as the others.
+    fn compressed(&mut self, batch: Bytes) -> Bytes {
+        if !self.dice.permille(333) {
+            return batch;
+        }
+        let codec = self.dice.pick(&Codec::ALL).unwrap_or(Codec::None);
+        codec.compress_batch(batch.clone()).unwrap_or(batch)
+    }
+
+    /// A compressed batch whose stream is not what its header says: changed anywhere, cut, or with other records than it counts.
+    fn broken_batch(&mut self, wall_ms: i64) -> Bytes {
+        let values: Vec<Vec<u8>> =
+            (0..3).map(|number| Value { client: self.host, number }.encode(50)).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let records = &data_batch(&values, wall_ms, None)[BATCH_HEADER_BYTES..];
+        let codec = self.dice.pick(&Codec::ALL[1..]).unwrap_or(Codec::Gzip);
+        let mut stream = codec.compress(records).unwrap_or_default();
+        let (mut count, at) = (3, self.dice.below(stream.len().max(1) as u64) as usize);
+        match self.dice.below(4) {
+            0 => count = self.dice.pick(&[1, 2, 4, i32::MAX]).unwrap_or(4),
+            1 => stream.truncate(at),
+            2 => stream = b"never compressed".to_vec(),
+            _ => stream = codec.compress(&stream).unwrap_or_default(),
+        }
+        BatchBuilder::new(wall_ms).attributes(i16::from(codec.id())).raw_records(&stream, count).build()
     }
 
     fn send_batches(&mut self, around: &mut Around) {
@@ -332,7 +365,11 @@ impl Client {
         }
         // Not before that it asks again.
         self.connect_ns = around.now_ns + self.dice.around(400 * NS_PER_MS);
-        match self.dice.below(5) {
+        match self.dice.below(6) {
+            5 => {
+                let batch = self.broken_batch(wall_ms(around.now_ns));
+                self.ask(around, kafka::PRODUCE, Asked::Broken, &kafka::produce(1, 1_500, batch))
+            }
             0 => self.ask(around, kafka::METADATA, Asked::Other(kafka::METADATA), &kafka::metadata()),
             1 => {
                 let request = kafka::describe_quorum();
@@ -380,6 +417,14 @@ impl Client {
                     around.checker.on_consumed(self.host, line.offset, &[]);
                 } else {
                     self.try_elsewhere();
+                }
+            }
+            Asked::Broken => {
+                let body: km::ProduceResponse = answer(kafka::PRODUCE, frame, id)?;
+                let partition = body.responses.first()?.partition_responses.first()?;
+                if partition.error_code == 0 {
+                    let detail = format!("client {} was told {}", self.host, partition.base_offset);
+                    around.checker.violate("what cannot be decompressed is not appended", detail);
                 }
             }
             Asked::Other(kafka::METADATA) => {

@@ -77,6 +77,7 @@ impl Broker {
             error: ErrorCode::NONE,
             base_offset: self.next_offset.fetch_add(records, Ordering::Relaxed),
             log_start_offset: 0,
+            record_errors: Vec::new(),
             error_message: None,
             current_leader: None,
         }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kraft::server::output::note_line;
+
 use crate::batch::Templates;
 use crate::cluster::Cluster;
 use crate::epoll::raise_descriptor_limit;
@@ -69,7 +71,7 @@ fn drive(plan: &Plan, stop: &AtomicBool, progress: Progress) -> Result<Report, S
                     // Without a start another thread could not connect.
                     let Ok(start) = started.recv() else { return };
                     if let Err(e) = worker.run(start, &intervals) {
-                        eprintln!("error: a thread of the driver ended: {e}");
+                        note_line!("error: a thread of the driver ended: {e}");
                     }
                 }
                 Err(why) => drop(ready.send(Err(why))),

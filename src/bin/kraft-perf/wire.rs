@@ -274,6 +274,7 @@ mod tests {
             error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
             base_offset: -1,
             log_start_offset: -1,
+            record_errors: Vec::new(),
             error_message: None,
             current_leader: None,
         };

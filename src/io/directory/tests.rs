@@ -51,7 +51,7 @@ fn kafkas_own_meta_properties_is_accepted() {
 fn another_owner_is_refused_with_key_value_and_file() {
     let directory = tempfile::tempdir().unwrap();
     let id = Directory::open(directory.path(), &owner()).unwrap().directory_id;
-    let refused = |owner: Owner| Directory::open(directory.path(), &owner).unwrap_err();
+    let refused = |owner: Owner| Directory::open(directory.path(), &owner).unwrap_err().line;
 
     let error = refused(Owner { cluster_id: "other".into(), ..owner() });
     assert!(error.contains("kraft.cluster.id=other") && error.contains("meta.properties"), "{error}");
@@ -83,7 +83,7 @@ fn data_mode_is_fixed_once_it_is_recorded() {
     drop(opened);
     assert!(meta(directory.path()).contains(&format!("directory.id={id}\nkraft.data.mode=interop\n")));
     assert!(Directory::open(directory.path(), &interop).unwrap().is_data_mode_known);
-    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
     assert!(
         error.contains("kraft.data.mode=native:") && error.contains("says kraft.data.mode=interop"),
         "{error}"
@@ -96,7 +96,7 @@ fn damaged_meta_files_are_refused_and_old_ones_completed() {
     let write = |text: &str| fs::write(directory.path().join(META_FILE), text).unwrap();
     for damaged in ["", "version=9\nnode.id=1", "version=1\nnode.id=1\ndirectory.id=short", "version=1"] {
         write(damaged);
-        let error = Directory::open(directory.path(), &owner()).unwrap_err();
+        let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
         assert!(error.contains("meta.properties"), "{error}");
     }
     write("version=0\nbroker.id=1\nkept.key=a\\:b\n");
@@ -107,10 +107,110 @@ fn damaged_meta_files_are_refused_and_old_ones_completed() {
 }
 
 #[test]
+fn an_empty_file_is_called_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    Directory::open(directory.path(), &owner()).unwrap();
+    let whole = meta(directory.path());
+    for empty in ["", "\n \n", "\0\0\0\0"] {
+        fs::write(directory.path().join(META_FILE), empty).unwrap();
+        let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
+        assert!(
+            error.contains("meta.properties: this file is empty") && error.contains("node.id=1"),
+            "{error}"
+        );
+        fs::write(directory.path().join(META_FILE), &whole).unwrap();
+        let partition = directory.path().join("__cluster_metadata-0/partition.metadata");
+        fs::write(&partition, empty).unwrap();
+        let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
+        assert!(
+            error.contains("partition.metadata: this file is empty") && error.contains("remove it"),
+            "{error}"
+        );
+        // What the line says helps.
+        fs::remove_file(&partition).unwrap();
+        Directory::open(directory.path(), &owner()).unwrap();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn what_is_created_is_for_its_user_and_what_is_there_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("new/data");
+    drop(Directory::open(&path, &owner()).unwrap());
+    for directory in [&path, &path.join("__cluster_metadata-0"), &temporary.path().join("new")] {
+        assert_eq!(mode(directory) & 0o027, 0, "{}", directory.display());
+    }
+    for file in [META_FILE, LOCK_FILE, "__cluster_metadata-0/partition.metadata"] {
+        assert_eq!(mode(&path.join(file)) & 0o137, 0, "{file}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    drop(Directory::open(&path, &owner()).unwrap());
+    assert_eq!(mode(&path), 0o755);
+}
+
+#[test]
+fn no_link_is_followed_to_where_a_file_is_written() {
+    use std::os::unix::fs::symlink;
+    let temporary = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (temporary.path().join("data"), temporary.path().join("elsewhere"));
+    fs::create_dir_all(path.join("__cluster_metadata-0")).unwrap();
+    fs::write(&elsewhere, "somebody else's").unwrap();
+    for temporary_file in ["meta.properties.tmp", "__cluster_metadata-0/partition.metadata.tmp"] {
+        symlink(&elsewhere, path.join(temporary_file)).unwrap();
+    }
+    drop(Directory::open(&path, &owner()).unwrap());
+    assert!(meta(&path).contains("node.id=1\n"));
+    fs::remove_file(path.join(LOCK_FILE)).unwrap();
+    symlink(&elsewhere, path.join(LOCK_FILE)).unwrap();
+    let error = Directory::open(&path, &owner()).unwrap_err().line;
+    assert!(error.contains("symbolic link"), "{error}");
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "somebody else's");
+}
+
+#[test]
+fn a_directory_is_tried_by_a_file_that_does_not_stay() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("new/deep");
+    check_writable(&path).unwrap();
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    fs::write(temporary.path().join("file"), "x").unwrap();
+    let refusal = check_writable(&temporary.path().join("file/x")).unwrap_err();
+    assert_eq!(refusal.blame, Blame::Configuration);
+    assert!(refusal.line.starts_with("the directory cannot be written ("), "{refusal:?}");
+}
+
+#[test]
+fn who_is_to_blame_goes_by_the_error() {
+    let refused = |errno| not_usable(Path::new("/"), "is not writable", &io::Error::from_raw_os_error(errno));
+    for (errno, blame, advice) in [
+        (libc::EROFS, Blame::Disk, "mount it writable"),
+        (libc::EDQUOT, Blame::Disk, "raise it or free space"),
+        (libc::EIO, Blame::Disk, "dmesg"),
+        (libc::EMFILE, Blame::Limit, "ulimit -n"),
+        (libc::EACCES, Blame::Configuration, "that its user may write"),
+        (libc::ENOTDIR, Blame::Configuration, "that its user may write"),
+    ] {
+        let refusal = refused(errno);
+        assert_eq!(refusal.blame, blame, "{refusal:?}");
+        assert!(
+            refusal.line.starts_with("log.dirs=/: it is not writable (") && refusal.line.contains(advice),
+            "{refusal:?}"
+        );
+    }
+    assert_eq!(refused(libc::ENOSPC).blame, Blame::Disk);
+}
+
+#[test]
 fn a_second_user_is_refused_by_pid() {
     let directory = tempfile::tempdir().unwrap();
     let held = Directory::open(directory.path(), &owner()).unwrap();
-    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
     assert!(error.contains(&format!("process {} uses it", std::process::id())), "{error}");
     drop(held);
     Directory::open(directory.path(), &owner()).unwrap();
@@ -131,7 +231,7 @@ fn a_record_lock_of_another_process_is_met_and_ends_with_it() {
     let Ok(mut child) = child else { return };
     let mut line = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
-    let error = Directory::open(directory.path(), &owner()).unwrap_err();
+    let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
     assert!(error.contains("another process uses it"), "{error}");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -141,7 +241,7 @@ fn a_record_lock_of_another_process_is_met_and_ends_with_it() {
 #[test]
 fn a_path_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Directory::open(file.path(), &owner()).unwrap_err();
+    let error = Directory::open(file.path(), &owner()).unwrap_err().line;
     assert!(error.starts_with("log.dirs="), "{error}");
 }
 

@@ -109,8 +109,39 @@ fn small_files_are_replaced_whole() {
             let file = SmallFile::QuorumState;
             rig.run(FileOperation::Replace { file, contents: contents.into() }).unwrap();
             assert_eq!(std::fs::read_to_string(rig.path("quorum-state")).unwrap(), contents);
-            assert!(!rig.path("quorum-state.tmp").exists());
         }
+        let file = SmallFile::LeaderEpochCheckpoint;
+        rig.run(FileOperation::Replace { file, contents: b"0".to_vec() }).unwrap();
+        assert!(!rig.path("leader-epoch-checkpoint.tmp").exists());
+    }
+}
+
+/// On a full disk two blocks are written in turn, and none is asked for.
+#[test]
+fn a_vote_is_written_where_one_of_two_times_before_was() {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    for rig in rigs() {
+        let write = |contents: &str| {
+            let contents = contents.as_bytes().to_vec();
+            rig.run(FileOperation::Replace { file: SmallFile::QuorumState, contents }).unwrap()
+        };
+        let (path, spare) = (rig.path("quorum-state"), rig.path("quorum-state.tmp"));
+        write("first");
+        let inodes = [inode(&path), inode(&spare)];
+        for (n, contents) in ["second", "the third one", "4th", "fifth"].into_iter().enumerate() {
+            write(contents);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
+            assert_eq!([inode(&path), inode(&spare)], [inodes[(n + 1) % 2], inodes[n % 2]]);
+        }
+        // Somebody's link is not followed.
+        let victim = rig.path("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        std::fs::remove_file(&spare).unwrap();
+        std::os::unix::fs::symlink(&victim, &spare).unwrap();
+        write("sixth");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "sixth");
     }
 }
 

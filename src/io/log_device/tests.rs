@@ -96,6 +96,8 @@ fn written_bytes_are_read_back_at_any_position() {
         assert!(matches!(written.result, Ok(Done::Complete)));
         assert_eq!(written.buffer.unwrap().as_slice()[0], 7);
         assert_eq!(rig.device.writes_in_flight(), 0);
+        assert_eq!(rig.device.flushes().len(), 1, "its time was taken");
+        assert!(rig.device.flushes().sum_seconds() > 0.0);
         assert_eq!(rig.read(4_096, 8_192), vec![7; 8_192]);
         assert_eq!(rig.read(5_000, 61), vec![7; 61]);
         assert_eq!(rig.read(4_095, 2), vec![0, 7]);
@@ -224,7 +226,17 @@ fn flight(length: usize) -> Flight {
     let file = Rc::new(File::open("/dev/null").unwrap());
     let buffer = BufferPool::new(1, BUFFER_BYTES).take().unwrap();
     let transfer = Transfer::Write { buffer, durable: true };
-    Flight { id: OpId(0), file_id: FILE, file, position: 0, length, done: 0, resubmits: 0, transfer }
+    Flight {
+        id: OpId(0),
+        file_id: FILE,
+        file,
+        position: 0,
+        length,
+        done: 0,
+        resubmits: 0,
+        sent_ns: 0,
+        transfer,
+    }
 }
 
 #[test]

@@ -98,7 +98,13 @@ fn a_failed_read_is_an_answer_and_not_the_end() {
 #[test]
 fn the_latest_quorum_state_wins_and_each_write_is_answered() {
     let mut node = fresh();
-    let state = |epoch| QuorumState { epoch: Epoch(epoch), leader: None, voted: None, caught_up: true };
+    let state = |epoch| QuorumState {
+        epoch: Epoch(epoch),
+        leader: None,
+        voted: None,
+        caught_up: false,
+        in_doubt: false,
+    };
     (1..=4).for_each(|epoch| node.log.write_quorum_state(state(epoch)));
     node.turn();
     let written =
@@ -138,6 +144,7 @@ fn quorum_state_follows_the_log_and_is_never_guessed() {
         leader: Some(NodeId(1)),
         voted: None,
         caught_up: true,
+        in_doubt: false,
     });
     node.settle();
     let mut disk = node.crash();
@@ -147,7 +154,13 @@ fn quorum_state_follows_the_log_and_is_never_guessed() {
 
     // A vote in the very epoch of the last batch is one that was given, and must not be given again.
     let voted = ReplicaKey { id: NodeId(2), directory_id: Uuid(9) };
-    let state = QuorumState { epoch: Epoch(6), leader: Some(NodeId(2)), voted: Some(voted), caught_up: true };
+    let state = QuorumState {
+        epoch: Epoch(6),
+        leader: Some(NodeId(2)),
+        voted: Some(voted),
+        caught_up: true,
+        in_doubt: false,
+    };
     disk.put_small(SmallFile::QuorumState, Some(quorum_state::encode(&state)));
     let kept = Node::open(disk.image(), small_config()).unwrap();
     assert_eq!((kept.quorum_state, kept.notes), (state, Vec::new()));
@@ -239,7 +252,7 @@ fn a_read_of_what_is_cut_meanwhile_is_gone() {
     node.append(1, 10);
     node.append(1, 10);
     node.settle();
-    assert!(matches!(node.log.read(Offset(1), Offset(9), 100, 1), ReadOutcome::Pending));
+    assert!(matches!(node.log.read(Offset(1), Offset(9), 100, 1), ReadOutcome::OnDevice));
     node.log.truncate(Offset(1));
     node.append(1, 20);
     let events = node.settle();
@@ -270,7 +283,7 @@ fn reads_keep_to_their_bounds() {
                     batches.to_vec()
                 }
                 ReadOutcome::Empty => Vec::new(),
-                ReadOutcome::Pending => match node.settle().pop() {
+                ReadOutcome::OnDevice => match node.settle().pop() {
                     Some(LogEvent::ReadDone { result, .. }) => result.unwrap(),
                     other => panic!("{other:?}"),
                 },
@@ -300,7 +313,7 @@ fn a_batch_larger_than_one_read_is_read_on() {
     for (from, max_bytes, expected) in
         [(0, 0, 0..1), (1, 0, 1..2), (1, 1 << 20, 1..5), (3, 0, 3..4), (4, 0, 4..5)]
     {
-        assert!(matches!(node.log.read(Offset(from), Offset(5), max_bytes, 9), ReadOutcome::Pending));
+        assert!(matches!(node.log.read(Offset(from), Offset(5), max_bytes, 9), ReadOutcome::OnDevice));
         let Some(LogEvent::ReadDone { token: 9, result: Ok(read) }) = node.settle().pop() else {
             panic!("the read of {from} ends")
         };
@@ -398,17 +411,21 @@ fn a_log_may_start_later_than_at_0() {
 #[test]
 fn timestamps_are_found_on_the_device_and_in_memory() {
     let mut node = fresh();
+    // The first batch of an epoch is a control batch: no time leads to it.
+    node.append(1, 10);
     node.next_tag = 100;
     let old = node.append(1, 5000);
     node.settle();
     node.next_tag = 200;
     let new = node.append(1, 10);
-    assert_eq!(node.log.seek_timestamp(50), Some(old.base_offset()));
-    assert_eq!(node.log.seek_timestamp(101), Some(new.base_offset()));
-    assert_eq!(node.log.seek_timestamp(201), None);
+    const END: Offset = Offset(i64::MAX);
+    assert_eq!(node.log.seek_timestamp(101, new.base_offset()), None, "it ends above the bound");
+    assert_eq!(node.log.seek_timestamp(50, END), Some(Offset(0)), "the run of batches that it lies in");
+    assert_eq!(node.log.seek_timestamp(101, END), Some(new.base_offset()));
+    assert_eq!(node.log.seek_timestamp(201, END), None);
     assert_eq!(node.log.max_timestamp(), Some((200, new.base_offset())));
     node.settle();
-    node.log.truncate(Offset(1));
+    node.log.truncate(Offset(2));
     node.settle();
     assert_eq!(node.log.max_timestamp(), Some((100, old.base_offset())));
 }
@@ -416,7 +433,9 @@ fn timestamps_are_found_on_the_device_and_in_memory() {
 #[test]
 fn an_idle_log_asks_for_a_turn_and_writes_its_mark() {
     let mut node = fresh();
-    assert_eq!(node.log.deadline(), None);
+    node.append(1, 10);
+    node.settle();
+    assert_eq!(node.log.deadline(), None, "the mark is behind the first batch of an epoch when that is told");
     node.append(1, 10);
     node.pass_ms(3);
     node.settle();
@@ -454,10 +473,14 @@ fn a_log_that_is_never_idle_moves_its_mark_after_so_many_bytes() {
         appended += node.append(1, 9000).size_bytes() as u64;
         node.turn();
         let is_mark = |op: &DiskOp| matches!(op.kind, OpKind::Write { file: FileId::CommitMark, .. });
-        if node.disk.in_flight.iter().any(is_mark) && at_mark.last() != Some(&appended) {
-            at_mark.push(appended);
+        loop {
+            if node.disk.in_flight.iter().any(is_mark) && at_mark.last() != Some(&appended) {
+                at_mark.push(appended);
+            }
+            if !node.complete_any() {
+                break;
+            }
         }
-        while node.complete_any() {}
     }
     let mut last = 0;
     for bytes in at_mark {

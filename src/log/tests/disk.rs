@@ -46,6 +46,8 @@ pub(super) struct SimDisk {
     pub in_flight: Vec<DiskOp>,
     /// The next operation of a kind for which this is true fails.
     pub fail: Option<fn(&OpKind) -> bool>,
+    /// What makes files grow, and every small file, finds no room.
+    pub is_full: bool,
 }
 
 impl SimDisk {
@@ -58,7 +60,7 @@ impl SimDisk {
             dirty: BTreeSet::new(),
         };
         let (segments, small) = (BTreeMap::new(), BTreeMap::new());
-        SimDisk { random, sector, segments, mark, small, in_flight: Vec::new(), fail: None }
+        SimDisk { random, sector, segments, mark, small, in_flight: Vec::new(), fail: None, is_full: false }
     }
 
     pub(super) fn submit(&mut self, op: DiskOp) {
@@ -105,13 +107,22 @@ impl SimDisk {
         let failing = self.fail.take_if(|fails| fails(&kind)).is_some();
         // A read of a segment that was deleted meanwhile.
         let gone = matches!(&kind, OpKind::Read { segment, .. } if !self.segments.contains_key(segment));
-        let failing = failing || gone;
+        let takes_room = matches!(
+            &kind,
+            OpKind::CreateSegment { .. } | OpKind::ExtendSegment { .. } | OpKind::ReplaceFile { .. }
+        );
+        let is_full = self.is_full && takes_room;
+        let failing = failing || gone || is_full;
         let done = if failing { Done::Complete } else { self.execute(&kind) };
         let buffer = match kind {
             OpKind::Write { buffer, .. } => Some(buffer),
             _ => None,
         };
-        let error = DiskError { operation: "test".into(), reason: "no luck".into(), errno: 5 };
+        let error = DiskError {
+            operation: "test".into(),
+            reason: "no luck".into(),
+            errno: if is_full { 28 } else { 5 },
+        };
         Completion { id, result: if failing { Err(error) } else { Ok(done) }, buffer }
     }
 
@@ -289,6 +300,7 @@ impl SimDisk {
             small: self.small.clone(),
             in_flight: Vec::new(),
             fail: None,
+            is_full: false,
         }
     }
 }

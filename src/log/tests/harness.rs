@@ -51,6 +51,17 @@ fn data_batch_of(values: &[&[u8]], wall_ms: i64) -> bytes::Bytes {
     bytes.into()
 }
 
+/// The same as a control batch: with no other does a leader begin its epoch.
+pub(super) fn as_leaders_first(batch: &StampedBatch) -> StampedBatch {
+    let mut bytes = bytes_of(batch);
+    bytes[22] |= 0x20;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let (mut batches, error) = check_fetched(bytes.into());
+    assert_eq!(error, None);
+    batches.remove(0)
+}
+
 pub(super) fn bytes_of(batch: &StampedBatch) -> Vec<u8> {
     [&batch.prefix()[..], &batch.rest()[..]].concat()
 }
@@ -64,6 +75,8 @@ pub(super) struct Node {
     pub quorum_state: QuorumState,
     pub notes: Vec<String>,
     pub effort: Effort,
+    /// The log was in doubt, and it went on as one of several voters does.
+    pub doubt: Option<Doubt>,
 }
 
 impl Node {
@@ -75,15 +88,19 @@ impl Node {
         mut disk: SimDisk,
         config: LogConfig,
     ) -> Result<Node, Box<(RecoveryError, SimDisk)>> {
-        let recovered = match recover(&mut disk, &config, &mut |_| {}) {
+        let mut recovered = match recover(&mut disk, &config, &mut |_| {}) {
             Ok(recovered) => recovered,
             Err(error) => return Err(Box::new((error, disk))),
         };
+        let doubt = recovered.doubt.clone();
+        if doubt.is_some() {
+            recovered.go_on_in_doubt();
+        }
         let quorum_state = recovered.quorum_state;
         let (notes, effort) = (recovered.notes.clone(), recovered.effort);
         let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
         let log = Log::new(config, recovered);
-        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes, effort })
+        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes, effort, doubt })
     }
 
     /// Opened, with all opening operations done.
@@ -95,7 +112,10 @@ impl Node {
     }
 
     pub(super) fn append(&mut self, records: usize, value_bytes: usize) -> StampedBatch {
-        let batch = batch(self.log.log_end().0, self.epoch, self.next_tag, records, value_bytes);
+        let mut batch = batch(self.log.log_end().0, self.epoch, self.next_tag, records, value_bytes);
+        if self.log.epochs.last().is_none_or(|last| last.epoch != Epoch(self.epoch)) {
+            batch = as_leaders_first(&batch);
+        }
         self.next_tag += 1;
         self.log.append(batch.clone());
         batch
@@ -146,7 +166,7 @@ impl Node {
     pub(super) fn read_one(&mut self, from: Offset) -> Result<Vec<StampedBatch>, ReadError> {
         match self.log.read(from, self.log.log_end().0, 5000, 7) {
             ReadOutcome::Batches(batches) => return Ok(batches.to_vec()),
-            ReadOutcome::Pending => {}
+            ReadOutcome::OnDevice => {}
             other => panic!("{other:?}"),
         }
         let events = self.settle();

@@ -5,6 +5,8 @@ mod behaviours;
 mod cycles;
 mod disk;
 pub(in crate::log) mod harness;
+mod missing_files;
 mod positions;
 mod scripts;
 mod summaries;
+mod torn;

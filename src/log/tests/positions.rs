@@ -99,8 +99,7 @@ fn log_with_unmarked_tail() -> (SimDisk, Vec<StampedBatch>, usize) {
     let config = LogConfig { commit_mark_idle_ms: 1000, ..small_config() };
     let mut node = Node::ready(SimDisk::new(2), config);
     let mut batches = vec![node.append(3, 60), node.append(1, 100)];
-    node.settle();
-    node.pass_ms(2000);
+    // They begin the epoch, and are told when the mark is behind them.
     node.settle();
     let marked = batches.iter().map(StampedBatch::size_bytes).sum();
     // Not due yet, so these stay above it.
@@ -112,7 +111,7 @@ fn log_with_unmarked_tail() -> (SimDisk, Vec<StampedBatch>, usize) {
 }
 
 #[test]
-fn a_tail_torn_at_each_byte_is_cut_above_the_mark_and_refused_below() {
+fn a_tail_damaged_from_each_byte_on_ends_there_above_the_mark_and_is_refused_below() {
     let (disk, batches, marked) = log_with_unmarked_tail();
     let end: usize = batches.iter().map(StampedBatch::size_bytes).sum();
     let tears: [fn(&mut Vec<u8>, usize); 3] =
@@ -166,14 +165,22 @@ fn check_goes_on(disk: SimDisk, batches: &[StampedBatch]) {
 
 #[test]
 fn good_batches_behind_a_torn_one_do_not_come_back() {
-    let config = LogConfig { commit_mark_idle_ms: 1000, segment_bytes_max: 1 << 20, ..small_config() };
-    for torn in 0..4 {
+    let config = LogConfig {
+        commit_mark_idle_ms: 1000,
+        segment_bytes_max: 1 << 20,
+        group_bytes_max: 1 << 20,
+        ..small_config()
+    };
+    for torn in 1..5 {
         let mut node = Node::ready(SimDisk::new(4), config.clone());
-        let batches: Vec<_> = (0..5).map(|_| node.append(1, WHOLE_BLOCK)).collect();
+        let mut batches = vec![node.append(1, WHOLE_BLOCK)];
+        node.settle();
+        batches.extend((0..4).map(|_| node.append(1, WHOLE_BLOCK)));
         assert!(batches.iter().all(|b| b.size_bytes() == BLOCK_BYTES));
         node.settle();
-        node.disk.edit(SEGMENT_0, |bytes| bytes[torn * BLOCK_BYTES + 100] ^= 1);
+        node.disk.edit(SEGMENT_0, |bytes| bytes[torn * BLOCK_BYTES + 512..][..512].fill(0));
         let mut node = Node::ready(node.crash(), config.clone());
+        assert!(node.doubt.is_none(), "{:?}", node.doubt);
         assert_eq!(node.log.log_end().0, Offset(torn as i64));
         node.next_tag = 99;
         let new = node.append(1, WHOLE_BLOCK);
@@ -201,12 +208,22 @@ fn rot_is_never_read() {
 }
 
 #[test]
-fn without_a_mark_a_torn_tail_is_cut_but_not_when_the_mark_is_rotten() {
+fn without_a_mark_a_tail_may_end_with_the_file_but_not_when_the_mark_is_rotten() {
     let (disk, batches, _) = log_with_unmarked_tail();
     let mut torn = disk.image();
     torn.edit(SEGMENT_0, |bytes| bytes[70] ^= 1);
     torn.mark_mut().fill(0);
     assert_eq!(left_after(&mut torn), Some(Offset(0)), "no mark was ever written: Kafka's own directories");
+    assert!(
+        recover(&mut torn, &small_config(), &mut |_| {}).unwrap().doubt.is_some(),
+        "and nothing is missing"
+    );
+    let mut short = disk.image();
+    short.mark_mut().fill(0);
+    let end = batches.iter().map(StampedBatch::size_bytes).sum::<usize>();
+    short.edit(SEGMENT_0, |bytes| bytes.truncate(end - 3));
+    let recovered = recover(&mut short, &small_config(), &mut |_| {}).unwrap();
+    assert!(recovered.doubt.is_none(), "a file that Kafka did not finish ends anywhere");
     torn.mark_mut().fill(0xee);
     assert!(refused(&mut torn).unwrap().why.contains("commit mark"));
     let mut whole = disk.image();
@@ -218,7 +235,7 @@ fn without_a_mark_a_torn_tail_is_cut_but_not_when_the_mark_is_rotten() {
 fn under_a_mark_even_an_empty_next_segment_vouches_for_the_one_before() {
     let (mut disk, batches, marked) = log_with_unmarked_tail();
     disk.edit(SEGMENT_0, |bytes| bytes[marked + 70] ^= 1);
-    assert_eq!(left_after(&mut disk.image()), Some(batches[2].base_offset()), "a torn tail so far");
+    assert_eq!(left_after(&mut disk.image()), Some(batches[2].base_offset()), "in doubt so far");
     disk.put_segment(SegmentId(batches[5].next_offset()), vec![0; 4096]);
     assert!(refused(&mut disk).unwrap().why.contains("a later segment follows"));
 }

@@ -31,7 +31,11 @@ impl Script {
         self.shown = OpId(0);
         match Node::try_open(disk, self.config.clone()) {
             Ok(node) => {
-                let notes: String = node.notes.iter().map(|note| format!("{note}\n")).collect();
+                let mut notes: String = node.notes.iter().map(|note| format!("{note}\n")).collect();
+                if let Some(doubt) = &node.doubt {
+                    let Doubt { segment, position, offset, why } = doubt;
+                    let _ = writeln!(notes, "in doubt of {segment} at {position}, offset {offset}: {why}");
+                }
                 self.node = Some(node);
                 self.node().turn();
                 notes
@@ -142,8 +146,11 @@ fn outcome(mut disk: SimDisk) -> String {
         Ok(recovered) => {
             let mut node = Node::ready(disk, small_config());
             let kept = node.read_all().expect("what was recovered can be read").len();
-            let notes: Vec<_> =
+            let mut notes: Vec<_> =
                 recovered.notes.iter().filter(|note| note.contains("torn")).cloned().collect();
+            notes.extend(
+                recovered.doubt.map(|doubt| format!("In doubt at {}: {}.", doubt.position, doubt.why)),
+            );
             format!("{kept} batches up to {}. {}", recovered.log_end, notes.join(" "))
         }
         Err(error) => format!("refused: {error}"),
@@ -195,6 +202,24 @@ impl Script {
         for (at, end) in ends {
             let _ = writeln!(out, "from {at} on: {end}");
         }
+    }
+
+    fn corrupt(&mut self, segment: i64, from: usize, to: usize, byte: u8) -> Result<(), Box<dyn Error>> {
+        let segment = SegmentId(Offset(segment));
+        self.left.as_mut().ok_or("crash first")?.edit(segment, |bytes| bytes[from..to].fill(byte));
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut node = self.node.take().ok_or("the log is not open")?;
+        node.disk.in_flight.clear();
+        self.left = Some(node.disk);
+        Ok(())
+    }
+
+    fn write_quorum_state(&mut self, epoch: Epoch) {
+        self.node().log.write_quorum_state(QuorumState { epoch, ..QuorumState::EMPTY });
+        self.node().turn();
     }
 
     fn show_files(&self, out: &mut String) -> Result<(), Box<dyn Error>> {
@@ -250,26 +275,22 @@ impl goldenscript::Runner for Script {
                 }
             }
             "commit" => {
-                let committed = Offset(number(first)?);
-                self.node().log.on_committed(HighWatermark(committed));
+                self.node().log.on_committed(HighWatermark(Offset(number(first)?)));
                 self.node().turn();
             }
+            "forget-committed" => self.node().log.committed = Offset(0),
+            "quorum" => self.write_quorum_state(Epoch(number(first)? as i32)),
             "shutdown" => {
                 self.node().log.shutdown();
                 self.node().turn();
             }
             // The process dies: nothing in flight happens.
-            "crash" => {
-                let mut node = self.node.take().ok_or("the log is not open")?;
-                node.disk.in_flight.clear();
-                self.left = Some(node.disk);
-            }
-            // corrupt SEGMENT FROM TO: overwrite behind the log's back.
-            "corrupt" => {
+            "crash" => self.crash()?,
+            // corrupt|lose SEGMENT FROM TO: behind the log's back; lose: as if it had never been written.
+            "corrupt" | "lose" => {
                 let (from, to) = (args.next_pos().unwrap_or("0"), args.next_pos().unwrap_or("0"));
-                let (from, to) = (number(from)? as usize, number(to)? as usize);
-                let segment = SegmentId(Offset(number(first)?));
-                self.left.as_mut().ok_or("crash first")?.edit(segment, |bytes| bytes[from..to].fill(0xff));
+                let byte = if command.name == "lose" { 0 } else { 0xff };
+                self.corrupt(number(first)?, number(from)? as usize, number(to)? as usize, byte)?;
             }
             // What each tear of the writes in flight would leave.
             "tear" if first == "sectors" => self.tear_sectors(&mut out),
@@ -278,6 +299,8 @@ impl goldenscript::Runner for Script {
                 let to = args.next_pos().ok_or("up to where?")?;
                 self.tear_bytes(number(first)? as usize, number(to)? as usize, &mut out);
             }
+            // full yes|no: the disk has no room, or has some again.
+            "full" => self.node().disk.is_full = first == "yes",
             "files" => self.show_files(&mut out)?,
             "read" => self.read(&mut out)?,
             other => return Err(format!("unknown command {other}").into()),
@@ -290,6 +313,11 @@ impl goldenscript::Runner for Script {
 
 fn run(name: &str) {
     goldenscript::run(&mut Script::new(), format!("src/log/testscripts/{name}")).expect("the script runs");
+}
+
+#[test]
+fn full_disk_at_the_end() {
+    run("full_disk_at_the_end");
 }
 
 #[test]
@@ -318,6 +346,11 @@ fn torn_tail() {
 }
 
 #[test]
+fn in_doubt() {
+    run("in_doubt");
+}
+
+#[test]
 fn torn_at_each_position() {
     run("torn_at_each_position");
 }
@@ -325,6 +358,11 @@ fn torn_at_each_position() {
 #[test]
 fn commit_mark() {
     run("commit_mark");
+}
+
+#[test]
+fn full_disk() {
+    run("full_disk");
 }
 
 #[test]

@@ -55,7 +55,13 @@ fn a_start_with_summaries_finds_what_a_scan_finds() {
         let node = Log::new(config(), log);
         let places: Vec<_> =
             (0..16).map(|at| node.segments.holding(Offset(at)).map(|s| s.run_of(Offset(at)))).collect();
-        (node.epochs.clone(), node.log_end(), places, node.max_timestamp(), node.seek_timestamp(3))
+        (
+            node.epochs.clone(),
+            node.log_end(),
+            places,
+            node.max_timestamp(),
+            node.seek_timestamp(3, Offset(i64::MAX)),
+        )
     });
     assert_eq!(tail, whole);
 }

@@ -48,7 +48,7 @@ fn each_wrong_count_or_order_is_noticed_behind_a_right_checksum() {
     }
     assert!(Summary::decode(&sealed(&[&body[..], &[0]].concat())).is_err());
     let mut newer = body.clone();
-    newer[11] = 2;
+    newer[11] = 3;
     assert_eq!(Summary::decode(&sealed(&newer)), Err("another version wrote it"));
     type Change = fn(&mut Summary);
     let contradictions: [Change; 9] = [

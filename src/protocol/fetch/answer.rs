@@ -1,7 +1,8 @@
 //! Fetch answers as a replica reads them, decoded by hand: versions 4 to 18. The records stay a slice of the frame.
 
 use super::{
-    FLEXIBLE_FROM, LOG_START_FROM, NODE_ENDPOINTS_FROM, READ_REPLICA_FROM, SESSION_FROM, TOPIC_ID_FROM,
+    FLEXIBLE_FROM, LAGGING_TAG, LOG_START_FROM, NODE_ENDPOINTS_FROM, READ_REPLICA_FROM, SESSION_FROM,
+    TOPIC_ID_FROM,
 };
 use crate::protocol::fields::{Fields, tag_of_another_version};
 use crate::protocol::frame::FrameError;
@@ -41,6 +42,8 @@ pub struct AnsweredPartition {
     pub current_leader: (i32, i32),
     /// (offset, epoch), both -1 where it is not told.
     pub snapshot: (i64, i32),
+    /// 0 where it is not told.
+    pub lagging: u32,
     /// A slice of the frame.
     pub records: Option<Bytes>,
 }
@@ -103,6 +106,7 @@ fn decode_partition(
     let records = fields.nullable_bytes()?;
     let untold = (-1, -1);
     let (mut diverging, mut current_leader, mut snapshot) = (untold, (-1, -1), untold);
+    let mut lagging = 0;
     fields.tagged(|tag, content| {
         match tag {
             DIVERGING_EPOCH_TAG => {
@@ -111,6 +115,7 @@ fn decode_partition(
             }
             CURRENT_LEADER_TAG => current_leader = (content.cursor.i32()?, content.cursor.i32()?),
             SNAPSHOT_ID_TAG => snapshot = (content.cursor.i64()?, content.cursor.i32()?),
+            LAGGING_TAG => lagging = content.cursor.i32().unwrap_or(0) as u32,
             _ => {}
         }
         Ok(())
@@ -123,6 +128,7 @@ fn decode_partition(
         diverging,
         current_leader,
         snapshot,
+        lagging,
         records,
     })
 }

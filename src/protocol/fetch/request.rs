@@ -6,6 +6,7 @@ use super::{FLEXIBLE_FROM, LOG_START_FROM, SESSION_FROM, TOPIC_ID_FROM};
 use crate::protocol::fields::{Fields, ShortText, tag_of_another_version};
 use crate::protocol::frame::FrameError;
 use crate::protocol::put::{PutFields, varint_bytes};
+use crate::raft::Unfit;
 use crate::types::*;
 use bytes::{BufMut, Bytes};
 use smallvec::SmallVec;
@@ -28,6 +29,9 @@ const REPLICA_STATE_BYTES: usize = 4 + 8 + 1;
 // … and of a partition. One more stands in `schema` too, in `decode_partition_tag` and in `encode_partition_tags`.
 const DIRECTORY_ID_TAG: u32 = 0;
 const HIGH_WATERMARK_TAG: u32 = 1;
+/// Our own: why a replica should not lead, one byte. Kafka passes over tags that it does not know, and counts its own from 0.
+const UNFIT_TAG: u32 = 0x6b00;
+const UNFIT: [(u8, Unfit); 3] = [(1, Unfit::DiskFull), (2, Unfit::LogDamaged), (3, Unfit::ClockBehind)];
 
 /// A fetcher that says so is not woken by the high watermark; what an older version means.
 const NO_HIGH_WATERMARK: i64 = i64::MAX;
@@ -49,6 +53,8 @@ pub struct FetchRequest {
     pub session_epoch: i32,
     /// Nearly always one.
     pub topics: SmallVec<[RequestedTopic; 1]>,
+    /// A replica of ours that should not lead.
+    pub unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +93,7 @@ impl Default for FetchRequest {
             session_id: 0,
             session_epoch: -1,
             topics: SmallVec::new(),
+            unfit: None,
         }
     }
 }
@@ -156,6 +163,10 @@ fn decode_request_tag(
         REPLICA_STATE_TAG if version < REPLICA_STATE_FROM => return tag_of_another_version(tag, version),
         // The epoch of its process comes behind it: only brokers have one.
         REPLICA_STATE_TAG => request.replica_id = content.cursor.i32()?,
+        UNFIT_TAG => {
+            let told = content.cursor.i8().unwrap_or(0) as u8;
+            request.unfit = UNFIT.iter().find(|(byte, _)| *byte == told).map(|(_, unfit)| *unfit);
+        }
         _ => {}
     }
     Ok(())
@@ -258,7 +269,9 @@ pub(in crate::protocol) fn encode_fetch_request(out: &mut impl BufMut, request: 
 /// Only what differs from its default, as Kafka does.
 fn encode_request_tags(out: &mut impl BufMut, request: &FetchRequest, version: i16) {
     let replica_id = Some(request.replica_id).filter(|id| version >= REPLICA_STATE_FROM && *id != -1);
-    out.put_unsigned_varint(usize::from(request.cluster_id.is_some()) + usize::from(replica_id.is_some()));
+    let unfit = UNFIT.iter().find(|(_, unfit)| Some(*unfit) == request.unfit).map(|(byte, _)| *byte);
+    let tags = [request.cluster_id.is_some(), replica_id.is_some(), unfit.is_some()];
+    out.put_unsigned_varint(tags.into_iter().filter(|is_there| *is_there).count());
     if let Some(cluster_id) = &request.cluster_id {
         out.put_tag(CLUSTER_ID_TAG as usize, varint_bytes(cluster_id.len() + 1) + cluster_id.len());
         out.put_text(true, cluster_id);
@@ -268,6 +281,10 @@ fn encode_request_tags(out: &mut impl BufMut, request: &FetchRequest, version: i
         out.put_i32(replica_id);
         out.put_i64(-1); // No broker, so its process has no epoch.
         out.put_unsigned_varint(0);
+    }
+    if let Some(unfit) = unfit {
+        out.put_tag(UNFIT_TAG as usize, size_of::<u8>());
+        out.put_u8(unfit);
     }
 }
 

@@ -4,7 +4,7 @@
 //! that raft does not know are Java's own (`KafkaRaftClient.build…Request`), so that a peer sees the same bytes.
 
 use super::super::api_versions::{key, served};
-use super::super::check::{Cursor, check_message};
+use super::super::check::{Cursor, Decoder, check_message};
 use super::super::fetch::{
     FetchAnswer, FetchRequest, RequestedPartition, RequestedTopic, decode_fetch_answer, encode_fetch_request,
 };
@@ -15,9 +15,10 @@ use super::super::request::decode;
 use super::super::response::encode_frame;
 use super::super::schema::{self, Message};
 use super::super::{EncodedFrame, FrameError, ShortText, wire_uuid};
+use super::greeting::told_advertised;
 use super::server::high_watermark;
 use super::software::software_version;
-use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
+use super::{PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -47,6 +48,8 @@ pub struct PeerVersions {
     pub fetch: Option<i16>,
     /// It takes Produce: clients may be sent there. Kafka's controllers do not.
     pub serves_clients: bool,
+    /// Where clients find it, if it is one of ours.
+    pub advertised: Option<Endpoint>,
 }
 
 pub fn encode_api_versions_request(correlation_id: i32, client_id: &str, mode: DataMode) -> EncodedFrame {
@@ -76,6 +79,7 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
         end_quorum_epoch: version(key::END_QUORUM_EPOCH),
         fetch: version(key::FETCH).filter(|version| *version >= FETCH_VERSION_MIN),
         serves_clients: version(key::PRODUCE).is_some(),
+        advertised: told_advertised(&response),
     })
 }
 
@@ -108,7 +112,7 @@ pub fn version_of(v: &PeerVersions, kind: RequestKind) -> Option<i16> {
         RequestKind::Vote => v.vote,
         RequestKind::BeginQuorumEpoch => v.begin_quorum_epoch,
         RequestKind::EndQuorumEpoch => v.end_quorum_epoch,
-        RequestKind::Fetch => v.fetch,
+        RequestKind::Fetch | RequestKind::AskEpoch => v.fetch,
     }
 }
 
@@ -134,7 +138,9 @@ pub fn encode_request(
             v.end_quorum_epoch?,
             &wire_end_quorum_epoch(c, r, v.end_quorum_epoch?),
         ),
-        raft::Request::Fetch(r) => Some(sender.encode_fetch(v.fetch?, &wire_fetch(c, r), room)),
+        raft::Request::Fetch(r) | raft::Request::AskEpoch(r) => {
+            Some(sender.encode_fetch(v.fetch?, &wire_fetch(c, r), room))
+        }
     }
 }
 
@@ -187,7 +193,8 @@ fn wire_vote(c: &QuorumContext, r: &raft::VoteRequest) -> m::VoteRequest {
         .with_voter_directory_id(wire_uuid(r.voter.map_or(Uuid::ZERO, |voter| voter.directory_id)))
         .with_last_offset_epoch(r.last.epoch.0)
         .with_last_offset(r.last.offset.0)
-        .with_pre_vote(r.pre_vote);
+        .with_pre_vote(r.pre_vote)
+        .with_unknown_tagged_fields(memory::request_tags(r.counts_memory));
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
     m::VoteRequest::default()
         .with_cluster_id(Some(c.cluster_id.clone()))
@@ -207,10 +214,11 @@ fn wire_begin_quorum_epoch(
         .with_leader_id(r.leader.0.into())
         .with_leader_epoch(r.epoch.0);
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
+    let found_at = c.endpoint_of(c.local.id).unwrap_or(&c.endpoint);
     let endpoint = LeaderEndpoint::default()
         .with_name(text(&c.listener_name))
-        .with_host(text(&c.endpoint.host))
-        .with_port(c.endpoint.port);
+        .with_host(text(&found_at.host))
+        .with_port(found_at.port);
     m::BeginQuorumEpochRequest::default()
         .with_cluster_id(Some(c.cluster_id.clone()))
         .with_voter_id(wire_node_id(r.voter.map(|voter| voter.id)))
@@ -261,6 +269,7 @@ fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest) -> FetchRequest {
         min_bytes: 0,
         max_bytes: FETCH_BYTES_MAX,
         topics: smallvec![topic],
+        unfit: r.unfit,
         ..FetchRequest::default()
     }
 }
@@ -295,6 +304,12 @@ pub fn decode_response(
             let (response, records) = fetch_answer(c, decode_fetch_answer(&body, version)?)?;
             return Ok((raft::Response::Fetch(response), records));
         }
+        RequestKind::AskEpoch => {
+            let body = answer_body(&schema::FETCH_RESPONSE, version, &frame)?;
+            let (raft::FetchResponse { error, leader, epoch, .. }, _) =
+                fetch_answer(c, decode_fetch_answer(&body, version)?)?;
+            raft::Response::AskEpoch(raft::LeaderResponse { error, leader, epoch })
+        }
     };
     Ok((response, Bytes::new()))
 }
@@ -308,7 +323,7 @@ fn answer_body(message: &Message, version: i16, frame: &Bytes) -> Result<Bytes, 
     let mut cursor = Cursor(frame);
     cursor.i32()?;
     if message.is_flexible(version) {
-        cursor.skip_tagged_fields()?;
+        cursor.skip_header_tags()?;
     }
     checked_body(message, version, frame, cursor)
 }
@@ -319,8 +334,9 @@ fn checked_body(
     frame: &Bytes,
     body: Cursor<'_>,
 ) -> Result<Bytes, FrameError> {
-    check_message(message, version, body.0, frame.len())?;
-    Ok(frame.slice(frame.len() - body.0.len()..))
+    let bytes = check_message(message, version, body.0, frame.len(), Decoder::Crate)?;
+    let body_at = frame.len() - body.0.len();
+    Ok(frame.slice(body_at..body_at + bytes))
 }
 
 fn other_partition<T>(what: &str) -> Result<T, FrameError> {
@@ -330,7 +346,8 @@ fn other_partition<T>(what: &str) -> Result<T, FrameError> {
 fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteResponse, FrameError> {
     if m.error_code != 0 {
         let (error, epoch) = (ErrorCode(m.error_code), Epoch(0));
-        return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false });
+        let memory = raft::VoterMemory::Unsaid;
+        return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false, memory });
     }
     let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
@@ -341,6 +358,7 @@ fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteRespo
         leader: node_id(p.leader_id.0),
         epoch: epoch(p.leader_epoch)?,
         granted: p.vote_granted,
+        memory: memory::of_answer(&p.unknown_tagged_fields),
     })
 }
 
@@ -382,6 +400,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
         high_watermark: None,
         diverging: None,
         snapshot: None,
+        lagging: 0,
         batches: Vec::new(),
     };
     if answer.error != 0 {
@@ -398,6 +417,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
     response.high_watermark = high_watermark(p.high_watermark);
     response.diverging = offset_and_epoch(p.diverging)?;
     response.snapshot = offset_and_epoch(p.snapshot)?;
+    response.lagging = p.lagging;
     Ok((response, p.records.unwrap_or_default()))
 }
 

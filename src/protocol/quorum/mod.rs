@@ -5,6 +5,8 @@
 //! peer can mean (negative epochs and offsets) end here too.
 
 mod client;
+mod greeting;
+mod memory;
 mod server;
 mod software;
 
@@ -13,6 +15,7 @@ pub use client::{
     decode_response, encode_api_versions_request, encode_describe_quorum_request, encode_request,
     response_correlation_id, version_of,
 };
+pub use greeting::tell_advertised;
 pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
     end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request,
@@ -34,8 +37,9 @@ pub struct QuorumContext {
     pub topic: StrBytes,
     pub topic_id: Uuid,
     pub local: ReplicaKey,
-    /// Name of the listener ("PLAINTEXT", "CONTROLLER") and our advertised endpoint, sent in BeginQuorumEpoch.
+    /// Name of the listener: "PLAINTEXT", "CONTROLLER".
     pub listener_name: String,
+    /// Where clients find this node; voters find it where `voters` says.
     pub endpoint: Arc<Endpoint>,
     /// Told to other nodes of ours in ApiVersions, so that nodes of different modes never share a log.
     pub data_mode: DataMode,
@@ -44,11 +48,10 @@ pub struct QuorumContext {
 }
 
 impl QuorumContext {
-    fn endpoint_of(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
-        if node == self.local.id {
-            return Some(&self.endpoint);
-        }
-        self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint)
+    /// Where voters find a node. Only of one that is no voter, ours, it is where clients find it.
+    pub fn endpoint_of(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
+        let voter = self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint);
+        voter.or_else(|| (node == self.local.id).then_some(&self.endpoint))
     }
 
     /// A request may leave the cluster id out (Kafka: `KafkaRaftClient.hasValidClusterId`).

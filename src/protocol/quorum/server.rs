@@ -5,7 +5,7 @@
 use super::super::fetch::TOPIC_ID_FROM;
 use super::super::messages as m;
 use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, Response};
-use super::{PARTITION, QuorumContext, node_id, only, text, wire_node_id};
+use super::{PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft;
 use crate::record::BatchList;
 use crate::types::*;
@@ -39,6 +39,7 @@ pub fn vote_request(c: &QuorumContext, m: &m::VoteRequest) -> Result<raft::VoteR
             offset: Offset(partition.last_offset),
         },
         pre_vote: partition.pre_vote,
+        counts_memory: memory::is_counted(&partition.unknown_tagged_fields),
     })
 }
 
@@ -159,6 +160,7 @@ pub fn fetch_request(
         last_fetched_epoch: Epoch(partition.last_fetched_epoch),
         max_wait_ms: m.max_wait_ms,
         high_watermark: high_watermark(partition.high_watermark),
+        unfit: m.unfit,
     })
 }
 
@@ -178,7 +180,8 @@ pub fn vote_response(c: &QuorumContext, r: &raft::VoteResponse) -> Response {
         .with_error_code(r.error.0)
         .with_leader_id(wire_node_id(r.leader))
         .with_leader_epoch(r.epoch.0)
-        .with_vote_granted(r.granted);
+        .with_vote_granted(r.granted)
+        .with_unknown_tagged_fields(memory::answer_tags(r.memory));
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
     let node = |(id, endpoint): (NodeId, &Arc<Endpoint>)| {
         let node = NodeEndpoint::default().with_node_id(id.0.into());
@@ -240,6 +243,7 @@ pub fn fetch_response(
         diverging: r.diverging,
         current_leader: Some((r.leader, r.epoch)),
         snapshot: r.snapshot,
+        lagging: r.lagging,
         records,
     };
     let topic = FetchTopic { name: c.topic.clone(), topic_id: c.topic_id, partitions: smallvec![partition] };

@@ -29,7 +29,7 @@ impl PeerSoftware {
         let is_interop = version.ends_with("-interop");
         match name == CLIENT_SOFTWARE_NAME {
             true => PeerSoftware::Kraft(if is_interop { DataMode::Interop } else { DataMode::Native }),
-            false => PeerSoftware::Other(format!("{name} {version}")),
+            false => PeerSoftware::Other(format!("{} {}", Shown(name), Shown(version))),
         }
     }
 
@@ -39,12 +39,12 @@ impl PeerSoftware {
                       log.dirs";
         match self {
             PeerSoftware::Other(software) if mode == DataMode::Native => Err(format!(
-                "the voter {client_id} is {software}, which would stop at batches that a native log may hold. {remedy} \
+                "who speaks as a voter cannot read this log: the voter {client_id} is {software}, which would stop at batches that a native log may hold. {remedy} \
                  (interop, to share the log with Kafka's voters), or take that voter out of controller.quorum.voters"
             )),
-            PeerSoftware::Kraft(theirs) if *theirs != mode => {
-                Err(format!("the voter {client_id} has kraft.data.mode={theirs}, this node {mode}. {remedy}"))
-            }
+            PeerSoftware::Kraft(theirs) if *theirs != mode => Err(format!(
+                "who speaks as a voter has another log: the voter {client_id} has kraft.data.mode={theirs}, this node {mode}. {remedy}"
+            )),
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 //! to be delivered. Carries effects out as a caller must; decides nothing by itself. Driven by `scripts` (by hand)
 //! and by `random_walk` (by a seed).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 
@@ -53,11 +53,21 @@ pub(super) struct Node {
     after_flush: Vec<(FlushedOffset, Effect)>,
     parked: Vec<Parked>,
     pub(super) is_shut_down: bool,
+    /// The commit mark on its disk: how much it knew to be committed, of what it had flushed.
+    pub(super) mark: Offset,
 }
 
 impl Node {
     pub(super) fn raft(&self) -> &Raft {
         self.raft.as_ref().expect("the node is up")
+    }
+
+    /// As a voter that has caught up once.
+    pub(super) fn remember_all(&mut self) {
+        let raft = self.raft.as_mut().expect("the node is up");
+        for state in [&mut self.disk_state, &mut raft.state, &mut raft.durable] {
+            state.caught_up = true;
+        }
     }
 
     pub(super) fn flushed(&self) -> Offset {
@@ -105,11 +115,15 @@ pub(super) struct Cluster {
     next_request: u64,
     /// Who asked what, and in which lives.
     asked: BTreeMap<RequestId, (NodeId, NodeId, (u64, u64))>,
+    /// Of these only the epoch and the leader are told.
+    asked_for_epoch: BTreeSet<RequestId>,
     next_value: u64,
     /// One line per note and effect, of all nodes.
     pub(super) trace: Vec<String>,
-    /// High watermarks that rose since they were last taken.
-    pub(super) risen: Vec<(NodeId, HighWatermark)>,
+    /// High watermarks that rose since they were last taken, and whether that node led then.
+    pub(super) risen: Vec<(NodeId, HighWatermark, bool)>,
+    /// Who has stopped itself, and why.
+    pub(super) stops: Vec<(NodeId, String)>,
 }
 
 impl Cluster {
@@ -125,9 +139,11 @@ impl Cluster {
             seed,
             next_request: 0,
             asked: BTreeMap::new(),
+            asked_for_epoch: BTreeSet::new(),
             next_value: 0,
             trace: Vec::new(),
             risen: Vec::new(),
+            stops: Vec::new(),
         };
         for id in 1..=voters + observers {
             let node = Node {
@@ -144,9 +160,17 @@ impl Cluster {
                 after_flush: Vec::new(),
                 parked: Vec::new(),
                 is_shut_down: false,
+                mark: Offset(0),
             };
             cluster.nodes.insert(NodeId(id), node);
             cluster.start(NodeId(id));
+        }
+        // All have been up for a while and have answered each other.
+        let voters: Vec<NodeId> = (1..=voters).map(NodeId).collect();
+        for node in cluster.nodes.values_mut() {
+            let others = voters.iter().filter(|voter| **voter != node.key.id);
+            let heard = others.map(|voter| Heard { voter: *voter, is_whole: false }).collect();
+            node.raft.as_mut().expect("the node is up").heard = heard;
         }
         cluster
     }
@@ -161,6 +185,8 @@ impl Cluster {
             request_timeout_ms: 2000 / self.hurry,
             retry_backoff_ms: 20 / self.hurry,
             fetch_wait_ms_max: 500 / self.hurry,
+            first_leader: FirstLeader::All,
+            log_doubt: LogDoubt::Wait,
             seed: self.seed ^ (life << 16),
         }
     }
@@ -189,6 +215,7 @@ impl Cluster {
             quorum_state: node.disk_state,
             log_start: Offset(0),
             log_end: LogEndOffset(node.log_end()),
+            committed: OffsetAndEpoch { epoch: Epoch(0), offset: node.mark.min(node.log_end()) },
             epochs: epochs_of(&node.log),
         };
         node.life = life;
@@ -202,6 +229,9 @@ impl Cluster {
         let (keeps_state, keeps_truncation, keeps_batches) = keeps;
         let node = self.node(id);
         let flushed = node.flushed();
+        // The mark as late as it can be.
+        let known = node.raft().high_watermark.map_or(Offset(0), |known| known.0);
+        node.mark = node.mark.max(known.min(flushed));
         let (mut log, durable_end) = match node.before_truncation.take() {
             Some((log, end)) if !keeps_truncation => (log, end),
             _ => (std::mem::take(&mut node.log), flushed),
@@ -231,6 +261,7 @@ impl Cluster {
         let node = self.node(id);
         assert!(node.raft.is_none(), "{id} is up");
         node.log.clear();
+        node.mark = Offset(0);
         node.disk_state = QuorumState::EMPTY;
     }
 
@@ -239,11 +270,12 @@ impl Cluster {
         let node = self.node(id);
         assert!(node.raft.is_none(), "{id} is up");
         node.log.clear();
+        node.mark = Offset(0);
         for (value, (epoch, end)) in (1000..).zip(epochs) {
             let (base, last) = (node.log_end(), Offset(end - 1));
             node.log.push(Batch { span: BatchSpan { base, last, epoch: Epoch(*epoch) }, value });
         }
-        node.disk_state = QuorumState { epoch, leader: None, voted: None, caught_up: true };
+        node.disk_state = QuorumState { epoch, leader: None, voted: None, caught_up: true, in_doubt: false };
     }
 
     /// Requests to and from a crashed node fail at those who still wait.
@@ -300,6 +332,9 @@ impl Cluster {
                 let request_id = RequestId(self.next_request);
                 self.next_request += 1;
                 self.asked.insert(request_id, (from, to, lives));
+                if let Request::AskEpoch(_) = request {
+                    self.asked_for_epoch.insert(request_id);
+                }
                 self.step(to, Event::Request { request_id, request }, Vec::new());
             }
             Payload::Response(response, batches) if self.nodes[&to].life == lives.0 => {
@@ -312,7 +347,12 @@ impl Cluster {
         }
     }
 
-    fn answer(&mut self, request_id: RequestId, response: Response, batches: Vec<Batch>) {
+    fn answer(&mut self, request_id: RequestId, mut response: Response, batches: Vec<Batch>) {
+        if let Response::Fetch(FetchResponse { error, leader, epoch, .. }) = response
+            && self.asked_for_epoch.remove(&request_id)
+        {
+            response = Response::AskEpoch(LeaderResponse { error, leader, epoch });
+        }
         if let Some((asker, asked, lives)) = self.asked.remove(&request_id) {
             self.network.push(Message {
                 from: asked,
@@ -338,7 +378,11 @@ impl Cluster {
         }
         let mut effects = Effects::default();
         node.raft.as_mut().expect("the node is up").step(now, event, &mut effects);
+        let stops = self.stops.len();
         self.carry_out(id, effects);
+        if self.stops.len() > stops {
+            self.crash(id, (false, false, 0));
+        }
     }
 
     fn carry_out(&mut self, id: NodeId, effects: Effects) {
@@ -403,7 +447,11 @@ impl Cluster {
                 assert_eq!(node.log_end(), to.0, "cut within a batch");
                 node.after_flush.clear();
             }
-            Effect::HighWatermark(high_watermark) => self.risen.push((id, high_watermark)),
+            Effect::HighWatermark(high_watermark) => {
+                let led = self.node(id).raft().is_leader();
+                self.risen.push((id, high_watermark, led));
+            }
+            Effect::Stop { why } => self.stops.push((id, why)),
             Effect::RoleChanged => {
                 self.node(id).after_flush.clear();
                 for parked in std::mem::take(&mut self.node(id).parked) {
@@ -525,6 +573,7 @@ impl Cluster {
             high_watermark: raft.high_watermark(),
             diverging: None,
             snapshot: None,
+            lagging: 0,
             batches: Vec::new(),
         }
     }
@@ -563,6 +612,7 @@ fn kind_of(request: &Request) -> RequestKind {
         Request::BeginQuorumEpoch(_) => RequestKind::BeginQuorumEpoch,
         Request::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         Request::Fetch(_) => RequestKind::Fetch,
+        Request::AskEpoch(_) => RequestKind::AskEpoch,
     }
 }
 
@@ -572,6 +622,7 @@ fn kind_of_response(response: &Response) -> RequestKind {
         Response::BeginQuorumEpoch(_) => RequestKind::BeginQuorumEpoch,
         Response::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         Response::Fetch(_) => RequestKind::Fetch,
+        Response::AskEpoch(_) => RequestKind::AskEpoch,
     }
 }
 
@@ -602,6 +653,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::HighWatermark(high_watermark) => format!("high watermark {high_watermark}"),
         Effect::RoleChanged => "role changed".to_string(),
         Effect::DropPeer { node, why } => format!("drop n{node}: {why}"),
+        Effect::Stop { why } => format!("stop: {why}"),
         Effect::ShutdownComplete => "shutdown complete".to_string(),
     }
 }
@@ -618,6 +670,7 @@ fn show_request(request: &Request) -> String {
                 end.preferred_candidates.iter().map(|key| key.id.to_string()).collect();
             format!("EndQuorumEpoch epoch={} preferred={}", end.epoch, preferred.join(","))
         }
+        Request::AskEpoch(_) => "AskEpoch".to_string(),
         Request::Fetch(fetch) => {
             format!("Fetch epoch={} from={}@{}", fetch.epoch, fetch.fetch_offset, fetch.last_fetched_epoch)
         }
@@ -631,7 +684,7 @@ pub(super) fn show_response(response: &Response) -> String {
             let verdict = if vote.granted { "granted" } else { "rejected" };
             format!("{verdict} {} epoch={} leader={}", vote.error.name(), vote.epoch, leader(vote.leader))
         }
-        Response::BeginQuorumEpoch(r) | Response::EndQuorumEpoch(r) => {
+        Response::BeginQuorumEpoch(r) | Response::EndQuorumEpoch(r) | Response::AskEpoch(r) => {
             format!("{} epoch={} leader={}", r.error.name(), r.epoch, leader(r.leader))
         }
         Response::Fetch(fetch) => format!(

@@ -13,6 +13,8 @@ struct Oracle {
     leaders: BTreeMap<Epoch, NodeId>,
     votes: BTreeMap<(NodeId, Epoch), ReplicaKey>,
     committed: Vec<Batch>,
+    /// For each of them, the epoch of the leader that committed it.
+    committed_in: Vec<Epoch>,
     high_watermarks: BTreeMap<NodeId, (u64, HighWatermark)>,
     commits: usize,
     elections: usize,
@@ -24,8 +26,9 @@ impl Oracle {
     }
 
     fn check(&mut self, cluster: &mut Cluster) {
-        for (id, high_watermark) in std::mem::take(&mut cluster.risen) {
-            self.check_risen(cluster, id, high_watermark);
+        assert!(cluster.stops.is_empty(), "nobody lacks what is committed: {:?}", cluster.stops);
+        for (id, high_watermark, led) in std::mem::take(&mut cluster.risen) {
+            self.check_risen(cluster, id, high_watermark, led);
         }
         for (id, node) in &cluster.nodes {
             if let Some(raft) = &node.raft {
@@ -47,8 +50,8 @@ impl Oracle {
                 id
             });
             assert_eq!(leader, id, "two leaders in epoch {}", raft.epoch());
-            // What later leaders commit, one that is deposed and does not know it yet may lack.
-            let known = self.committed.partition_point(|batch| batch.span.epoch <= raft.epoch());
+            // What later leaders commit, one that is deposed and does not know it yet may lack: records of older epochs too.
+            let known = self.committed_in.partition_point(|epoch| *epoch <= raft.epoch());
             assert!(
                 log.starts_with(&self.committed[..known]),
                 "leader {id} of epoch {} lacks committed records",
@@ -63,7 +66,7 @@ impl Oracle {
     }
 
     /// Committed is what a majority has on its disks, and it is the same for everybody for ever.
-    fn check_risen(&mut self, cluster: &Cluster, id: NodeId, high_watermark: HighWatermark) {
+    fn check_risen(&mut self, cluster: &Cluster, id: NodeId, high_watermark: HighWatermark, led: bool) {
         let node = &cluster.nodes[&id];
         let below: Vec<Batch> =
             node.log.iter().copied().filter(|batch| batch.span.last < high_watermark.0).collect();
@@ -72,7 +75,8 @@ impl Oracle {
         if below.len() <= self.committed.len() {
             return;
         }
-        assert!(node.raft().is_leader(), "{id} commits up to {high_watermark} and does not lead");
+        // It may have been deposed in the same turn: the first commit of a voter's life is told after a write of quorum-state.
+        assert!(led, "{id} commits up to {high_watermark} and did not lead");
         let holders = cluster
             .voters
             .iter()
@@ -83,6 +87,9 @@ impl Oracle {
             "{id} commits up to {high_watermark}, durable on {holders} of {}",
             cluster.voters.len()
         );
+        // A leader counts holders of records of its own epoch only.
+        let epoch = below.last().map_or(Epoch(0), |batch| batch.span.epoch);
+        self.committed_in.resize(below.len(), epoch);
         self.commits += below.len() - self.committed.len();
         self.committed = below;
     }

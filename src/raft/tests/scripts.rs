@@ -1,16 +1,18 @@
 //! Test only: runs `testscripts/*` (goldenscript) on a `Cluster`. A script moves every message, timer and disk by
 //! hand and shows what each node says and does.
 //!
-//! - `cluster voters=N [observers=N]`: new nodes, all up, nothing durable.
+//! - `cluster voters=N [observers=N] [whole=1]`: new nodes, all up, nothing durable (or that they have caught up).
 //! - `timeout ID`: the clock moves to the node's next election, fetch or other deadline until its role changes.
 //! - `tick ID`, `advance MS`: one tick now; the clock alone.
 //! - `deliver [FROM-TO] [max=N]`: messages in order (of one direction), with what they cause, until none is left.
 //!   `drop FROM-TO`: these are lost. `double FROM-TO`: they are delivered twice. `hold ID`: its disk completes only
 //!   by `disk ID`. `cut ID`, `heal ID`: nothing gets through to or from it.
 //! - `refuse ID by=N`: nobody listens where N was.
+//! - `unfit ID [why=N]`: 1: its disk is full, 2: its log is damaged, 0: it is fit again.
 //! - `append ID [offsets=N]`, `flush-stalled ID`, `shutdown ID`, `crash ID [keep=N]`, `start ID`, `wipe ID`.
-//! - `say TO vote|pre-vote|begin|end|fetch|diverging ...`: a message of one's own invention.
-//! - `plant ID epoch=N EPOCH-END...`: a node that is down gets this log. `batches N`: a Fetch brings so many at most.
+//! - `say TO vote|pre-vote|begin|end|fetch|diverging|told ...`: a message of one's own invention (`old=1`: of a candidate
+//!   that does not count reserves).
+//! - `plant ID epoch=N EPOCH-END... [committed=N]`: a node that is down gets this log, and a mark. `batches N`: a Fetch brings so many at most.
 //!   `flushed ID to=N`, `quorum ID`: one completion of a held disk, however late.
 //! - `state`: one line for each node. Lines of `Fetch` traffic show only with `verbose`.
 
@@ -18,7 +20,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write as _;
 
-use super::cluster::{Cluster, Message, Payload, show_state};
+use super::cluster::{Cluster, Message, Node, Payload, show_state};
 use super::solo::{at, key};
 use super::*;
 
@@ -46,6 +48,9 @@ impl goldenscript::Runner for Script {
                 let voters = args.take_key("voters").unwrap_or("3").parse()?;
                 let observers = args.take_key("observers").unwrap_or("0").parse()?;
                 self.cluster = Cluster::new(voters, observers, 1, 1);
+                if args.take_key("whole").is_some() {
+                    self.cluster.nodes.values_mut().for_each(Node::remember_all);
+                }
                 (self.held, self.cut, self.is_verbose) = Default::default();
             }
             "verbose" => self.is_verbose = true,
@@ -75,7 +80,9 @@ impl goldenscript::Runner for Script {
                     let (epoch, end) = text.split_once('-').ok_or("EPOCH-END")?;
                     epochs.push((epoch.parse()?, end.parse()?));
                 }
+                let committed = args.take_key("committed").unwrap_or("0").parse()?;
                 self.cluster.plant(id, epoch, &epochs);
+                self.cluster.node(id).mark = Offset(committed);
             }
             "say" => {
                 let to = parse_id(args.next_pos().ok_or("to whom?")?)?;
@@ -111,6 +118,11 @@ impl Script {
                 if self.cluster.append(id, offsets).is_none() {
                     self.cluster.trace.push(format!("n{id} -> no place for it"));
                 }
+            }
+            "unfit" => {
+                let unfit = [None, Some(Unfit::DiskFull), Some(Unfit::LogDamaged)];
+                let why = unfit.get(number("why", 1)? as usize).copied().flatten();
+                self.cluster.step(id, Event::Fitness(why), Vec::new());
             }
             "flush-stalled" => self.cluster.step(id, Event::FlushStalled, Vec::new()),
             "refuse" => {
@@ -272,7 +284,9 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
         "vote" | "pre-vote" => {
             let voter = Some(key(number("voter", i64::from(to.0))? as i32));
             let (candidate, pre_vote) = (key(from), kind == "pre-vote");
-            Payload::Request(Request::Vote(VoteRequest { voter, epoch, candidate, last, pre_vote }))
+            let counts_memory = number("old", 0)? == 0;
+            let vote = VoteRequest { voter, epoch, candidate, last, pre_vote, counts_memory };
+            Payload::Request(Request::Vote(vote))
         }
         "begin" => Payload::Request(Request::BeginQuorumEpoch(BeginQuorumEpochRequest {
             voter: None,
@@ -294,7 +308,13 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
             last_fetched_epoch: last.epoch,
             max_wait_ms: 500,
             high_watermark: None,
+            unfit: None,
         })),
+        "told" => {
+            let error = ErrorCode::FENCED_LEADER_EPOCH;
+            let response = LeaderResponse { error, leader: Some(leader), epoch };
+            Payload::Response(Response::AskEpoch(response), Vec::new())
+        }
         "diverging" => {
             let response = FetchResponse {
                 error: ErrorCode::NONE,
@@ -303,6 +323,7 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
                 high_watermark: None,
                 diverging: Some(last),
                 snapshot: None,
+                lagging: 0,
                 batches: Vec::new(),
             };
             Payload::Response(Response::Fetch(response), Vec::new())
@@ -339,8 +360,9 @@ macro_rules! scripts {
     };
 }
 scripts! {
-    check_quorum, deposed_leader, election, empty_voter, empty_voter_of_deposed_leader, empty_voter_that_led,
-    figure_8, high_watermark, invented_messages, late_and_doubled, longer_log_of_lower_epoch, pre_vote,
+    check_quorum, committed_before_the_start, deposed_leader, election, emptied_majority, empty_voter, empty_voter_of_deposed_leader, empty_voter_that_led,
+    figure_8, first_leader, first_leader_dies, hand_over, high_watermark, invented_messages, late_and_doubled, longer_log_asks_first, longer_log_of_lower_epoch,
+    pre_vote,
     refused_by_leader, resignation, restart_after_own_vote, several_diverging_epochs, split_vote,
-    stale_completions,
+    stale_completions, two_ask_at_once,
 }

@@ -57,11 +57,14 @@ impl Solo {
             request_timeout_ms: 2000,
             retry_backoff_ms: 20,
             fetch_wait_ms_max: 500,
+            first_leader: FirstLeader::All,
+            log_doubt: LogDoubt::Wait,
             seed: 1,
         };
         let log_end = LogEndOffset(Offset(end));
+        let committed = at(0, 0);
         let recovered =
-            RecoveredState { quorum_state, log_start: Offset(log_start), log_end, epochs: starts };
+            RecoveredState { quorum_state, log_start: Offset(log_start), log_end, committed, epochs: starts };
         Solo {
             raft: Raft::new(config, recovered, ms(0)),
             now: ms(0),
@@ -75,14 +78,19 @@ impl Solo {
     /// Without a leader, in the epoch of its last record, caught up.
     pub(super) fn voter(local: i32, voters: i32, epochs: &[(i32, i64)]) -> Solo {
         let epoch = Epoch(epochs.last().map_or(0, |(epoch, _)| *epoch));
-        let state = QuorumState { epoch, leader: None, voted: None, caught_up: true };
+        let state = QuorumState { epoch, leader: None, voted: None, caught_up: true, in_doubt: false };
         Solo::new(local, voters, state, epochs)
     }
 
     /// Node 1 of three, following 2 in this epoch, its first Fetch sent.
     pub(super) fn follower(epoch: i32, epochs: &[(i32, i64)]) -> Solo {
-        let state =
-            QuorumState { epoch: Epoch(epoch), leader: Some(NodeId(2)), voted: None, caught_up: true };
+        let state = QuorumState {
+            epoch: Epoch(epoch),
+            leader: Some(NodeId(2)),
+            voted: None,
+            caught_up: true,
+            in_doubt: false,
+        };
         let mut solo = Solo::new(1, 3, state, epochs);
         solo.step(Event::Tick);
         solo
@@ -163,7 +171,8 @@ impl Solo {
         last: OffsetAndEpoch,
         pre_vote: bool,
     ) -> VoteResponse {
-        let request = VoteRequest { voter: None, epoch: Epoch(epoch), candidate: key(from), last, pre_vote };
+        let (epoch, candidate) = (Epoch(epoch), key(from));
+        let request = VoteRequest { voter: None, epoch, candidate, last, pre_vote, counts_memory: true };
         self.request(Request::Vote(request));
         self.reply_to_vote()
     }
@@ -177,7 +186,18 @@ impl Solo {
     }
 
     pub(super) fn vote_response(&mut self, from: i32, epoch: i32, granted: bool) -> &[Effect] {
-        let response = VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(epoch), granted };
+        self.vote_response_of(from, epoch, granted, VoterMemory::Whole)
+    }
+
+    pub(super) fn vote_response_of(
+        &mut self,
+        from: i32,
+        epoch: i32,
+        granted: bool,
+        memory: VoterMemory,
+    ) -> &[Effect] {
+        let error = ErrorCode::NONE;
+        let response = VoteResponse { error, leader: None, epoch: Epoch(epoch), granted, memory };
         self.step(Event::Response { from: NodeId(from), response: Response::Vote(response) })
     }
 
@@ -189,6 +209,7 @@ impl Solo {
             last_fetched_epoch: Epoch(last_epoch),
             max_wait_ms: 500,
             high_watermark: None,
+            unfit: None,
         };
         self.request(Request::Fetch(request));
         let verdict = self.effects.iter().find_map(|effect| match effect {
@@ -221,8 +242,37 @@ impl Solo {
             high_watermark: None,
             diverging: None,
             snapshot: None,
+            lagging: 0,
             batches: Vec::new(),
         }
+    }
+
+    /// The voter itself answers that this epoch has come, and who leads it.
+    pub(super) fn told_epoch(&mut self, from: i32, epoch: i32, leader: i32) -> &[Effect] {
+        let (error, leader) = (ErrorCode::FENCED_LEADER_EPOCH, Some(NodeId(leader)));
+        let response = LeaderResponse { error, leader, epoch: Epoch(epoch) };
+        self.step(Event::Response { from: NodeId(from), response: Response::AskEpoch(response) })
+    }
+
+    /// A leader begins its epoch, is asked, and says so itself.
+    pub(super) fn follow(&mut self, leader: i32, epoch: i32) -> &[Effect] {
+        let begin = BeginQuorumEpochRequest { voter: None, leader: NodeId(leader), epoch: Epoch(epoch) };
+        self.request(Request::BeginQuorumEpoch(begin));
+        assert_eq!(self.asked(), [leader]);
+        self.told_epoch(leader, epoch, leader)
+    }
+
+    /// Who was asked for its epoch and leader by the last step.
+    pub(super) fn asked(&self) -> Vec<i32> {
+        let is_question = |request: &Request| matches!(request, Request::AskEpoch(_));
+        self.sent().into_iter().filter(|(_, request)| is_question(request)).map(|(to, _)| to).collect()
+    }
+
+    /// The leader, which is 2, refuses a Fetch: it does not lead any more.
+    pub(super) fn leader_leaves(&mut self) -> &[Effect] {
+        let error = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        let response = FetchResponse { error, leader: None, ..self.fetch_response() };
+        self.step(Event::Response { from: NodeId(2), response: Response::Fetch(response) })
     }
 
     /// Requests of the last step, with whom they go to.

@@ -26,7 +26,7 @@ fn by_id(id: Uuid, partitions: Vec<ProducePartition>) -> ProduceTopic {
 fn admitted(request: protocol::Request, api_version: i16) -> AdmittedProduce {
     match admit(request, api_version, &limits(), NOW, 0) {
         Admitted::Produce(produce) => produce,
-        Admitted::Other(other) => panic!("admitted as {other:?}"),
+        other => panic!("admitted as {other:?}"),
     }
 }
 
@@ -76,14 +76,11 @@ fn version_13_names_the_topic_by_id_alone() {
 fn missing_and_broken_records_get_kafkas_error() {
     let mut rotten = batch().expect("a batch").to_vec();
     *rotten.last_mut().expect("bytes") ^= 1;
-    let produce = admitted(
-        produce(vec![named(
-            "__cluster_metadata",
-            vec![partition(0, None), partition(0, Some(Bytes::new())), partition(0, Some(rotten.into()))],
-        )]),
-        11,
-    );
-    let errors: Vec<_> = produce.partitions.iter().map(error_of).collect();
+    let error = |records| {
+        let request = produce(vec![named("__cluster_metadata", vec![partition(0, records)])]);
+        error_of(&admitted(request, 11).partitions[0])
+    };
+    let errors = [None, Some(Bytes::new()), Some(rotten.into())].map(error);
     let expected = [ErrorCode::INVALID_RECORD, ErrorCode::INVALID_RECORD, ErrorCode::CORRUPT_MESSAGE];
     assert_eq!(errors, expected);
 }
@@ -118,6 +115,21 @@ fn a_small_batch_does_not_pin_a_large_receive_buffer() {
 }
 
 #[test]
+fn a_batch_does_not_pin_what_came_with_it_and_is_more() {
+    let buffer = batch().expect("a batch");
+    let shares = |beside: usize| {
+        let beside = named("padding", vec![partition(0, Some(vec![0; beside].into()))]);
+        let topics = vec![beside, named("__cluster_metadata", vec![partition(0, Some(buffer.clone()))])];
+        let Admitted::Produce(p) = admit(produce(topics), 12, &limits(), NOW, 0) else {
+            panic!("admitted as something else")
+        };
+        let rest = p.partitions[1].batch.as_ref().expect("a batch").rest().as_ptr() as usize;
+        (buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.len()).contains(&rest)
+    };
+    assert!(shares(0) && !shares(2 * buffer.len()));
+}
+
+#[test]
 fn other_requests_pass_as_they_are() {
     let request = protocol::Request::Metadata(m::MetadataRequest::default());
     let admitted = admit(request, 1, &limits(), NOW, 0);
@@ -128,4 +140,18 @@ fn other_requests_pass_as_they_are() {
 fn crc32c(bytes: &[u8]) -> u32 {
     let shift = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
+/// A request costs as much as one batch, however often it names the partition.
+#[test]
+fn our_partition_is_looked_at_once() {
+    let ours = || partition(0, batch());
+    let request = produce(vec![
+        named("__cluster_metadata", vec![ours(), ours()]),
+        named("__cluster_metadata", vec![ours()]),
+    ]);
+    let produce = admitted(request, 12);
+    assert!(produce.partitions[0].batch.is_ok());
+    let again: Vec<_> = produce.partitions[1..].iter().map(error_of).collect();
+    assert_eq!(again, [ErrorCode::INVALID_REQUEST; 2]);
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::{self, RequestHeader, Response};
-use crate::raft::{FetchRequest, LeaderResponse, VoteRequest, VoteResponse};
+use crate::raft::{FetchRequest, LeaderResponse, VoteRequest, VoteResponse, VoterMemory};
 use crate::record::{ProduceLimits, StampedBatch, check_produced, data_batch};
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ fn vote(epoch: i32) -> raft::Request {
         candidate: ReplicaKey { id: NodeId(1), directory_id: Uuid(77) },
         last: OffsetAndEpoch::default(),
         pre_vote: false,
+        counts_memory: true,
     })
 }
 
@@ -63,6 +64,7 @@ fn fetch(offset: i64) -> raft::Request {
         last_fetched_epoch: Epoch(2),
         max_wait_ms: 500,
         high_watermark: None,
+        unfit: None,
     })
 }
 
@@ -80,6 +82,7 @@ fn fetch_answer(high_watermark: i64, records: Vec<StampedBatch>) -> Response {
                 diverging: None,
                 current_leader: Some((Some(NodeId(2)), Epoch(3))),
                 snapshot: None,
+                lagging: 0,
                 records: records.into(),
             }],
         }],
@@ -100,9 +103,13 @@ fn stamped(value: &[u8]) -> StampedBatch {
     batch
 }
 
+fn granted(epoch: i32) -> VoteResponse {
+    let memory = VoterMemory::Whole;
+    VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(epoch), granted: true, memory }
+}
+
 fn vote_answer(epoch: i32) -> Response {
-    let response = VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(epoch), granted: true };
-    quorum::vote_response(&context(2), &response)
+    quorum::vote_response(&context(2), &granted(epoch))
 }
 
 /// What the peers ask of the sockets, and what they tell Raft, since the last look.
@@ -114,6 +121,7 @@ enum Seen {
     Sent(PeerLink, i16, i16, i32),
     Answer(NodeId, raft::Response),
     Failed(NodeId, RequestKind),
+    Overtaken(NodeId),
     Refused(NodeId),
 }
 
@@ -136,6 +144,7 @@ fn look(peers: &mut Peers) -> Vec<Seen> {
         seen.push(match event {
             PeerEvent::Response { from, response, .. } => Seen::Answer(from, response),
             PeerEvent::Failed { to, kind, .. } => Seen::Failed(to, kind),
+            PeerEvent::FetchOvertaken { to } => Seen::Overtaken(to),
             PeerEvent::Refused { by } => Seen::Refused(by),
         });
     }
@@ -185,7 +194,7 @@ fn a_link_connects_shakes_hands_and_sends_and_each_answer_meets_its_request() {
     let begun = LeaderResponse { error: ErrorCode::NONE, leader: Some(NodeId(1)), epoch: Epoch(6) };
     let begun_bytes = quorum::begin_quorum_epoch_response(&context(2), &begun);
     peers.on_frame(at(5), CONTROL_2, answer_bytes(53, 1, 2, &begun_bytes));
-    let voted = VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(5), granted: true };
+    let voted = granted(5);
     assert_eq!(
         look(&mut peers),
         [
@@ -232,6 +241,8 @@ fn a_heartbeat_follows_a_parked_fetch_and_a_third_waits() {
     assert_eq!(look(&mut peers), [Seen::Sent(FETCH_2, 1, 18, 2)]);
     peers.send(at(2), NodeId(2), fetch(1));
     assert_eq!(look(&mut peers), []);
+    peers.send(at(2), NodeId(2), fetch(1));
+    assert_eq!(look(&mut peers), [Seen::Overtaken(NodeId(2))], "Raft waits for no answer to that one");
     peers.on_frame(at(3), FETCH_2, answer_bytes(1, 18, 1, &fetch_answer(7, vec![])));
     let seen = look(&mut peers);
     assert!(matches!(seen.as_slice(), [Seen::Sent(FETCH_2, 1, 18, 3), Seen::Answer(..)]), "{seen:?}");
@@ -398,8 +409,8 @@ fn pre_vote_to_a_kafka_that_knows_none_is_answered_here() {
     peers.send(at(0), NodeId(2), raft::Request::Vote(VoteRequest { pre_vote: true, ..request }));
     peers.on_connected(at(1), CONTROL_2);
     peers.on_frame(at(2), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(versions)));
-    let unsaid =
-        VoteResponse { error: ErrorCode::UNSUPPORTED_VERSION, leader: None, epoch: Epoch(5), granted: false };
+    let (error, memory) = (ErrorCode::UNSUPPORTED_VERSION, VoterMemory::Unsaid);
+    let unsaid = VoteResponse { error, granted: false, memory, ..granted(5) };
     let seen = look(&mut peers);
     assert_eq!(seen.last(), Some(&Seen::Answer(NodeId(2), raft::Response::Vote(unsaid))), "{seen:?}");
     // The election itself goes out, in the version that it has.
@@ -452,4 +463,41 @@ fn what_comes_on_a_link_that_is_being_closed_is_not_looked_at() {
     peers.send(at(1), NodeId(2), vote(6));
     peers.on_closed(at(1), CONTROL_2, "closed by us");
     assert_eq!(peers.deadline(), Some(at(1 + BACKOFF_MS).monotonic_ns), "one failure, one pause");
+}
+
+#[test]
+fn a_voter_is_greeted_until_it_is_connected_and_nobody_hears_of_it() {
+    let mut peers = peers();
+    assert!(peers.knows_unconnected());
+    peers.greet(at(0));
+    let both = [Seen::Connect(CONTROL_2), Seen::Connect(PeerLink { node: NodeId(3), lane: Lane::Control })];
+    assert_eq!(look(&mut peers), both);
+    peers.greet(at(1));
+    assert_eq!(look(&mut peers), [], "they are being connected");
+    peers.on_refused(at(2), CONTROL_2, "connection refused");
+    assert_eq!(look(&mut peers), [], "neither a failure nor a refusal: nothing was asked");
+    // A vote does not wait for what failed there.
+    peers.send(at(2), NodeId(2), vote(5));
+    assert_eq!(look(&mut peers), [Seen::Connect(CONTROL_2)]);
+    peers.on_refused(at(3), CONTROL_2, "connection refused");
+    assert_eq!(look(&mut peers), [Seen::Failed(NodeId(2), RequestKind::Vote), Seen::Refused(NodeId(2))]);
+    peers.greet(at(4));
+    assert_eq!(look(&mut peers), [], "within the pause of the vote that failed");
+    peers.greet(at(30));
+    assert_eq!(look(&mut peers), [Seen::Connect(CONTROL_2)]);
+    peers.on_connected(at(31), CONTROL_2);
+    assert_eq!(peers.advertised(NodeId(2)), None);
+    peers.on_frame(at(31), CONTROL_2, versions_answer(0));
+    look(&mut peers);
+    assert!(peers.advertised(NodeId(2)).is_none(), "Kafka's voters tell nothing");
+    // Closed by the other side: it is greeted again.
+    peers.on_closed(at(40), CONTROL_2, "lost");
+    assert!(peers.knows_unconnected());
+    // One that does not answer is closed at the request timeout, without a word.
+    peers.on_tick(at(60_000));
+    let silent = PeerLink { node: NodeId(3), lane: Lane::Control };
+    assert_eq!(look(&mut peers), [Seen::Close(silent)]);
+    peers.on_closed(at(60_001), silent, "closed by us");
+    peers.greet(at(60_001));
+    assert!(look(&mut peers).contains(&Seen::Connect(silent)));
 }

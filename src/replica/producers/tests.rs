@@ -48,7 +48,7 @@ fn what_was_settled_and_is_cut_all_the_same_is_forgotten() {
 
 #[test]
 fn an_unknown_producer_may_start_at_any_sequence() {
-    assert_eq!(Producers::new(10).check(&header(7, 3, 42, 1, 0)), Verdict::New);
+    assert_eq!(Producers::new(10).check(&header(7, 3, 42, 1, 0)), Verdict::Newcomer);
 }
 
 #[test]
@@ -56,7 +56,8 @@ fn the_last_five_batches_are_duplicates_and_older_ones_out_of_order() {
     let mut producers = Producers::new(10);
     for i in 0..7 {
         let batch = header(7, 0, i * 2, 2, i as i64 * 2);
-        assert_eq!(producers.check(&batch), Verdict::New, "batch {i}");
+        let verdict = if i == 0 { Verdict::Newcomer } else { Verdict::New };
+        assert_eq!(producers.check(&batch), verdict, "batch {i}");
         producers.on_append(&batch);
     }
     for i in 0..2 {

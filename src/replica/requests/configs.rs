@@ -70,7 +70,11 @@ fn entries(v: &View, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, (
         // The defaults of all brokers: none can be set.
         BROKER if name.is_empty() => Ok(vec![]),
         BROKER => match name.parse() {
-            Ok(id) if NodeId(id) == v.local => Ok(broker_entries(v)),
+            // "+1" and "01" are no names of node 1.
+            Ok(id) if NodeId(id) == v.local && name == v.local.to_string() => Ok(broker_entries(v)),
+            Ok(id) if NodeId(id) == v.local => {
+                Err((ErrorCode::INVALID_REQUEST, format!("this node is written {id}")))
+            }
             Ok(id) => Err((
                 ErrorCode::INVALID_REQUEST,
                 format!("this is node {}, and only node {id} knows its own configuration", v.local),

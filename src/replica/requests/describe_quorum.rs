@@ -39,6 +39,11 @@ pub fn describe_quorum(
     answer(vec![topic_data(v.topic_name, vec![partition])], nodes(v), version)
 }
 
+/// All that may be asked for at once.
+pub fn asks_for_one_partition(request: &m::DescribeQuorumRequest) -> bool {
+    matches!(&request.topics[..], [topic] if topic.partitions.len() == 1)
+}
+
 /// Exactly one topic with exactly one partition, ours (Kafka: `KafkaRaftClient.hasValidTopicPartition`).
 fn asks_for_ours(v: &View, request: &m::DescribeQuorumRequest) -> bool {
     let [topic] = request.topics.as_slice() else { return false };

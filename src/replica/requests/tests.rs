@@ -15,7 +15,20 @@ fn limits() -> Limits {
     Limits {
         message_bytes_max: 1_048_588,
         request_bytes_max: 100 << 20,
+        decompressed_bytes_max: 100 << 20,
+        inspection_threads: 1,
+        queued_request_bytes_max: 128 << 20,
         connections_max: 10_000,
+        guest_connections_max: 256,
+        guest_ms_max: 2_000,
+        voter_connections_max: 8,
+        round_bytes_max: 4 << 20,
+        round_ms_max: 10,
+        device_read_bytes_max: 2 << 20,
+        device_reads_bytes_max: 64 << 20,
+        answers_bytes_max: 96 << 20,
+        device_reads_max: 4,
+        room_stall_ms_max: 5_000,
         segment_bytes_max: 1 << 30,
         zero_ahead_bytes: 16 << 20,
         fetch_response_bytes_max: 55 << 20,
@@ -28,14 +41,19 @@ fn limits() -> Limits {
         uncommitted_bytes_max: 256 << 20,
         connection_output_bytes_max: 64 << 20,
         connection_requests_max: 64,
+        request_entries_max: 50_000,
         turn_inputs_max: 256,
         flush_stall_ms_max: 10_000,
         commit_mark_idle_ms: 100,
         index_interval_bytes: 64 << 10,
         producer_ids_max: 10_000,
+        connection_producer_ids_max: 100,
+        producer_id_idle_ms_min: 900_000,
+        request_wait_ms_max: 300_000,
+        connection_idle_ms_max: 600_000,
         parked_requests_max: 100_000,
-        observers_max: 1000,
         disk_free_bytes_min: 64 << 20,
+        latency_log_bytes_max: 64 << 20,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
     }
@@ -54,6 +72,7 @@ fn with_view(test: impl FnOnce(View)) {
         topic_name: OURS,
         topic_id: Uuid::METADATA_TOPIC_ID,
         local: NodeId(2),
+        advertised: &voters[1].1,
         listener_name: "PLAINTEXT",
         voters: &voters,
         serves_clients: &|_| true,
@@ -86,6 +105,7 @@ macro_rules! body {
 
 // Behind the macro, which it uses.
 mod admin;
+mod groups;
 
 /// Every version can say the answer: its fields are all known to that version.
 fn check_encodes(api_key: i16, version: i16, response: &Response) {
@@ -326,12 +346,24 @@ fn a_transaction_or_a_share_has_no_coordinator_and_an_observer_names_a_voter() {
     with_view(|mut v| {
         let asked =
             |key_type: i8| m::FindCoordinatorRequest::default().with_key(text("k")).with_key_type(key_type);
-        for (key_type, error) in
-            [(1, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED), (2, ErrorCode::INVALID_REQUEST)]
-        {
-            let body = body!(FindCoordinator, find_coordinator(&v, &asked(key_type), 3));
+        let final_to_librdkafka = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        for (key_type, version, error) in [
+            (1, 0, ErrorCode::UNSUPPORTED_VERSION),
+            (1, 1, ErrorCode::UNSUPPORTED_VERSION),
+            (1, 2, final_to_librdkafka),
+            (1, 3, ErrorCode::UNSUPPORTED_VERSION),
+            (2, 3, ErrorCode::INVALID_REQUEST),
+        ] {
+            let body = body!(FindCoordinator, find_coordinator(&v, &asked(key_type), version));
             assert_eq!((body.error_code, body.node_id.0, body.port), (error.0, -1, -1));
+            let why = body.error_message.as_deref().unwrap_or_default();
+            assert_eq!(why.contains("no transactions here"), key_type == 1 && version > 0, "{why}");
         }
+        let asked_new = m::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("k")]);
+        let body = body!(FindCoordinator, find_coordinator(&v, &asked_new.with_key_type(1), 6));
+        let told = &body.coordinators[0];
+        assert_eq!(told.error_code, ErrorCode::UNSUPPORTED_VERSION.0);
+        assert!(told.error_message.as_deref().is_some_and(|why| why.contains("remove transactional.id")));
         for (voter, ..) in v.voters {
             v.local = *voter;
             let body = body!(FindCoordinator, find_coordinator(&v, &asked(0), 3));
@@ -517,7 +549,7 @@ fn a_producer_gets_a_fresh_id_and_a_transactional_one_a_final_error() {
             (known(7, 3), 0),
             (known(7, -1), 42),
             (known(-1, 3), 42),
-            (transactional("t"), 53),
+            (transactional("t"), 35),
             (transactional(""), 42),
         ];
         for (request, error) in cases {

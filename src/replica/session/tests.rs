@@ -11,12 +11,16 @@ pub(crate) fn limits() -> SessionLimits {
         request_bytes_max: 1 << 20,
         output_bytes_max: 1 << 20,
         requests_max: 8,
+        request_entries_max: 1000,
+        idle_ms_max: 600_000,
         message_bytes_max: 1 << 19,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
         topic_name: "__cluster_metadata".into(),
         topic_id: Uuid::METADATA_TOPIC_ID,
         data_mode: DataMode::Native,
+        compressed_check: CompressedCheck::Always,
+        decompressed_bytes_max: 64 << 20,
     }
 }
 
@@ -107,7 +111,7 @@ fn describe(arrived: &Arrived) -> (u64, i16, Option<Vec<u8>>) {
             Some(p.partitions[0].batch.as_ref().expect("a good batch").to_bytes().to_vec())
         }
         Admitted::Other(Request::Metadata(_)) => None,
-        Admitted::Other(other) => panic!("arrived as {other:?}"),
+        other => panic!("arrived as {other:?}"),
     };
     (arrived.seq, arrived.api_version, value)
 }
@@ -420,4 +424,84 @@ fn over_half_of_its_unsent_output_no_more_requests_are_taken() {
     session.receive_buffer(&mut ReceivePool::default()).extend_from_slice(&metadata(2));
     while session.poll_request(NOW).is_some() {}
     assert_eq!(session.requests_under_way(), 2);
+}
+
+/// Metadata of so many topics with different names.
+fn metadata_of(correlation_id: i32, names: usize) -> Vec<u8> {
+    let topics: Vec<u8> =
+        (0..names).flat_map(|i| string(&format!("a topic of a longer name that is not here {i}"))).collect();
+    frame(3, 4, correlation_id, false, &[ints(&[names as i32]), topics, vec![1]].concat())
+}
+
+#[test]
+fn a_question_with_many_answers_stands_alone_and_one_with_too_many_closes() {
+    let mut session = Session::new(limits());
+    receive(&mut session, &[metadata_of(1, 600), metadata(2)].concat());
+    let arrived = poll(&mut session);
+    assert!(
+        matches!(&arrived[..], [Arrived { request: Admitted::Heavy(heavy), .. }]
+            if matches!(&*heavy.request, Admitted::Other(Request::Metadata(_)))),
+        "{arrived:?}"
+    );
+    assert!(session.is_blocked());
+    session.answer(0, Some(Response::Metadata(m::MetadataResponse::default()))).expect("an answer");
+    assert!(!session.is_blocked());
+    assert!(matches!(&poll(&mut session)[..], [Arrived { request: Admitted::Other(_), .. }]));
+
+    let mut session = Session::new(limits());
+    receive(&mut session, &metadata_of(1, 1001));
+    let why = session.poll_request(NOW).expect("a verdict").expect_err("too many").0;
+    assert!(why.contains("kraft.request.max.entries"), "{why}");
+}
+
+#[test]
+fn a_search_stands_alone_and_ends_with_the_connection() {
+    let offsets = |correlation_id, timestamp: i64| {
+        let asked = [ints(&[-1, 1]), string("a"), ints(&[1, 0]), timestamp.to_be_bytes().to_vec()].concat();
+        frame(2, 1, correlation_id, false, &asked)
+    };
+    for (timestamp, is_alone) in [(-1, false), (-2, false), (-3, true), (0, true), (i64::MAX, true)] {
+        let mut session = Session::new(limits());
+        receive(&mut session, &[offsets(1, timestamp), metadata(2)].concat());
+        assert_eq!(poll(&mut session).len(), 2 - usize::from(is_alone), "{timestamp}");
+        assert_eq!(session.is_blocked(), is_alone, "{timestamp}");
+    }
+    let session = Session::new(limits());
+    let wanted = session.asker.wanted();
+    assert!(!wanted.is_over());
+    drop(session);
+    assert!(wanted.is_over());
+}
+
+/// Whatever it is that there are many of.
+#[test]
+fn each_kind_of_request_for_many_things_is_put_off_and_bounded() {
+    // OffsetFetch 2, DeleteGroups 0, Vote 0 is flexible; ListOffsets 1; each for so many things.
+    let offset_fetch =
+        |n: usize| (9, [string("g"), ints(&[1]), string("t"), ints(&[n as i32]), vec![0; 4 * n]].concat());
+    let delete_groups = |n: usize| (42, [ints(&[n as i32]), vec![0; 2 * n]].concat());
+    let list_offsets = |n: usize| {
+        let one = [ints(&[7]), vec![0xff; 8]].concat();
+        (2, [ints(&[-1, 1]), string("t"), ints(&[n as i32]), one.repeat(n)].concat())
+    };
+    let kinds: [&dyn Fn(usize) -> (i16, Vec<u8>); 3] = [&offset_fetch, &delete_groups, &list_offsets];
+    for of in kinds {
+        let ask = |n: usize| {
+            let (api_key, body) = of(n);
+            let version = if api_key == 42 {
+                0
+            } else if api_key == 9 {
+                2
+            } else {
+                1
+            };
+            let mut session = Session::new(limits());
+            receive(&mut session, &frame(api_key, version, 1, false, &body));
+            session.poll_request(NOW).expect("a whole frame").map(|arrived| arrived.request)
+        };
+        assert!(matches!(ask(10), Ok(Admitted::Other(_))));
+        let Ok(Admitted::Heavy(heavy)) = ask(600) else { panic!("not put off") };
+        assert!(heavy.bytes >= 600 * 2 && heavy.bytes < 600 * 200, "{}", heavy.bytes);
+        assert!(ask(1_001).expect_err("too many").0.contains("kraft.request.max.entries"));
+    }
 }

@@ -9,7 +9,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::disk::Disk;
 use crate::config::Config;
-use crate::log::{Completion, OpKind, recover};
+use crate::log::{Completion, OpKind, RecoveredLog, recover};
+use crate::record::Inspector;
+use crate::replica::inspection::{Patience, Search};
 use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::receive_pool::ReceivePool;
@@ -56,8 +58,14 @@ pub struct Cluster {
     /// Cut off from the other nodes, not from clients.
     pub isolated: BTreeSet<NodeId>,
     pub now: Now,
+    /// By how much a node's wall clock is wrong.
+    pub wall_offset_ms: BTreeMap<NodeId, i64>,
     /// Of the client's requests.
     pub client_id: &'static str,
+    /// Searches are kept, until `release_searches`.
+    pub hold_searches: bool,
+    pub held_searches: Vec<(NodeId, Search)>,
+    inspector: Inspector,
     next_connection: u64,
     seed: u64,
 }
@@ -75,7 +83,11 @@ impl Cluster {
             held: Vec::new(),
             isolated: BTreeSet::new(),
             now: Now { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 },
+            wall_offset_ms: BTreeMap::new(),
             client_id: "test",
+            hold_searches: false,
+            held_searches: Vec::new(),
+            inspector: Inspector::default(),
             next_connection: 0,
             seed: 7,
         };
@@ -86,11 +98,22 @@ impl Cluster {
     }
 
     pub fn start(&mut self, id: NodeId) {
+        self.start_with(id, |_| {});
+    }
+
+    /// As if the end of its log had been damaged: what was left is what its disk has.
+    pub fn start_in_doubt(&mut self, id: NodeId) {
+        self.start_with(id, RecoveredLog::go_on_in_doubt);
+    }
+
+    fn start_with(&mut self, id: NodeId, change: fn(&mut RecoveredLog)) {
         let config = &self.configs[&id];
         let mut producers = Producers::new(config.limits.producer_ids_max);
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
-        let recovered = recover(disk, &limits, &mut |part| producers.on_recovered(part)).expect("recovers");
+        let mut recovered =
+            recover(disk, &limits, &mut |part| producers.on_recovered(part)).expect("recovers");
+        change(&mut recovered);
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
@@ -207,25 +230,40 @@ impl Cluster {
         }
     }
 
+    fn clock_of(&self, id: NodeId) -> Now {
+        let offset_ms = self.wall_offset_ms.get(&id).copied().unwrap_or(0);
+        Now { wall_ms: self.now.wall_ms + offset_ms, ..self.now }
+    }
+
     /// One turn of every node. False: nothing moved.
     fn turn(&mut self) -> bool {
         let mut moved = !self.inbox.is_empty();
         self.now.monotonic_ns += 1000;
         for (id, input) in std::mem::take(&mut self.inbox) {
+            let now = self.clock_of(id);
             if let Some(node) = self.nodes.get_mut(&id).filter(|n| n.stopped.is_none()) {
-                node.replica.handle(self.now, input);
+                node.replica.handle(now, input);
             }
         }
         let ids: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
+            let now = self.clock_of(id);
             let Some(node) = self.nodes.get_mut(&id).filter(|n| n.stopped.is_none()) else { continue };
-            node.replica.end_turn(self.now);
+            node.replica.end_turn(now);
             while let Some(action) = self.nodes.get_mut(&id).and_then(|n| n.replica.poll_action()) {
                 moved |= !matches!(action, Action::Note { .. });
                 self.carry_out(id, action);
             }
         }
         moved
+    }
+
+    /// Look into all batches that are held.
+    pub fn release_searches(&mut self) {
+        for (id, search) in std::mem::take(&mut self.held_searches) {
+            let found = search.look(&mut self.inspector);
+            self.inbox.push_back((id, Input::Searched { token: search.token, found }));
+        }
     }
 
     fn carry_out(&mut self, id: NodeId, action: Action) {
@@ -238,13 +276,19 @@ impl Cluster {
                     false => self.inbox.push_back((id, Input::Disk(completion))),
                 }
             }
+            Action::Search(search) => {
+                self.held_searches.push((id, search));
+                if !self.hold_searches {
+                    self.release_searches();
+                }
+            }
             Action::Note { text, .. } => self.nodes.get_mut(&id).expect("a node").notes.push(text),
             Action::Stop { exit_code, why } => {
                 let node = self.nodes.get_mut(&id).expect("a node");
                 node.notes.push(why);
                 node.stopped = Some(exit_code);
             }
-            Action::Answer { connection, seq, response } => self.on_answer(id, connection, seq, response),
+            Action::Answer { connection, seq, response, .. } => self.on_answer(id, connection, seq, response),
             Action::Close { connection, .. } => {
                 self.nodes.get_mut(&id).expect("a node").connections.remove(&connection);
             }
@@ -281,13 +325,16 @@ impl Cluster {
     }
 
     fn deliver(&mut self, to: NodeId, connection: ConnectionId, bytes: &[u8]) {
-        let now = self.now;
+        let now = self.clock_of(to);
         let Some(node) = self.nodes.get_mut(&to) else { return };
         let Some(open) = node.connections.get_mut(&connection) else { return };
         for piece in bytes.chunks(READ_BYTES) {
             open.session.receive_buffer(&mut ReceivePool::default()).extend_from_slice(piece);
             while let Some(arrived) = open.session.poll_request(now) {
-                let arrived = arrived.expect("a frame that we sent ourselves");
+                let mut arrived = arrived.expect("a frame that we sent ourselves");
+                if let Some(inspection) = arrived.to_inspect {
+                    inspection.look(&mut self.inspector, &mut arrived.request, Patience::Long);
+                }
                 let input = Input::Request {
                     connection,
                     seq: arrived.seq,
@@ -309,7 +356,7 @@ impl Cluster {
         seq: u64,
         response: Option<protocol::Response>,
     ) {
-        let frame_bytes_max = self.configs[&id].limits.request_bytes_max;
+        let frame_bytes_max = self.configs[&id].limits.voter_answer_bytes_max();
         let node = self.nodes.get_mut(&id).expect("a node");
         let Some(open) = node.connections.get_mut(&connection) else { return };
         open.session.answer(seq, response).expect("a reader that keeps up");

@@ -15,6 +15,8 @@ pub struct Disk {
     pub fail_writes: bool,
     /// Reads of operations fail with EIO from now on.
     pub fail_reads: bool,
+    /// What makes files grow finds no room.
+    pub is_full: bool,
 }
 
 fn failed(operation: &str) -> DiskError {
@@ -36,6 +38,10 @@ impl Disk {
         match op.kind {
             OpKind::Write { buffer, .. } if self.fail_writes => {
                 return Completion { id: op.id, result: Err(failed("write")), buffer: Some(buffer) };
+            }
+            OpKind::CreateSegment { .. } | OpKind::ExtendSegment { .. } if self.is_full => {
+                let error = DiskError { errno: 28, ..failed("extend") };
+                return Completion { id: op.id, result: Err(error), buffer: None };
             }
             OpKind::Read { .. } if self.fail_reads => {
                 return Completion { id: op.id, result: Err(failed("read")), buffer: None };

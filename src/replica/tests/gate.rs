@@ -18,6 +18,7 @@ fn leader_of_three(change: fn(&mut Config)) -> (Cluster, Client) {
 fn disturb(cluster: &mut Cluster, leader: NodeId, by_epochs: i32) -> Client {
     let candidate = others(cluster, leader)[0];
     let voter = cluster.connect(leader);
+    believe_requests(cluster, leader);
     let epoch = cluster.status(leader).epoch + by_epochs;
     cluster.send(voter, VOTE, 2, &vote_request(candidate, epoch));
     voter
@@ -192,6 +193,7 @@ fn what_peers_said_waits_too() {
     // Its parked Fetch fails while a quorum state is written, and that of the other while it closes its log.
     cluster.hold = |_, kind| is_quorum_state(kind) || matches!(kind, OpKind::CutSegment { .. });
     let voter = cluster.connect(follower);
+    believe_requests(&mut cluster, follower);
     let epoch = cluster.status(follower).epoch + 1;
     cluster.send(voter, VOTE, 2, &vote_request(other, epoch));
     cluster.shutdown(other);

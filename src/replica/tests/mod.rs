@@ -1,8 +1,12 @@
 //! Whole nodes against each other, through their sessions, frames and disks in memory.
 
+mod advertised;
 mod cluster;
 mod disk;
+mod fitness;
 mod gate;
+mod leaderless;
+mod limits;
 mod numbers;
 mod offsets;
 mod refusals;
@@ -53,6 +57,11 @@ fn elect(cluster: &mut Cluster) -> NodeId {
         c.leader().is_some_and(|id| c.status(id).ready)
     });
     cluster.leader().expect("a leader")
+}
+
+/// A Vote is an easy way to bring about an epoch, where no voter behind it is asked.
+fn believe_requests(cluster: &mut Cluster, id: NodeId) {
+    cluster.nodes.get_mut(&id).expect("a node").replica.raft.believe_requests();
 }
 
 fn produce_request(acks: i16, records: Bytes) -> km::ProduceRequest {
@@ -125,7 +134,7 @@ fn receive_fetch(cluster: &mut Cluster, client: Client) -> Option<km::fetch_resp
 
 /// (error code, offset, timestamp, leader epoch)
 fn list_offsets(cluster: &mut Cluster, client: Client, timestamp: i64) -> (i16, i64, i64, i32) {
-    cluster.send(client, LIST_OFFSETS, 7, &list_offsets_request(TOPIC, &[timestamp]));
+    cluster.send(client, LIST_OFFSETS, 10, &list_offsets_request(TOPIC, &[timestamp]));
     let mut answer = None;
     cluster.run_until("an answer", 60_000, |cluster| {
         answer = receive_offsets(cluster, client);
@@ -135,7 +144,7 @@ fn list_offsets(cluster: &mut Cluster, client: Client, timestamp: i64) -> (i16, 
 }
 
 fn receive_offsets(cluster: &mut Cluster, client: Client) -> Option<Vec<(i16, i64, i64, i32)>> {
-    let answer: km::ListOffsetsResponse = cluster.receive(client, LIST_OFFSETS, 7)?;
+    let answer: km::ListOffsetsResponse = cluster.receive(client, LIST_OFFSETS, 10)?;
     let lines = answer.topics[0].partitions.iter();
     Some(lines.map(|p| (p.error_code, p.offset, p.timestamp, p.leader_epoch)).collect())
 }

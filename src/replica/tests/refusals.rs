@@ -89,7 +89,7 @@ fn a_produce_is_refused_with_kafkas_code_and_leaves_nothing() {
             "a transaction",
             9,
             |r| r.transactional_id = Some(StrBytes::from_static_str("t").into()),
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            ErrorCode::UNSUPPORTED_VERSION,
         ),
         (
             "an unknown name",

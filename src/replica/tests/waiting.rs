@@ -1,6 +1,7 @@
 //! Requests that wait: what wakes them, and what ends the wait.
 
 use super::*;
+use crate::replica::room::answers::AnswerLimits;
 
 const NOT_LEADER: i16 = ErrorCode::NOT_LEADER_OR_FOLLOWER.0;
 const OBSERVER: i32 = 9;
@@ -323,4 +324,345 @@ fn each_topic_of_a_produce_is_answered_in_one_place() {
     request.topic_data[1].topic_id = uuid(77);
     let answer = cluster.call(client, PRODUCE, 13, &request);
     assert_eq!(shape(answer), [[(0, 0), (1, 100)], [(0, 100), (1, 100)]]);
+}
+
+/// Ids of the parked: who is woken and parks again gets another one.
+fn parked(cluster: &Cluster, leader: NodeId) -> Vec<u64> {
+    cluster.nodes[&leader].replica.fetches.parked_ids()
+}
+
+#[test]
+fn who_waits_for_many_bytes_is_woken_once_when_they_are_committed() {
+    let (mut cluster, leader) = leader_of(1, |_| {});
+    let (client, reader) = (cluster.connect(leader), cluster.connect(leader));
+    let record = batch(&[&[7; 100]]);
+    let bytes = record.len();
+    let (_, base) = produce(&mut cluster, client, -1, record.clone());
+    let mut patient = fetch_request(base, 60_000);
+    patient.min_bytes = 20 * bytes as i32;
+    cluster.send(reader, FETCH, 12, &patient);
+    cluster.run_ms(1);
+    let waiting = parked(&cluster, leader);
+    assert_eq!(waiting.len(), 1);
+    for _ in 0..18 {
+        assert_eq!(produce(&mut cluster, client, -1, record.clone()).0, 0);
+        assert_eq!(parked(&cluster, leader), waiting, "it was looked at again for nothing");
+    }
+    assert_eq!(receive_fetch(&mut cluster, reader), None);
+    assert_eq!(produce(&mut cluster, client, -1, record.clone()).0, 0);
+    cluster.run_ms(1);
+    let read = receive_fetch(&mut cluster, reader).expect("its bytes are there");
+    assert_eq!(read.records.map(|records| records.len()), Some(20 * bytes));
+}
+
+#[test]
+fn one_commit_wakes_all_who_wait_for_it_a_few_in_each_turn() {
+    const READERS: usize = 700;
+    let (mut cluster, leader) = leader_of(3, |_| {});
+    let end = cluster.status(leader).log_end_offset;
+    let readers: Vec<Client> = (0..READERS).map(|_| cluster.connect(leader)).collect();
+    for reader in &readers {
+        cluster.send(*reader, FETCH, 12, &fetch_request(end, 60_000));
+    }
+    cluster.run_ms(1);
+    let client = cluster.connect(leader);
+    assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])).0, 0);
+    cluster.run_ms(20);
+    for reader in readers {
+        let read = receive_fetch(&mut cluster, reader).expect("woken");
+        assert!(read.records.is_some_and(|records| !records.is_empty()));
+    }
+}
+
+#[test]
+fn nobody_waits_longer_than_the_server_lets_him() {
+    let (mut cluster, leader) = leader_of(1, |config| config.limits.request_wait_ms_max = 1_000);
+    let end = cluster.status(leader).log_end_offset;
+    let reader = cluster.connect(leader);
+    cluster.send(reader, FETCH, 12, &fetch_request(end, i32::MAX));
+    cluster.run_ms(900);
+    assert_eq!(receive_fetch(&mut cluster, reader), None);
+    cluster.run_ms(200);
+    assert!(receive_fetch(&mut cluster, reader).is_some());
+}
+
+#[test]
+fn long_answers_come_one_in_a_turn_and_none_to_who_has_left() {
+    let (mut cluster, leader) = leader_of(1, |_| {});
+    let names = |count: usize| {
+        let topic = |i: usize| {
+            let name = km::TopicName(crate::protocol::messages::StrBytes::from_string(format!(
+                "a-topic-of-a-longer-name-that-is-not-here-{i}"
+            )));
+            km::metadata_request::MetadataRequestTopic::default().with_name(Some(name))
+        };
+        km::MetadataRequest::default().with_topics(Some((0..count).map(topic).collect()))
+    };
+    let clients: Vec<Client> = (0..4).map(|_| cluster.connect(leader)).collect();
+    for client in &clients {
+        cluster.send(*client, METADATA, 9, &names(2_000));
+    }
+    cluster.disconnect(clients[3]);
+    cluster.run_ms(30);
+    for client in &clients[..3] {
+        let answer: km::MetadataResponse = cluster.receive(*client, METADATA, 9).expect("an answer");
+        assert_eq!(answer.topics.len(), 2_000);
+    }
+    assert!(cluster.nodes[&leader].replica.heavy.is_empty());
+}
+
+#[test]
+fn invented_producers_push_nobody_out() {
+    let (mut cluster, leader) = leader_of(1, |config| {
+        config.limits.producer_ids_max = 20;
+        config.limits.connection_producer_ids_max = 15;
+    });
+    let of = |producer_id: i64| crate::record::data_batch(&[b"pay once"], 1, Some((producer_id, 0, 0)));
+    let honest = cluster.connect(leader);
+    let first = produce(&mut cluster, honest, -1, of(4711));
+    let refused = ErrorCode::POLICY_VIOLATION.0;
+    let mut codes = Vec::new();
+    for connection in 0..3 {
+        let client = cluster.connect(leader);
+        for i in 0..20 {
+            codes.push(produce(&mut cluster, client, -1, of(1_000 + connection * 100 + i)).0);
+        }
+    }
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 19, "as many as there is room for");
+    assert!(codes[15..20].iter().all(|code| *code == refused), "more than one connection may bring");
+    assert!(codes[24..].iter().all(|code| *code == refused));
+    assert_eq!(produce(&mut cluster, honest, -1, of(4711)), first, "the retry is recognised");
+    assert_eq!(produce(&mut cluster, honest, -1, batch(&[b"without an id"])).0, 0);
+}
+
+#[test]
+fn a_fetch_that_wants_no_bytes_is_answered_at_once() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let end = cluster.status(leader).log_end_offset;
+    let mut request = fetch_request(end, 60_000);
+    request.min_bytes = 0;
+    cluster.send(client, FETCH, 12, &request);
+    cluster.run_ms(2);
+    let partition = receive_fetch(&mut cluster, client).expect("an answer although there is nothing");
+    assert_eq!((partition.error_code, partition.high_watermark), (0, end));
+    // And one with an error beside a partition that has nothing.
+    let mut request = fetch_request(end, 60_000);
+    let mut unknown = request.topics[0].partitions[0].clone();
+    unknown.partition = 7;
+    request.topics[0].partitions.push(unknown);
+    cluster.send(client, FETCH, 12, &request);
+    cluster.run_ms(2);
+    let answer: Option<km::FetchResponse> = cluster.receive(client, FETCH, 12);
+    let errors: Vec<i16> =
+        answer.expect("an answer").responses[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(errors, [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0]);
+}
+
+#[test]
+fn acks_1_is_answered_when_it_is_written_however_little_time_there_is() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for timeout_ms in [0, -1, i32::MIN, 1] {
+        let mut request = produce_request(1, batch(&[b"x"]));
+        request.timeout_ms = timeout_ms;
+        let answer: km::ProduceResponse = cluster.call(client, PRODUCE, 9, &request);
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "{timeout_ms} ms");
+    }
+}
+
+#[test]
+fn records_whose_time_is_out_of_range_are_named() {
+    use crate::record::{BatchBuilder, RecordSpec};
+    let mut cluster = cluster_with(1, |config| config.limits.timestamp_after_max_ms = 3_600_000);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let now = cluster.now.wall_ms;
+    let day = 86_400_000;
+    let record = |timestamp_delta| RecordSpec { value: Some(b"x"), timestamp_delta, ..RecordSpec::default() };
+    let deltas = [0, day, 5, 2 * day];
+    let records = deltas.into_iter().fold(BatchBuilder::new(now), |b, delta| b.record(record(delta))).build();
+    let answer: km::ProduceResponse = cluster.call(client, PRODUCE, 9, &produce_request(-1, records));
+    let told = &answer.responses[0].partition_responses[0];
+    assert_eq!(told.error_code, ErrorCode::INVALID_TIMESTAMP.0);
+    let blamed: Vec<i32> = told.record_errors.iter().map(|e| e.batch_index).collect();
+    assert_eq!(blamed, [1, 3]);
+    let why = told.record_errors[0].batch_index_error_message.as_deref().unwrap_or_default();
+    assert!(why.contains(&format!("timestamp {} is out of range", now + day)), "{why}");
+    assert_eq!(told.error_message.as_deref(), Some(why), "the first of them");
+}
+
+/// The share of core 0's clients, of which one has taken none of `held` bytes.
+fn share_of_which(cluster: &mut Cluster, leader: NodeId, bytes_max: usize, held: usize) -> Arc<Share> {
+    let limits = AnswerLimits { bytes_max, device_bytes_max: 0, stall_ms_max: 1_000 };
+    let share = Share::new(limits);
+    share.add(held);
+    cluster.nodes.get_mut(&leader).unwrap().replica.share_answers(vec![share.clone()]);
+    share
+}
+
+#[test]
+fn a_fetch_is_given_what_others_have_left_and_waits_for_more() {
+    const BATCH: usize = 10_000;
+    let (mut cluster, leader) = leader_of(1, |_| {});
+    let client = cluster.connect(leader);
+    let record = batch(&[&[7; BATCH]]);
+    let batch_bytes = record.len();
+    let (_, base) = produce(&mut cluster, client, -1, record.clone());
+    for _ in 1..6 {
+        assert_eq!(produce(&mut cluster, client, -1, record.clone()).0, 0);
+    }
+    // Two batches and a half are left for Fetches.
+    let held = 20 * batch_bytes;
+    let share = share_of_which(&mut cluster, leader, (held + 5 * batch_bytes / 2) / 3 * 4, held);
+    let reader = cluster.connect(leader);
+    cluster.send(reader, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.run_ms(1);
+    let records = |read: km::fetch_response::PartitionData| read.records.map_or(0, |records| records.len());
+    let got = |cluster: &mut Cluster, reader| receive_fetch(cluster, reader).map(records);
+    assert_eq!(got(&mut cluster, reader), Some(2 * batch_bytes));
+    assert_eq!(share.held_bytes(), held, "it was taken at once");
+    share.add(2 * batch_bytes);
+    let (first, second) = (cluster.connect(leader), cluster.connect(leader));
+    cluster.send(first, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.send(second, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.run_ms(20);
+    assert_eq!([first, second].map(|reader| got(&mut cluster, reader)), [None, None]);
+    assert!(share.is_wanted());
+    assert_eq!(cluster.status(leader).parked_requests, 2);
+    // Whoever is gone waits no more.
+    cluster.disconnect(first);
+    share.take_back(2 * batch_bytes);
+    cluster.run_ms(20);
+    assert_eq!(got(&mut cluster, second), Some(2 * batch_bytes));
+    assert!(!share.is_wanted() && cluster.status(leader).parked_requests == 0);
+}
+
+#[test]
+fn who_waits_for_others_answers_hears_that_the_leader_is_gone() {
+    let (mut cluster, leader) = leader_of(3, |_| {});
+    let client = cluster.connect(leader);
+    let (_, base) = produce(&mut cluster, client, -1, batch(&[b"x"]));
+    share_of_which(&mut cluster, leader, 1_000, 1_000);
+    let reader = cluster.connect(leader);
+    cluster.send(reader, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.run_ms(20);
+    assert_eq!(receive_fetch(&mut cluster, reader), None);
+    isolate_followers(&mut cluster, leader);
+    cluster.run_ms(10_000);
+    assert_eq!(receive_fetch(&mut cluster, reader).map(|read| read.error_code), Some(NOT_LEADER));
+}
+
+#[test]
+fn when_the_leader_goes_all_who_wait_hear_it_a_few_in_each_turn() {
+    const READERS: usize = 700;
+    let (mut cluster, leader) = leader_of(3, |_| {});
+    let end = cluster.status(leader).log_end_offset;
+    let readers: Vec<Client> = (0..READERS).map(|_| cluster.connect(leader)).collect();
+    for reader in &readers {
+        cluster.send(*reader, FETCH, 12, &fetch_request(end, 250_000));
+    }
+    cluster.run_ms(1);
+    assert_eq!(parked(&cluster, leader).len(), READERS + 2);
+    isolate_followers(&mut cluster, leader);
+    cluster.run_until("the leader to resign", 10_000, |cluster| cluster.status(leader).role != "leader");
+    let left = parked(&cluster, leader).len();
+    assert!((1..READERS).contains(&left), "{left} are left for the next turns");
+    cluster.run_ms(20);
+    for reader in readers {
+        assert_eq!(receive_fetch(&mut cluster, reader).map(|read| read.error_code), Some(NOT_LEADER));
+    }
+}
+
+/// Places for Fetches are the clients': a voter's would only be answered at once, and ask again, and again.
+#[test]
+fn a_voter_waits_where_clients_have_all_places() {
+    let (mut cluster, leader) = leader_of(3, |config| config.limits.parked_requests_max = 3);
+    let end = cluster.status(leader).log_end_offset;
+    let readers: Vec<Client> = (0..5).map(|_| cluster.connect(leader)).collect();
+    for reader in &readers {
+        cluster.send(*reader, FETCH, 12, &fetch_request(end, 60_000));
+    }
+    cluster.run_ms(1);
+    let before = cluster.status(leader).counters.replica_fetches;
+    cluster.run_ms(450);
+    let after = cluster.status(leader).counters.replica_fetches;
+    assert!(after - before < 10, "{} Fetches of voters", after - before);
+}
+
+/// An answer is held as long as its Fetch waits.
+#[test]
+fn a_fetch_that_names_many_partitions_takes_as_many_places() {
+    let (mut cluster, leader) = leader_of(1, |config| config.limits.parked_requests_max = 10);
+    let end = cluster.status(leader).log_end_offset;
+    let mut many = fetch_request(end, 60_000);
+    let mut empty = many.topics[0].clone();
+    empty.partitions.clear();
+    for topic in ["a", "b", "c"] {
+        empty.topic = name(topic);
+        many.topics.push(empty.clone());
+    }
+    let readers = [(); 3].map(|()| cluster.connect(leader));
+    for reader in readers {
+        cluster.send(reader, FETCH, 12, &many);
+    }
+    cluster.run_ms(1);
+    let waits = readers.map(|reader| receive_fetch(&mut cluster, reader).is_none());
+    assert_eq!(waits, [true, true, false]);
+    readers.into_iter().for_each(|reader| cluster.disconnect(reader));
+    cluster.run_ms(1);
+    assert_eq!(cluster.nodes[&leader].replica.fetches.parked_partitions(), 0);
+}
+
+/// Many a rolling restart ends within minutes, and newcomers must not be refused for as long as it would take to watch everybody.
+#[test]
+fn after_a_restart_a_full_table_lets_in_whom_it_would_have_let_in_before() {
+    let (mut cluster, leader) = leader_of(1, |config| {
+        config.limits.producer_ids_max = 3;
+        config.limits.producer_id_idle_ms_min = 60_000;
+    });
+    let wall_ms = cluster.now.wall_ms;
+    let of = |producer_id: i64, age_ms: i64| {
+        crate::record::data_batch(&[b"x"], wall_ms - age_ms, Some((producer_id, 0, 0)))
+    };
+    let client = cluster.connect(leader);
+    for (producer_id, age_ms) in [(1, 3_600_000), (2, 1_000), (3, 0)] {
+        assert_eq!(produce(&mut cluster, client, -1, of(producer_id, age_ms)).0, 0);
+    }
+    cluster.kill(leader);
+    cluster.start(leader);
+    elect(&mut cluster);
+    let client = cluster.connect(leader);
+    assert_eq!(produce(&mut cluster, client, -1, of(4, 0)).0, 0, "the first has not written for an hour");
+    assert_eq!(
+        produce(&mut cluster, client, -1, of(5, 0)).0,
+        ErrorCode::POLICY_VIOLATION.0,
+        "the second has"
+    );
+    let known = |id: i64| cluster.nodes[&leader].replica.producers.contains(id);
+    assert_eq!([1, 2, 3, 4, 5].map(known), [false, true, true, true, false]);
+}
+
+/// Who waits for nothing in particular keeps nobody from what is there.
+#[test]
+fn a_cold_reader_is_served_where_all_places_are_taken() {
+    let (mut cluster, leader) = leader_of(3, |config| {
+        config.limits.parked_requests_max = 2;
+        config.limits.tail_cache_bytes_max = 0;
+    });
+    let client = cluster.connect(leader);
+    let (_, base) = produce(&mut cluster, client, -1, batch(&[b"cold"]));
+    let end = cluster.status(leader).log_end_offset;
+    for _ in 0..3 {
+        let reader = cluster.connect(leader);
+        cluster.send(reader, FETCH, 12, &fetch_request(end, 60_000));
+    }
+    cluster.run_ms(5);
+    let reader = cluster.connect(leader);
+    cluster.send(reader, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.run_ms(20);
+    let read = receive_fetch(&mut cluster, reader).expect("an answer");
+    assert!(read.records.is_some_and(|records| !records.is_empty()));
 }

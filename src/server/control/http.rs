@@ -1,24 +1,30 @@
 //! A small HTTP/1.1 server for the pages: GET and HEAD, one request a connection, everything bounded.
 //!
 //! A thread accepts and one thread serves each connection. It shares nothing with the executors but the snapshots that the
-//! pages read, so a scraper that is slow, or many of them, cost a replica nothing.
+//! pages read, so a scraper that is slow, or many of them, cost a replica nothing. Nor each other: who comes last is always
+//! served, and who has sent no request for the longest time makes room for him. `/live` would be no sign of life else.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::pages::{self, Page};
+use super::places::{Place, Places};
+use super::{ControlError, Shared};
+use crate::io::listener::bind_all;
 use crate::types::Endpoint;
 
-const CONNECTIONS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 8192;
 const HEADERS_MAX: usize = 64;
 /// For the request, and again for the answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where no thread is to be had, and the acceptor serves a connection itself.
+const CONNECTION_TIMEOUT_HERE: Duration = Duration::from_millis(250);
 /// After the answer, what the client still sends is read this long, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_millis(200);
 /// After a failed accept (no file descriptors left).
@@ -32,20 +38,18 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    pub fn start(endpoint: &Endpoint, shared: Arc<Shared>) -> Result<HttpServer, String> {
-        let refused = |e: io::Error| {
-            format!(
-                "kraft.http.listener={endpoint} cannot be bound ({e}). Choose another port or stop what uses it."
-            )
+    pub fn start(endpoint: &Endpoint, shared: Arc<Shared>) -> Result<HttpServer, ControlError> {
+        let refused = |why: String| {
+            ControlError::Listener(format!("kraft.http.listener={endpoint} cannot be bound: {why}"))
         };
-        let listener = TcpListener::bind((endpoint.host.as_str(), endpoint.port)).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
+        let listeners = bind_all(endpoint).map_err(refused)?;
+        let address = listeners[0].local_addr().map_err(|e| refused(e.to_string()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let acceptor = thread::Builder::new()
             .name("http-accept".to_string())
-            .spawn(move || accept(&listener, &shared, &stop))
-            .map_err(refused)?;
+            .spawn(move || accept(&listeners, &shared, &stop))
+            .map_err(ControlError::Thread)?;
         Ok(HttpServer { address, stopping, acceptor })
     }
 
@@ -67,63 +71,83 @@ impl HttpServer {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, stopping: &AtomicBool) {
-    let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        match stream {
-            Ok(stream) => serve_on_thread(stream, shared.clone(), &open),
-            Err(e) => {
-                tracing::debug!("No HTTP connection was accepted: {e}.");
-                thread::sleep(ACCEPT_BACKOFF);
+fn accept(listeners: &[TcpListener], shared: &Arc<Shared>, stopping: &AtomicBool) {
+    let places = Places::default();
+    while wait_for_one(listeners) && !stopping.load(Ordering::SeqCst) {
+        for listener in listeners {
+            match listener.accept() {
+                Ok((stream, _)) if stream.set_nonblocking(false).is_ok() => {
+                    serve_on_thread(Visit { place: places.take(&stream), stream }, shared.clone());
+                }
+                // One that is gone already.
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => {
+                    tracing::debug!("No HTTP connection was accepted: {e}.");
+                    thread::sleep(ACCEPT_BACKOFF);
+                }
             }
         }
     }
 }
 
-/// One of `CONNECTIONS_MAX` places, given back when it is dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+/// Until somebody connects to one of them. False: that cannot be waited for.
+fn wait_for_one(listeners: &[TcpListener]) -> bool {
+    let watched =
+        |listener: &TcpListener| libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut fds: Vec<libc::pollfd> = listeners.iter().map(watched).collect();
+    // SAFETY: a slice of valid pollfds.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+    ready >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
 }
 
-fn serve_on_thread(mut stream: TcpStream, shared: Arc<Shared>, open: &Arc<AtomicUsize>) {
-    open.fetch_add(1, Ordering::SeqCst);
-    let place = Place(open.clone());
-    if place.0.load(Ordering::SeqCst) > CONNECTIONS_MAX {
-        // Fits into any socket's buffer: this thread does not wait for a client.
-        let _ = stream.set_nonblocking(true);
-        let _ = stream.write_all(&response(&pages::text(503, "Too many connections."), true));
-        return;
-    }
-    let serve = move || {
-        let _place = place;
-        if let Err(e) = serve(stream, &shared) {
-            tracing::debug!("An HTTP connection ended early: {e}.");
+/// A connection that is being served.
+struct Visit {
+    /// Dropped first: it names the descriptor of the stream.
+    place: Place,
+    stream: TcpStream,
+}
+
+fn serve_on_thread(visit: Visit, shared: Arc<Shared>) {
+    // Through a queue, so that it is still here where no thread took it.
+    let (given, taken) = mpsc::sync_channel::<Visit>(1);
+    let here = shared.clone();
+    let started = thread::Builder::new().name("http".to_string()).stack_size(STACK_BYTES).spawn(move || {
+        if let Ok(visit) = taken.recv() {
+            serve_until(visit, &shared, CONNECTION_TIMEOUT);
         }
-    };
-    let started = thread::Builder::new().name("http".to_string()).stack_size(STACK_BYTES).spawn(serve);
-    if let Err(e) = started {
-        tracing::warn!("An HTTP connection was refused: its thread did not start ({e}).");
+    });
+    match started {
+        // That thread waits for it, and lives.
+        Ok(_) => drop(given.send(visit)),
+        Err(e) => {
+            tracing::debug!(
+                "The acceptor serves an HTTP connection itself: no thread could be started ({e})."
+            );
+            serve_until(visit, &here, CONNECTION_TIMEOUT_HERE);
+        }
     }
 }
 
-fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let (page, with_body) = match read_request(&mut stream)? {
+fn serve_until(mut visit: Visit, shared: &Shared, timeout: Duration) {
+    if let Err(e) = serve(&mut visit, shared, timeout) {
+        tracing::debug!("An HTTP connection ended early: {e}.");
+    }
+}
+
+fn serve(visit: &mut Visit, shared: &Shared, timeout: Duration) -> io::Result<()> {
+    let request = read_request(&mut visit.stream, timeout)?;
+    visit.place.has_asked();
+    let (page, with_body) = match request {
         Request::Get(path) => (pages::page(&path, shared), true),
         Request::Head(path) => (pages::page(&path, shared), false),
         Request::Bad(page) => (page, true),
         Request::None => return Ok(()),
     };
-    stream.set_write_timeout(Some(CONNECTION_TIMEOUT))?;
-    stream.write_all(&response(&page, with_body))?;
-    stream.shutdown(Shutdown::Write)?;
-    drain(&mut stream)
+    visit.stream.set_write_timeout(Some(timeout))?;
+    visit.stream.write_all(&response(&page, with_body))?;
+    visit.stream.shutdown(Shutdown::Write)?;
+    drain(&mut visit.stream)
 }
 
 enum Request {
@@ -134,8 +158,8 @@ enum Request {
     None,
 }
 
-fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
-    let deadline = Instant::now() + CONNECTION_TIMEOUT;
+fn read_request(stream: &mut TcpStream, timeout: Duration) -> io::Result<Request> {
+    let deadline = Instant::now() + timeout;
     let mut head = Vec::with_capacity(1024);
     loop {
         if let Some(request) = parse(&head) {

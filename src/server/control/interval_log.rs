@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,15 +13,23 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 
 use super::latency::StageHistograms;
+use crate::io::durable::FILE_MODE;
 
 /// The maximum column, for people: ns become ms, as HdrHistogram's own recorders have it.
 const MAX_VALUE_DIVISOR: f64 = 1_000_000.0;
 /// Files of processes that started in the same second.
 const SAME_NAME_MAX: u32 = 100;
 
+/// Files among which the room for all is divided: the oldest goes when the newest is full.
+const FILES_IN_ROOM: u64 = 4;
+
 pub(super) struct IntervalLog {
     directory: PathBuf,
     started: SystemTime,
+    /// Of all files together, those of earlier processes among them. 0: nothing is written.
+    bytes_max: u64,
+    /// Of the file under way.
+    written: u64,
     /// Created by the first interval that has something in it.
     file: Option<File>,
     path: Option<PathBuf>,
@@ -28,8 +37,9 @@ pub(super) struct IntervalLog {
 }
 
 impl IntervalLog {
-    pub fn new(directory: PathBuf, started: SystemTime) -> IntervalLog {
-        IntervalLog { directory, started, file: None, path: None, serializer: V2DeflateSerializer::new() }
+    pub fn new(directory: PathBuf, started: SystemTime, bytes_max: u64) -> IntervalLog {
+        let serializer = V2DeflateSerializer::new();
+        IntervalLog { directory, started, bytes_max, written: 0, file: None, path: None, serializer }
     }
 
     /// The file, once there is one.
@@ -44,8 +54,11 @@ impl IntervalLog {
         since_start: Duration,
         length: Duration,
     ) -> io::Result<()> {
-        if stages.is_empty() {
+        if stages.is_empty() || self.bytes_max == 0 {
             return Ok(());
+        }
+        if self.written >= self.bytes_max / FILES_IN_ROOM {
+            self.file = None;
         }
         let mut text = Vec::new();
         let mut builder = IntervalLogWriterBuilder::new();
@@ -69,13 +82,45 @@ impl IntervalLog {
     /// One write per interval: a reader finds whole lines.
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
-            let (file, path) = create(&self.directory, self.started)?;
-            (self.file, self.path) = (Some(file), Some(path));
+            // The first is named by the start of the process, each further one by its own.
+            let at = if self.path.is_none() { self.started } else { SystemTime::now() };
+            let (file, path) = create(&self.directory, at)?;
+            (self.file, self.path, self.written) = (Some(file), Some(path), 0);
+            self.make_room()?;
         }
+        self.written += text.len() as u64;
         match &mut self.file {
             Some(file) => file.write_all(text),
             None => Ok(()),
         }
+    }
+}
+
+impl IntervalLog {
+    /// Remove the oldest files until there is room for all of the new one.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_log =
+                name.to_str().is_some_and(|name| name.starts_with("latency-") && name.ends_with(".hlog"));
+            if is_log && Some(entry.path().as_path()) != self.path() {
+                let metadata = entry.metadata()?;
+                files.push((metadata.modified()?, entry.path(), metadata.len()));
+            }
+        }
+        files.sort();
+        let mut left: u64 = files.iter().map(|(.., bytes)| bytes).sum();
+        let room = self.bytes_max - self.bytes_max / FILES_IN_ROOM;
+        for (_, path, bytes) in files {
+            if left <= room {
+                break;
+            }
+            std::fs::remove_file(path)?;
+            left -= bytes;
+        }
+        Ok(())
     }
 }
 
@@ -85,7 +130,7 @@ fn create(directory: &Path, started: SystemTime) -> io::Result<(File, PathBuf)> 
     for n in 1..=SAME_NAME_MAX {
         let suffix = if n == 1 { String::new() } else { format!("-{n}") };
         let path = directory.join(format!("{name}{suffix}.hlog"));
-        match OpenOptions::new().append(true).create_new(true).open(&path) {
+        match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(e) => return Err(e),
@@ -125,6 +170,8 @@ mod tests {
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
+    const ROOM: u64 = 1 << 20;
+
     fn stages(values: &[u64]) -> StageHistograms {
         let mut histogram = resizable();
         values.iter().for_each(|v| histogram.record(*v).unwrap());
@@ -148,7 +195,7 @@ mod tests {
     fn log_reads_back_with_the_crates_own_reader() {
         let dir = tempfile::tempdir().unwrap();
         let started = UNIX_EPOCH + Duration::from_millis(1_795_356_185_250);
-        let mut log = IntervalLog::new(dir.path().to_path_buf(), started);
+        let mut log = IntervalLog::new(dir.path().to_path_buf(), started, ROOM);
         log.write(&StageHistograms::default(), Duration::ZERO, Duration::from_secs(5)).unwrap();
         assert_eq!(log.path(), None, "nothing recorded, no file");
         for (i, values) in [vec![1_000u64, 2_000_000], vec![7]].iter().enumerate() {
@@ -178,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut names = Vec::new();
         for _ in 0..3 {
-            let mut log = IntervalLog::new(dir.path().to_path_buf(), UNIX_EPOCH);
+            let mut log = IntervalLog::new(dir.path().to_path_buf(), UNIX_EPOCH, ROOM);
             log.write(&stages(&[1]), Duration::ZERO, Duration::from_secs(5)).unwrap();
             names.push(log.path().unwrap().file_name().unwrap().to_str().unwrap().to_string());
         }
@@ -194,7 +241,57 @@ mod tests {
 
     #[test]
     fn missing_directory_is_an_error_and_no_panic() {
-        let mut log = IntervalLog::new(PathBuf::from("/nowhere/at/all"), UNIX_EPOCH);
+        let mut log = IntervalLog::new(PathBuf::from("/nowhere/at/all"), UNIX_EPOCH, ROOM);
         assert!(log.write(&stages(&[1]), Duration::ZERO, Duration::from_secs(5)).is_err());
+    }
+
+    fn files(dir: &Path) -> Vec<(String, u64)> {
+        let mut files: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn all_logs_together_stay_within_their_room() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("meta.properties"), vec![0; 100_000]).unwrap();
+        let old = dir.path().join("latency-19690101-000000.hlog");
+        std::fs::write(&old, vec![b'#'; 15_000]).unwrap();
+        let room = 20_000;
+        let mut log = IntervalLog::new(dir.path().to_path_buf(), UNIX_EPOCH, room);
+        let mut all_names = std::collections::BTreeSet::new();
+        for i in 0..300 {
+            log.write(&stages(&[i + 1, 2_000_000]), Duration::from_secs(5 * i), Duration::from_secs(5))
+                .unwrap();
+            let logs: Vec<_> =
+                files(dir.path()).into_iter().filter(|(name, _)| name.ends_with("hlog")).collect();
+            let bytes: u64 = logs.iter().map(|(_, bytes)| bytes).sum();
+            // A line may go over the bound of its file.
+            assert!(bytes <= room + 1_000, "{bytes} bytes in {logs:?}");
+            all_names.extend(logs.into_iter().map(|(name, _)| name));
+        }
+        // A name that has become free within the same second is taken again.
+        assert!(all_names.len() > 4, "{all_names:?}");
+        assert!(!old.exists(), "what an earlier process has left goes first");
+        assert!(dir.path().join("meta.properties").exists());
+        // Each file can be read by itself.
+        let bytes = std::fs::read(log.path().unwrap()).unwrap();
+        let entries: Vec<LogEntry> = IntervalLogIterator::new(&bytes).map(Result::unwrap).collect();
+        assert!(matches!(
+            entries[..],
+            [LogEntry::StartTime(_), LogEntry::BaseTime(_), LogEntry::Interval(_), ..]
+        ));
+    }
+
+    #[test]
+    fn without_room_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = IntervalLog::new(dir.path().to_path_buf(), UNIX_EPOCH, 0);
+        log.write(&stages(&[1]), Duration::ZERO, Duration::from_secs(5)).unwrap();
+        assert_eq!(files(dir.path()), []);
     }
 }

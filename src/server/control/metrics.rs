@@ -1,7 +1,11 @@
 //! The Prometheus text of `/metrics`, made anew for each scrape from the snapshots that the replica has published.
 //!
-//! `kafka_server_raft_metrics_*` are Kafka's own Raft metrics (`KafkaRaftMetrics`) under the names that the JMX exporter
-//! gives them, so that dashboards for KRaft show this server too; `kraft_*` are ours.
+//! `raft.rs` has Kafka's own Raft metrics under the names that dashboards for KRaft know, `process.rs` what Prometheus' libraries
+//! say of a process; `kraft_*` are ours, `room.rs` has those of what clients may have.
+
+mod process;
+mod raft;
+mod room;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -9,7 +13,7 @@ use std::sync::atomic::Ordering;
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode as encode_text;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -17,32 +21,12 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::latency::StageHistograms;
 use super::{PublishedStatus, Shared, lock};
+use crate::raft::Cause;
+use crate::replica::room::gauges::RoomTaken;
+use crate::replica::room::places::PlaceCounts;
 use crate::replica::{Counters, Status};
-
-/// Upper bounds of the histogram buckets in ns: 10 us to 10 s in steps of 1, 2, 5.
-const BUCKETS_NS: [u64; 19] = [
-    10_000,
-    20_000,
-    50_000,
-    100_000,
-    200_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_000_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
-const ROLES: [&str; 7] =
-    ["leader", "follower", "candidate", "prospective", "unattached", "resigned", "observer"];
+use crate::types::LatencyBuckets;
+use process::Process;
 
 pub(super) fn encode(shared: &Shared) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
@@ -62,10 +46,13 @@ struct Snapshot {
     /// Mean and maximum of the last interval's end to end latency in ms.
     commit_latency_ms: Option<(f64, f64)>,
     append_records_rate: f64,
-    connections: usize,
+    fetch_records_rate: f64,
+    /// Taken, and most that there are.
+    places: [PlaceCounts; 2],
+    room: RoomTaken,
     refused_connections: u64,
     closed_for_bad_input: u64,
-    resident_bytes: Option<u64>,
+    process: Option<Process>,
 }
 
 impl Snapshot {
@@ -81,30 +68,28 @@ impl Snapshot {
             since_start: latency.since_start.clone(),
             commit_latency_ms: end_to_end.map(|h| (h.mean() / 1e6, h.max() as f64 / 1e6)),
             append_records_rate: latency.append_records_rate,
-            connections: shared.connections.load(Ordering::Relaxed),
+            fetch_records_rate: latency.fetch_records_rate,
+            places: [shared.places(), shared.places_max()],
+            room: shared.room_taken(),
             refused_connections: shared.refused_connections.load(Ordering::Relaxed),
             closed_for_bad_input: shared.closed_for_bad_input.load(Ordering::Relaxed),
-            resident_bytes: resident_bytes(),
+            process: Process::look(),
         }
     }
-}
-
-/// From `/proc/self/status`, which has it in KiB; `None` where there is none.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut out = Out { encoder };
         self.encode_process(&mut out)?;
+        room::encode(&mut out, &self.room, self.places)?;
         if let Some(status) = &self.status {
-            self.encode_kafka_raft(&mut out, status)?;
+            room::encode_status(&mut out, status)?;
+            raft::encode(&mut out, self, status)?;
             encode_log(&mut out, status)?;
             encode_voters(&mut out, status)?;
             encode_counters(&mut out, &status.counters)?;
+            encode_watched(&mut out, status)?;
         }
         encode_stages(&mut out, &self.since_start)
     }
@@ -120,10 +105,14 @@ impl Snapshot {
             "Time since the replica published its status.",
             self.status_age_seconds,
         )?;
-        out.gauge("kraft_connections", "Client connections open.", self.connections as i64)?;
+        out.gauge(
+            "kraft_connections",
+            "Connections that have a place: of clients, guests and voters.",
+            self.places[0].sum() as i64,
+        )?;
         out.counter(
             "kraft_connections_refused",
-            "Connections refused over max.connections.",
+            "Connections that found no place, or had to leave theirs to another one.",
             self.refused_connections,
         )?;
         out.counter(
@@ -131,60 +120,45 @@ impl Snapshot {
             "Connections closed for what they sent.",
             self.closed_for_bad_input,
         )?;
-        if let Some(bytes) = self.resident_bytes {
-            out.gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes as i64)?;
-        }
-        Ok(())
+        self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process))
     }
+}
 
-    fn encode_kafka_raft(&self, out: &mut Out, s: &Status) -> fmt::Result {
-        let states = ROLES.map(|role| ([("state", role)], i64::from(role == s.role)));
-        out.gauges(
-            "kafka_server_raft_metrics_current_state",
-            "1 for the current state of this node.",
-            states,
-        )?;
-        let gauges = [
-            ("current_leader", "Id of the leader, -1 where unknown.", s.leader_id.map_or(-1, i64::from)),
-            ("current_epoch", "Current epoch of the quorum.", i64::from(s.epoch)),
-            (
-                "high_watermark",
-                "High watermark of this node, -1 where unknown.",
-                s.high_watermark.unwrap_or(-1),
-            ),
-            ("log_end_offset", "Log end offset of this node.", s.log_end_offset),
-            ("number_of_voters", "Voters of the quorum.", s.voters.len() as i64),
-            ("number_of_observers", "Observers that fetch from this leader.", s.observers.len() as i64),
-        ];
-        for (name, help, value) in gauges {
-            out.gauge(&format!("kafka_server_raft_metrics_{name}"), help, value)?;
-        }
-        let rate = self.append_records_rate;
-        out.float(
-            "kafka_server_raft_metrics_append_records_rate",
-            "Records per second appended as leader.",
-            rate,
-        )?;
-        if let Some((avg, max)) = self.commit_latency_ms {
-            out.float(
-                "kafka_server_raft_metrics_commit_latency_avg",
-                "Mean time to commit in ms, last interval.",
-                avg,
-            )?;
-            out.float(
-                "kafka_server_raft_metrics_commit_latency_max",
-                "Longest time to commit in ms, last interval.",
-                max,
-            )?;
-        }
-        Ok(())
+/// Under the names of Prometheus' own client libraries.
+fn encode_process(out: &mut Out, p: &Process) -> fmt::Result {
+    out.float_counter("process_cpu_seconds", "CPU time of the process.", p.cpu_seconds)?;
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory of the process.", p.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory of the process.", p.virtual_bytes),
+        ("process_open_fds", "Open file descriptors.", p.open_fds),
+        ("process_max_fds", "File descriptors that may be open.", p.fds_max),
+        ("process_threads", "Threads of the process.", p.threads),
+    ] {
+        out.float(name, help, value as f64)?;
     }
+    out.float("process_start_time_seconds", "Start of the process since the Unix epoch.", p.start_seconds)
 }
 
 fn encode_log(out: &mut Out, s: &Status) -> fmt::Result {
     let gauges = [
         ("kraft_has_leader", "1 where a leader is known.", i64::from(s.leader_id.is_some())),
-        ("kraft_ready", "1 where a leader is known and this node has caught up with it.", i64::from(s.ready)),
+        ("kraft_ready", "1 where a quorum can commit and this node does its part in it.", i64::from(s.ready)),
+        (
+            "kraft_disk_full",
+            "1 where this node leaves leading to others for want of room on its disk.",
+            i64::from(s.unfit == Some("disk-full") || s.waits_for_room),
+        ),
+        (
+            "kraft_log_in_doubt",
+            "1 where the end of the log was damaged at a start: no vote before it has caught up with a leader.",
+            i64::from(s.log_in_doubt),
+        ),
+        ("kraft_log_damaged", "1 where a part of the log cannot be read.", i64::from(s.log_damage.is_some())),
+        (
+            "kraft_clock_behind",
+            "1 where the clock is far behind that of another leader.",
+            i64::from(s.unfit == Some("clock-behind")),
+        ),
         ("kraft_log_start_offset", "First offset of the log.", s.log_start_offset),
         ("kraft_flushed_offset", "Records below it are durable on this node.", s.flushed_offset),
         ("kraft_log_size_bytes", "Bytes of batches in the log.", s.log_size_bytes as i64),
@@ -232,42 +206,71 @@ fn encode_counters(out: &mut Out, c: &Counters) -> fmt::Result {
         ("kraft_fetched_bytes", "Bytes sent to consumers.", c.fetched_bytes),
         ("kraft_replica_fetches", "Fetch requests of voters and observers.", c.replica_fetches),
         ("kraft_elections", "Elections that this node began.", c.elections),
-        ("kraft_leader_changes", "Changes of leader that this node saw.", c.leader_changes),
+        ("kraft_leader_changes", "How often this node became the leader.", c.leader_changes),
         ("kraft_flushes", "Durable writes of the log.", c.flushes),
         ("kraft_committed_bytes", "Bytes that the high watermark has passed.", c.committed_bytes),
         ("kraft_refused_requests", "Requests answered with an error.", c.refused_requests),
+        (
+            "kraft_refused_timestamps",
+            "Batches refused for their timestamps, which producers drop.",
+            c.refused_timestamps,
+        ),
     ];
     counters.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
 }
 
-fn encode_stages(out: &mut Out, stages: &StageHistograms) -> fmt::Result {
-    let mut family = out.encoder.encode_descriptor(
-        "kraft_produce_stage",
-        "Time that produce requests spent in each stage.",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
-    for (name, histogram) in stages.iter() {
-        let (sum, buckets) = bucketed(histogram);
-        let labels = [("stage", name)];
-        let mut metric = family.encode_family(&labels)?;
-        metric.encode_histogram::<[(&str, &str); 1]>(sum, histogram.len(), &buckets, None)?;
+/// What the operating system's side of the node looks like, and why it has stood for elections.
+fn encode_watched(out: &mut Out, s: &Status) -> fmt::Result {
+    let watched = &s.watched;
+    if let Some(bytes) = s.disk_free_bytes {
+        out.float("kraft_disk_free_bytes", "Room in the file system of the log.", bytes as f64)?;
     }
-    Ok(())
+    out.float(
+        "kraft_disk_free_min_bytes",
+        "Below it Produce is refused (kraft.disk.free.min.bytes).",
+        watched.disk_free_bytes_min as f64,
+    )?;
+    let campaigns = Cause::ALL.iter().zip(watched.campaigns);
+    out.counters(
+        "kraft_campaigns",
+        "Times that this node asked for votes, by what made it do so.",
+        campaigns.map(|(cause, count)| ([("cause", cause.name())], count)),
+    )?;
+    out.histogram(
+        "kraft_device_flush",
+        "Durable writes of the log, from the ring to their completion.",
+        [([], &watched.device_flushes)],
+    )?;
+    let peers: Vec<String> = watched.round_trips.iter().map(|(node, _)| node.to_string()).collect();
+    let labels = peers.iter().map(|peer| [("peer", peer.as_str())]);
+    out.histogram(
+        "kraft_peer_round_trip",
+        "Round trip to a voter as TCP measures it, sampled each second on connections that this node has opened.",
+        labels.zip(watched.round_trips.iter().map(|(_, buckets)| buckets)),
+    )
 }
 
-/// Sum in seconds, and (upper bound in seconds, count) of each bucket; the last bound is infinite.
-fn bucketed(histogram: &Histogram<u64>) -> (f64, Vec<(f64, u64)>) {
-    let bounds = BUCKETS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
-    let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
-    let mut sum = 0.0;
+fn encode_stages(out: &mut Out, stages: &StageHistograms) -> fmt::Result {
+    let stages: Vec<_> = stages.iter().map(|(name, histogram)| (name, bucketed(histogram))).collect();
+    out.histogram(
+        "kraft_produce_stage",
+        "Time that produce requests spent in each stage.",
+        stages.iter().map(|(name, buckets)| ([("stage", *name)], buckets)),
+    )
+}
+
+fn bucketed(histogram: &Histogram<u64>) -> LatencyBuckets {
+    let mut buckets = LatencyBuckets::default();
     for step in histogram.iter_recorded() {
         let value = histogram.median_equivalent(step.value_iterated_to());
-        let bucket = BUCKETS_NS.partition_point(|bound| *bound < value);
-        buckets[bucket].1 += step.count_since_last_iteration();
-        sum += value as f64 / 1e9 * step.count_since_last_iteration() as f64;
+        buckets.record_many(value, step.count_since_last_iteration());
     }
-    (sum, buckets)
+    buckets
+}
+
+fn encode_buckets(metric: &mut MetricEncoder, buckets: &LatencyBuckets) -> fmt::Result {
+    let (sum, count) = (buckets.sum_seconds(), buckets.len());
+    metric.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets.buckets(), None)
 }
 
 /// Writes single values.
@@ -297,12 +300,51 @@ impl Out<'_> {
         ConstCounter::new(value).encode(metric)
     }
 
-    /// One gauge with a label for each value.
-    fn gauges<'l>(
+    /// The same, of seconds.
+    fn float_counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
+    /// One counter with labels for each value.
+    fn counters<'l, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = ([(&'l str, &'l str); 1], i64)>,
+        values: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// In seconds, which is added to the name.
+    fn histogram<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'l str, &'l str); N], &'l LatencyBuckets)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Histogram;
+        let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        for (labels, buckets) in values {
+            // An empty set of labels would be written as one.
+            match labels.is_empty() {
+                true => encode_buckets(&mut family, buckets)?,
+                false => encode_buckets(&mut family.encode_family(&labels)?, buckets)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One gauge with labels for each value.
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'l str, &'l str); N], i64)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in values {

@@ -1,7 +1,5 @@
 //! What each path of the HTTP listener answers. Reads snapshots only; nothing here can change a node.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::{Value, json};
 
 use super::{Shared, lock, metrics};
@@ -17,7 +15,7 @@ const PAGES: [(&str, &str); 5] = [
     ("/status", "role, epoch, leader, voters with lag, high watermark, log end (JSON)"),
     ("/latency", "percentiles of each stage of a produce request in us (JSON)"),
     ("/metrics", "counters, gauges and histograms (Prometheus)"),
-    ("/ready", "200 when a leader is known and this node has caught up with it, else 503"),
+    ("/ready", "200 when a quorum can commit and this node does its part in it, else 503 with the reason"),
     ("/live", "200 while the process runs"),
 ];
 
@@ -63,7 +61,7 @@ fn status(shared: &Shared) -> Page {
     value["version"] = json!(env!("CARGO_PKG_VERSION"));
     value["uptime_ms"] = json!(shared.started.elapsed().as_millis() as u64);
     value["status_age_ms"] = json!(published.at.elapsed().as_millis() as u64);
-    value["connections"] = json!(shared.connections.load(Ordering::Relaxed));
+    value["connections"] = json!(shared.places().sum());
     Page { status: 200, content_type: JSON, body: pretty(&value) }
 }
 
@@ -87,8 +85,10 @@ fn metrics_page(shared: &Shared) -> Page {
 fn ready(shared: &Shared) -> Page {
     match shared.fresh_status() {
         Some(published) if published.status.ready => text(200, "ready"),
-        Some(published) if published.status.leader_id.is_none() => text(503, "not ready: no leader is known"),
-        Some(_) => text(503, "not ready: this node has not caught up with the leader"),
+        Some(published) => {
+            let why = published.status.not_ready.as_deref().unwrap_or("no leader is known");
+            text(503, &format!("not ready: {why}"))
+        }
         None => text(503, "not ready: starting"),
     }
 }

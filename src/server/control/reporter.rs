@@ -4,12 +4,11 @@
 //! An idle node stays quiet: the line comes for an interval in which something was committed, and once more after it, so
 //! that a reader sees the load end.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -17,6 +16,7 @@ use super::interval_log::IntervalLog;
 use super::latency::{StageHistograms, resizable};
 use super::{Shared, lock};
 use crate::replica::stages::Stages;
+use crate::server::output::{Said, Stream};
 
 pub(super) enum Report {
     Stages(Box<Stages>),
@@ -25,15 +25,15 @@ pub(super) enum Report {
 
 pub(super) struct Reporter {
     shared: Arc<Shared>,
-    stdout: Box<dyn Write + Send>,
+    stdout: Stream<String>,
     log: IntervalLog,
     /// The log failed once and has said so.
     log_failed: bool,
     length: Duration,
     interval: Interval,
     printed_last: bool,
-    /// Records that this node had appended as leader, and when.
-    produced_last: (u64, Instant),
+    /// Records that this node had appended as leader, and copied from one, and when.
+    appended_last: ([u64; 2], Instant),
 }
 
 /// What has come since the last line.
@@ -80,22 +80,17 @@ impl Interval {
 }
 
 impl Reporter {
-    pub fn new(
-        shared: Arc<Shared>,
-        log_dir: PathBuf,
-        stdout: Box<dyn Write + Send>,
-        length: Duration,
-    ) -> Reporter {
+    pub fn new(shared: Arc<Shared>, log: IntervalLog, stdout: Stream<String>, length: Duration) -> Reporter {
         let began = shared.started;
         Reporter {
             shared,
             stdout,
-            log: IntervalLog::new(log_dir, SystemTime::now()),
+            log,
             log_failed: false,
             length,
             interval: Interval::new(began),
             printed_last: false,
-            produced_last: (0, began),
+            appended_last: ([0; 2], began),
         }
     }
 
@@ -132,25 +127,30 @@ impl Reporter {
         let busy = self.interval.committed_records > 0;
         if busy || self.printed_last {
             let line = self.interval.line(seconds);
-            self.print(&format!("{line}\n"));
+            self.stdout.push(format!("{line}\n"));
         }
         self.printed_last = busy;
         self.write_log(elapsed);
-        let append_records_rate = self.append_records_rate();
+        let [append_records_rate, fetch_records_rate] = self.record_rates();
         let ended = std::mem::replace(&mut self.interval, Interval::new(now));
         let mut latency = lock(&self.shared.latency);
         latency.last_interval = ended.stages;
         latency.last_interval_seconds = seconds;
         latency.append_records_rate = append_records_rate;
+        latency.fetch_records_rate = fetch_records_rate;
     }
 
     /// Between the last statuses of this interval and the one before; 0 where none was published since.
-    fn append_records_rate(&mut self) -> f64 {
-        let Some(published) = self.shared.last_status() else { return 0.0 };
-        let produced = published.status.counters.produced_records;
-        let (last, last_at) = std::mem::replace(&mut self.produced_last, (produced, published.at));
+    fn record_rates(&mut self) -> [f64; 2] {
+        let Some(published) = self.shared.last_status() else { return [0.0; 2] };
+        let counters = &published.status.counters;
+        let appended = [counters.produced_records, counters.replicated_records];
+        let (last, last_at) = std::mem::replace(&mut self.appended_last, (appended, published.at));
         let seconds = published.at.saturating_duration_since(last_at).as_secs_f64();
-        if seconds > 0.0 { produced.saturating_sub(last) as f64 / seconds } else { 0.0 }
+        let rate = |i: usize| {
+            if seconds > 0.0 { appended[i].saturating_sub(last[i]) as f64 / seconds } else { 0.0 }
+        };
+        [rate(0), rate(1)]
     }
 
     fn write_log(&mut self, elapsed: Duration) {
@@ -177,14 +177,20 @@ impl Reporter {
         if let Some(path) = self.log.path() {
             text.push_str(&format!("Interval log: {}\n", path.display()));
         }
-        self.print(&text);
+        self.stdout.push_last(text);
+        self.stdout.flush();
     }
+}
 
-    /// A stdout that is closed takes nothing, and the node does not depend on it.
-    fn print(&mut self, text: &str) {
-        let _ = self.stdout.write_all(text.as_bytes());
-        let _ = self.stdout.flush();
-    }
+/// Through a queue and a thread: a stdout that nobody reads, or that is closed, takes nothing, and the node does not depend on it.
+pub(super) fn stdout_stream(stdout: Box<dyn Write + Send>) -> io::Result<Stream<String>> {
+    Stream::start("stdout-writer", stdout, |said: Said<'_, String>| match said {
+        Said::Item(text) => text.clone(),
+        Said::Dropped(n) => {
+            tracing::warn!("{n} lines for stdout were dropped: nobody read it in time.");
+            String::new()
+        }
+    })
 }
 
 #[cfg(test)]
@@ -209,20 +215,25 @@ mod tests {
     fn the_rate_of_appends_is_between_two_statuses() {
         let shared = Arc::new(Shared::new());
         let began = shared.started;
-        let mut reporter =
-            Reporter::new(shared.clone(), PathBuf::new(), Box::new(std::io::sink()), Duration::MAX);
+        let log = IntervalLog::new(std::path::PathBuf::new(), std::time::SystemTime::now(), 0);
+        let stdout = stdout_stream(Box::new(io::sink())).unwrap();
+        let mut reporter = Reporter::new(shared.clone(), log, stdout, Duration::MAX);
         let mut rate_at = |seconds, produced_records| {
             let status = Status {
-                counters: Counters { produced_records, ..Counters::default() },
+                counters: Counters {
+                    produced_records,
+                    replicated_records: 2 * produced_records,
+                    ..Counters::default()
+                },
                 ..Status::default()
             };
             *lock(&shared.status) =
                 Some(PublishedStatus { status, at: began + Duration::from_secs(seconds) });
-            reporter.append_records_rate()
+            reporter.record_rates()
         };
         assert_eq!(
             [rate_at(4, 400), rate_at(10, 1000), rate_at(10, 1000), rate_at(11, 1000)],
-            [100.0, 100.0, 0.0, 0.0]
+            [[100.0, 200.0], [100.0, 200.0], [0.0; 2], [0.0; 2]]
         );
     }
 }

@@ -1,6 +1,10 @@
 use super::*;
 use crate::config::Settings;
-use crate::replica::{Counters, VoterStatus};
+use crate::replica::room::frames::{Frames, Hold};
+use crate::replica::room::gauges::Bounded;
+use crate::replica::room::limits::core_rooms;
+use crate::replica::room::turns::Turns;
+use crate::replica::{ConnectionId, Counters, VoterStatus};
 use serde_json::Value;
 use std::io::Read;
 use std::net::TcpStream;
@@ -93,6 +97,7 @@ fn leader() -> Status {
         log_end_offset: 100,
         flushed_offset: 95,
         ready: true,
+        log_in_doubt: true,
         voters: vec![voter(1, 100, 0), voter(2, 90, 10)],
         counters: Counters { produce_requests: 12, flushes: 5, ..Counters::default() },
         ..Status::default()
@@ -134,7 +139,7 @@ fn pages_before_the_first_status() {
 fn status_and_ready_follow_what_is_published() {
     let running = start(LONG);
     running.control.publish_status(leader());
-    running.control.connections(3);
+    running.control.connections(PlaceCounts { clients: 2, guests: 0, voters: 1 });
     let (code, head, body) = running.get("/status?pretty");
     assert_eq!(code, 200);
     assert!(head.contains("Content-Type: application/json") && head.contains("Connection: close"), "{head}");
@@ -148,8 +153,9 @@ fn status_and_ready_follow_what_is_published() {
     assert_eq!((&status["connections"], &status["counters"]["flushes"]), (&3.into(), &5.into()));
     assert_eq!(running.get("/ready").0, 200);
     assert!(running.get("/").2.contains("kraft node 1: leader in epoch 7"));
-    running.control.publish_status(Status { ready: false, ..leader() });
-    assert!(running.get("/ready").2.contains("has not caught up"));
+    let not_ready = Some("my disk has no room".to_string());
+    running.control.publish_status(Status { ready: false, not_ready, ..leader() });
+    assert_eq!(running.get("/ready").2, "not ready: my disk has no room\n");
     running.control.publish_status(Status { ready: false, leader_id: None, ..leader() });
     assert_eq!(
         (running.get("/ready").0, running.get("/ready").2.contains("no leader is known")),
@@ -160,19 +166,28 @@ fn status_and_ready_follow_what_is_published() {
 
 #[test]
 fn metrics_are_prometheus_text() {
-    let running = start(Duration::from_millis(50));
+    // So long shows the page what an interval had: longer than it takes to ask, on any machine.
+    let running = start(Duration::from_millis(1500));
     running.control.publish_status(leader());
-    running.control.connection_refused();
+    running.control.connections_refused(1);
     running.control.publish_stages(stages(1000));
-    running.wait_for(|r| r.get("/metrics").2.contains("commit_latency_avg"));
+    // The reporter has merged them.
+    running.wait_for(|r| r.get("/metrics").2.contains("_count{stage=\"end_to_end\"} 1000"));
     let (_, head, text) = running.get("/metrics");
     assert!(head.contains("application/openmetrics-text"), "{head}");
     for line in [
-        "kafka_server_raft_metrics_current_state{state=\"leader\"} 1",
-        "kafka_server_raft_metrics_current_state{state=\"follower\"} 0",
-        "kafka_server_raft_metrics_current_epoch 7",
-        "kafka_server_raft_metrics_high_watermark 90",
-        "kafka_server_raft_metrics_number_of_voters 2",
+        "kafka_server_raftmetrics_current_state{current_state=\"leader\"} 1",
+        "kafka_server_raft_metrics_current_state{current_state=\"leader\",state=\"leader\"} 1",
+        "kafka_server_raft_metrics_current_state_info{current_state=\"leader\",state=\"leader\"} 1",
+        "kafka_server_raftmetrics_current_epoch 7.0",
+        "kafka_server_raft_metrics_current_epoch 7.0",
+        "kafka_server_raft_metrics_high_watermark 90.0",
+        "kafka_server_raft_metrics_number_of_voters 2.0",
+        "kafka_server_raft_metrics_election_latency_avg NaN",
+        "kraft_campaigns_total{cause=\"leader_gone\"} 0",
+        "kraft_device_flush_seconds_count 0",
+        "kraft_log_in_doubt 1",
+        "kraft_log_damaged 0",
         "kraft_voter_lag_records{voter=\"2\"} 10",
         "kraft_produce_requests_total 12",
         "kraft_connections_refused_total 1",
@@ -187,7 +202,54 @@ fn metrics_are_prometheus_text() {
     let sum =
         text.lines().find_map(|l| l.strip_prefix("kraft_produce_stage_seconds_sum{stage=\"end_to_end\"} "));
     assert!((sum.unwrap().parse::<f64>().unwrap() - 1.5).abs() < 0.01, "{sum:?}");
+    assert!(!text.contains("follower"), "only the present state is told");
     assert!(text.ends_with("# EOF\n"));
+    running.control.finish();
+}
+
+#[test]
+fn metrics_say_what_is_taken_of_all_cores_and_its_bounds() {
+    let running = start(LONG);
+    let config = config(running.directory.path(), "127.0.0.1:0");
+    let rooms = core_rooms(&config, 2);
+    rooms[0].answers.add(1_000);
+    rooms[1].answers.add(234);
+    rooms[1].voters_answers.add(5);
+    let mut frames = Frames::new(rooms[1].frames);
+    assert!(frames.may_read(ConnectionId(1), &mut Hold::default(), 1 << 20, false, 0));
+    rooms[1].gauges.publish(&frames, &Turns::new(rooms[1].round));
+    let most = PlaceCounts { clients: 10, guests: 4, voters: 16 };
+    let large_max = rooms.iter().map(|room| room.frames.bytes_max).sum::<usize>();
+    running.control.watch_room(most, rooms);
+    running.control.connections(PlaceCounts { clients: 3, guests: 2, voters: 1 });
+    let mut status = leader();
+    status.watched.device_reads = Bounded { taken: 70, max: 700 };
+    status.watched.heavy_requests = 2;
+    status.watched.heavy_bytes = Bounded { taken: 80, max: 800 };
+    running.control.publish_status(status);
+    let text = running.get("/metrics").2;
+    let large_max = format!("kraft_large_requests_max_bytes {large_max}");
+    for line in [
+        "kraft_connections 6",
+        "kraft_places_taken{holder=\"client\"} 3",
+        "kraft_places_taken{holder=\"guest\"} 2",
+        "kraft_places_taken{holder=\"voter\"} 1",
+        "kraft_places_max{holder=\"voter\"} 16",
+        "kraft_unsent_answers_bytes{to=\"clients\"} 1234",
+        "kraft_unsent_answers_bytes{to=\"voters\"} 5",
+        "kraft_large_requests_held_bytes 1048576",
+        "kraft_large_requests_waiting_bytes 0",
+        &large_max,
+        "kraft_waiting_connections{wait_for=\"memory\"} 0",
+        "kraft_waiting_connections{wait_for=\"turn\"} 0",
+        "kraft_device_reads_held_bytes 70",
+        "kraft_device_reads_max_bytes 700",
+        "kraft_heavy_requests_waiting 2",
+        "kraft_heavy_requests_waiting_bytes 80",
+        "kraft_heavy_requests_max_bytes 800",
+    ] {
+        assert!(text.lines().any(|l| l == line), "'{line}' is not in:\n{text}");
+    }
     running.control.finish();
 }
 
@@ -234,34 +296,51 @@ fn bad_requests_get_their_codes() {
 }
 
 #[test]
-fn silent_and_too_many_connections_are_bounded() {
+fn a_silent_connection_is_closed_in_time() {
+    let running = start(LONG);
+    let mut silent = TcpStream::connect(running.control.http_address().unwrap()).unwrap();
+    // It trickles one byte, and its time goes on all the same.
+    let began = Instant::now();
+    silent.write_all(b"G").unwrap();
+    assert_eq!(answer(&mut silent).0, 408);
+    assert!(began.elapsed() < Duration::from_secs(9));
+    running.control.finish();
+}
+
+#[test]
+fn a_crowd_that_asks_nothing_makes_room_for_who_asks() {
     let running = start(LONG);
     let address = running.control.http_address().unwrap();
-    let mut silent: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
-    // A place is taken when the acceptor comes to it: a sixty-fifth that still got one is not an error.
-    running.wait_for(|_| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /live HTTP/1.1\r\n\r\n").unwrap();
-        let mut text = String::new();
-        // The refusal may reset the connection after its answer.
-        let _ = stream.read_to_string(&mut text);
-        text.starts_with("HTTP/1.1 503 ") && text.contains("Too many connections")
-    });
-    // Each trickles one byte and is closed 5 s after it was opened all the same.
-    let began = Instant::now();
-    silent[0].write_all(b"G").unwrap();
-    assert_eq!(answer(&mut silent[0]).0, 408);
-    assert!(began.elapsed() < Duration::from_secs(9));
-    drop(silent);
-    running.wait_for(|r| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        let _ = stream.write_all(b"GET /live HTTP/1.1\r\n\r\n");
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text);
-        assert!(r.control.http_address().is_some());
-        text.starts_with("HTTP/1.1 200 ")
-    });
+    let more_than_places = places::CONNECTIONS_MAX + 10;
+    for _ in 0..3 {
+        let mut silent: Vec<TcpStream> =
+            (0..more_than_places).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(running.get("/live").0, 200);
+        // Those who were silent for longest made room: each new one took the place of one of them, the last ones keep theirs.
+        silent[0].set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+        assert!(silent[0].read(&mut [0; 64]).is_ok(), "the first of them still has its place");
+        let last = silent.last_mut().unwrap();
+        last.write_all(b"GET /live HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(answer(last).0, 200);
+    }
     running.control.finish();
+}
+
+#[test]
+fn all_addresses_of_the_host_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path(), "localhost:0");
+    let control = Control::start_with(&config, Box::new(io::sink()), LONG).unwrap();
+    let port = control.http_address().unwrap().port();
+    for host in ["127.0.0.1", "::1"] {
+        let Ok(mut stream) = TcpStream::connect((host, port)) else {
+            assert!(std::net::TcpListener::bind((host, 0)).is_err(), "{host} is not served");
+            continue;
+        };
+        stream.write_all(b"GET /live HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(answer(&mut stream).0, 200, "{host}");
+    }
+    control.finish();
 }
 
 #[test]
@@ -270,7 +349,8 @@ fn port_in_use_is_an_error_that_names_the_key() {
     let directory = tempfile::tempdir().unwrap();
     let port = taken.local_addr().unwrap().port();
     let error = Control::start(&config(directory.path(), &format!("127.0.0.1:{port}"))).err().unwrap();
-    assert!(error.starts_with(&format!("kraft.http.listener=127.0.0.1:{port} cannot be bound")), "{error}");
+    let ControlError::Listener(line) = error else { panic!("{error:?}") };
+    assert!(line.starts_with(&format!("kraft.http.listener=127.0.0.1:{port} cannot be bound")), "{line}");
 }
 
 #[test]

@@ -3,11 +3,18 @@
 use super::*;
 use crate::config::Settings;
 use crate::io::doorbell::Doorbell;
-use crate::io::listener::{Acceptor, Listener, Offer};
+use crate::io::listener::{Acceptor, Listener};
 use crate::io::ring::tests::driven_ring;
 use crate::protocol::messages as m;
-use crate::server::mesh::{CREDITS_PER_CORE, ToReplica, core_of};
-use crate::types::Endpoint;
+use crate::replica::Input;
+use crate::replica::room::answers::AnswerLimits;
+use crate::replica::room::frames::FrameLimits;
+use crate::replica::room::places::{PlaceLimits, Places};
+use crate::replica::room::turns::RoundLimits;
+use crate::server::doors::Doors;
+use crate::server::inputs::{Inputs, Next};
+use crate::server::mesh::{CREDITS_PER_CORE, CoreSender, ReplicaSender, Standing, ToNetwork, ToReplica};
+use crate::types::{Endpoint, NodeId};
 use glommio::LocalExecutorBuilder;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -21,12 +28,16 @@ fn limits() -> SessionLimits {
         request_bytes_max: 1 << 20,
         output_bytes_max: 4 << 20,
         requests_max: 8,
+        request_entries_max: 1000,
+        idle_ms_max: 600_000,
         message_bytes_max: 1 << 19,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
         topic_name: "__cluster_metadata".into(),
         topic_id: crate::types::Uuid::METADATA_TOPIC_ID,
         data_mode: crate::types::DataMode::Native,
+        compressed_check: crate::types::CompressedCheck::Always,
+        decompressed_bytes_max: 64 << 20,
     }
 }
 
@@ -41,7 +52,8 @@ fn control(directory: &std::path::Path) -> Control {
 }
 
 struct Rig {
-    offers: Receiver<Offer>,
+    arrivals: Receiver<Accepted>,
+    doors: Doors,
     control: Control,
     port: u16,
     _acceptor: Acceptor,
@@ -51,10 +63,14 @@ struct Rig {
 fn rig() -> Rig {
     let listener = Listener::bind(&Endpoint { host: "127.0.0.1".into(), port: 0 }).unwrap();
     let port = listener.addresses()[0].port();
-    let (sender, offers) = mpsc::channel();
-    let acceptor = listener.start(100, move |offer| drop(sender.send(offer))).unwrap();
+    let (sender, arrivals) = mpsc::channel();
+    let acceptor = listener.start(move |accepted| drop(sender.send(accepted))).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    Rig { offers, control: control(directory.path()), port, _acceptor: acceptor, _directory: directory }
+    let places =
+        PlaceLimits { clients_max: 100, guests_max: 10, voter_connections_max: 4, guest_ms_max: 1_000 };
+    let doors = Doors::new(Places::new(places, [NodeId(2)]));
+    let control = control(directory.path());
+    Rig { arrivals, doors, control, port, _acceptor: acceptor, _directory: directory }
 }
 
 impl Rig {
@@ -62,11 +78,12 @@ impl Rig {
     fn client<T: Send + 'static>(
         &self,
         client: impl FnOnce(TcpStream) -> T + Send + 'static,
-    ) -> (JoinHandle<T>, Accepted) {
+    ) -> (JoinHandle<T>, Entered) {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let Offer::Accepted(accepted) = self.offers.recv().unwrap() else { panic!("refused") };
-        (std::thread::spawn(move || client(stream)), accepted)
+        let accepted = self.arrivals.recv().unwrap();
+        let (place, _) = self.doors.arrive(clock::monotonic_ns());
+        (std::thread::spawn(move || client(stream)), Entered { accepted, place })
     }
 }
 
@@ -76,22 +93,38 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 /// The network of the replica's core, and what it hands on.
 fn replica_core(control: Control) -> (Rc<Inputs>, Rc<NetworkCore>) {
-    let inputs = Rc::new(Inputs::default());
+    let inputs = Rc::new(Inputs::new(1));
     let sink = RequestSink::Local(inputs.clone());
-    (inputs, NetworkCore::new(0, limits(), control, sink, driven_ring()))
+    (inputs, NetworkCore::new(0, limits(), room(), control, sink, Inspectors::new().0, driven_ring()))
+}
+
+fn room() -> CoreRoom {
+    let answers = AnswerLimits { bytes_max: 8 << 20, device_bytes_max: 0, stall_ms_max: 500 };
+    CoreRoom::new(
+        RoundLimits { bytes_max: 4 << 20, ns_max: 10 * NS_PER_MS },
+        FrameLimits { bytes_max: 2 << 20, stall_ms_max: 500 },
+        answers,
+        AnswerLimits { bytes_max: 1 << 20, ..answers },
+    )
 }
 
 /// End a turn.
 fn send(network: &NetworkCore) {
     network.flush();
     network.ring.submit().unwrap();
+    network.begin_round(clock::monotonic_ns());
 }
 
-async fn next_input(inputs: &Inputs) -> Input {
+fn pop(inputs: &Inputs) -> Option<Input> {
+    inputs.pop(true).map(|(Next::Voter(input) | Next::Client(_, input))| input)
+}
+
+async fn next_input(inputs: &Inputs, network: &NetworkCore) -> Input {
     for _ in 0..20_000 {
-        if let Some(input) = inputs.pop() {
+        if let Some(input) = pop(inputs) {
             return input;
         }
+        network.begin_round(clock::monotonic_ns());
         glommio::timer::sleep(Duration::from_millis(1)).await;
     }
     panic!("no input within 20 s");
@@ -111,6 +144,46 @@ fn vote(correlation_id: i32) -> Vec<u8> {
     frame.extend(correlation_id.to_be_bytes());
     // Client id, no tags; cluster id null, topics empty, no tags.
     frame.extend([0, 1, b'p', 0, 0, 1, 0]);
+    [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
+}
+
+/// Produce 9 of one batch.
+fn produce(correlation_id: i32, batch: bytes::Bytes) -> Vec<u8> {
+    let mut frame = vec![0, 0, 0, 9];
+    frame.extend(correlation_id.to_be_bytes());
+    // Client id, no tags; no transaction, acks -1, a timeout of a second, one topic.
+    frame.extend([0, 1, b'c', 0, 0, 0xff, 0xff, 0, 0, 3, 0xe8, 2]);
+    let name = b"__cluster_metadata";
+    frame.push(name.len() as u8 + 1);
+    frame.extend(name);
+    // One partition, 0; its records; no tags.
+    frame.extend([2, 0, 0, 0, 0]);
+    let mut length = batch.len() + 1;
+    while length >= 0x80 {
+        frame.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    frame.push(length as u8);
+    frame.extend(&batch);
+    frame.extend([0, 0, 0]);
+    [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
+}
+
+/// Fetch 4 of topics that nobody has, with names as long as names may be: so many bytes or a little less.
+fn padded_fetch(correlation_id: i32, bytes: usize) -> Vec<u8> {
+    const NAME_BYTES: usize = 32_000;
+    let topics = bytes / (2 + NAME_BYTES + 4);
+    let mut frame = vec![0, 1, 0, 4];
+    frame.extend(correlation_id.to_be_bytes());
+    frame.extend([0, 1, b'c']);
+    frame.extend([-1i32, 300_000, 1, 1 << 20].map(i32::to_be_bytes).concat());
+    frame.push(0);
+    frame.extend((topics as i32).to_be_bytes());
+    for topic in 0..topics {
+        frame.extend((NAME_BYTES as i16).to_be_bytes());
+        frame.extend([b'a' + (topic % 26) as u8; NAME_BYTES]);
+        frame.extend(0i32.to_be_bytes());
+    }
     [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
 }
 
@@ -151,7 +224,7 @@ fn answers_go_out_in_request_order_and_a_close_is_reported_once() {
         let mut connection = None;
         for expected in 0..3 {
             let Input::Request { connection: id, seq, received_ns, decoded_ns, .. } =
-                next_input(&inputs).await
+                next_input(&inputs, &network).await
             else {
                 panic!("not a request")
             };
@@ -161,16 +234,18 @@ fn answers_go_out_in_request_order_and_a_close_is_reported_once() {
         }
         let id = connection.unwrap();
         for seq in [2, 0, 1] {
-            network.answer(id, seq, answer_with(1));
+            network.answer(id, seq, answer_with(1), None);
         }
         send(&network);
         assert_eq!(client.join().unwrap(), [1, 2, 3]);
-        let Input::ConnectionClosed { connection } = next_input(&inputs).await else { panic!("not closed") };
+        let Input::ConnectionClosed { connection } = next_input(&inputs, &network).await else {
+            panic!("not closed")
+        };
         assert_eq!(connection, id);
         // An answer that comes too late is dropped.
-        network.answer(id, 3, answer_with(1));
+        network.answer(id, 3, answer_with(1), None);
         send(&network);
-        assert!(inputs.is_empty() && network.clients.borrow().is_empty());
+        assert!(inputs.is_empty(true) && network.clients.borrow().is_empty());
     });
 }
 
@@ -191,11 +266,13 @@ fn other_protocols_are_closed_and_nobody_else_notices() {
     run(async move {
         let (inputs, network) = replica_core(rig.control);
         network.accept(accepted_bad);
-        assert!(matches!(next_input(&inputs).await, Input::ConnectionClosed { .. }));
+        assert!(matches!(next_input(&inputs, &network).await, Input::ConnectionClosed { .. }));
         assert_eq!(bad.join().unwrap(), 0);
         network.accept(accepted_good);
-        let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no request") };
-        network.answer(connection, seq, answer_with(1));
+        let Input::Request { connection, seq, .. } = next_input(&inputs, &network).await else {
+            panic!("no request")
+        };
+        network.answer(connection, seq, answer_with(1), None);
         send(&network);
         assert_eq!(good.join().unwrap(), 9);
     });
@@ -215,13 +292,13 @@ fn a_session_with_enough_under_way_is_not_read_until_it_is_answered() {
         network.accept(accepted);
         let mut seen = 0;
         while seen < 20 {
-            let mut batch = vec![next_input(&inputs).await];
+            let mut batch = vec![next_input(&inputs, &network).await];
             glommio::timer::sleep(Duration::from_millis(30)).await;
-            batch.extend(std::iter::from_fn(|| inputs.pop()));
+            batch.extend(std::iter::from_fn(|| pop(&inputs)));
             assert!(batch.len() <= limits().requests_max, "{} under way", batch.len());
             for input in batch {
                 let Input::Request { connection, seq, .. } = input else { panic!("not a request") };
-                network.answer(connection, seq, answer_with(1));
+                network.answer(connection, seq, answer_with(1), None);
                 seen += 1;
             }
             send(&network);
@@ -246,12 +323,12 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
         network.accept(accepted);
         let host = "x".repeat(1 << 20);
         loop {
-            match next_input(&inputs).await {
+            match next_input(&inputs, &network).await {
                 Input::ConnectionClosed { .. } => break,
                 Input::Request { connection, seq, .. } => {
                     let large = m::MetadataResponse::default()
                         .with_cluster_id(Some(host[..30_000].to_string().into()));
-                    network.answer(connection, seq, Some(Response::Metadata(large)));
+                    network.answer(connection, seq, Some(Response::Metadata(large)), None);
                     send(&network);
                     let held: usize =
                         network.clients.borrow().values().map(|c| c.connection.unsent_bytes()).sum();
@@ -268,11 +345,13 @@ fn a_reader_that_never_reads_is_closed_at_its_bound() {
     });
 }
 
-/// More than the bound in all, but never at a time.
+/// More than the bound in all, but never at a time: the answers to all that may be under way fit into the half of the bound
+/// below which requests are read.
 #[test]
 fn who_reads_late_gets_everything_and_is_served_on() {
-    const ANSWER_BYTES: usize = 300_000;
+    const ANSWER_BYTES: usize = 240_000;
     const REQUESTS: i32 = 100;
+    assert!(limits().requests_max * (ANSWER_BYTES + 100) < limits().output_bytes_max / 2);
     let rig = rig();
     let (blocked, is_blocked) = mpsc::channel();
     let (client, accepted) = rig.client(move |mut stream| {
@@ -286,14 +365,16 @@ fn who_reads_late_gets_everything_and_is_served_on() {
         let mut blocked = Some(blocked);
         let mut taken = 0;
         while taken < REQUESTS {
-            let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("closed") };
+            let Input::Request { connection, seq, .. } = next_input(&inputs, &network).await else {
+                panic!("closed")
+            };
             taken += 1;
-            network.answer(connection, seq, large_answer(ANSWER_BYTES));
+            network.answer(connection, seq, large_answer(ANSWER_BYTES), None);
             send(&network);
             let is_blocked = || network.clients.borrow().values().all(|c| c.session.borrow().is_blocked());
-            if blocked.is_some() && inputs.is_empty() && is_blocked() {
+            if blocked.is_some() && inputs.is_empty(true) && is_blocked() {
                 glommio::timer::sleep(Duration::from_millis(20)).await;
-                assert!(is_blocked() && inputs.is_empty(), "read although its answers are unsent");
+                assert!(is_blocked() && inputs.is_empty(true), "read although its answers are unsent");
                 blocked.take().unwrap().send(()).unwrap();
             }
         }
@@ -315,14 +396,16 @@ fn answers_count_against_the_bound_until_they_are_sent_and_no_longer() {
         network.accept(accepted);
         let mut connection = None;
         for _ in 0..requests {
-            let Input::Request { connection: id, .. } = next_input(&inputs).await else { panic!("closed") };
+            let Input::Request { connection: id, .. } = next_input(&inputs, &network).await else {
+                panic!("closed")
+            };
             connection = Some(id);
         }
         let connection = connection.unwrap();
         let client_state = network.clients.borrow()[&connection].clone();
         // Nothing is read from it meanwhile: only the answers themselves see what was sent.
         for seq in 0..requests as u64 {
-            network.answer(connection, seq, large_answer(1_000_000));
+            network.answer(connection, seq, large_answer(1_000_000), None);
             send(&network);
             for _ in 0..20_000 {
                 if client_state.connection.unsent_bytes() == 0 {
@@ -347,19 +430,21 @@ fn producers_wait_while_the_replica_is_full() {
     run(async move {
         let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
-        let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no request") };
+        let Input::Request { connection, seq, .. } = next_input(&inputs, &network).await else {
+            panic!("no request")
+        };
         network.clients.borrow()[&connection].produces.set(true);
         network.set_full(true);
-        network.answer(connection, seq, answer_with(1));
+        network.answer(connection, seq, answer_with(1), None);
         send(&network);
         glommio::timer::sleep(Duration::from_millis(100)).await;
-        network.wake_waiting();
+        network.begin_round(clock::monotonic_ns());
         glommio::timer::sleep(Duration::from_millis(20)).await;
         // The read that was under way may still bring one request in; it must not be taken.
-        assert!(inputs.is_empty(), "a producer was read while the replica was full");
+        assert!(inputs.is_empty(true), "a producer was read while the replica was full");
         network.set_full(false);
-        let Input::Request { seq, .. } = next_input(&inputs).await else { panic!("no request") };
-        network.answer(connection, seq, answer_with(1));
+        let Input::Request { seq, .. } = next_input(&inputs, &network).await else { panic!("no request") };
+        network.answer(connection, seq, answer_with(1), None);
         send(&network);
         assert_eq!(client.join().unwrap(), 2);
     });
@@ -368,20 +453,52 @@ fn producers_wait_while_the_replica_is_full() {
 #[test]
 fn idle_connections_are_closed_and_their_places_freed() {
     let rig = rig();
-    let open = rig._acceptor.open_connections();
+    let doors = rig.doors.clone();
     let (client, accepted) = rig.client(|mut stream| stream.read(&mut [0; 1]).unwrap());
     run(async move {
         let (inputs, network) = replica_core(rig.control);
         network.accept(accepted);
         let now_ns = clock::monotonic_ns();
-        network.close_idle(now_ns + CONNECTION_IDLE_MS_MAX * NS_PER_MS / 2);
+        network.close_idle(now_ns + limits().idle_ms_max * NS_PER_MS / 2);
         glommio::timer::sleep(Duration::from_millis(20)).await;
-        assert!(inputs.is_empty());
-        network.close_idle(now_ns + (CONNECTION_IDLE_MS_MAX + 1_000) * NS_PER_MS);
-        assert!(matches!(next_input(&inputs).await, Input::ConnectionClosed { .. }));
+        assert!(inputs.is_empty(true));
+        network.close_idle(now_ns + (limits().idle_ms_max + 1_000) * NS_PER_MS);
+        let is_quiet = |client: &Rc<Client>| client.is_idle.get();
+        assert!(network.clients.borrow().values().all(is_quiet), "it is normal, and no line for an operator");
+        assert!(matches!(next_input(&inputs, &network).await, Input::ConnectionClosed { .. }));
         assert_eq!(client.join().unwrap(), 0);
     });
-    assert_eq!(open.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert!(doors.taken().sum() == 0);
+}
+
+/// Nobody reads from it while it has enough under way, and nobody may ever answer it.
+#[test]
+fn a_client_that_goes_with_all_its_requests_under_way_is_noticed() {
+    for unread in [0, 3] {
+        let rig = rig();
+        let doors = rig.doors.clone();
+        let (goes, go) = mpsc::channel();
+        let (client, accepted) = rig.client(move |mut stream| {
+            (0..8 + unread).for_each(|id| stream.write_all(&metadata(id)).unwrap());
+            go.recv().unwrap();
+        });
+        run(async move {
+            let (inputs, network) = replica_core(rig.control);
+            network.accept(accepted);
+            for _ in 0..8 {
+                assert!(matches!(next_input(&inputs, &network).await, Input::Request { .. }));
+            }
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+            assert!(inputs.is_empty(true), "it is blocked");
+            goes.send(()).unwrap();
+            assert!(
+                matches!(next_input(&inputs, &network).await, Input::ConnectionClosed { .. }),
+                "{unread} unread"
+            );
+            client.join().unwrap();
+        });
+        assert!(doors.taken().sum() == 0);
+    }
 }
 
 /// What a network core says, and a peer that moves with its unanswered vote.
@@ -397,8 +514,15 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
     });
     run(async move {
         let (edge, from_core) = ReplicaSender::new(Doorbell::new().unwrap());
-        let network =
-            NetworkCore::new(1, limits(), rig.control.clone(), RequestSink::Mesh(edge), driven_ring());
+        let network = NetworkCore::new(
+            1,
+            limits(),
+            room(),
+            rig.control.clone(),
+            RequestSink::Mesh(edge),
+            Inspectors::new().0,
+            driven_ring(),
+        );
         network.accept(accepted);
         let next = async || {
             for _ in 0..20_000 {
@@ -410,12 +534,12 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
             panic!("no message within 20 s");
         };
         let ToReplica::Request(request) = next().await else { panic!("not a request") };
-        assert_eq!(core_of(request.connection), 1);
-        network.answer(request.connection, request.arrived.seq, answer_with(1));
+        assert_eq!(request.connection.core(), 1);
+        network.answer(request.connection, request.arrived.seq, answer_with(1), None);
         send(&network);
         let ToReplica::Closed(closed) = next().await else { panic!("the old connection has not ended") };
         assert_eq!(closed, request.connection);
-        network.on_closed_seen(closed);
+        network.on_taken(1);
         let ToReplica::Peer(moved) = next().await else { panic!("not moved") };
         let RequestSink::Mesh(edge) = &network.sink else { panic!("a mesh was given") };
         assert_eq!(edge.credits(), CREDITS_PER_CORE);
@@ -423,11 +547,110 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
         let (inputs, replica_core) = replica_core(rig.control);
         replica_core.accept_moved(*moved);
         for expected in 1..=2 {
-            let Input::Request { connection, seq, .. } = next_input(&inputs).await else { panic!("no vote") };
-            assert_eq!((core_of(connection), seq), (0, expected));
-            replica_core.answer(connection, seq, Some(Response::Vote(m::VoteResponse::default())));
+            let Input::Request { connection, seq, .. } = next_input(&inputs, &replica_core).await else {
+                panic!("no vote")
+            };
+            assert_eq!((connection.core(), seq), (0, expected));
+            replica_core.answer(connection, seq, Some(Response::Vote(m::VoteResponse::default())), None);
             send(&replica_core);
         }
         assert_eq!(client.join().unwrap(), (1, 2, 3));
     });
 }
+
+/// Three of them compressed: one good, one that is none, one that grows so much that it goes on to the other thread.
+#[test]
+fn compressed_batches_are_judged_elsewhere_and_keep_their_place() {
+    use crate::record::{BatchBuilder, compression::Codec, data_batch};
+    let now_ms = clock::now().wall_ms;
+    let plain = data_batch(&[b"a", b"b"], now_ms, None);
+    let good = Codec::Zstd.compress_batch(plain.clone()).unwrap();
+    let broken = BatchBuilder::new(now_ms).attributes(4).raw_records(b"this is no zstd", 2).build();
+    let zeros = vec![0; 16 << 20];
+    let growing = Codec::Zstd.compress_batch(data_batch(&[&zeros], now_ms, None)).unwrap();
+    let rig = rig();
+    let requests =
+        [produce(1, good), produce(2, growing), produce(3, broken), metadata(4), produce(5, plain)];
+    let (client, accepted) = rig.client(move |mut stream| {
+        stream.write_all(&requests.concat()).unwrap();
+        (1..=5).map(|_| read_answer(&mut stream).0).collect::<Vec<_>>()
+    });
+    run(async move {
+        let (sender, from_inspectors) = CoreSender::new(Doorbell::new().unwrap());
+        let (inspectors, queue) = Inspectors::new();
+        queue.start(1, &[sender]).unwrap();
+        let inputs = Rc::new(Inputs::new(1));
+        let sink = RequestSink::Local(inputs.clone());
+        let network = NetworkCore::new(0, limits(), room(), rig.control, sink, inspectors, driven_ring());
+        network.accept(accepted);
+        let (mut seen, mut rounds) = (Vec::new(), 0);
+        while seen.len() < 5 {
+            rounds += 1;
+            assert!(rounds < 60_000, "only {seen:?} have come within a minute");
+            network.begin_round(clock::monotonic_ns());
+            for message in from_inspectors.try_iter() {
+                let ToNetwork::Inspected(request) = message else { panic!("not a request") };
+                network.on_inspected(*request);
+            }
+            while let Some(input) = pop(&inputs) {
+                let Input::Request { connection, seq, request, .. } = input else { panic!("not a request") };
+                let refused = match &request {
+                    Admitted::Produce(produce) => produce.partitions[0].batch.is_err(),
+                    Admitted::Other(_) | Admitted::Heavy(_) => false,
+                };
+                seen.push((seq, refused));
+                network.answer(connection, seq, answer_with(1), None);
+                send(&network);
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(seen, [(0, false), (1, false), (2, true), (3, false), (4, false)]);
+        assert_eq!(client.join().unwrap(), [1, 2, 3, 4, 5]);
+    });
+}
+
+/// Its verdict comes when nobody waits for it any more.
+#[test]
+fn a_connection_may_end_while_its_batch_is_judged() {
+    let batch = crate::record::data_batch(&[b"a"], clock::now().wall_ms, None);
+    let batch = crate::record::compression::Codec::Gzip.compress_batch(batch).unwrap();
+    let rig = rig();
+    let (client, accepted) = rig.client(move |mut stream| {
+        stream.write_all(&produce(1, batch)).unwrap();
+        stream.read(&mut [0; 16])
+    });
+    run(async move {
+        let (inspectors, queue) = Inspectors::new();
+        let (sender, from_inspectors) = CoreSender::new(Doorbell::new().unwrap());
+        let inputs = Rc::new(Inputs::new(1));
+        let sink = RequestSink::Local(inputs.clone());
+        let network = NetworkCore::new(0, limits(), room(), rig.control, sink, inspectors, driven_ring());
+        network.accept(accepted);
+        let is_waiting = || network.clients.borrow().values().any(|c| c.waker.borrow().is_some());
+        while !is_waiting() {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let id = *network.clients.borrow().keys().next().unwrap();
+        network.close(id, "the test ends it".into(), None);
+        let Input::ConnectionClosed { connection } = next_input(&inputs, &network).await else {
+            panic!("not closed")
+        };
+        assert_eq!(connection, id);
+        // The threads begin only now.
+        queue.start(1, &[sender]).unwrap();
+        let ToNetwork::Inspected(request) = from_inspectors.recv_timeout(Duration::from_secs(60)).unwrap()
+        else {
+            panic!("not a request")
+        };
+        network.on_inspected(*request);
+        glommio::timer::sleep(Duration::from_millis(5)).await;
+        assert!(inputs.is_empty(true), "nothing comes after the end of a connection");
+        drop(client.join().unwrap());
+    });
+}
+
+#[path = "room_tests.rs"]
+mod room_tests;
+
+#[path = "decoding_tests.rs"]
+mod decoding_tests;

@@ -1,21 +1,5 @@
 use super::*;
 
-// --- JoinGroup
-
-#[test]
-fn nobody_joins_a_group() {
-    with_view(|v| {
-        let request =
-            m::JoinGroupRequest::default().with_group_id(text("g").into()).with_member_id(text("me"));
-        for version in 0..=1 {
-            check_encodes(11, version, &join_group(&v, &request));
-        }
-        let body = body!(JoinGroup, join_group(&v, &request));
-        assert_eq!(body.error_code, ErrorCode::UNSUPPORTED_VERSION.0);
-        assert_eq!((body.generation_id, body.member_id.as_str()), (-1, "me"));
-    });
-}
-
 // --- CreateTopics
 
 #[test]

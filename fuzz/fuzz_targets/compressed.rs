@@ -1,0 +1,6 @@
+#![no_main]
+
+#[global_allocator]
+static ALLOCATOR: kraft_fuzz::Counting = kraft_fuzz::Counting;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kraft_fuzz::compressed(data));

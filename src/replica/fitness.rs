@@ -1,0 +1,217 @@
+//! Whether this node should lead: room on its disk, and a log that can be read.
+//!
+//! Called by `Replica` with what the disk says. Tells Raft, which hands over or lets others stand (`raft::fitness`), and
+//! whoever runs the node, in a line and in `Status`.
+
+use super::{Level, Replica};
+use crate::log::{DiskError, REFILL, ReadError};
+use crate::raft::{Event, Unfit};
+use crate::record::StampedBatch;
+use crate::types::*;
+
+/// There is room again with this part of `kraft.disk.free.min.bytes` above it: a disk at the edge must not move the
+/// leader back and forth.
+const ROOM_MARGIN_DIVISOR: u64 = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Fitness {
+    /// Fewer bytes are free than `disk_free_bytes_min`, and not enough since.
+    is_full: bool,
+    /// So many kinds of files want to grow and cannot.
+    waits_for_room: u32,
+    /// The offset at which a read failed last, and why.
+    damage: Option<(Offset, String)>,
+    /// Monotonic ns of the last line about it.
+    damage_noted_ns: u64,
+    /// Wall time of another leader when it began its epoch, and the monotonic ns at which we learnt it.
+    other_clock: Option<(i64, u64)>,
+    clock_noted_ns: Option<u64>,
+}
+
+/// Between two lines about refused timestamps.
+const TIMESTAMP_LINE_INTERVAL_MS: u64 = 10_000;
+/// Between two lines about records that cannot be read, as long as they are the same.
+const DAMAGE_LINE_INTERVAL_MS: u64 = 60_000;
+
+impl Replica {
+    /// `u64::MAX`: not known yet.
+    pub(super) fn on_disk_free(&mut self, bytes: u64) {
+        let min = self.limits.disk_free_bytes_min;
+        let (is_below, was_below) = (bytes < min, self.disk_free_bytes < min);
+        self.disk_free_bytes = bytes;
+        if bytes < min {
+            self.fitness.is_full = true;
+        } else if bytes >= min.saturating_add(min / ROOM_MARGIN_DIVISOR) {
+            self.fitness.is_full = false;
+        }
+        if is_below != was_below {
+            self.note_disk_free();
+        }
+    }
+
+    fn note_disk_free(&mut self) {
+        let (bytes, min) = (self.disk_free_bytes, self.limits.disk_free_bytes_min);
+        let text = match (bytes < min, self.raft.is_leader()) {
+            (true, true) => format!(
+                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room, or until a voter that has some leads"
+            ),
+            (true, false) => format!(
+                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: this node goes on following, and leads only if no other voter can"
+            ),
+            (false, true) => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
+            (false, false) => format!("{bytes} bytes are free in log.dirs again"),
+        };
+        self.note(Level::Warn, text);
+    }
+
+    pub(super) fn on_no_room(&mut self, error: &DiskError) {
+        self.fitness.waits_for_room += 1;
+        let text = format!(
+            "the disk is full: {} found no room. What needs it waits until there is some, and is acknowledged to nobody before",
+            error.operation
+        );
+        self.note(Level::Warn, text);
+    }
+
+    pub(super) fn on_room_found(&mut self) {
+        self.fitness.waits_for_room = self.fitness.waits_for_room.saturating_sub(1);
+        // A small file finds room where a segment finds none.
+        if !self.waits_for_room() {
+            self.note(Level::Warn, "the disk has room again: what waited for it goes on".to_string());
+        }
+    }
+
+    /// Not that there is room: a disk whose last words are that it has some is not looked at.
+    pub(super) fn on_room_unwanted(&mut self) {
+        self.fitness.waits_for_room = self.fitness.waits_for_room.saturating_sub(1);
+        let text = "what waited for room on the disk is not needed any more; whether there is room again is not known";
+        self.note(Level::Warn, text.to_string());
+    }
+
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.fitness.waits_for_room > 0
+    }
+
+    pub(super) fn unfit_to_lead(&self) -> Option<Unfit> {
+        if self.fitness.damage.is_some() {
+            return Some(Unfit::LogDamaged);
+        }
+        if self.fitness.is_full || self.waits_for_room() {
+            return Some(Unfit::DiskFull);
+        }
+        self.is_clock_behind().then_some(Unfit::ClockBehind)
+    }
+
+    /// Records that are there and cannot be read: whoever needs them has to get them from another node.
+    pub(super) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
+        let is_same = self.fitness.damage.as_ref().is_some_and(|(known, _)| *known == at);
+        let due_ns = self.fitness.damage_noted_ns + DAMAGE_LINE_INTERVAL_MS * NS_PER_MS;
+        if !is_same || now.monotonic_ns >= due_ns {
+            self.fitness.damage_noted_ns = now.monotonic_ns;
+            let text = format!(
+                "{what} offset {at}: {error}. This node leads only if no other voter can, and does not start with \
+                 kraft.log.check=whole. {REFILL}"
+            );
+            self.note(Level::Error, text);
+        }
+        self.fitness.damage = Some((at, error.to_string()));
+    }
+
+    /// What could not be read once may have been the device's bad moment.
+    pub(super) fn on_readable(&mut self, batches: &[StampedBatch]) {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
+        let is_there = |at: Offset| first.base_offset() <= at && at < last.next_offset();
+        if self.fitness.damage.as_ref().is_some_and(|(at, _)| is_there(*at)) {
+            self.fitness.damage = None;
+            self.note(Level::Warn, "what could not be read of the log can be read again".to_string());
+        }
+    }
+
+    /// What was damaged above it is gone.
+    pub(super) fn on_cut_to(&mut self, end: Offset) {
+        self.fitness.damage.take_if(|(at, _)| *at >= end);
+    }
+
+    /// A leader begins its epoch with a batch that has its clock's time (a Fetch brings it to us within the moment).
+    pub(super) fn on_leader_change_appended(&mut self, epoch: Epoch, wall_ms: i64) {
+        let is_ours = self.raft.is_leader() && self.raft.epoch() == epoch;
+        // An old one tells nothing of today's clocks but that it was later than this.
+        self.fitness.other_clock = (!is_ours && wall_ms > 0).then_some((wall_ms, self.now.monotonic_ns));
+    }
+
+    /// Who is behind by more than a record may lie ahead of a leader's clock refuses what producers send by the other clock,
+    /// and they drop it. Which of the two is right nobody here can tell; the one ahead refuses nothing, unless records have a
+    /// bound in the past too.
+    fn is_clock_behind(&self) -> bool {
+        let limits = &self.limits;
+        let Some((wall_ms, at_ns)) = self.fitness.other_clock else { return false };
+        let since_ms = (self.now.monotonic_ns.saturating_sub(at_ns) / NS_PER_MS) as i64;
+        let behind_ms = wall_ms.saturating_add(since_ms).saturating_sub(self.now.wall_ms);
+        limits.timestamp_before_max_ms == i64::MAX && behind_ms > limits.timestamp_after_max_ms
+    }
+
+    /// A producer takes it for final and drops its records: whoever runs the node hears of it.
+    pub(super) fn on_timestamp_refused(&mut self, why: &str) {
+        self.counters.refused_timestamps += 1;
+        let now_ns = self.now.monotonic_ns;
+        let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
+        if self.fitness.clock_noted_ns.is_some_and(is_early) {
+            return;
+        }
+        self.fitness.clock_noted_ns = Some(now_ns);
+        let text = format!(
+            "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
+             and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
+             log.message.timestamp.before.max.ms. {} batches were refused so since the start",
+            self.counters.refused_timestamps
+        );
+        self.note(Level::Warn, text);
+    }
+
+    /// As a state of this node.
+    pub(super) fn log_damage(&self) -> Option<String> {
+        self.fitness.damage.as_ref().map(|(at, why)| format!("offset {at}: {why}"))
+    }
+
+    /// Ready means that a quorum can commit, and that this node does its part: a vote that it cannot give is one.
+    pub(super) fn why_not_ready(&self, now: Now) -> Option<String> {
+        let reasons = [self.why_no_part(now), self.raft.doubt().map(str::to_string)];
+        reasons.into_iter().flatten().reduce(|what, doubt| format!("{what}; {doubt}"))
+    }
+
+    fn why_no_part(&self, now: Now) -> Option<String> {
+        let raft = &self.raft;
+        let high_watermark = raft.high_watermark();
+        Some(match () {
+            _ if self.is_gated() => "what was promised is being made durable".to_string(),
+            _ if raft.living_leader(now).is_none() => match raft.leader() {
+                Some(leader) => format!(
+                    "no quorum: nothing has been heard of the leader {leader} within the fetch timeout"
+                ),
+                None => "no quorum: no leader is known".to_string(),
+            },
+            _ if high_watermark.is_none() => "it is not known yet what is committed".to_string(),
+            _ if !raft.is_leader() && high_watermark.is_some_and(|known| raft.log_end().0 < known.0) => {
+                "this node has not caught up with the leader".to_string()
+            }
+            _ => match self.log_damage() {
+                Some(damage) => format!("log damaged at {damage}"),
+                None => raft.unfit()?.sentence().to_string(),
+            },
+        })
+    }
+
+    /// At the end of a turn: whoever was told in the middle of it had not come to its end.
+    pub(super) fn maybe_tell_fitness(&mut self, now: Now) {
+        if self.role_changed
+            && self.raft.is_leader()
+            && self.disk_free_bytes < self.limits.disk_free_bytes_min
+        {
+            self.note_disk_free();
+        }
+        let unfit = self.unfit_to_lead();
+        if unfit != self.raft.unfit() {
+            self.step(now, Event::Fitness(unfit));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Places for connections: clients up to `max.connections`, voters beside them, guests until they say which they are.
+//!
+//! Nobody can tell a voter before it has spoken, so above the clients' places a connection is let in as a guest. It keeps its
+//! place only as a voter. A new guest takes the place of the one that came first: nobody can hold them all.
+
+use crate::types::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Of a connection, as it was accepted: later ones are higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlaceId(pub u64);
+
+/// How many of each there may be.
+#[derive(Clone, Debug)]
+pub struct PlaceLimits {
+    pub clients_max: usize,
+    pub guests_max: usize,
+    /// Of each voter.
+    pub voter_connections_max: usize,
+    /// A guest that has not said by then who it is goes.
+    pub guest_ms_max: u64,
+}
+
+impl PlaceLimits {
+    /// With so many other voters.
+    pub fn most(&self, others: usize) -> PlaceCounts {
+        PlaceCounts {
+            clients: self.clients_max,
+            guests: self.guests_max,
+            voters: others * self.voter_connections_max,
+        }
+    }
+}
+
+/// So many places of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaceCounts {
+    pub clients: usize,
+    pub guests: usize,
+    pub voters: usize,
+}
+
+impl PlaceCounts {
+    pub fn sum(self) -> usize {
+        self.clients + self.guests + self.voters
+    }
+}
+
+#[derive(Debug)]
+enum Holder {
+    Client,
+    Guest {
+        since_ns: u64,
+    },
+    Voter {
+        id: NodeId,
+    },
+    /// Told to go, and not gone yet.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Seat {
+    holder: Holder,
+    /// Monotonic ns at which its owner read from it last.
+    active_ns: Arc<AtomicU64>,
+}
+
+/// What a connection is after it has shown itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Client,
+    Voter {
+        /// Close this one: the voter has too many, and it is silent the longest.
+        instead_of: Option<PlaceId>,
+    },
+    /// Close it: all places for clients are taken.
+    NoPlace,
+}
+
+/// The places of one node.
+#[derive(Debug)]
+pub struct Places {
+    limits: PlaceLimits,
+    voters: BTreeSet<NodeId>,
+    seats: BTreeMap<PlaceId, Seat>,
+    guests: BTreeSet<PlaceId>,
+    clients: usize,
+    of_voters: usize,
+    next: u64,
+}
+
+impl Places {
+    /// `voters`: the others of the quorum.
+    pub fn new(limits: PlaceLimits, voters: impl IntoIterator<Item = NodeId>) -> Places {
+        Places {
+            limits,
+            voters: voters.into_iter().collect(),
+            seats: BTreeMap::new(),
+            guests: BTreeSet::new(),
+            clients: 0,
+            of_voters: 0,
+            next: 0,
+        }
+    }
+
+    /// Connections that have a place, without those that were told to go.
+    pub fn taken(&self) -> PlaceCounts {
+        PlaceCounts { clients: self.clients, guests: self.guests.len(), voters: self.of_voters }
+    }
+
+    /// Most that there can ever be.
+    pub fn most(&self) -> PlaceCounts {
+        self.limits.most(self.voters.len())
+    }
+
+    /// A connection was accepted. Those named are to be closed for it. `active_ns` is told by its owner.
+    pub fn arrive(&mut self, now_ns: u64, active_ns: Arc<AtomicU64>) -> (PlaceId, Vec<PlaceId>) {
+        let place = PlaceId(self.next);
+        self.next += 1;
+        let is_client = self.clients < self.limits.clients_max;
+        let mut closed = Vec::new();
+        let holder = if is_client {
+            self.clients += 1;
+            Holder::Client
+        } else {
+            closed = self.expire(now_ns);
+            if self.guests.len() >= self.limits.guests_max
+                && let Some(first) = self.guests.first().copied()
+            {
+                self.send_away(first);
+                closed.push(first);
+            }
+            self.guests.insert(place);
+            Holder::Guest { since_ns: now_ns }
+        };
+        self.seats.insert(place, Seat { holder, active_ns });
+        (place, closed)
+    }
+
+    /// Guests whose time is over: close them.
+    pub fn expire(&mut self, now_ns: u64) -> Vec<PlaceId> {
+        let most_ns = self.limits.guest_ms_max * crate::types::NS_PER_MS;
+        let is_over = |seat: &Seat| match seat.holder {
+            Holder::Guest { since_ns } => now_ns.saturating_sub(since_ns) > most_ns,
+            _ => false,
+        };
+        let over: Vec<PlaceId> =
+            self.guests.iter().copied().take_while(|id| self.seats.get(id).is_some_and(is_over)).collect();
+        over.iter().for_each(|place| self.send_away(*place));
+        over
+    }
+
+    /// It has sent what a voter sends, in the name of this node.
+    pub fn show_voter(&mut self, place: PlaceId, voter: NodeId) -> Shown {
+        if !self.voters.contains(&voter) {
+            return self.show_client(place);
+        }
+        match self.seats.get(&place).map(|seat| &seat.holder) {
+            Some(Holder::Client) => self.clients -= 1,
+            Some(Holder::Guest { .. }) => _ = self.guests.remove(&place),
+            // Whose it is was said before; it does not change.
+            Some(Holder::Voter { .. }) => return Shown::Voter { instead_of: None },
+            Some(Holder::Leaving) | None => return Shown::NoPlace,
+        }
+        let instead_of = self.silent_one_of(voter);
+        if let Some(silent) = instead_of {
+            self.send_away(silent);
+        }
+        if let Some(seat) = self.seats.get_mut(&place) {
+            seat.holder = Holder::Voter { id: voter };
+            self.of_voters += 1;
+        }
+        Shown::Voter { instead_of }
+    }
+
+    /// It has sent what only a client sends.
+    pub fn show_client(&mut self, place: PlaceId) -> Shown {
+        let has_room = self.clients < self.limits.clients_max;
+        let Some(seat) = self.seats.get_mut(&place) else { return Shown::NoPlace };
+        match seat.holder {
+            Holder::Client | Holder::Voter { .. } => Shown::Client,
+            Holder::Guest { .. } if has_room => {
+                seat.holder = Holder::Client;
+                self.clients += 1;
+                self.guests.remove(&place);
+                Shown::Client
+            }
+            Holder::Guest { .. } | Holder::Leaving => Shown::NoPlace,
+        }
+    }
+
+    /// The connection is closed.
+    pub fn leave(&mut self, place: PlaceId) {
+        self.send_away(place);
+        self.seats.remove(&place);
+    }
+
+    /// Of this voter's connections, when there are as many as may be: the one that has said nothing for the longest time.
+    fn silent_one_of(&self, voter: NodeId) -> Option<PlaceId> {
+        let of_voter = || {
+            self.seats
+                .iter()
+                .filter(move |(_, seat)| matches!(seat.holder, Holder::Voter { id } if id == voter))
+        };
+        if of_voter().count() < self.limits.voter_connections_max {
+            return None;
+        }
+        of_voter().min_by_key(|(_, seat)| seat.active_ns.load(Ordering::Relaxed)).map(|(place, _)| *place)
+    }
+
+    fn send_away(&mut self, place: PlaceId) {
+        let Some(seat) = self.seats.get_mut(&place) else { return };
+        match std::mem::replace(&mut seat.holder, Holder::Leaving) {
+            Holder::Client => self.clients -= 1,
+            Holder::Guest { .. } => _ = self.guests.remove(&place),
+            Holder::Voter { .. } => self.of_voters -= 1,
+            Holder::Leaving => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NS_PER_MS;
+
+    const LIMITS: PlaceLimits =
+        PlaceLimits { clients_max: 3, guests_max: 2, voter_connections_max: 2, guest_ms_max: 1_000 };
+
+    fn places() -> Places {
+        Places::new(LIMITS, [NodeId(2), NodeId(3)])
+    }
+
+    fn arrive(places: &mut Places, now_ms: u64) -> (PlaceId, Vec<PlaceId>) {
+        places.arrive(now_ms * NS_PER_MS, Arc::default())
+    }
+
+    fn full() -> (Places, Vec<PlaceId>) {
+        let mut places = places();
+        let clients = (0..3).map(|_| arrive(&mut places, 0)).collect::<Vec<_>>();
+        assert!(clients.iter().all(|(_, closed)| closed.is_empty()));
+        (places, clients.into_iter().map(|(place, _)| place).collect())
+    }
+
+    #[test]
+    fn a_voter_finds_a_place_where_clients_have_all() {
+        let (mut places, _) = full();
+        let (guest, closed) = arrive(&mut places, 1);
+        assert!(closed.is_empty());
+        assert_eq!(places.show_voter(guest, NodeId(2)), Shown::Voter { instead_of: None });
+        // It is no guest any more: others come and go, and it stays.
+        for now_ms in 0..20 {
+            let (_, closed) = arrive(&mut places, 1 + now_ms * 2_000);
+            assert!(!closed.contains(&guest));
+        }
+        assert_eq!(places.taken(), PlaceCounts { clients: 3, guests: 1, voters: 1 });
+    }
+
+    #[test]
+    fn a_client_is_no_guest_for_long() {
+        let (mut places, clients) = full();
+        let (guest, _) = arrive(&mut places, 1);
+        assert_eq!(places.show_client(guest), Shown::NoPlace, "who only looks like a client is closed");
+        assert_eq!(places.show_voter(guest, NodeId(7)), Shown::NoPlace, "an observer is a client");
+        places.leave(clients[0]);
+        assert_eq!(places.show_client(guest), Shown::Client, "a place has become free meanwhile");
+        let (next, _) = arrive(&mut places, 2);
+        assert_eq!(places.show_client(next), Shown::NoPlace);
+        assert_eq!(places.expire(1_002 * NS_PER_MS), []);
+        assert_eq!(places.expire(1_003 * NS_PER_MS), [next], "and who says nothing");
+        assert_eq!(places.show_voter(next, NodeId(2)), Shown::NoPlace, "it was told to go");
+    }
+
+    #[test]
+    fn squatters_among_the_guests_go_first() {
+        let (mut places, _) = full();
+        let (first, _) = arrive(&mut places, 1);
+        let (second, closed) = arrive(&mut places, 2);
+        assert!(closed.is_empty());
+        let (_, closed) = arrive(&mut places, 3);
+        assert_eq!(closed, [first]);
+        assert_eq!(places.show_voter(second, NodeId(3)), Shown::Voter { instead_of: None });
+        let (_, closed) = arrive(&mut places, 4);
+        assert!(closed.is_empty(), "its place is free for another guest");
+    }
+
+    #[test]
+    fn of_one_voter_the_silent_connection_goes() {
+        let mut places = places();
+        let active: Vec<Arc<AtomicU64>> = (0..3).map(|_| Arc::default()).collect();
+        let of: Vec<PlaceId> = active.iter().map(|active| places.arrive(0, active.clone()).0).collect();
+        active[0].store(9, Ordering::Relaxed);
+        active[1].store(5, Ordering::Relaxed);
+        assert_eq!(places.show_voter(of[0], NodeId(2)), Shown::Voter { instead_of: None });
+        assert_eq!(places.show_voter(of[1], NodeId(2)), Shown::Voter { instead_of: None });
+        assert_eq!(places.show_voter(of[2], NodeId(2)), Shown::Voter { instead_of: Some(of[1]) });
+        assert_eq!(places.show_voter(of[2], NodeId(2)), Shown::Voter { instead_of: None }, "said again");
+        assert_eq!(places.taken(), PlaceCounts { clients: 0, guests: 0, voters: 2 });
+        // The other voter's are not touched by it.
+        let (other, _) = arrive(&mut places, 1);
+        assert_eq!(places.show_voter(other, NodeId(3)), Shown::Voter { instead_of: None });
+    }
+
+    #[test]
+    fn a_voters_connection_leaves_its_place_to_a_client() {
+        let (mut places, clients) = full();
+        places.show_voter(clients[1], NodeId(2));
+        let (next, closed) = arrive(&mut places, 1);
+        assert!(closed.is_empty());
+        assert_eq!(places.show_client(next), Shown::Client);
+        places.leave(clients[1]);
+        places.leave(clients[0]);
+        places.leave(clients[0]);
+        assert_eq!(places.taken(), PlaceCounts { clients: 2, guests: 0, voters: 0 });
+        assert_eq!(places.most(), PlaceCounts { clients: 3, guests: 2, voters: 4 });
+    }
+}

@@ -1,0 +1,119 @@
+//! Searches for a time that go on: whose they are, and which of them may look into a batch.
+//!
+//! A search ends with its connection, and a session takes nothing behind one before it is answered: so there is at most one
+//! for each connection. Only a few have a batch that is being looked into, and with it a part of what may be read from the
+//! device; the others stand in line with nothing in hand, and read again when it is their turn. What needs a long look has a
+//! line of its own.
+
+use super::ConnectionId;
+use super::inspection::Patience;
+use super::list_offsets::TimestampScan;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Looks under way at once: more than there are threads by default, so that these do not wait for the replica.
+const SHORT_LOOKS_MAX: usize = 4;
+const LONG_LOOKS_MAX: usize = 2;
+
+/// Of one patience.
+#[derive(Debug)]
+struct Looks {
+    /// Each place that is taken is a clone of it.
+    places: Arc<()>,
+    places_max: usize,
+    /// Tokens, also of searches that have ended meanwhile.
+    line: VecDeque<u64>,
+}
+
+impl Looks {
+    fn new(places_max: usize) -> Looks {
+        Looks { places: Arc::default(), places_max, line: VecDeque::new() }
+    }
+
+    fn place(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.places) <= self.places_max).then(|| self.places.clone())
+    }
+}
+
+/// All searches of a node that wait for something, by the token that it comes with.
+pub(super) struct Searches {
+    scans: BTreeMap<u64, TimestampScan>,
+    by_connection: BTreeSet<(ConnectionId, u64)>,
+    short: Looks,
+    long: Looks,
+}
+
+impl Default for Searches {
+    fn default() -> Searches {
+        Searches {
+            scans: BTreeMap::new(),
+            by_connection: BTreeSet::new(),
+            short: Looks::new(SHORT_LOOKS_MAX),
+            long: Looks::new(LONG_LOOKS_MAX),
+        }
+    }
+}
+
+impl Searches {
+    pub fn insert(&mut self, token: u64, scan: TimestampScan) {
+        self.by_connection.insert((scan.connection(), token));
+        self.scans.insert(token, scan);
+    }
+
+    pub fn remove(&mut self, token: u64) -> Option<TimestampScan> {
+        let scan = self.scans.remove(&token)?;
+        self.by_connection.remove(&(scan.connection(), token));
+        Some(scan)
+    }
+
+    pub fn get(&self, token: u64) -> Option<&TimestampScan> {
+        self.scans.get(&token)
+    }
+
+    /// The connection is gone: what it searches for ends, wherever it is.
+    pub fn forget(&mut self, connection: ConnectionId) {
+        while let Some((_, token)) = self.by_connection.range((connection, 0)..=(connection, u64::MAX)).next()
+        {
+            self.remove(*token);
+        }
+    }
+
+    /// A place for a look, if one is free and nobody has waited longer.
+    pub fn place(&self, patience: Patience) -> Option<Arc<()>> {
+        let looks = self.looks(patience);
+        looks.place().filter(|_| looks.line.is_empty())
+    }
+
+    /// It goes on when it is named by `next`.
+    pub fn stand_in_line(&mut self, token: u64, scan: TimestampScan, patience: Patience) {
+        self.insert(token, scan);
+        self.looks_mut(patience).line.push_back(token);
+    }
+
+    /// Who is next in a line, with its place.
+    pub fn next(&mut self) -> Option<(TimestampScan, Arc<()>)> {
+        for patience in [Patience::Short, Patience::Long] {
+            while let Some(place) = self.looks(patience).place()
+                && let Some(token) = self.looks_mut(patience).line.pop_front()
+            {
+                if let Some(scan) = self.remove(token) {
+                    return Some((scan, place));
+                }
+            }
+        }
+        None
+    }
+
+    fn looks(&self, patience: Patience) -> &Looks {
+        if patience == Patience::Short { &self.short } else { &self.long }
+    }
+
+    fn looks_mut(&mut self, patience: Patience) -> &mut Looks {
+        if patience == Patience::Short { &mut self.short } else { &mut self.long }
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.scans.len()
+    }
+}

@@ -1,0 +1,227 @@
+//! One connection of a core: its socket, its session, and what it may have.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::io::clock;
+use crate::io::connection::Connection;
+use crate::io::ring::CoreRing;
+use crate::protocol::{FrameError, Request, Response};
+use crate::replica::ConnectionId;
+use crate::replica::admit::Admitted;
+use crate::replica::receive_pool::ReceivePool;
+use crate::replica::room::answers::{Share, Unsent};
+use crate::replica::room::frames::Hold;
+use crate::replica::room::turns::Turn;
+use crate::replica::session::{DecodedRequest, Session};
+use crate::server::doors::Place;
+use crate::server::mesh::{ClientRequest, Standing};
+
+/// Boxed: few connections have one.
+pub(super) type Decoded = Box<Result<DecodedRequest, FrameError>>;
+
+pub(super) struct Client {
+    pub id: ConnectionId,
+    pub remote: SocketAddr,
+    // It goes before the socket.
+    pub place: RefCell<Option<Place>>,
+    pub connection: Connection,
+    pub ring: Rc<CoreRing>,
+    pub standing: Cell<Standing>,
+    pub turn: Cell<Turn>,
+    /// Before the clients, as long as nobody knows what it is.
+    pub steps_left: Cell<u8>,
+    pub hold: RefCell<Hold>,
+    pub session: RefCell<Session>,
+    /// The reading task, when it waits for anything but bytes.
+    pub waker: RefCell<Option<Waker>>,
+    /// All that it waits for are bytes from the other side.
+    pub awaits_bytes: Cell<bool>,
+    /// It has closed its side, which was noticed while nothing was read from it.
+    pub has_left: Cell<bool>,
+    /// That has been looked for, and what is unread still counts.
+    pub end_seen: Cell<bool>,
+    /// Why it is being closed, once it is.
+    pub closing: RefCell<Option<String>>,
+    /// For its silence alone.
+    pub is_idle: Cell<bool>,
+    pub answered: Cell<bool>,
+    pub is_held_back: Cell<bool>,
+    /// It has sent Produce: it waits while the replica is full.
+    pub produces: Cell<bool>,
+    /// Its request whose compressed batches have been judged.
+    pub inspected: RefCell<Option<ClientRequest>>,
+    pub decoded: RefCell<Option<Decoded>>,
+    /// A large request of it waits to be decoded.
+    pub is_decoding: Cell<bool>,
+    pub received_ns: Cell<u64>,
+    /// Bytes moved last, in either direction.
+    pub active_ns: Cell<u64>,
+    /// What it has not taken, and whose bytes those are; nobody's once it is being closed.
+    pub unsent: Cell<Unsent>,
+    pub share: RefCell<Option<Arc<Share>>>,
+}
+
+impl Client {
+    /// Something has come, or enough of what is awaited. It stays in the socket until it is this connection's turn.
+    pub fn poll_readable(&self, cx: &mut Context<'_>, pool: &RefCell<ReceivePool>) -> Poll<()> {
+        if self.is_closing() {
+            return Poll::Ready(());
+        }
+        let mut session = self.session.borrow_mut();
+        let awaited = session.awaited_bytes();
+        let room = session.receive_buffer(&mut pool.borrow_mut());
+        self.connection.poll_readable(cx, awaited.min(room.capacity() - room.len()))
+    }
+
+    /// 0: it ends.
+    pub fn read(&self, pool: &RefCell<ReceivePool>, bytes_max: usize) -> io::Result<usize> {
+        if self.is_closing() {
+            return Ok(0);
+        }
+        let mut session = self.session.borrow_mut();
+        self.connection.read(session.receive_buffer(&mut pool.borrow_mut()), bytes_max)
+    }
+
+    /// What it sends says what it is. False: there is no place for it.
+    pub fn show(&self, request: &Admitted) -> bool {
+        let standing = match request {
+            _ if self.session.borrow().is_peer() => Standing::Peer,
+            Admitted::Other(Request::ApiVersions(_) | Request::ApiVersionsUnsupported) => return true,
+            _ => Standing::Client,
+        };
+        // Who is one of them stays it; a client may still show that it is a peer.
+        let is_news = match self.standing.get() {
+            Standing::Unknown => true,
+            Standing::Client => standing == Standing::Peer,
+            Standing::Peer | Standing::Voter => false,
+        };
+        let place = self.place.borrow();
+        let (true, Some(place)) = (is_news, &*place) else { return true };
+        let voter = self.session.borrow().peer_id().filter(|_| standing == Standing::Peer);
+        let shown = place.show(voter);
+        self.standing.set(if shown == Some(true) { Standing::Voter } else { standing });
+        shown.is_some()
+    }
+
+    /// It holds a voter's place.
+    pub fn is_voter(&self) -> bool {
+        self.standing.get() == Standing::Voter
+    }
+
+    /// It waits for us.
+    pub fn is_busy(&self) -> bool {
+        self.is_decoding.get() || self.session.borrow().requests_under_way() > 0
+    }
+
+    /// It has not shown what it is, and may be a voter's.
+    pub fn is_newcomer(&self) -> bool {
+        self.standing.get() == Standing::Unknown && self.steps_left.get() > 0
+    }
+
+    pub fn with_turn<T>(&self, change: impl FnOnce(&mut Turn) -> T) -> T {
+        let mut turn = self.turn.get();
+        let result = change(&mut turn);
+        self.turn.set(turn);
+        result
+    }
+
+    pub fn on_received(&self) {
+        let now_ns = clock::monotonic_ns();
+        self.received_ns.set(now_ns);
+        self.active_ns.set(now_ns);
+        if self.is_voter()
+            && let Some(place) = &*self.place.borrow()
+        {
+            place.note_active(now_ns);
+        }
+    }
+
+    pub fn send(&self) {
+        let mut session = self.session.borrow_mut();
+        while let Some(chunk) = session.poll_output() {
+            self.connection.push(chunk);
+        }
+        self.connection.send();
+    }
+
+    /// What the kernel has taken of the answers.
+    pub fn note_sent(&self) {
+        let sent = self.connection.take_sent();
+        if sent > 0 {
+            self.change_unsent(|session| session.sent(sent));
+            self.active_ns.set(clock::monotonic_ns());
+        }
+    }
+
+    pub fn answer(&self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
+        self.change_unsent(|session| session.answer(seq, response))
+    }
+
+    /// What a session has encoded and not sent is counted for it, and for all.
+    pub fn change_unsent<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        let mut session = self.session.borrow_mut();
+        let before = session.output_bytes();
+        let result = change(&mut session);
+        let (after, now_ns) = (session.output_bytes(), clock::monotonic_ns());
+        let mut unsent = self.unsent.get();
+        match after.cmp(&before) {
+            Ordering::Less => {
+                unsent.take(before - after, now_ns);
+                self.share.borrow().iter().for_each(|share| share.take_back(before - after));
+            }
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                unsent.push(after - before, now_ns);
+                self.share.borrow().iter().for_each(|share| share.add(after - before));
+            }
+        }
+        self.unsent.set(unsent);
+        result
+    }
+
+    /// Nobody has to wait for what it has not taken any more.
+    pub fn leave_share(&self) {
+        if let Some(share) = self.share.take() {
+            share.take_back(self.session.borrow().output_bytes());
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.has_left.get() || self.closing.borrow().is_some()
+    }
+
+    /// Nobody reads from a client that has enough under way: so its end is listened for. A producer that has sent all that it
+    /// wanted to may be gone before we have read it; what others have sent, nobody waits for any more.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> bool {
+        if !self.end_seen.get() && self.connection.poll_end(cx).is_ready() {
+            self.end_seen.set(true);
+            self.has_left.set(!self.produces.get() || self.connection.unread_bytes() == 0);
+        }
+        self.has_left.get()
+    }
+
+    /// Also when there is room in its socket, where it needs some.
+    pub fn wake_with(&self, waker: &Waker) {
+        if self.connection.unsent_bytes() > 0 {
+            self.connection.wake_when_sent(waker);
+        }
+        *self.waker.borrow_mut() = Some(waker.clone());
+    }
+
+    pub fn drop_waker(&self) {
+        self.waker.borrow_mut().take();
+    }
+
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+            self.ring.note_woken();
+        }
+    }
+}

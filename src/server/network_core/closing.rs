@@ -1,0 +1,124 @@
+//! Who is closed, and why: who keeps memory from others, who is gone, who has nothing to say.
+
+use super::*;
+
+/// What one is closed with that lets others wait for half a frame.
+const STALLED: &str = "it has sent a part of a large request, and others wait for the memory that the rest has \
+                       (queued.max.request.bytes).";
+
+/// What one is closed with that does not take its answers when memory for them is short.
+const STUCK: &str = "it does not take its answers, and the memory for all unsent answers is used up \
+                     (kraft.answers.max.bytes).";
+
+impl NetworkCore {
+    /// Close who has sent half a frame and keeps others waiting for the memory of the rest; give back what nobody needs; tell
+    /// what is taken. Called each second.
+    pub fn close_stalled(&self, now_ns: u64) {
+        self.gauges.publish(&self.frames.borrow(), &self.turns.borrow());
+        if self.frames.borrow_mut().must_give_back() {
+            memory::give_back();
+        }
+        if self.answers.is_wanted() {
+            for client in self.with_unsent(&self.answers) {
+                client.note_sent();
+                if self.answers.is_stalled(&client.unsent.get(), now_ns) {
+                    self.close_client(&client, STUCK.into());
+                }
+            }
+        }
+        if !self.frames.borrow().has_line() {
+            return;
+        }
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        for client in clients {
+            // Who is not read by us waits for no fault of its own.
+            let is_read = client.awaits_bytes.get();
+            let moved_ns = client.received_ns.get();
+            if is_read && self.frames.borrow().is_stalled(&client.hold.borrow(), moved_ns, now_ns) {
+                self.close_client(&client, STALLED.into());
+            }
+        }
+    }
+
+    /// More answers are unsent than may be: who has been stuck the longest goes, until it is enough.
+    pub(super) fn close_stuck(&self, share: &Arc<Share>, now_ns: u64) {
+        if share.over_bytes() == 0 {
+            return;
+        }
+        let mut stuck = self.with_unsent(share);
+        // What the sockets have taken without a word.
+        stuck.iter().for_each(|client| client.note_sent());
+        stuck.sort_by_key(|client| Reverse(client.unsent.get().stuck_ns(now_ns)));
+        for client in stuck {
+            if share.over_bytes() == 0 {
+                return;
+            }
+            self.close_client(&client, STUCK.into());
+        }
+    }
+
+    pub(super) fn with_unsent(&self, share: &Arc<Share>) -> Vec<Rc<Client>> {
+        let is_of_share =
+            |client: &Client| client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, share));
+        let clients = self.clients.borrow();
+        let unsent = clients.values().filter(|client| client.unsent.get().bytes() > 0 && is_of_share(client));
+        unsent.cloned().collect()
+    }
+
+    /// The replica wants this connection closed; with `if_silent_ms` only if it has taken nothing of its answers for so long.
+    pub fn close(&self, connection: ConnectionId, why: String, if_silent_ms: Option<u64>) {
+        let client = self.clients.borrow().get(&connection).cloned();
+        if let Some(client) = client {
+            client.note_sent();
+            let silent_ns = client.unsent.get().silent_ns(clock::monotonic_ns());
+            if if_silent_ms.is_some_and(|ms| silent_ns <= ms * NS_PER_MS) {
+                return;
+            }
+            client.send();
+            self.close_client(&client, why);
+        }
+    }
+
+    pub(super) fn close_client(&self, client: &Client, why: String) {
+        client.closing.borrow_mut().get_or_insert(why);
+        client.leave_share();
+        client.connection.shut_down();
+        client.wake();
+    }
+
+    pub(super) fn log_close(&self, client: &Client) {
+        match &*client.closing.borrow() {
+            Some(why) if client.is_idle.get() => {
+                tracing::debug!("Closed the connection of {}: {why}", client.remote);
+            }
+            Some(why) => self.line(why, || format!("Closed the connection of {}: {why}", client.remote)),
+            None => tracing::debug!("{} has closed its connection.", client.remote),
+        }
+    }
+
+    pub(super) fn line(&self, cause: &str, text: impl FnOnce() -> String) {
+        if let Some(suppressed) = self.lines.borrow_mut().admit(cause, clock::monotonic_ns()) {
+            tracing::warn!("{}{}", text(), and_more(suppressed));
+        }
+    }
+
+    /// Close what is idle, and readers that are gone, and give back memory. Called now and then, not in a turn.
+    pub fn close_idle(&self, now_ns: u64) {
+        if self.pool.borrow_mut().shrink() {
+            memory::give_back();
+        }
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        for client in clients {
+            client.note_sent();
+            let quiet_ms = now_ns.saturating_sub(client.active_ns.get()) / NS_PER_MS;
+            if client.connection.is_full() && quiet_ms > SEND_STALL_MS_MAX {
+                self.close_client(&client, "it has taken nothing of its answers for a minute.".into());
+            } else if quiet_ms > self.limits.idle_ms_max && !client.is_busy() {
+                // In good order: clients and voters connect again when they have something to say.
+                client.is_idle.set(true);
+                let why = "it was idle for longer than connections.max.idle.ms = ";
+                self.close_client(&client, format!("{why}{}", self.limits.idle_ms_max));
+            }
+        }
+    }
+}

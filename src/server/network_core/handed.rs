@@ -1,0 +1,30 @@
+//! What a core has sent on to the replica, and the replica has not taken.
+
+use std::collections::VecDeque;
+
+use crate::replica::ConnectionId;
+
+/// Requests for many things are many times as large as they came. While so much of them waits for the replica only what costs
+/// little is sent on: the largest keeps nobody else from asking.
+pub(super) const COSTLY_HANDED_BYTES_MAX: usize = 2 << 20;
+/// And nothing any more while it is so much.
+pub(super) const HEAVY_HANDED_BYTES_MAX: usize = 8 << 20;
+
+/// The clients' requests that went to the replica, which takes them in this order.
+#[derive(Default)]
+pub(super) struct Handed {
+    pub count: u64,
+    pub taken: u64,
+    /// Those whose memory is to be given back when they are taken.
+    pub large: VecDeque<HandedLarge>,
+    /// What the requests for many things take, until the replica has them and counts them itself.
+    pub heavy_bytes: usize,
+}
+
+pub(super) struct HandedLarge {
+    /// In the order.
+    pub place: u64,
+    pub connection: ConnectionId,
+    pub seq: u64,
+    pub heavy_bytes: usize,
+}

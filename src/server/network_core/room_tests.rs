@@ -1,0 +1,287 @@
+//! What clients may take, on real sockets.
+
+use super::*;
+use crate::replica::room::frames::Hold;
+use crate::replica::room::gauges::RoomTaken;
+use crate::replica::room::turns::Turn;
+use std::task::Waker;
+
+#[test]
+fn fetches_that_wait_keep_no_memory_from_producers() {
+    let rig = rig();
+    let (fetchers, accepted): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| {
+            rig.client(|mut stream| {
+                stream.write_all(&padded_fetch(1, 1_000_000)).unwrap();
+                stream.read(&mut [0; 1]).unwrap()
+            })
+        })
+        .unzip();
+    let batch = crate::record::data_batch(&[&vec![7; 300_000]], clock::now().wall_ms, None);
+    let requests = [produce(1, batch.clone()), produce(2, batch)].concat();
+    let (producer, producer_accepted) = rig.client(move |mut stream| {
+        stream.write_all(&requests).unwrap();
+        (read_answer(&mut stream).0, read_answer(&mut stream).0)
+    });
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        accepted.into_iter().for_each(|accepted| network.accept(accepted));
+        for _ in 0..2 {
+            let Input::Request { request: Admitted::Other(Request::Fetch(_)), .. } =
+                next_input(&inputs, &network).await
+            else {
+                panic!("not a Fetch")
+            };
+            network.on_taken(1);
+        }
+        assert_eq!(network.frames.borrow().used_bytes(), 0, "nobody has answered them");
+        network.accept(producer_accepted);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let Input::Request { connection, seq, request: Admitted::Produce(_), .. } =
+                next_input(&inputs, &network).await
+            else {
+                panic!("not a Produce")
+            };
+            seen.push((connection, seq));
+        }
+        assert!(network.frames.borrow().used_bytes() > 600_000, "their records are nowhere else");
+        network.on_taken(1);
+        assert!(network.frames.borrow().used_bytes() < 310_000);
+        network.on_taken(1);
+        assert_eq!(network.frames.borrow().used_bytes(), 0, "the log has them, and nobody has answered");
+        seen.into_iter().for_each(|(connection, seq)| network.answer(connection, seq, answer_with(1), None));
+        send(&network);
+        assert_eq!(producer.join().unwrap(), (1, 2));
+        let left: Vec<_> = network.clients.borrow().keys().copied().collect();
+        for id in left {
+            network.close(id, "the test is over".into(), None);
+        }
+        assert!(fetchers.into_iter().all(|fetcher| fetcher.join().unwrap() == 0));
+    });
+}
+
+/// Whoever claims to be a voter: what one sends is small.
+#[test]
+fn a_large_frame_of_a_voter_needs_memory_as_a_clients_does() {
+    let rig = rig();
+    let (half, accepted) = rig.client(|mut stream| {
+        stream.write_all(&vote(1)).unwrap();
+        read_answer(&mut stream);
+        stream.write_all(&(1i32 << 20).to_be_bytes()).unwrap();
+        stream.write_all(&[0; 100_000]).unwrap();
+        stream.read(&mut [0; 1]).unwrap()
+    });
+    let (small, small_accepted) = rig.client(|mut stream| {
+        stream.write_all(&vote(1)).unwrap();
+        read_answer(&mut stream).0
+    });
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        let answer = |input| {
+            let Input::Request { connection, seq, .. } = input else { panic!("not a vote") };
+            network.answer(connection, seq, Some(Response::Vote(m::VoteResponse::default())), None);
+            send(&network);
+            connection
+        };
+        network.accept(accepted);
+        let forger = answer(next_input(&inputs, &network).await);
+        let forger = network.clients.borrow()[&forger].clone();
+        forger.standing.set(Standing::Voter);
+        // All memory is taken.
+        let mut hold = Hold::default();
+        assert!(network.frames.borrow_mut().may_read(forger.id, &mut hold, 2 << 20, false, 0));
+        for _ in 0..20_000 {
+            if network.frames.borrow().has_line() {
+                break;
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+            network.begin_round(clock::monotonic_ns());
+        }
+        assert!(network.frames.borrow().has_line(), "it stands in the line");
+        assert!(forger.session.borrow().awaited_bytes() > (1 << 20) - 40_000);
+        network.close_stalled(clock::monotonic_ns());
+        let told = RoomTaken::of(&[CoreRoom { gauges: network.gauges.clone(), ..room() }]);
+        assert_eq!((told.wait_for_memory, told.wait_for_turn), (1, 0));
+        assert!(
+            told.large_bytes.taken >= 2 << 20 && told.large_wanted_bytes > (1 << 20) - 40_000,
+            "{told:?}"
+        );
+        network.accept(small_accepted);
+        answer(next_input(&inputs, &network).await);
+        assert_eq!(small.join().unwrap(), 1, "what voters say is not held up");
+        network.close(forger.id, "the test is over".into(), None);
+        assert_eq!(half.join().unwrap(), 0);
+    });
+}
+
+/// Its answers lie in the core: nobody reads them.
+fn sits(requests: i32) -> impl FnOnce(TcpStream) -> TcpStream + Send + 'static {
+    move |mut stream| {
+        (0..requests).for_each(|id| stream.write_all(&metadata(id)).unwrap());
+        stream
+    }
+}
+
+/// Those who read are answered on.
+#[test]
+fn when_all_memory_for_answers_is_used_who_has_been_stuck_the_longest_goes() {
+    const STUCK: usize = 12;
+    let rig = rig();
+    let (healthy, healthy_accepted) = rig.client(|mut stream| {
+        (0..100).all(|id| stream.write_all(&metadata(id)).is_ok() && read_answer(&mut stream).0 == id)
+    });
+    let (stuck, accepted): (Vec<_>, Vec<_>) = (0..STUCK).map(|_| rig.client(sits(3))).unzip();
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        network.accept(healthy_accepted);
+        let healthy_id = *network.clients.borrow().keys().next().unwrap();
+        let mut accepted = accepted.into_iter();
+        let (mut closed, mut healthy_left) = (0, 100);
+        while healthy_left > 0 || closed < 3 {
+            accepted.next().into_iter().for_each(|entered| network.accept(entered));
+            match next_input(&inputs, &network).await {
+                Input::Request { connection, seq, .. } => {
+                    let bytes = if connection == healthy_id { 100 } else { 1_900_000 };
+                    healthy_left -= (connection == healthy_id) as usize;
+                    network.answer(connection, seq, large_answer(bytes), None);
+                    send(&network);
+                    assert_eq!(network.answers.over_bytes(), 0);
+                }
+                Input::ConnectionClosed { connection } => {
+                    assert!(healthy_left == 0 || connection != healthy_id, "it reads");
+                    closed += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(healthy.join().unwrap());
+        let left: Vec<_> = network.clients.borrow().keys().copied().collect();
+        left.into_iter().for_each(|id| network.close(id, "the test is over".into(), None));
+        glommio::timer::sleep(Duration::from_millis(20)).await;
+        assert_eq!(network.answers.held_bytes(), 0);
+    });
+    stuck.into_iter().for_each(|stuck| drop(stuck.join().unwrap()));
+}
+
+#[test]
+fn while_a_fetch_waits_for_memory_who_takes_nothing_goes() {
+    let rig = rig();
+    let (stuck, accepted) = rig.client(sits(40));
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        network.accept(accepted);
+        let mut answers = 0;
+        // Until the socket takes no more.
+        while network.answers.held_bytes() == 0 {
+            answers += 1;
+            assert!(answers < 40, "the socket has taken them all");
+            let Input::Request { connection, seq, .. } = next_input(&inputs, &network).await else {
+                panic!("not a request")
+            };
+            network.answer(connection, seq, large_answer(1_900_000), None);
+            send(&network);
+            glommio::timer::sleep(Duration::from_millis(10)).await;
+            network.clients.borrow()[&connection].note_sent();
+        }
+        let now_ns = clock::monotonic_ns();
+        network.close_stalled(now_ns + 100_000 * NS_PER_MS);
+        assert!(!network.clients.borrow().values().any(|client| client.is_closing()), "nobody waits");
+        network.answers.set_wanted(Some(now_ns));
+        network.close_stalled(now_ns + 100 * NS_PER_MS);
+        assert!(!network.clients.borrow().values().any(|client| client.is_closing()), "nobody has for long");
+        network.close_stalled(now_ns + 600 * NS_PER_MS);
+        while let Input::Request { .. } = next_input(&inputs, &network).await {}
+        assert_eq!(network.answers.held_bytes(), 0);
+    });
+    drop(stuck.join().unwrap());
+}
+
+/// It has sent half a frame, and something has woken its task, or has not, before that.
+#[test]
+fn half_a_frame_is_given_up_whatever_its_connection_waited_for_before() {
+    let rig = rig();
+    let (half, accepted) = rig.client(|mut stream| {
+        stream.write_all(&(1_000_000i32).to_be_bytes()).unwrap();
+        stream.write_all(&[0; 100_000]).unwrap();
+        stream.read(&mut [0; 1]).unwrap()
+    });
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        network.accept(accepted);
+        while network.frames.borrow().used_bytes() == 0 {
+            network.begin_round(clock::monotonic_ns());
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let client = network.clients.borrow().values().next().unwrap().clone();
+        // Left over from a wait for something else.
+        *client.waker.borrow_mut() = Some(Waker::noop().clone());
+        assert!(!network.frames.borrow_mut().may_read(
+            ConnectionId(9),
+            &mut Hold::default(),
+            2 << 20,
+            false,
+            0
+        ));
+        while !client.awaits_bytes.get() {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        network.close_stalled(clock::monotonic_ns() + 10_000 * NS_PER_MS);
+        assert!(matches!(next_input(&inputs, &network).await, Input::ConnectionClosed { .. }));
+        assert_eq!(half.join().unwrap(), 0);
+    });
+}
+
+/// It may be a voter's that connects again.
+#[test]
+fn a_new_connection_says_what_it_is_though_clients_stand_in_line() {
+    let rig = rig();
+    let (client, accepted) = rig.client(|mut stream| {
+        stream.write_all(&metadata(1)).unwrap();
+        read_answer(&mut stream);
+        stream.write_all(&metadata(2)).unwrap();
+        stream.read(&mut [0; 1]).unwrap()
+    });
+    let (voter, voter_accepted) = rig.client(|mut stream| {
+        stream.write_all(&vote(1)).unwrap();
+        read_answer(&mut stream).0
+    });
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        network.accept(accepted);
+        let Input::Request { connection, seq, .. } = next_input(&inputs, &network).await else {
+            panic!("not a request")
+        };
+        // The round is over from here on, and no other one begins.
+        let mut turn = Turn::default();
+        network.turns.borrow_mut().took_bytes(&mut turn, 1 << 30, 0);
+        network.answer(connection, seq, answer_with(1), None);
+        network.flush();
+        network.ring.submit().unwrap();
+        network.accept(voter_accepted);
+        for _ in 0..20_000 {
+            if !inputs.is_empty(true) {
+                break;
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let Some(Input::Request { connection: of_voter, seq, .. }) = pop(&inputs) else {
+            panic!("the vote waits in the clients' line")
+        };
+        assert_ne!(of_voter, connection);
+        network.answer(of_voter, seq, Some(Response::Vote(m::VoteResponse::default())), None);
+        network.flush();
+        network.ring.submit().unwrap();
+        assert_eq!(voter.join().unwrap(), 1);
+        glommio::timer::sleep(Duration::from_millis(20)).await;
+        assert!(!matches!(pop(&inputs), Some(Input::Request { .. })), "the client waits for the next round");
+        network.close(connection, "the test is over".into(), None);
+        assert_eq!(client.join().unwrap(), 0);
+    });
+}
+
+/// docs/limits.md counts with it.
+#[test]
+fn a_connection_is_small() {
+    assert!(size_of::<Client>() <= 1296, "{}", size_of::<Client>());
+}

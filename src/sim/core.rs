@@ -1,0 +1,389 @@
+//! A node's core as its clients meet it: places, rounds and turns, memory for large requests, and two lanes to the replica.
+//!
+//! It is to `replica::room` what `server::network_core`, `server::doors` and `server::inputs` are, in the same order, on
+//! simulated sockets. Whatever a client asks for costs time, so that the time of a core can run out: a turn of the node is
+//! as long as what it did, and the next one comes after it.
+
+use super::lies::Lie;
+use super::network::{End, Host, WireId};
+use super::node::Node;
+use super::{FIRST_CLIENT, Simulation};
+
+use crate::config::Config;
+use crate::protocol::{FrameError, Request, Response};
+use crate::replica::admit::Admitted;
+use crate::replica::inspection::Patience;
+use crate::replica::room::answers::{Share, Unsent};
+use crate::replica::room::frames::{Frames, Hold, SMALL_FRAME_BYTES, Until};
+use crate::replica::room::limits::{CoreRoom, place_limits};
+use crate::replica::room::places::{PlaceId, Places, Shown};
+use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, RoundLimits, Turn, Turns};
+use crate::replica::session::{Arrived, Session, SessionLimits};
+use crate::replica::*;
+use crate::types::*;
+use bytes::{Bytes, BytesMut};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod steps;
+
+/// Sent and not yet at the client: what the kernel of a node keeps for a connection.
+const SOCKET_SEND_BYTES: usize = 64 * 1024;
+/// Who has sent half a request is looked for this often.
+const STALL_LOOK_NS: u64 = 100 * NS_PER_MS;
+
+/// What a connection has shown itself to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    Client,
+    Peer,
+    /// It holds a voter's place.
+    Voter,
+}
+
+/// What comes next on a connection, if nothing is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Requests,
+    Memory,
+    Read,
+}
+
+/// An inbound connection.
+pub struct Served {
+    pub session: Session,
+    pub host: Host,
+    /// A Produce has come on it.
+    pub produces: bool,
+    known: Known,
+    stage: Stage,
+    turn: Turn,
+    /// Before the clients, as long as nobody knows what it is.
+    steps_left: u8,
+    is_stepping: bool,
+    hold: Hold,
+    unsent: Unsent,
+    place: PlaceId,
+    active_ns: Arc<AtomicU64>,
+    received_ns: u64,
+    is_runnable: bool,
+    is_held_back: bool,
+    /// The other side has closed it.
+    has_left: bool,
+    /// The socket's buffers: what has come and was not read, what was not taken by the kernel, what is on its way.
+    unread: BytesMut,
+    outbox: VecDeque<Bytes>,
+    on_way_bytes: usize,
+    /// Large requests whose bytes are held: until when, and how many.
+    large: BTreeMap<u64, (Until, usize)>,
+    /// The round in which it came to stand in a line, and after how many it is let in at most.
+    stood: Option<(u64, usize)>,
+}
+
+impl Served {
+    pub fn is_voter(&self) -> bool {
+        self.known == Known::Voter
+    }
+
+    /// Of large requests, or of many small ones that wait: read, or taken and not answered.
+    pub fn held_bytes(&self) -> usize {
+        let buffered = Some(self.session.buffered_bytes()).filter(|bytes| *bytes > SMALL_FRAME_BYTES);
+        self.large.values().map(|(_, bytes)| bytes).sum::<usize>() + buffered.unwrap_or(0)
+    }
+
+    /// It has not shown what it is, and may be a voter's.
+    fn is_newcomer(&self) -> bool {
+        self.known == Known::Nothing && self.steps_left > 0
+    }
+
+    /// What its session has encoded and not sent is counted for it, and for all.
+    fn change_unsent<T>(&mut self, share: &Share, now: Now, change: impl FnOnce(&mut Session) -> T) -> T {
+        let before = self.session.output_bytes();
+        let result = change(&mut self.session);
+        let after = self.session.output_bytes();
+        if after < before {
+            self.unsent.take(before - after, now.monotonic_ns);
+            share.take_back(before - after);
+        } else if after > before {
+            self.unsent.push(after - before, now.monotonic_ns);
+            share.add(after - before);
+        }
+        result
+    }
+
+    /// Answers that wait for the client.
+    pub fn unsent_bytes(&self) -> usize {
+        self.session.output_bytes()
+    }
+}
+
+/// On its way to the replica.
+enum Handed {
+    Request { wire: WireId, arrived: Box<Arrived>, is_first_produce: bool, cost_ns: u64 },
+    Closed(WireId),
+}
+
+/// What clients have of one node. As new with each process.
+pub struct Core {
+    places: Places,
+    turns: Turns,
+    frames: Frames,
+    /// What clients have not taken of their answers, and voters.
+    pub answers: Arc<Share>,
+    voters_answers: Arc<Share>,
+    seats: BTreeMap<PlaceId, WireId>,
+    runnable: VecDeque<WireId>,
+    voters: VecDeque<Handed>,
+    clients: VecDeque<Handed>,
+    /// Requests among them: ends of connections take nobody's room.
+    queued: usize,
+    queued_max: usize,
+    /// What those cost that are put off.
+    heavy_ns: BTreeMap<(WireId, u64), u64>,
+    held_back: Vec<WireId>,
+    answered: Vec<WireId>,
+    is_full: bool,
+    round: RoundLimits,
+    /// Times as slow as a fast core.
+    slowness: u64,
+    /// Since the round began: by all, and what clients have read.
+    spent_ns: u64,
+    read_bytes: usize,
+    /// Rounds so far that began with room.
+    rounds: u64,
+    /// The sockets run: only then somebody is let in.
+    is_in_round: bool,
+    stall_look_ns: u64,
+}
+
+impl Core {
+    pub fn new(config: &Config, shape: CoreShape) -> Core {
+        let others = config.voters.iter().map(|voter| voter.id).filter(|id| *id != config.node_id);
+        let CoreRoom { round, frames, answers, voters_answers, .. } = CoreRoom::of(config, 1);
+        Core {
+            places: Places::new(place_limits(&config.limits), others),
+            turns: Turns::new(round),
+            frames: Frames::new(frames),
+            answers,
+            voters_answers,
+            seats: BTreeMap::new(),
+            runnable: VecDeque::new(),
+            voters: VecDeque::new(),
+            clients: VecDeque::new(),
+            queued: 0,
+            heavy_ns: BTreeMap::new(),
+            queued_max: shape.lane,
+            held_back: Vec::new(),
+            answered: Vec::new(),
+            is_full: false,
+            round,
+            slowness: shape.slowness,
+            spent_ns: 0,
+            read_bytes: 0,
+            rounds: 0,
+            is_in_round: false,
+            stall_look_ns: 0,
+        }
+    }
+
+    /// Client requests that may still be queued.
+    fn room(&self) -> Room {
+        // What they take in memory is not simulated: none of them waits for that.
+        Room { requests: self.queued_max.saturating_sub(self.queued), is_for_cheap: false }
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub fn queued_max(&self) -> usize {
+        self.queued_max
+    }
+
+    fn spend(&mut self, ns: u64) {
+        self.spent_ns += ns * self.slowness;
+    }
+
+    /// Somebody can go on without anything new from outside.
+    pub fn has_more(&self, takes_clients: bool) -> bool {
+        let has_line = self.turns.has_line(self.room());
+        let has_input = !self.voters.is_empty() || takes_clients && !self.clients.is_empty();
+        !self.runnable.is_empty() || has_input || has_line
+    }
+
+    fn share_of(&self, served: &Served) -> Arc<Share> {
+        if served.is_voter() { self.voters_answers.clone() } else { self.answers.clone() }
+    }
+
+    /// How long the core has been at work since the round began.
+    pub fn spent_ns(&self) -> u64 {
+        self.spent_ns
+    }
+
+    /// While the replica is full, producers are not read.
+    fn holds_back(&self, served: &Served) -> bool {
+        self.is_full && served.produces && !served.is_voter()
+    }
+
+    /// Where it stands, since when.
+    fn place_of(&self, served: &Served) -> Option<(u64, usize)> {
+        let at_most = self.turns.rounds_at_most(&served.turn)?;
+        Some(served.stood.unwrap_or((self.rounds, at_most)))
+    }
+
+    fn is_round_over(&self) -> bool {
+        self.spent_ns >= self.round.ns_max || self.read_bytes >= self.round.bytes_max
+    }
+}
+
+/// What is no limit of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreShape {
+    /// Client requests that wait for the replica at most.
+    pub lane: usize,
+    pub slowness: u64,
+}
+
+impl Node {
+    /// Let this connection go on in the round.
+    fn stir(&mut self, wire: WireId) {
+        if let Some(served) = self.served.get_mut(&wire)
+            && !std::mem::replace(&mut served.is_runnable, true)
+        {
+            self.core.runnable.push_back(wire);
+        }
+    }
+
+    /// Bytes are in the socket of this connection, or its end.
+    pub fn on_socket(&mut self, wire: WireId, bytes: Option<&[u8]>) {
+        let Some(served) = self.served.get_mut(&wire) else { return };
+        match bytes {
+            Some(bytes) => served.unread.extend_from_slice(bytes),
+            None => served.has_left = true,
+        }
+        self.stir(wire);
+    }
+
+    fn rest(&mut self, wire: WireId) {
+        if let Some(served) = self.served.get_mut(&wire) {
+            self.core.turns.rest(&mut served.turn);
+        }
+        self.wake_waiting();
+    }
+
+    /// The next in line go, as many as there is room for.
+    fn wake_waiting(&mut self) {
+        if !self.core.is_in_round {
+            return;
+        }
+        let room = self.core.room();
+        while let Some(ConnectionId(id)) = self.core.turns.next(room) {
+            let wire = WireId(id);
+            let Some(served) = self.served.get_mut(&wire) else { continue };
+            if self.core.turns.let_in(&mut served.turn) {
+                self.stir(wire);
+            }
+        }
+    }
+
+    /// Those for whom there is memory now go on.
+    fn wake_frames(&mut self, now: Now) {
+        while let Some((ConnectionId(id), bytes)) = self.core.frames.next_served() {
+            let wire = WireId(id);
+            let Some(served) = self.served.get_mut(&wire) else { continue };
+            if self.core.frames.let_in(&mut served.hold, bytes, now.monotonic_ns) {
+                self.stir(wire);
+            }
+        }
+    }
+
+    fn begin_round(&mut self, now: Now) {
+        self.core.spent_ns = 0;
+        self.core.read_bytes = 0;
+        let room = self.core.room();
+        self.core.rounds += u64::from(room.requests > 0);
+        self.core.turns.begin_round(now.monotonic_ns, room);
+        self.core.is_in_round = true;
+        self.wake_frames(now);
+        self.wake_waiting();
+    }
+
+    /// A turn is over: who has something to say, and neither can nor stands in a line, or stands there for longer than those
+    /// before him can keep him.
+    pub fn passed_over(&self) -> Option<String> {
+        self.served.values().find_map(|served| {
+            let is_in_line = self.core.turns.rounds_at_most(&served.turn).is_some();
+            if let Some((since, at_most)) = served.stood.filter(|_| is_in_line) {
+                let waited = self.core.rounds - since;
+                let is_overdue = waited >= at_most as u64;
+                return is_overdue
+                    .then(|| format!("host {}: {waited} rounds in place of {at_most}", served.host));
+            }
+            let has_more = match served.stage {
+                Stage::Requests => true,
+                Stage::Memory => false,
+                Stage::Read => !served.unread.is_empty() || served.has_left,
+            };
+            let is_in_the_way = served.session.is_blocked() || self.core.holds_back(served);
+            let is_forgotten = !served.is_runnable && (has_more && !is_in_the_way || !served.turn.is_free());
+            let state = (served.stage, served.turn);
+            (is_forgotten && !is_in_line).then(|| format!("host {} is forgotten in {state:?}", served.host))
+        })
+    }
+
+    /// While it is full, producers are not read.
+    fn set_full(&mut self, is_full: bool) {
+        self.core.is_full = is_full;
+        if is_full {
+            return;
+        }
+        for wire in std::mem::take(&mut self.core.held_back) {
+            if let Some(served) = self.served.get_mut(&wire) {
+                served.is_held_back = false;
+            }
+            self.stir(wire);
+        }
+    }
+
+    /// The replica has this request.
+    fn on_taken(&mut self, wire: WireId, seq: u64) {
+        let Some(served) = self.served.get_mut(&wire) else { return };
+        self.core.frames.taken(&mut served.hold, seq);
+        if served.large.get(&seq).is_some_and(|(until, _)| *until == Until::Taken) {
+            served.large.remove(&seq);
+        }
+    }
+
+    /// `None`: it is gone.
+    pub fn answer(
+        &mut self,
+        wire: WireId,
+        seq: u64,
+        response: Option<Response>,
+        now: Now,
+    ) -> Option<Result<(), FrameError>> {
+        let heavy_ns = self.core.heavy_ns.remove(&(wire, seq)).unwrap_or(0);
+        self.core.spend(heavy_ns);
+        let served = self.served.get_mut(&wire)?;
+        let share = self.core.share_of(served);
+        Some(served.change_unsent(&share, now, |session| session.answer(seq, response)))
+    }
+
+    /// Who it is does not matter any more: what it had is given back.
+    fn leave(&mut self, mut served: Served, wire: WireId, now: Now) {
+        self.core.share_of(&served).take_back(served.session.output_bytes());
+        self.core.turns.leave(&mut served.turn);
+        self.core.frames.leave(&mut served.hold);
+        self.core.places.leave(served.place);
+        self.core.seats.remove(&served.place);
+        self.core.held_back.retain(|held_back| *held_back != wire);
+        self.core.clients.push_back(Handed::Closed(wire));
+        self.asked_votes.retain(|(asked, _), _| *asked != wire);
+        self.asked_produces.retain(|(asked, _), _| *asked != wire);
+        self.wake_frames(now);
+        self.wake_waiting();
+    }
+}

@@ -1,0 +1,55 @@
+//! What an operator does, and the checker counts, where recovery finds damage: a start that is refused, a log in doubt.
+
+use super::Simulation;
+use super::node::Node;
+use crate::log::{Doubt, RecoveryError};
+use crate::types::*;
+
+impl Simulation {
+    /// The end of its log is damaged, and it is not for certain a torn write. False: it does not start.
+    pub(super) fn on_doubt(&mut self, node: &mut Node, doubt: &Doubt) -> bool {
+        let Doubt { segment, position, offset, why } = doubt;
+        let text = format!("is in doubt of {segment} from byte {position}, offset {offset} on: {why}");
+        self.trace.line(self.now_ns, node.host, &text);
+        let is_rotten = node.disk.is_log_rotten() || node.disk.is_mark_rotten();
+        match is_rotten {
+            true => self.totals.doubts += 1,
+            false => self.totals.unproven_tears += 1,
+        }
+        let has_peers = node.config.voters.iter().any(|voter| voter.id != node.config.node_id);
+        if !has_peers {
+            // An operator gives up what follows. (Nothing rots on an only voter.)
+            node.disk.give_up(doubt);
+            let delay_ns = self.dice.around(300 * NS_PER_MS);
+            self.start_later(node, delay_ns);
+            return false;
+        }
+        // What it had said that it holds it may lack from here on.
+        node.lost.push(node.disk.log.clone());
+        node.is_behind = node.is_behind.max(Some(self.checker.committed_end()));
+        node.is_in_doubt = true;
+        if is_rotten {
+            node.standing = None;
+        }
+        true
+    }
+
+    pub(super) fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
+        let text = format!("does not start: {error}");
+        self.trace.line(self.now_ns, node.host, &text);
+        let is_rotten =
+            node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
+        self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;
+        match error {
+            RecoveryError::Corrupt(_) if !is_rotten => {
+                let detail = format!("node {} {text}, and nothing is rotten", node.host);
+                self.checker.violate("only rot is refused", detail);
+            }
+            // An operator reads that line and empties the directory.
+            RecoveryError::Corrupt(_) => self.wipe(node),
+            RecoveryError::Disk(_) => {}
+        }
+        let delay_ns = self.dice.around(300 * NS_PER_MS);
+        self.start_later(node, delay_ns);
+    }
+}
