@@ -55,7 +55,7 @@ run_with_progress "mvn dependency:copy-dependencies" "$base_dir/build/mvn.log" \
 # Kafka 3.9 brings a binding of its own for SLF4J, which would take the place of pom.xml's.
 rm -f "$part"/slf4j-reload4j-*.jar
 
-for jar in "kafka-tools-$version" "kafka_2.13-$version" "kafka-clients-$version" "kafka-shell-$version"; do
+for jar in "kafka-tools-$version" "kafka_2.13-$version" "kafka-clients-$version"; do
   [[ -s $part/$jar.jar ]] || die "$jar.jar is not among the jars that Maven fetched into $part"
 done
 said=$("$java_cmd" -cp "$part/*" org.apache.kafka.tools.TopicCommand --version 2>/dev/null || true)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a class of Apache Kafka's own jars, with the variables that Kafka's script of this name knows.
-# The jars are fetched on first use (fetch-kafka-tools.sh); CLASSPATH, where set, comes before them.
+# The jars are fetched on first use (fetch-kafka-tools.sh); CLASSPATH, where set, comes before them. KAFKA_TOOLS_VERSION takes those
+# of another Kafka than pom.xml's, such as 4.4.0.
 set -euo pipefail
 base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -18,7 +19,13 @@ if (($# == 0)); then
   exit 1
 fi
 
-"$base_dir/bin/fetch-kafka-tools.sh" >&2
+libs="$base_dir/build/kafka-libs"
+if [[ -n ${KAFKA_TOOLS_VERSION:-} ]]; then
+  "$base_dir/bin/fetch-kafka-tools.sh" --version "$KAFKA_TOOLS_VERSION" >&2
+  [[ -s $libs/kafka-tools-$KAFKA_TOOLS_VERSION.jar ]] || libs+="-$KAFKA_TOOLS_VERSION"
+else
+  "$base_dir/bin/fetch-kafka-tools.sh" >&2
+fi
 
 log_dir=${LOG_DIR:-$base_dir/logs}
 if [[ $daemon == true || $gc_log == true ]]; then mkdir -p "$log_dir"; fi
@@ -45,7 +52,7 @@ fi
 
 # shellcheck disable=SC2206
 command=("${JAVA_HOME:+$JAVA_HOME/bin/}java" $heap $performance $gc $jmx "-Dkafka.logs.dir=$log_dir" "${log4j[@]}"
-  -cp "${CLASSPATH:+$CLASSPATH:}$base_dir/build/kafka-libs/*" $extra "$@")
+  -cp "${CLASSPATH:+$CLASSPATH:}$libs/*" $extra "$@")
 if [[ $daemon == true ]]; then
   out="$log_dir/${name:-kafka}.out"
   setsid nohup "${command[@]}" >"$out" 2>&1 </dev/null &

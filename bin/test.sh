@@ -18,8 +18,8 @@ Runs all stages, or those named, in this order:
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
-  processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 3.9.0) and Java client, kcat,
-              kafka-python, confluent-kafka (tests/clients/run.sh has ten clients more)
+  processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
+              kafka-python, confluent-kafka (tests/clients/run.sh has seven clients more, and older ones)
   quickstart  bin/quickstart.sh, short
 The last line says how many tests passed and failed; the exit code is 0 only if none failed.
 USAGE
@@ -196,6 +196,7 @@ stage_processes() {
   ensure_packages kcat:kcat python3:python3 ss:iproute2 javac:default-jdk-headless || return 1
   python_environment || return 1
   "$base_dir/bin/fetch-kafka-tools.sh" || return 1
+  "$base_dir/bin/fetch-prometheus.sh" >/dev/null || return 1
   if server_is_stale; then build_server || return 1; fi
   follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" \
     "$base_dir/build/venv/bin/python" -m pytest tests/processes -p no:cacheprovider || status=1
