@@ -56,7 +56,7 @@ def find_etcd(root):
         if min(p.stat().st_mtime for p in programs) > max(s.stat().st_mtime for s in sources):
             return directory, None
     if not shutil.which("go"):
-        return None, "there is no Go (1.24 or newer) to build it and its client with"
+        return None, "there is no Go (1.26 or newer) to build it and its client with"
     step("Building etcd and its client")
     directory.mkdir(parents=True, exist_ok=True)
     try:

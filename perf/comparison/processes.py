@@ -37,11 +37,11 @@ class Process:
 
     running = []
 
-    def __init__(self, name, command, log, environment=None):
+    def __init__(self, name, command, log, environment=None, stdin=subprocess.DEVNULL):
         self.name, self.log = name, pathlib.Path(log)
         self.output = open(log, "ab")
         self.popen = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+            [str(part) for part in command], stdin=stdin, stdout=self.output, stderr=subprocess.STDOUT,
             start_new_session=True, env={**os.environ, **(environment or {})})
         Process.running.append(self)
 
@@ -82,8 +82,18 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss_bytes(self):
+        return self.memory_bytes("VmRSS")
+
+    def rss_peak_bytes(self):
+        """The highest since the process began, or since the last `forget_rss_peak`."""
+        return self.memory_bytes("VmHWM")
+
+    def forget_rss_peak(self):
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def memory_bytes(self, key):
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) * 1024
+        return int(re.search(rf"{key}:\s+(\d+) kB", status).group(1)) * 1024
 
 
 def stop_all():

@@ -56,19 +56,20 @@ def served_bytes(value):
 
 
 class Run:
-    def __init__(self, options, lengths):
+    def __init__(self, options, lengths, kind="compare"):
         self.root, self.options, self.lengths = ROOT, options, lengths
         self.bin_dir = pathlib.Path(options.bin_dir or ROOT)
         self.port_base, self.overrides = options.port_base, options.override
         commit = said(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]) or "unknown"
         self.commit = commit + ("-dirty" if said(["git", "-C", ROOT, "status", "--porcelain", "-uno"]) else "")
         self.began = datetime.datetime.now().astimezone()
-        default = ROOT / "perf" / "runs" / f"{self.began:%Y%m%d-%H%M}-{self.commit}"
+        suffix = "" if kind == "compare" else f"-{kind}"
+        default = ROOT / "perf" / "runs" / f"{self.began:%Y%m%d-%H%M}-{self.commit}{suffix}"
         self.out = pathlib.Path(options.out).resolve() if options.out else default
         self.logs, self.raw, self.configurations = (self.out / name for name in ("logs", "raw", "configurations"))
         for directory in (self.logs, self.raw, self.configurations):
             directory.mkdir(parents=True, exist_ok=True)
-        self.data = pathlib.Path(options.data_dir).resolve() / f"compare-{os.getpid()}"
+        self.data = pathlib.Path(options.data_dir).resolve() / f"{kind}-{os.getpid()}"
         self.data.mkdir(parents=True)
         self.results = Results(self.raw)
         self.missing = {}
