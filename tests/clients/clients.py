@@ -143,10 +143,12 @@ CONTROL_UNREADABLE = dict.fromkeys(
     "rskafka cannot decode a control batch, and each leader's epoch begins with one: it reads from behind it")
 
 CLIENTS = [
+    Client("kafka-java-4.4", "4.4.0", maven, "JavaClient.java"),
     Client("kafka-java-4.3", "4.3.0", maven, "JavaClient.java"),
     Client("kafka-java-3.9", "3.9.0", maven, "JavaClient.java"),
     Client("kafka-java-2.8", "2.8.0", maven, "JavaClient.java"),
-    Client("kafka-java-2.1", "2.1.0", maven, "JavaClient.java"),
+    Client("kafka-java-2.1", "2.1.0", maven, "JavaClient.java",
+           faults={"transaction": "kafka-java-2.1 shows the error's name alone, and looks for a coordinator as librdkafka does"}),
     Client("kcat", "1.7.1", debian("kcat"), "kcat_client.py"),
     Client("confluent-kafka", "2.16.1", pip("confluent-kafka"), "confluent_kafka_client.py"),
     Client("kafka-python", "3.0.12", pip("kafka-python", "lz4==4.4.5", "python-snappy==0.7.3", "zstandard==0.25.0"),

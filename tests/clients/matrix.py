@@ -17,6 +17,7 @@ from cluster import REPOSITORY, Clusters
 README = Path(__file__).resolve().parent / "README.md"
 RESULTS = clients.INSTALLED / "results.json"
 BEGIN, END = "<!-- results: written by run.sh --write -->\n", "<!-- end of results -->\n"
+REFUSALS = ("group", "commit", "transaction", "create topic")
 SIGNS = {scenario.OK: "yes", scenario.FAILED: "**no**", scenario.ABSENT: "–"}
 
 
@@ -63,10 +64,11 @@ def table(results):
         for capability, (result, remark) in results[name].items():
             if result != scenario.OK:
                 lines.append(f"| {name} | {capability} | {remark.replace('|', ' ')} |")
-    lines += ["", "What the clients say when they ask for a group or a new topic:", "", "| client | group | new topic |", "|---|---|---|"]
+    lines += ["", "What the clients say when they ask for what is not there:", "",
+              "| client | group | commit | transaction | new topic |", "|---|---|---|---|---|"]
     for name in names:
-        said = [results[name].get(capability, ("", ""))[1].replace("|", " ") for capability in ("group", "create topic")]
-        lines.append(f"| {name} | {said[0]} | {said[1]} |")
+        said = [results[name].get(capability, ("", ""))[1].replace("|", " ") for capability in REFUSALS]
+        lines.append(f"| {name} | {' | '.join(said)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,8 @@ from cluster import TOPIC, die_with_parent, wait_for  # noqa: E402
 ANSWER_SECONDS_MAX = 60
 # What must fail, fails within this time; a client that knows better than to wait needs far less.
 REFUSAL_SECONDS_MAX = 12
+# Of what it says.
+REFUSAL_CHARACTERS_MAX = 300
 # A quorum that notices a dead leader quickly, so that the matrix does not wait for Kafka's defaults.
 OVERRIDES = {"controller.quorum.election.timeout.ms": 500, "controller.quorum.fetch.timeout.ms": 1000}
 CODECS = ["gzip", "snappy", "lz4", "zstd"]
@@ -122,7 +124,8 @@ def record_sets():
 
 
 SETS = record_sets()
-CAPABILITIES = [*SETS, "beginning", "by offset", "by time", "tail", "leader change", "read across it", "group", "create topic"]
+CAPABILITIES = [*SETS, "beginning", "by offset", "by time", "tail", "leader change", "read across it", "list topics", "no offset",
+                "group", "commit", "transaction", "create topic"]
 
 
 def difference(wanted, got):
@@ -189,7 +192,9 @@ class Scenario:
             return self.check_produce(capability)
         return {"beginning": self.check_beginning, "by offset": self.check_by_offset, "by time": self.check_by_time,
                 "tail": self.check_tail, "leader change": self.check_leader_change, "read across it": self.check_read_across,
-                "group": lambda: self.check_refusal("group"), "create topic": lambda: self.check_refusal("create")}[capability]()
+                "list topics": self.check_list_topics, "no offset": self.check_no_offset,
+                "group": lambda: self.check_refusal("group"), "commit": lambda: self.check_refusal("commit"),
+                "transaction": self.check_transaction, "create topic": lambda: self.check_refusal("create")}[capability]()
 
     # ------------------------------------------------------------------------------------------------------- produce
 
@@ -350,14 +355,35 @@ class Scenario:
         assert self.across, "nothing was produced across a leader change"
         self.check_read(self.across, records_in(self.consumer.answers()))
 
+    # -------------------------------------------------------------------------------------------------- what there is
+
+    def check_list_topics(self):
+        topics = [name for _, name in self.consumer.start("topics").answers()]
+        assert topics == [TOPIC], f"all topics are {topics}"
+
+    def check_no_offset(self):
+        """Assigned in a group that has committed nothing: the client asks for that, and begins at the beginning."""
+        if not self.stored:
+            self.produce("no offset", [(None, b"one", [])])
+        if self.client.faults.get("beginning"):
+            raise Absent(self.client.faults["beginning"])
+        self.check_read(self.read(self.reference, "beginning", self.stored[-1][1][0]),
+                        self.read(self.consumer, "committed", self.stored[-1][1][0]))
+
     # ------------------------------------------------------------------------------------------------------ refusals
+
+    def check_transaction(self):
+        """The client shows what it was told, or at least an error that sends nobody to look for an ACL."""
+        said = self.check_refusal("transaction")
+        assert "no transactions" in said or "authori" not in said.lower(), f"transactions were refused with {said}"
+        return said
 
     def check_refusal(self, command):
         began = time.monotonic()
         try:
             said = list(self.consumer.start(command).answers(REFUSAL_SECONDS_MAX))
         except Said as error:
-            return f"{time.monotonic() - began:.1f} s: {error}"[:160]
+            return f"{time.monotonic() - began:.1f} s: {error}"[:REFUSAL_CHARACTERS_MAX]
         raise AssertionError(f"no error came: {said}")
 
 

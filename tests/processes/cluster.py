@@ -94,15 +94,15 @@ class Node:
     def write_config(self):
         self.config_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties.items()))
 
-    def start(self, *more_arguments):
+    def start(self, *more_arguments, stdout=None, stderr=None, under=()):
+        """Output goes to files unless a descriptor is given for it; `under` is a command that runs the server."""
         assert self.process is None or self.process.poll() is not None, f"node {self.node_id} runs already"
         assert SERVER.exists(), f"{SERVER} is missing: cargo build --release"
         with open(self.stderr_file, "ab") as err, open(self.stdout_file, "ab") as out:
             self.process = subprocess.Popen(
-                [str(SERVER), str(self.config_file), *self.arguments, *more_arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=die_with_parent,
-                # Python ignores SIGXFSZ, and so shall the server: a file size limit is then an error of the write.
-                restore_signals=False)
+                [*map(str, under), str(SERVER), str(self.config_file), *self.arguments, *more_arguments],
+                stdin=subprocess.DEVNULL, stdout=out if stdout is None else stdout, stderr=err if stderr is None else stderr,
+                preexec_fn=die_with_parent)
         return self
 
     def signal(self, which):

@@ -203,8 +203,13 @@ class Moves:
 
 
 def log_end(node):
-    # The newest segment may hold nothing yet.
-    return max((batch.next_offset for batch in batches_on_disk(node.partition_dir, segments_max=2)), default=0)
+    while True:
+        try:
+            # The newest segment may hold nothing yet.
+            return max((batch.next_offset for batch in batches_on_disk(node.partition_dir, segments_max=2)), default=0)
+        except FileNotFoundError:
+            # A Java voter has cut its log, or begun it anew, since the names were read.
+            continue
 
 
 def epochs_by_offset(node):

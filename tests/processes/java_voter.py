@@ -14,8 +14,10 @@ from cluster import CLUSTER_ID, REPOSITORY, Cluster, Node, die_with_parent, free
 JAVA_TOPIC = "__raft_performance_test"
 JAVA_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAg"
 KAFKA_LIBS = REPOSITORY / "build" / "kafka-libs"
+POM = (REPOSITORY / "pom.xml").read_text()
 # The oldest whose voters speak today's Vote, and so keep their directory ids.
-OLDEST_KAFKA = "3.9.0"
+OLDEST_KAFKA = re.search("<kafka.oldest>(.*)</kafka.oldest>", POM)[1]
+NEWEST_KAFKA = re.search("<kafka.newest>(.*)</kafka.newest>", POM)[1]
 FETCH_SECONDS_MAX = 300
 # A JVM start takes seconds, more on a busy machine.
 JAVA_PATIENCE_S = 60

@@ -19,13 +19,14 @@ def epoch_of(promised):
 
 
 def settled_promises(nodes):
-    """The same, once all have the same leader on disk: /ready does not wait for the file."""
+    """The same, once all have the same leader on disk, and that they have caught up with it: /ready does not wait for the file."""
     def settled():
         promised = promises(nodes)
         states = [json.loads(state) for _, state in promised]
         said = {(epoch, state["leaderEpoch"], state["leaderId"]) for (epoch, _), state in zip(promised, states)}
         (epoch, epoch_on_disk, leader_id), *others = said
-        return promised if not others and epoch == epoch_on_disk and leader_id >= 0 else None
+        has_settled = epoch == epoch_on_disk and leader_id >= 0 and all(state.get("caughtUp", True) for state in states)
+        return promised if not others and has_settled else None
     return wait_for("all to have their leader on disk", settled)
 
 

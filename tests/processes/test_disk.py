@@ -13,6 +13,7 @@ import raw
 from cluster import CLUSTER_ID, PATIENCE_S, wait_for
 
 EXIT_CORRUPT, EXIT_DISK = 65, 74
+SECTOR = 512
 
 
 def batches_of(segment):
@@ -286,17 +287,77 @@ def test_rot_behind_a_summary_is_found_when_it_is_read(clusters):
     assert segment.name in line and f"byte {position}" in line, line
 
 
+# Longer than any test: what is told stays above the mark.
+NO_IDLE_MARK = {"kraft.commit.mark.idle.ms": "60000"}
+
+
+def test_damage_above_the_mark_stops_the_only_voter_and_is_not_cut(clusters):
+    """Each record is told, the process dies, one bit flips: with good batches behind it, and in the very last one."""
+    for back in (5, 1):
+        cluster = clusters(1, overrides=NO_IDLE_MARK)
+        node = cluster[1]
+        with raw.Connection(node.port) as connection:
+            for n in range(20):
+                assert connection.produce(raw.batch(f"record-{n}".encode())).error == raw.NONE
+        node.kill()
+        segment = node.segments()[0]
+        position, offset, _ = batches_of(segment)[-back]
+        flip_byte(segment, position + 64)
+        before = segment.read_bytes()
+        node.start()
+        assert node.wait_exit() == EXIT_CORRUPT, node.stderr()[-2000:]
+        line = next(line for line in node.stderr().splitlines() if segment.name in line and "only voter" in line)
+        assert f"byte {position}" in line and f"offset {offset}" in line, line
+        assert segment.read_bytes() == before, "something was cut"
+
+
+def test_who_is_in_doubt_elects_nobody_who_lacks_what_it_told(clusters):
+    """A record is told on the strength of two of three; one of these two loses it to a bit, and meets the third without the other."""
+    cluster = clusters(3, overrides=NO_IDLE_MARK)
+    kafka_tools.produce_verified(cluster.bootstrap, 5)
+    cluster.wait_caught_up()
+    leader = cluster.leader()
+    holder, absent = [node for node in cluster if node is not leader]
+    absent.kill()
+    with raw.Connection(leader.port) as connection:
+        told = [connection.produce(raw.batch(f"precious-{n}".encode())) for n in range(12)]
+    assert all(answer.error == raw.NONE for answer in told)
+    wait_for("the records on the follower", lambda: len(batches_of(holder.segments()[0])) == len(batches_of(leader.segments()[0])))
+    leader.kill()
+    holder.kill()
+    segment = holder.segments()[0]
+    position = next(place for place, offset, _ in batches_of(segment) if offset == told[0].offset)
+    flip_byte(segment, position + 64)
+    holder.start()
+    absent.start()
+    wait_for("the line of the doubt", lambda: "votes for nobody" in holder.stderr())
+    wait_for("the doubt in the status", lambda: holder.status().get("log_in_doubt") is True)
+    code, why = holder.http("/ready")
+    assert code == 503 and "the end of its log was damaged" in why, why
+    assert "kraft_log_in_doubt 1" in holder.http("/metrics")[1].splitlines()
+    wait_for("a refused vote or a candidature given up", lambda: "I do not stand, and wait for a leader" in holder.stderr())
+    assert all(node.status()["role"] != "leader" for node in (holder, absent))
+    leader.start()
+    cluster.wait_ready()
+    cluster.wait_caught_up()
+    wait_for("the end of the doubt", lambda: "in doubt no more" in holder.stderr())
+    assert holder.status()["log_in_doubt"] is False and "kraft_log_in_doubt 0" in holder.http("/metrics")[1].splitlines()
+    values = [value for _, value in kafka_tools.kcat_read(cluster.bootstrap)]
+    assert [value for value in values if value.startswith("precious-")] == [f"precious-{n}" for n in range(12)]
+
+
 def test_a_torn_tail_is_cut_and_the_start_goes_on(clusters):
-    """Bytes after the last flushed batch, as a write that was under way at a power cut leaves them."""
+    """Sectors after the last flushed batch, of which a write that was under way at a power cut left some and not others."""
     cluster = stopped_node_with_records(clusters)
     node = cluster[1]
-    end = node.status()["log_end_offset"]
+    end, epoch = node.status()["log_end_offset"], node.status()["epoch"]
     assert node.stop() == 0
     segment = node.segments()[0]
-    whole = raw.batch(b"torn" * 50)
-    torn = struct.pack(">q", end) + whole[8:len(whole) - 30]
+    size, whole = segment.stat().st_size, raw.batch(b"torn" * 1000)
+    batch = struct.pack(">qii", end, len(whole) - 12, epoch) + whole[16:]
+    arrived = (size + 100 + SECTOR) // SECTOR * SECTOR - size
     with open(segment, "ab") as file:
-        file.write(torn)
+        file.write(batch[:arrived] + bytes(2 * len(whole)))
     node.start().wait_ready()
     assert re.search(r"(?i)\b(cut|torn|truncat)", node.stderr().rsplit("\n\n", 1)[-1]), node.stderr()[-2000:]
     read = kafka_tools.kcat_read(cluster.bootstrap)
@@ -373,6 +434,71 @@ def test_a_full_disk_refuses_produce_and_keeps_what_it_has(clusters, small_disk)
         for offset in (told[0], told[-1]):
             assert connection.fetch(offset).records
     assert node.stop() == 0
+
+
+def fill(path):
+    """To the last block, as another program might."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.statvfs(path.parent).f_bfree * os.statvfs(path.parent).f_frsize)
+        except OSError:
+            pass
+        for size in (1 << 20, 4 << 10, 1 << 9):
+            try:
+                while True:
+                    file.seek(0, os.SEEK_END)
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    os.sync()
+
+
+def make_leader(cluster, node):
+    for _ in range(20):
+        leader = cluster.leader()
+        if leader is node:
+            return
+        assert leader.stop() == 0
+        leader.start()
+        cluster.wait_ready()
+    raise AssertionError(f"node {node.node_id} was never elected")
+
+
+def test_a_leader_whose_disk_another_program_fills_hands_over_and_comes_back(clusters, small_disk):
+    cluster = clusters(3, start=False, overrides={"metadata.log.segment.bytes": 16 << 20})
+    full, *_ = cluster
+    full.properties["log.dirs"] = str(small_disk / "data")
+    full.write_config()
+    cluster.start()
+    make_leader(cluster, full)
+    filler = small_disk / "filler"
+    fill(filler)
+
+    def another_takes_it():
+        leader = cluster.leader_now()
+        if leader is None or leader is full:
+            return False
+        with raw.Connection(leader.port) as connection:
+            return connection.produce(raw.batch(b"after the disk was full")).error == raw.NONE
+
+    wait_for("another leader that takes a record", another_takes_it)
+    for _ in range(30):
+        with raw.Connection(cluster.leader().port) as connection:
+            assert connection.produce(raw.batch(bytes(512 << 10))).error == raw.NONE
+    wait_for("the full node to say so", lambda: full.http("/ready")[1] == "not ready: my disk has no room\n")
+    assert full.is_running() and full.status()["unfit"] == "disk-full"
+    assert re.search(r"^kraft_disk_full 1$", full.http("/metrics")[1], re.M)
+    # Votes need no room: of the two that are left it elects the other when the leader dies.
+    dead = cluster.leader()
+    dead.kill()
+    wait_for("another leader that takes a record", lambda: cluster.leader_now() not in (None, dead))
+    assert full.is_running()
+    filler.unlink()
+    dead.start()
+    cluster.wait_ready()
+    cluster.wait_caught_up()
+    lines = [line for line in full.stderr().splitlines() if "found no room" in line or "Produce is refused" in line]
+    assert len(lines) <= 8, "\n".join(lines)
 
 
 def test_an_error_of_the_device_stops_the_node(clusters):

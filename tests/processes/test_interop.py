@@ -17,7 +17,7 @@ import kafka_tools
 import raw
 from cluster import CLUSTER_ID, RELEASE_DIR, free_port, wait_for
 from interop_moves import Moves, log_end
-from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
+from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, NEWEST_KAFKA, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
                         Standing, batches_on_disk, check_logs_equal, interop_node, kafka_libs, replica_fetch, standing)
 from promises import check_moved_by_themselves, check_told_seldom, settled_promises
 
@@ -93,20 +93,20 @@ def test_leadership_moves_between_kafkas_voter_and_ours(mixed):
     print(*moves.log, sep="\n")
 
 
-@pytest.fixture(scope="session")
-def oldest_kafka():
-    """Jars of the oldest Kafka whose voters speak today's Vote. Where they cannot be had its test is skipped, but not in CI."""
+def libs_or_skip(version):
+    """Where they cannot be had the test is skipped, but not in CI."""
     try:
-        return kafka_libs(OLDEST_KAFKA)
+        return kafka_libs(version)
     except (RuntimeError, subprocess.TimeoutExpired) as problem:
         if os.environ.get("CI"):
             pytest.fail(str(problem))
-        pytest.skip(f"Kafka {OLDEST_KAFKA} beside ours is NOT TESTED: {problem}")
+        pytest.skip(f"Kafka {version} beside ours is NOT TESTED: {problem}")
 
 
-def test_leadership_moves_between_the_oldest_voter_and_ours(mixed, oldest_kafka):
-    """Vote 1 and Fetch 17, no pre-votes, and a leader that appends 5 MB a second."""
-    cluster = mixed("jrr", java_options={"libs": oldest_kafka}, segment_bytes=SEGMENT_BYTES_MIN)
+@pytest.mark.parametrize("version", [OLDEST_KAFKA, NEWEST_KAFKA])
+def test_leadership_moves_between_other_versions_voters_and_ours(mixed, version):
+    """The oldest: Vote 1 and Fetch 17, no pre-votes, and a leader that appends 5 MB a second. The newest: ApiVersions 5 first."""
+    cluster = mixed("jrr", java_options={"libs": libs_or_skip(version)}, segment_bytes=SEGMENT_BYTES_MIN)
     moves = Moves(cluster)
     for how in ("SIGTERM", "kill -9"):
         moves.move(how)
@@ -290,8 +290,11 @@ def test_native_log_is_not_taken_for_an_interop_one(clusters):
 def test_nodes_of_two_modes_do_not_share_a_log(clusters):
     cluster = clusters(3, start=False)
     cluster[3].properties["kraft.data.mode"] = "interop"
-    cluster[3].write_config()
+    for n in (1, 2):
+        # They begin without the third, whose word they never get.
+        cluster[n].properties["kraft.first.leader"] = "majority"
     for node in cluster:
+        node.write_config()
         node.start()
     cluster[1].wait_ready(), cluster[2].wait_ready()
     line = r"the voter raft-client-3 has kraft\.data\.mode=interop, this node native"

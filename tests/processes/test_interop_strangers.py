@@ -70,6 +70,27 @@ def test_batch_that_no_voter_may_store_stops_this_node_first(clusters, bad, line
     assert (leader_change.base, [batch.values() for batch in others]) == (0, [[(1, b"good")]])
 
 
+def test_native_node_stops_at_the_first_leader_that_is_one_of_kafkas(clusters):
+    """It would follow without a word, and stop Kafka's voters once it is elected."""
+    cluster = MixedCluster(clusters.root / "native", "r", overrides={"kraft.data.mode": "native"})
+    clusters.made.append(cluster)
+    node = cluster[1]
+    node.start().wait_ready()
+    node.stop()
+    leader_port, nobody = free_port(), free_port()
+    node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
+    node.write_config()
+    batches = {1: stamped(raw.batch(b"good"), 1, EPOCH)}
+    with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
+        node.start()
+        wait_for("the node to listen", lambda: node.http("/live"))
+        assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
+        assert node.wait_exit() == 1
+    line = r"stopping before anything that node 2 sent is stored: .*one of Kafka's own voters.*kraft\.data\.mode=interop"
+    assert re.search(line, node.stderr()), node.stderr()[-3000:]
+    assert len(list(batches_on_disk(node.partition_dir))) == 1, "its own leader change, and nothing of that leader's"
+
+
 def test_voter_of_another_voter_set_may_follow_and_moves_nothing(mixed):
     cluster = mixed("rrr")
     before = settled_promises(cluster)

@@ -17,6 +17,7 @@ import org.apache.kafka.clients.admin.AdminClient;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -46,6 +47,9 @@ public class JavaClient {
                     case "produce" -> client.produce(words[1], words[2], Long.parseLong(words[3]), Path.of(words[4]));
                     case "consume" -> client.consume(words[1], words[2]);
                     case "group" -> client.group();
+                    case "topics" -> client.topics();
+                    case "commit" -> client.commit();
+                    case "transaction" -> client.transaction();
                     case "create" -> client.create();
                     default -> say("error unknown command " + words[0]);
                 }
@@ -103,7 +107,8 @@ public class JavaClient {
     }
 
     private void consume(String start, String lastKey) {
-        try (var consumer = consumer()) {
+        String[] more = {"group.id", "no-such-group", "auto.offset.reset", "earliest"};
+        try (var consumer = consumer(start.equals("committed") ? more : new String[0])) {
             consumer.assign(List.of(partition));
             seek(consumer, start);
             consumer.position(partition);
@@ -122,6 +127,9 @@ public class JavaClient {
     }
 
     private void seek(KafkaConsumer<byte[], byte[]> consumer, String start) {
+        if (start.equals("committed")) {
+            return;
+        }
         if (start.equals("beginning")) {
             consumer.seekToBeginning(List.of(partition));
         } else if (start.equals("end")) {
@@ -138,6 +146,28 @@ public class JavaClient {
         try (var consumer = consumer("group.id", "no-such-group")) {
             consumer.subscribe(List.of(partition.topic()));
             consumer.poll(Duration.ofSeconds(20));
+        }
+    }
+
+    private void topics() throws Exception {
+        try (var admin = AdminClient.create(properties())) {
+            for (String name : admin.listTopics().names().get(20, TimeUnit.SECONDS)) {
+                say("topic " + name);
+            }
+        }
+    }
+
+    private void commit() {
+        try (var consumer = consumer("group.id", "no-such-group")) {
+            consumer.assign(List.of(partition));
+            consumer.commitSync(Map.of(partition, new OffsetAndMetadata(1)), Duration.ofSeconds(20));
+        }
+    }
+
+    private void transaction() {
+        Properties properties = properties("transactional.id", "no-such-transaction", "max.block.ms", "20000");
+        try (var producer = new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
+            producer.initTransactions();
         }
     }
 

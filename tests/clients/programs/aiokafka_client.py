@@ -49,11 +49,14 @@ class Client:
         return self.turn(make())
 
     def consume(self, start, ready):
-        consumer = self.consumer()
+        more = {"group_id": "no-such-group", "auto_offset_reset": "earliest"} if start == "committed" else {}
+        consumer = self.consumer(**more)
         self.turn(consumer.start())
         try:
             self.turn(self.assign(consumer))
-            if start == "beginning":
+            if start == "committed":
+                pass
+            elif start == "beginning":
                 self.turn(consumer.seek_to_beginning(self.partition))
             elif start == "end":
                 self.turn(consumer.seek_to_end(self.partition))
@@ -85,6 +88,32 @@ class Client:
             self.turn(asyncio.wait_for(consumer.getone(), 20))
         finally:
             self.turn(consumer.stop())
+
+    def topics(self):
+        consumer = self.consumer()
+        self.turn(consumer.start())
+        try:
+            return list(self.turn(consumer.topics()))
+        finally:
+            self.turn(consumer.stop())
+
+    def commit(self):
+        consumer = self.consumer(group_id="no-such-group")
+        self.turn(consumer.start())
+        try:
+            self.turn(self.assign(consumer))
+            self.turn(asyncio.wait_for(consumer.commit({self.partition: 1}), 20))
+        finally:
+            self.turn(consumer.stop())
+
+    def transaction(self):
+        async def start():
+            producer = aiokafka.AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id="no-such-transaction")
+            try:
+                await asyncio.wait_for(producer.start(), 20)
+            finally:
+                await producer.stop()
+        self.turn(start())
 
     def create(self):
         async def create():

@@ -46,8 +46,12 @@ class Client:
                          "fetch.wait.max.ms": 100, **more})
 
     def consume(self, start, ready):
-        consumer = self.consumer()
-        consumer.assign([TopicPartition(self.topic, 0, self.offset(consumer, start))])
+        if start == "committed":
+            consumer = self.consumer(**{"auto.offset.reset": "earliest"})
+            consumer.assign([TopicPartition(self.topic, 0)])
+        else:
+            consumer = self.consumer()
+            consumer.assign([TopicPartition(self.topic, 0, self.offset(consumer, start))])
         ready()
         try:
             while True:
@@ -82,6 +86,22 @@ class Client:
             consumer.close()
         if errors:
             raise KafkaException(errors[0])
+
+    def topics(self):
+        return list(AdminClient(self.settings).list_topics(timeout=10).topics)
+
+    def commit(self):
+        consumer = self.consumer()
+        try:
+            committed = consumer.commit(offsets=[TopicPartition(self.topic, 0, 1)], asynchronous=False)
+            for partition in committed:
+                if partition.error:
+                    raise KafkaException(partition.error)
+        finally:
+            consumer.close()
+
+    def transaction(self):
+        Producer({**self.settings, "transactional.id": "no-such-transaction"}).init_transactions(20)
 
     def create(self):
         admin = AdminClient(self.settings)

@@ -65,6 +65,9 @@ func (f franz) produce(records []record, compression string, idempotent bool, pa
 }
 
 func (f franz) consume(start position, ready func(), read func(record) bool) error {
+	if start.committed {
+		return absent("franz-go asks for committed offsets only in a group that it has joined")
+	}
 	offset := kgo.NewOffset().At(start.offset)
 	switch {
 	case start.beginning:
@@ -118,6 +121,58 @@ func (f franz) group() error {
 		return e.Err
 	}
 	return nil
+}
+
+// ask gives a client for one question.
+func (f franz) ask(ask func(context.Context, *kgo.Client) error, more ...kgo.Opt) error {
+	c, err := kgo.NewClient(append(more, f.seeds)...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	limit, cancel := withinLimit()
+	defer cancel()
+	return ask(limit, c)
+}
+
+func (f franz) topics() (names []string, err error) {
+	err = f.ask(func(limit context.Context, c *kgo.Client) error {
+		// No list of topics: all of them.
+		answer, err := kmsg.NewPtrMetadataRequest().RequestWith(limit, c)
+		if err != nil {
+			return err
+		}
+		for _, topic := range answer.Topics {
+			names = append(names, *topic.Topic)
+		}
+		return nil
+	})
+	return names, err
+}
+
+func (f franz) commit() error {
+	return f.ask(func(limit context.Context, c *kgo.Client) error {
+		request := kmsg.NewPtrOffsetCommitRequest()
+		request.Group = "no-such-group"
+		topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+		partition.Offset = 1
+		topic.Topic, topic.Partitions = f.topic, append(topic.Partitions, partition)
+		request.Topics = append(request.Topics, topic)
+		answer, err := request.RequestWith(limit, c)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(answer.Topics[0].Partitions[0].ErrorCode)
+	})
+}
+
+func (f franz) transaction() error {
+	return f.ask(func(limit context.Context, c *kgo.Client) error {
+		if err := c.BeginTransaction(); err != nil {
+			return err
+		}
+		return c.ProduceSync(limit, &kgo.Record{Topic: f.topic, Value: []byte("never")}).FirstErr()
+	}, kgo.TransactionalID("no-such-transaction"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 }
 
 func (f franz) create() error {

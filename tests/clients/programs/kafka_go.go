@@ -50,6 +50,9 @@ func (s segment) produce(records []record, compression string, idempotent bool, 
 }
 
 func (s segment) consume(start position, ready func(), read func(record) bool) error {
+	if start.committed {
+		return absent("kafka-go asks for committed offsets only in a group that it has joined")
+	}
 	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: s.bootstrap, Topic: s.topic, Partition: 0, MaxBytes: 4 << 20,
 		MaxWait: 100 * time.Millisecond, ReadBackoffMax: 250 * time.Millisecond, MaxAttempts: 100})
 	defer reader.Close()
@@ -109,8 +112,45 @@ func (s segment) group() error {
 	return err
 }
 
+func (s segment) client() *kafka.Client {
+	return &kafka.Client{Addr: kafka.TCP(s.bootstrap...), Timeout: refusalMax}
+}
+
+func (s segment) topics() ([]string, error) {
+	answer, err := s.client().Metadata(context.Background(), &kafka.MetadataRequest{})
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, topic := range answer.Topics {
+		names = append(names, topic.Name)
+	}
+	return names, nil
+}
+
+func (s segment) commit() error {
+	limit, cancel := withinLimit()
+	defer cancel()
+	answer, err := s.client().OffsetCommit(limit, &kafka.OffsetCommitRequest{GroupID: "no-such-group", GenerationID: -1,
+		Topics: map[string][]kafka.OffsetCommit{s.topic: {{Partition: 0, Offset: 1}}}})
+	if err != nil {
+		return err
+	}
+	return answer.Topics[s.topic][0].Error
+}
+
+func (s segment) transaction() error {
+	limit, cancel := withinLimit()
+	defer cancel()
+	answer, err := s.client().InitProducerID(limit, &kafka.InitProducerIDRequest{TransactionalID: "no-such-transaction", TransactionTimeoutMs: 10000})
+	if err != nil {
+		return err
+	}
+	return answer.Error
+}
+
 func (s segment) create() error {
-	c := &kafka.Client{Addr: kafka.TCP(s.bootstrap...), Timeout: 20 * time.Second}
+	c := s.client()
 	answer, err := c.CreateTopics(context.Background(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: "new-topic", NumPartitions: 1, ReplicationFactor: 1}}})
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@
 
 import time
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import NewTopic
 
 import session
@@ -35,10 +35,13 @@ class Client:
                              reconnect_backoff_ms=50, reconnect_backoff_max_ms=500, **more)
 
     def consume(self, start, ready):
-        consumer = self.consumer()
+        more = {"group_id": "no-such-group", "auto_offset_reset": "earliest"} if start == "committed" else {}
+        consumer = self.consumer(**more)
         try:
             consumer.assign([self.partition])
-            if start == "beginning":
+            if start == "committed":
+                pass
+            elif start == "beginning":
                 consumer.seek_to_beginning(self.partition)
             elif start == "end":
                 consumer.seek_to_end(self.partition)
@@ -62,6 +65,28 @@ class Client:
                 return
         finally:
             consumer.close()
+
+    def topics(self):
+        consumer = self.consumer()
+        try:
+            return list(consumer.topics())
+        finally:
+            consumer.close()
+
+    def commit(self):
+        consumer = self.consumer(group_id="no-such-group")
+        try:
+            consumer.assign([self.partition])
+            consumer.commit({self.partition: OffsetAndMetadata(1, "", -1)}, timeout_ms=20000)
+        finally:
+            consumer.close()
+
+    def transaction(self):
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id="no-such-transaction", max_block_ms=20000)
+        try:
+            producer.init_transactions()
+        finally:
+            producer.close(timeout=1)
 
     def create(self):
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)

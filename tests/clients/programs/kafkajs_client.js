@@ -75,6 +75,27 @@ async function group () {
   }
 }
 
+async function topics () {
+  const admin = kafka.admin()
+  await admin.connect()
+  try {
+    for (const name of await admin.listTopics()) say('topic', name)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+async function transaction () {
+  const options = { brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, retry: { retries: 3 } }
+  const producer = new Kafka(options).producer({ transactionalId: 'no-such-transaction', maxInFlightRequests: 1, idempotent: true })
+  await producer.connect()
+  try {
+    await producer.transaction()
+  } finally {
+    await producer.disconnect()
+  }
+}
+
 async function create () {
   const admin = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.NOTHING }).admin()
   await admin.connect()
@@ -85,7 +106,16 @@ async function create () {
   }
 }
 
-const commands = { produce, group, create, consume: async () => say('absent', 'kafkajs consumes only in groups') }
+const commands = {
+  produce,
+  topics,
+  group,
+  transaction,
+  create,
+  // Its setOffsets joins the group, and waits for ever when that is refused.
+  commit: async () => say('absent', 'kafkajs commits only in a group that it has joined'),
+  consume: async () => say('absent', 'kafkajs consumes only in groups')
+}
 
 async function main () {
   for await (const line of readline.createInterface({ input: process.stdin })) {

@@ -1,6 +1,7 @@
 """kcat, as Debian has it: a command for each set of records, since -H and -Z hold for all that one command sends."""
 
 import itertools
+import json
 import subprocess
 import time
 
@@ -58,7 +59,11 @@ class Client:
 
     def consume(self, start, ready):
         offset = f"s@{start[1:]}" if start.startswith("@") else start
-        process = subprocess.Popen([*self.kcat, "-C", "-t", self.topic, "-p", "0", "-o", offset, "-u", "-q",
+        more = []
+        if start == "committed":
+            # `stored`: what the group has committed.
+            offset, more = "stored", ["-X", "group.id=no-such-group", "-X", "auto.offset.reset=earliest"]
+        process = subprocess.Popen([*self.kcat, *more, "-C", "-t", self.topic, "-p", "0", "-o", offset, "-u", "-q",
                                     "-X", "fetch.wait.max.ms=100", "-f", "%o %T %K %S %h\\n%k%s"], stdout=subprocess.PIPE)
         try:
             ready()
@@ -85,6 +90,16 @@ class Client:
         done = subprocess.run([*self.kcat, "-G", "no-such-group", self.topic, "-e"], capture_output=True, text=True, timeout=20)
         said = [line for line in done.stderr.splitlines() if "ERROR" in line] or [done.stderr.strip()]
         raise RuntimeError(f"exit code {done.returncode}: {said[0]}")
+
+    def topics(self):
+        done = subprocess.run([*self.kcat, "-L", "-J"], capture_output=True, text=True, timeout=20, check=True)
+        return [topic["topic"] for topic in json.loads(done.stdout)["topics"]]
+
+    def commit(self):
+        raise session.Absent("kcat commits only in a group that it has joined")
+
+    def transaction(self):
+        raise session.Absent("kcat has no transactions")
 
     def create(self):
         raise session.Absent("kcat creates no topics")

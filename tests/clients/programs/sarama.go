@@ -88,6 +88,9 @@ func (s saramaClient) produce(records []record, compression string, idempotent b
 }
 
 func (s saramaClient) consume(start position, ready func(), read func(record) bool) error {
+	if start.committed {
+		return absent("sarama asks for committed offsets only in a group that it has joined")
+	}
 	c, err := sarama.NewClient(s.bootstrap, s.config())
 	if err != nil {
 		return err
@@ -150,6 +153,54 @@ func (s saramaClient) group() error {
 	limit, cancel := withinLimit()
 	defer cancel()
 	return group.Consume(limit, []string{s.topic}, nobody{})
+}
+
+func (s saramaClient) topics() ([]string, error) {
+	c, err := sarama.NewClient(s.bootstrap, s.config())
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Topics()
+}
+
+func (s saramaClient) commit() error {
+	config := s.config()
+	config.Consumer.Offsets.Retry.Max = 1
+	c, err := sarama.NewClient(s.bootstrap, config)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	manager, err := sarama.NewOffsetManagerFromClient("no-such-group", c)
+	if err != nil {
+		return err
+	}
+	partition, err := manager.ManagePartition(s.topic, 0)
+	if err != nil {
+		return err
+	}
+	partition.MarkOffset(1, "")
+	manager.Commit()
+	select {
+	case told := <-partition.Errors():
+		return told.Err
+	case <-time.After(refusalMax):
+		return errHang
+	}
+}
+
+func (s saramaClient) transaction() error {
+	config := s.config()
+	config.Producer.Idempotent, config.Producer.RequiredAcks = true, sarama.WaitForAll
+	config.Producer.Transaction.ID = "no-such-transaction"
+	config.Producer.Transaction.Retry.Max, config.Net.MaxOpenRequests = 3, 1
+	producer, err := sarama.NewAsyncProducer(s.bootstrap, config)
+	if err != nil {
+		return err
+	}
+	producer.AsyncClose()
+	return nil
 }
 
 func (s saramaClient) create() error {

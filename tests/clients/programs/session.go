@@ -38,14 +38,17 @@ type client interface {
 	produce(records []record, compression string, idempotent bool, pace time.Duration, told func(int64)) error
 	// consume calls ready once it stands at start, and then read with each record until that says to stop.
 	consume(start position, ready func(), read func(record) (more bool)) error
+	topics() ([]string, error)
 	// What the client says.
 	group() error
+	commit() error
+	transaction() error
 	create() error
 }
 
-// Where to begin: at the beginning, at the end, at a time, or else at an offset.
+// Where to begin: at the beginning, at the end, where the group has committed, at a time, or else at an offset.
 type position struct {
-	beginning, end bool
+	beginning, end, committed bool
 	at             time.Time
 	offset         int64
 }
@@ -122,6 +125,8 @@ func positionOf(word string) position {
 		return position{beginning: true}
 	case word == "end":
 		return position{end: true}
+	case word == "committed":
+		return position{committed: true}
 	}
 	number, err := strconv.ParseInt(strings.TrimPrefix(word, "@"), 10, 64)
 	if err != nil {
@@ -154,8 +159,18 @@ func serve(c client, words []string) error {
 			say("record", r.offset, r.timestamp.UnixMilli(), key, word(r.value), headerWords(r.headers))
 			return key != words[2]
 		})
+	case "topics":
+		names, err := c.topics()
+		for _, name := range names {
+			say("topic", name)
+		}
+		return err
 	case "group":
 		return c.group()
+	case "commit":
+		return c.commit()
+	case "transaction":
+		return c.transaction()
 	case "create":
 		return c.create()
 	}

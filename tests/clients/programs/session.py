@@ -4,9 +4,10 @@ The class is made with (bootstrap, topic) and has
 
     produce(records, compression, idempotent, pace_s)   yields an offset, or None where the client tells none
     consume(start, ready)                               calls ready() once it stands, then yields (offset, ms, record)
-    group()  create()                                   raise what the client says
+    topics()                                            returns the names of all topics
+    group()  commit()  transaction()  create()          raise what the client says
 
-where a record is (key, value, [(name, value)...]) in bytes, and start is "beginning", "end", "@MILLISECONDS" or an offset.
+where a record is (key, value, [(name, value)...]) in bytes, and start is "beginning", "end", "committed", "@MILLISECONDS" or an offset.
 What the client does not offer raises Absent.
 """
 
@@ -56,10 +57,16 @@ def _consume(client, start, last_key):
             return
 
 
+def _topics(client):
+    for name in client.topics():
+        say("topic", name)
+
+
 def serve(make):
     client = make(*sys.argv[1:3])
     commands = {"produce": _produce, "consume": _consume,
-                "group": lambda client: client.group(), "create": lambda client: client.create()}
+                "topics": _topics, "group": lambda client: client.group(), "commit": lambda client: client.commit(),
+                "transaction": lambda client: client.transaction(), "create": lambda client: client.create()}
     for line in sys.stdin:
         name, *arguments = line.split()
         try:

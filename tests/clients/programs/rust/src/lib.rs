@@ -23,6 +23,8 @@ pub struct Record {
 pub enum Start {
     Beginning,
     End,
+    /// Where the group has committed.
+    Committed,
     Time(i64),
     Offset(i64),
 }
@@ -44,8 +46,11 @@ pub trait Client {
     fn produce(&self, records: Vec<Record>, compression: &str, idempotent: bool, pace: Duration) -> Outcome;
     /// Calls [`say_ready`] once it stands at `start`, then `read` with each record until that says false.
     fn consume(&self, start: Start, read: &mut dyn FnMut(Record) -> bool) -> Outcome;
+    fn topics(&self) -> Result<Vec<String>, Box<dyn Error>>;
     /// What the client says.
     fn group(&self) -> Outcome;
+    fn commit(&self) -> Outcome;
+    fn transaction(&self) -> Outcome;
     fn create(&self) -> Outcome;
 }
 
@@ -95,6 +100,7 @@ fn start(word: &str) -> Result<Start, Box<dyn Error>> {
     Ok(match word {
         "beginning" => Start::Beginning,
         "end" => Start::End,
+        "committed" => Start::Committed,
         _ => match word.strip_prefix('@') {
             Some(time) => Start::Time(time.parse()?),
             None => Start::Offset(word.parse()?),
@@ -115,7 +121,13 @@ fn carry_out(client: &dyn Client, words: &[&str]) -> Outcome {
             println!("record {} {} {key} {value} {headers}", r.offset, r.timestamp_ms);
             key != *last_key
         }),
+        ["topics"] => {
+            client.topics()?.iter().for_each(|name| println!("topic {name}"));
+            Ok(())
+        }
         ["group"] => client.group(),
+        ["commit"] => client.commit(),
+        ["transaction"] => client.transaction(),
         ["create"] => client.create(),
         _ => Err(format!("unknown command {words:?}").into()),
     }

@@ -3,12 +3,13 @@
 use clients::{Client, Outcome, PATIENCE, Record, Start, say_offset, say_ready, serve};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::VecDeque;
+use std::error::Error;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -30,8 +31,12 @@ impl Rdkafka {
     }
 
     fn consumer(&self) -> Result<BaseConsumer, KafkaError> {
-        let settings =
-            [("group.id", "no-such-group"), ("enable.auto.commit", "false"), ("fetch.wait.max.ms", "100")];
+        let settings = [
+            ("group.id", "no-such-group"),
+            ("enable.auto.commit", "false"),
+            ("fetch.wait.max.ms", "100"),
+            ("auto.offset.reset", "earliest"),
+        ];
         self.config(&settings).create()
     }
 
@@ -113,6 +118,7 @@ impl Client for Rdkafka {
         let offset = match start {
             Start::Beginning => Offset::Offset(low),
             Start::End => Offset::Offset(high),
+            Start::Committed => Offset::Invalid,
             Start::Offset(offset) => Offset::Offset(offset),
             Start::Time(ms) => {
                 let found = consumer.offsets_for_times(self.at(Offset::Offset(ms))?, PATIENCE)?;
@@ -138,6 +144,20 @@ impl Client for Rdkafka {
             poll(&consumer, Duration::from_millis(200))?;
         }
         Ok(())
+    }
+
+    fn topics(&self) -> Result<Vec<String>, Box<dyn Error>> {
+        let metadata = self.consumer()?.fetch_metadata(None, PATIENCE)?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_string()).collect())
+    }
+
+    fn commit(&self) -> Outcome {
+        Ok(self.consumer()?.commit(&self.at(Offset::Offset(1))?, CommitMode::Sync)?)
+    }
+
+    fn transaction(&self) -> Outcome {
+        let producer: FutureProducer = self.config(&[("transactional.id", "no-such-transaction")]).create()?;
+        Ok(producer.init_transactions(PATIENCE)?)
     }
 
     fn create(&self) -> Outcome {

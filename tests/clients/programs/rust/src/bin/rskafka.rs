@@ -69,6 +69,7 @@ impl Client for Rskafka {
             let partition = self.partition().await?;
             let mut offset = match start {
                 Start::Beginning => partition.get_offset(OffsetAt::Earliest).await?,
+                Start::Committed => return Err(Absent("rskafka has no groups").into()),
                 Start::End => partition.get_offset(OffsetAt::Latest).await?,
                 Start::Time(ms) => {
                     let time = chrono::DateTime::from_timestamp_millis(ms).ok_or("a time out of range")?;
@@ -99,6 +100,21 @@ impl Client for Rskafka {
 
     fn group(&self) -> Outcome {
         Err(Absent("rskafka has no groups").into())
+    }
+
+    fn topics(&self) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+        self.runtime.block_on(async {
+            let topics = self.connect().await?.list_topics().await?;
+            Ok(topics.into_iter().map(|topic| topic.name).collect())
+        })
+    }
+
+    fn commit(&self) -> Outcome {
+        Err(Absent("rskafka has no groups").into())
+    }
+
+    fn transaction(&self) -> Outcome {
+        Err(Absent("rskafka has no transactions").into())
     }
 
     fn create(&self) -> Outcome {
