@@ -147,7 +147,7 @@ class Node:
     def stdout(self):
         return self.stdout_file.read_text(errors="replace") if self.stdout_file.exists() else ""
 
-    def http(self, path, timeout_s=2):
+    def http_now(self, path, timeout_s=2):
         """(status, body), or None where nothing answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout_s)
         try:
@@ -159,12 +159,25 @@ class Node:
         finally:
             connection.close()
 
-    def status(self):
-        answer = self.http("/status")
+    def http(self, path):
+        """(status, body), as soon as a node that may still be on its way up answers."""
+        def answer_or_death():
+            assert self.is_running(), f"node {self.node_id} does not run, exit code {self.process.poll()}:\n{self.stderr()[-3000:]}"
+            return self.http_now(path)
+        return wait_for(f"node {self.node_id} to answer {path}", answer_or_death)
+
+    def status_now(self):
+        """None where nothing answers."""
+        answer = self.http_now("/status")
         return json.loads(answer[1]) if answer and answer[0] == 200 else None
 
+    def status(self):
+        code, body = self.http("/status")
+        assert code == 200, f"/status of node {self.node_id}: {code}, {body}"
+        return json.loads(body)
+
     def is_ready(self):
-        answer = self.http("/ready")
+        answer = self.http_now("/ready")
         return bool(answer) and answer[0] == 200
 
     def wait_ready(self, timeout_s=PATIENCE_S):
@@ -232,7 +245,7 @@ class Cluster:
         return self
 
     def statuses(self):
-        return {node.node_id: status for node in self if node.is_running() and (status := node.status())}
+        return {node.node_id: status for node in self if node.is_running() and (status := node.status_now())}
 
     def leader_now(self):
         """The node that says it leads, in the highest epoch that any node knows; None while there is none."""
@@ -257,7 +270,7 @@ class Cluster:
         """Every running node has flushed what the leader holds, and knows that all of it is committed."""
         def same_everywhere():
             running = [node for node in self if node.is_running()]
-            statuses = [node.status() for node in running]
+            statuses = [node.status_now() for node in running]
             if not all(statuses):
                 return False
             ends = {s[key] for s in statuses for key in ("high_watermark", "log_end_offset", "flushed_offset")}

@@ -162,7 +162,7 @@ class Moves:
 
     def _new_leader(self, old, others, epoch):
         for node in others:
-            if node.is_running() and (status := node.status()):
+            if node.is_running() and (status := node.status_now()):
                 if status["role"].lower() == "leader" and status["epoch"] > epoch:
                     return node
             assert node.is_running(), f"node {node.node_id} stopped by itself:\n{node.stderr()[-3000:]}"
@@ -170,7 +170,7 @@ class Moves:
     def _wait_following(self, old):
         def follows():
             assert old.is_running(), f"node {old.node_id} stopped by itself:\n{old.stderr()[-3000:]}"
-            status = old.status()
+            status = old.status_now()
             return status and status["epoch"] >= self.epoch() and status["role"].lower() in ("follower", "leader")
         wait_for(f"node {old.node_id} ({kind_of(old)}) to follow again", follows, JAVA_PATIENCE_S)
 
@@ -183,7 +183,7 @@ class Moves:
 
         def all_hold_it():
             leader = self.cluster.leader_now()
-            status = leader.status() if leader in self.cluster.ours else None
+            status = leader.status_now() if leader in self.cluster.ours else None
             end = status and status["high_watermark"]
             return end if status and status["log_end_offset"] == end and all(v["log_end_offset"] == end for v in status["voters"]) else None
         return wait_for("every voter to hold the whole log", all_hold_it, JAVA_PATIENCE_S)

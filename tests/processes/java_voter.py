@@ -142,7 +142,7 @@ class JavaVoter(Node):
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=die_with_parent)
         return self
 
-    def status(self):
+    def status_now(self):
         """The part of our /status that a Fetch can ask for."""
         said = standing(self.port)
         if said is None or said.epoch is None:
@@ -150,8 +150,11 @@ class JavaVoter(Node):
         role = "leader" if said.leader == self.node_id else "follower" if said.leader >= 0 else "unattached"
         return {"role": role, "epoch": said.epoch, "leader_id": said.leader if said.leader >= 0 else None}
 
+    def status(self):
+        return wait_for(f"Kafka's node {self.node_id} to answer", self.status_now, JAVA_PATIENCE_S)
+
     def is_ready(self):
-        return self.status() is not None
+        return self.status_now() is not None
 
     def wait_ready(self, timeout_s=JAVA_PATIENCE_S):
         return super().wait_ready(timeout_s)

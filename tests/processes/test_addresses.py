@@ -168,7 +168,7 @@ def test_a_voter_is_found_behind_the_dead_addresses_of_its_name(clusters, scratc
             s.sendall(raw.produce(raw.batch(b"x")))
             assert s.recv(4)
         wait_for("all nodes to know that it is committed",
-                 lambda: all((status := node.status()) and (status["high_watermark"] or 0) >= 2 for node in cluster), 60)
+                 lambda: all((status := node.status_now()) and (status["high_watermark"] or 0) >= 2 for node in cluster), 60)
     finally:
         for one in silent:
             one.__exit__()

@@ -331,7 +331,7 @@ def test_who_is_in_doubt_elects_nobody_who_lacks_what_it_told(clusters):
     holder.start()
     absent.start()
     wait_for("the line of the doubt", lambda: "votes for nobody" in holder.stderr())
-    wait_for("the doubt in the status", lambda: holder.status().get("log_in_doubt") is True)
+    wait_for("the doubt in the status", lambda: holder.status()["log_in_doubt"] is True)
     code, why = holder.http("/ready")
     assert code == 503 and "the end of its log was damaged" in why, why
     assert "kraft_log_in_doubt 1" in holder.http("/metrics")[1].splitlines()

@@ -99,7 +99,7 @@ def test_a_second_signal_ends_at_once_whoever_reads(clusters, bad_pipe):
     cluster = clusters(3, start=False, overrides=PATIENT)
     leader = start_as_leader_whose_followers_stand_still(cluster, stdout=bad_pipe, stderr=bad_pipe)
     leader.signal(signal.SIGTERM)
-    wait_for("the hand-over to begin", lambda: (status := leader.status()) and status["role"].lower() != "leader")
+    wait_for("the hand-over to begin", lambda: (status := leader.status_now()) and status["role"].lower() != "leader")
     assert leader.is_running()
     leader.signal(signal.SIGTERM)
     assert leader.wait_exit() == 128 + signal.SIGTERM
@@ -223,8 +223,8 @@ def test_a_crowd_that_asks_http_nothing_does_not_hide_that_it_lives(clusters):
     node = clusters(1)[1]
     for _ in range(3):
         crowd = [socket.create_connection(("127.0.0.1", node.http_port)) for _ in range(80)]
-        assert node.http("/live", timeout_s=20)[0] == 200
-        assert node.http("/ready", timeout_s=20)[0] == 200
+        assert node.http_now("/live", timeout_s=20)[0] == 200
+        assert node.http_now("/ready", timeout_s=20)[0] == 200
         for connection in crowd:
             connection.close()
 

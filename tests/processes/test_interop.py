@@ -331,7 +331,7 @@ def test_observer_follows_and_never_votes(interop, scratch):
         assert observer.status()["role"] == "observer"
         epoch = cluster.epoch()
         leader.kill()
-        wait_for("the observer to follow the next leader", lambda: (s := observer.status()) and s["epoch"] > epoch and s["leader_id"])
+        wait_for("the observer to follow the next leader", lambda: (s := observer.status_now()) and s["epoch"] > epoch and s["leader_id"])
         # Alone it does not stand: no majority of voters is left.
         for node in cluster.nodes.values():
             node.end()

@@ -62,7 +62,7 @@ def test_batch_that_no_voter_may_store_stops_this_node_first(clusters, bad, line
     batches = {1: stamped(raw.batch(b"good"), 1, EPOCH), 2: stamped(bad, 2, EPOCH)}
     with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
         node.start()
-        wait_for("the node to listen", lambda: node.http("/live"))
+        wait_for("the node to listen", lambda: node.http_now("/live"))
         assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
         assert node.wait_exit() == 1
     assert re.search(line, node.stderr()), node.stderr()[-3000:]
@@ -83,7 +83,7 @@ def test_native_node_stops_at_the_first_leader_that_is_one_of_kafkas(clusters):
     batches = {1: stamped(raw.batch(b"good"), 1, EPOCH)}
     with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
         node.start()
-        wait_for("the node to listen", lambda: node.http("/live"))
+        wait_for("the node to listen", lambda: node.http_now("/live"))
         assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
         assert node.wait_exit() == 1
     line = r"stopping before anything that node 2 sent is stored: .*one of Kafka's own voters.*kraft\.data\.mode=interop"
@@ -134,7 +134,7 @@ def test_voter_with_another_directory_id_is_the_same_voter(mixed):
     java.start().wait_ready()
     leader = cluster.leader()
     assert leader in cluster.ours
-    follows = lambda: (status := leader.status()) and any(
+    follows = lambda: (status := leader.status_now()) and any(
         voter["node_id"] == 1 and voter["lag"] == 0 and voter["last_fetch_ms_ago"] < 1000 for voter in status["voters"])
     wait_for("it to follow", follows, JAVA_PATIENCE_S)
     before = settled_promises(cluster.ours)
@@ -167,7 +167,7 @@ def test_log_of_a_newer_kraft_version_is_not_followed(mixed, scratch):
     format_with_voters(java, scratch)
     for _ in range(epoch + 2):
         java.start()
-        leads = lambda: not java.is_running() or (status := java.status()) and status["role"] == "leader"
+        leads = lambda: not java.is_running() or (status := java.status_now()) and status["role"] == "leader"
         wait_for("it to lead its own quorum", leads, JAVA_PATIENCE_S)
         if java.is_running():
             java.stop()

@@ -109,13 +109,13 @@ def test_paused_leader_steps_down_and_its_tail_is_cut(clusters):
     old.pause()
     for follower in others:
         follower.resume()
-    new = wait_for("a new leader", lambda: next((n for n in others if (s := n.status()) and s["role"].lower() == "leader"), None))
+    new = wait_for("a new leader", lambda: next((n for n in others if (s := n.status_now()) and s["role"].lower() == "leader"), None))
     with raw.Connection(new.port) as connection:
         for n in range(3):
             assert connection.produce(raw.batch(f"kept-{n}".encode())).error == raw.NONE
     epoch = new.status()["epoch"]
     old.resume()
-    wait_for("the old leader to follow", lambda: (s := old.status()) and s["role"].lower() == "follower" and s["epoch"] >= epoch)
+    wait_for("the old leader to follow", lambda: (s := old.status_now()) and s["role"].lower() == "follower" and s["epoch"] >= epoch)
     cluster.wait_caught_up()
     read = [value for _, value in kafka_tools.kcat_read(cluster.bootstrap)]
     assert "only on the old leader" not in read
@@ -172,7 +172,7 @@ def test_check_quorum(clusters):
     for follower in others:
         follower.pause()
     began = time.monotonic()
-    wait_for("the leader to resign", lambda: (s := leader.status()) and s["role"].lower() != "leader", PATIENCE_S)
+    wait_for("the leader to resign", lambda: (s := leader.status_now()) and s["role"].lower() != "leader", PATIENCE_S)
     # 1.5 times the fetch timeout of two seconds after the last fetch, which was just before.
     assert time.monotonic() - began > 1
     with raw.Connection(leader.port) as connection:

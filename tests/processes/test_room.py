@@ -63,7 +63,7 @@ def test_voters_find_places_while_clients_hold_all(clusters):
     cluster = clusters(3, overrides={"max.connections": 30})
     first = cluster.leader()
     with raw.Connection(first.port) as healthy, Crowd(list(cluster), 60):
-        wait_for("all places to be taken", lambda: all((n.status() or {}).get("connections", 0) >= 30 for n in cluster))
+        wait_for("all places to be taken", lambda: all((n.status_now() or {}).get("connections", 0) >= 30 for n in cluster))
         assert healthy.produce(raw.batch(b"x")).error == raw.NONE
         first.kill()
         second = cluster.leader()
@@ -233,7 +233,7 @@ def test_parked_requests_keep_no_core_from_its_other_clients(clusters):
 
 
 def parked_requests(node):
-    for line in (node.http("/metrics") or (0, ""))[1].splitlines():
+    for line in (node.http_now("/metrics") or (0, ""))[1].splitlines():
         if line.startswith("kraft_parked_requests "):
             return float(line.split()[1])
     return 0
