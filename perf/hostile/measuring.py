@@ -91,6 +91,27 @@ class Producer(Process):
                 "errors": value.get("errors", {}), "seconds": value.get("seconds")}
 
 
+class Device(Process):
+    """One durable write of 4 KiB for each record that is due, measured as a record is: what no server can be faster than, at that time."""
+
+    def __init__(self, run, work, seconds):
+        self.file = run.raw / f"{work}-device.json"
+        # A stretch that is repeated must not find an older one's.
+        self.file.unlink(missing_ok=True)
+        super().__init__("the device", [run.binary("kraft-perf"), "device", run.data, "--rate", run.options.rate, "--duration", seconds,
+                                        "--json", self.file], run.logs / f"{work}-device.log")
+
+    def figures(self):
+        try:
+            self.popen.wait(LATE_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} did not end within {LATE_SECONDS_MAX} s") from None
+        if self.stop() != 0:
+            raise Failed(f"{self.name} failed. The end of its log:\n{self.end_of_log()}")
+        latency = json.loads(self.file.read_text())["cases"][0]["latency"]
+        return {f"{key}_us": latency[key] for key in ("p50", "p99", "max")}
+
+
 class Quorum(Kraft):
     """Three voters, watched from outside."""
 
@@ -185,7 +206,9 @@ class Measurement:
         return row
 
     def quiet(self, work):
-        figures = Producer(self.run, self.quorum, f"{work}-quiet").figures()
+        work = f"{work}-quiet"
+        producer, device = Producer(self.run, self.quorum, work), Device(self.run, work, self.run.options.seconds + WARMUP_SECONDS)
+        figures = producer.figures() | {"device": device.figures()}
         if figures["p99_us"] is None:
             raise Failed("nothing was acknowledged of a producer without any attacker")
         return figures
@@ -216,11 +239,13 @@ class Measurement:
             wait_until(f"{attacker.name} to be ready", attacker.is_ready, READY_SECONDS_MAX, [attacker])
         producer = Producer(self.run, self.quorum, work)
         time.sleep(WARMUP_SECONDS)
+        device = Device(self.run, work, self.run.options.seconds)
         began, cpu = time.monotonic(), self.quorum.cpu_each()
         for attacker in attackers:
             attacker.go()
         figures = producer.figures()
         seconds, cpu_now = time.monotonic() - began, self.quorum.cpu_each()
+        figures["device"] = device.figures()
         figures["nodes_cores"] = {n: (now - cpu[n]) / seconds for n, now in cpu_now.items()}
         figures["attackers"] = {attacker.attack: attacker.leave() for attacker in attackers}
         used = list(figures["attackers"].values())

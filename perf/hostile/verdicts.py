@@ -7,7 +7,7 @@ from comparison.results import MIB
 P99_RATIO_MAX = 3
 RSS_BYTES_MAX = 512 * MIB
 GIVEN_BACK_SECONDS_MAX = 10
-COLUMNS = ["attack", "p50 us", "p99 us", "max us", "sent p99 us", "p99 / quiet", "control", "failed", "epochs", "MiB", "back s",
+COLUMNS = ["attack", "p50 us", "p99 us", "max us", "sent p99 us", "p99 / quiet", "device p99, max us", "control", "failed", "epochs", "MiB", "back s",
            "attacker's cores", "nodes' cores", "verdict"]
 LATENCIES = ["p50_us", "p99_us", "max_us", "service_p99_us"]
 
@@ -36,6 +36,11 @@ def is_slow(figures, quiet_us):
     return seen is None or seen > P99_RATIO_MAX or is_bound(figures)
 
 
+def is_device_slow(row):
+    """At that time the device alone was so much slower than beside the quiet stretch."""
+    return row["beside"]["device"]["p99_us"] > P99_RATIO_MAX * row["quiet"]["device"]["p99_us"]
+
+
 def violations(row):
     """What is promised without regard to the machine, and does not hold."""
     found = [f"node {n} ended" for n in row["ended"]]
@@ -53,7 +58,8 @@ def verdict(row, quiet_us):
     if row["beside"]["failed"]:
         found.append("failed sends")
     if is_slow(row["beside"], quiet_us):
-        found.append("p99, beside the control too" if "control" in row and is_slow(row["control"], quiet_us) else "p99")
+        beside_control = "control" in row and is_slow(row["control"], quiet_us)
+        found.append("p99" + (", beside the control too" if beside_control else "") + (", the device's too" if is_device_slow(row) else ""))
     return "NOT met: " + ", ".join(found) if found else "met"
 
 
@@ -61,12 +67,16 @@ def number(value, digits=0):
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def shown_device(figures):
+    return f"{number(figures['p99_us'])}, {number(figures['max_us'])}"
+
+
 def cells(row, quiet_us):
     beside, control = row["beside"], row.get("control")
     back = row["given_back_seconds"]
     nodes = "/".join(f"{cores:.2f}" for cores in beside["nodes_cores"].values())
     return [row["name"], *(number(beside[key]) for key in LATENCIES), shown_ratio(beside, quiet_us),
-            shown_ratio(control, quiet_us) if control else "-", number(beside["failed"]), number(row["epochs"]),
+            shown_device(beside["device"]), shown_ratio(control, quiet_us) if control else "-", number(beside["failed"]), number(row["epochs"]),
             number(row["rss_peak_bytes"] and row["rss_peak_bytes"] / MIB), "never" if back is None else number(back, 1),
             f"{beside['attackers_cores']:.2f} of {beside['attackers_cores_wanted']:.2f}", nodes, verdict(row, quiet_us)]
 
@@ -76,7 +86,8 @@ def quiet_cells(rows):
     p99s = [stretch["p99_us"] for stretch in stretches]
     middle = lambda key: statistics.median(stretch[key] for stretch in stretches)
     seen = f"p99 {number(min(p99s))} to {number(max(p99s))}"
-    return ["quiet", *(number(middle(key)) for key in LATENCIES), "1", "-",
+    return ["quiet", *(number(middle(key)) for key in LATENCIES), "1",
+            shown_device({key: statistics.median(stretch["device"][key] for stretch in stretches) for key in ("p99_us", "max_us")}), "-",
             number(sum(stretch["failed"] for stretch in stretches)), "-", "-", "-", "-", "-", seen]
 
 

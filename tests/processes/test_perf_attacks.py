@@ -32,6 +32,7 @@ def test_one_attacker_makes_a_complete_row(scratch):
         figures = row[stretch]
         assert 0 < figures["p50_us"] <= figures["p99_us"] <= figures["max_us"], stretch
         assert (figures["due"], figures["failed"]) == (400, 0), stretch
+        assert 0 < figures["device"]["p50_us"] <= figures["device"]["p99_us"] <= figures["device"]["max_us"], stretch
     for stretch in ("control", "beside"):
         did = row[stretch]["attackers"]["half-frames"]
         assert did["opened"] >= 500 and did["bytes_sent"] > 8 * MIB, did
@@ -41,13 +42,14 @@ def test_one_attacker_makes_a_complete_row(scratch):
     assert 0 <= row["given_back_seconds"] <= 10
     summary = (out / "attacks.md").read_text()
     shown = re.search(r"^\| half-frames \|.*$", summary, re.M)[0]
-    assert shown.count("|") == len(verdicts.COLUMNS) + 1 and re.search(r"\| (met|NOT met: p99(, beside the control too)?) \|$", shown), shown
+    assert shown.count("|") == len(verdicts.COLUMNS) + 1 and re.search(r"\| (met|NOT met: p99(, beside the control too)?(, the device's too)?) \|$", shown), shown
     assert "kernel:" in (out / "host.md").read_text()
     assert str(REPOSITORY) not in summary
 
 
 def row(p99=1_000.0, **more):
-    figures = {"p50_us": 100.0, "p99_us": p99, "max_us": p99, "service_p99_us": p99, "due": 400, "failed": 0}
+    figures = {"p50_us": 100.0, "p99_us": p99, "max_us": p99, "service_p99_us": p99, "due": 400, "failed": 0,
+               "device": {"p50_us": 50.0, "p99_us": 100.0, "max_us": 200.0}}
     return {"name": "x", "quiet": figures | {"p99_us": 1_000.0}, "beside": figures, "ended": [], "epochs": 0, "rss_peak_bytes": 100 * MIB,
             "given_back_seconds": 0.1} | more
 
@@ -63,6 +65,8 @@ def test_each_promise_is_judged_by_itself():
     slow = row(p99=4_000.0)
     assert verdicts.verdict(slow | {"control": row()["beside"]}, 1_000.0) == "NOT met: p99"
     assert verdicts.verdict(slow | {"control": slow["beside"]}, 1_000.0) == "NOT met: p99, beside the control too"
+    stalled = slow | {"beside": slow["beside"] | {"device": {"p50_us": 50.0, "p99_us": 301.0, "max_us": 400.0}}}
+    assert verdicts.verdict(stalled, 1_000.0) == "NOT met: p99, the device's too"
     silent = row()
     silent["beside"] = silent["beside"] | {"p99_us": None, "failed": 400}
     assert verdicts.verdict(silent, 1_000.0) == "NOT met: failed sends, p99"

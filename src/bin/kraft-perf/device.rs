@@ -4,6 +4,8 @@
 //! (RWF_DSYNC). The file was written full of zeros before, so that no flush has to convert extents, and is written round and
 //! round; appending goes through a reserved file once instead, which is all that a log can do that grows. Sleeping waits in the
 //! kernel; yielding looks again and again and gives its core away each time, which is the fastest way to see one write through.
+//! With a rate there is one case, whose writes are due at even distances and are measured from when they were due: what the device
+//! does beside other work, as a client with that rate feels it.
 
 use std::alloc::{self, Layout};
 use std::fs::{File, OpenOptions};
@@ -23,6 +25,7 @@ use io_uring::{IoUring, opcode, types};
 use kraft::server::control::latency::resizable;
 
 use crate::options::{Wait, seconds};
+use crate::pace::Schedule;
 use crate::raw::{self, Measured};
 use crate::report::Written;
 
@@ -30,11 +33,12 @@ const BLOCK_BYTES: usize = 4096;
 const MIB: usize = 1 << 20;
 /// Written round and round.
 const FILE_BYTES: usize = 128 * MIB;
+/// As that, with a rate: who looks on does not write much beforehand.
+const PACED_FILE_BYTES: usize = 4 * MIB;
 /// Written once: a case that appends ends when it is full, or in time.
 const RESERVED_BYTES: usize = 1024 * MIB;
 /// No zeros: a device may treat them better than data.
 const FILL: u8 = 0xa5;
-const WRITERS_MAX: usize = 3;
 
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
@@ -43,6 +47,9 @@ pub struct DeviceOptions {
     /// Seconds of each case
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     pub duration: f64,
+    /// In place of all cases: so many writes of 4 KiB per second, one after the other
+    #[arg(long, value_name = "WRITES/S")]
+    pub rate: Option<f64>,
     /// Write the result as JSON; - is stdout, in place of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -56,14 +63,25 @@ struct Case {
     in_flight: usize,
     wait: Wait,
     appends: bool,
+    /// Writes per second; `None`: the next as soon as one is durable.
+    rate: Option<f64>,
 }
 
 const fn rewriting(name: &'static str, bytes: usize, writers: usize, in_flight: usize, wait: Wait) -> Case {
-    Case { name, bytes, writers, in_flight, wait, appends: false }
+    Case { name, bytes, writers, in_flight, wait, appends: false, rate: None }
 }
 
 const fn appending(name: &'static str, bytes: usize, writers: usize, in_flight: usize) -> Case {
-    Case { name, bytes, writers, in_flight, wait: Wait::Sleep, appends: true }
+    Case { name, bytes, writers, in_flight, wait: Wait::Sleep, appends: true, rate: None }
+}
+
+impl Case {
+    fn file_bytes(&self) -> usize {
+        match self.rate {
+            Some(_) => PACED_FILE_BYTES,
+            None => FILE_BYTES,
+        }
+    }
 }
 
 const CASES: &[Case] = &[
@@ -79,20 +97,33 @@ const CASES: &[Case] = &[
 
 pub fn run(options: &DeviceOptions) -> Result<Written, String> {
     let duration = seconds("--duration", options.duration)?;
+    let cases = chosen_cases(options.rate)?;
     let failed = |e: io::Error| format!("{}: {e}.", options.dir.display());
-    let create = |fill: fn(&mut File) -> io::Result<()>, writers: usize| {
+    let create = |fill: &dyn Fn(&mut File) -> io::Result<()>, writers: usize| {
         (0..writers)
             .map(|n| CaseFile::create(&options.dir, n, fill))
             .collect::<io::Result<Vec<_>>>()
             .map_err(failed)
     };
-    let zeroed = create(write_zeros, WRITERS_MAX)?;
+    let (writers_max, file_bytes) = (cases.iter().map(|case| case.writers).max(), cases[0].file_bytes());
+    let zeroed = create(&|file| write_zeros(file, file_bytes), writers_max.unwrap_or(0))?;
     let mut measured = Vec::new();
-    for case in CASES {
-        let files = if case.appends { &create(reserve, case.writers)? } else { &zeroed };
+    for case in &cases {
+        let files = if case.appends { &create(&reserve, case.writers)? } else { &zeroed };
         measured.push(run_case(case, files, duration).map_err(failed)?);
     }
     raw::show("device", &measured, options.json.as_deref())
+}
+
+fn chosen_cases(rate: Option<f64>) -> Result<Vec<Case>, String> {
+    match rate {
+        None => Ok(CASES.to_vec()),
+        Some(rate) if rate > 0.0 && rate.is_finite() => {
+            let alone = rewriting("4 KiB, 1 writer, at a rate", BLOCK_BYTES, 1, 1, Wait::Sleep);
+            Ok(vec![Case { rate: Some(rate), ..alone }])
+        }
+        Some(rate) => Err(format!("--rate {rate}: give writes per second.")),
+    }
 }
 
 fn run_case(case: &Case, files: &[CaseFile], duration: Duration) -> io::Result<Measured> {
@@ -105,7 +136,10 @@ fn run_case(case: &Case, files: &[CaseFile], duration: Duration) -> io::Result<M
                 scope.spawn(move || {
                     let writer = Writer::new(&file.file, case);
                     barrier.wait();
-                    writer?.run(duration)
+                    match case.rate {
+                        Some(rate) => writer?.run_paced(rate, duration),
+                        None => writer?.run(duration),
+                    }
                 })
             })
             .collect();
@@ -119,9 +153,9 @@ fn run_case(case: &Case, files: &[CaseFile], duration: Duration) -> io::Result<M
     Ok(measured)
 }
 
-fn write_zeros(file: &mut File) -> io::Result<()> {
+fn write_zeros(file: &mut File, bytes: usize) -> io::Result<()> {
     let zeros = vec![0; MIB];
-    (0..FILE_BYTES / MIB).try_for_each(|_| file.write_all(&zeros))
+    (0..bytes / MIB).try_for_each(|_| file.write_all(&zeros))
 }
 
 fn reserve(file: &mut File) -> io::Result<()> {
@@ -139,7 +173,11 @@ struct CaseFile {
 }
 
 impl CaseFile {
-    fn create(directory: &Path, n: usize, fill: fn(&mut File) -> io::Result<()>) -> io::Result<CaseFile> {
+    fn create(
+        directory: &Path,
+        n: usize,
+        fill: &dyn Fn(&mut File) -> io::Result<()>,
+    ) -> io::Result<CaseFile> {
         static CREATED: AtomicUsize = AtomicUsize::new(0);
         let (process, serial) = (std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
         let path = directory.join(format!("kraft-perf-device-{process}-{serial}-{n}"));
@@ -224,11 +262,7 @@ impl<'a> Writer<'a> {
                 let now = Instant::now();
                 // Without an upper bound it takes every value.
                 let _ = self.latency.record((now - sent_at[slot]).as_nanos() as u64);
-                match entry.result() {
-                    bytes if bytes == self.case.bytes as i32 => {}
-                    bytes if bytes >= 0 => result = Err(io::ErrorKind::WriteZero.into()),
-                    errno => result = Err(io::Error::from_raw_os_error(-errno)),
-                }
+                result = result.and(self.checked(entry.result()));
                 if now - began < duration && result.is_ok() && !self.is_full() {
                     sent_at[slot] = now;
                     self.push(slot);
@@ -238,6 +272,34 @@ impl<'a> Writer<'a> {
             }
         }
         result.map(|()| (self.latency, began.elapsed()))
+    }
+
+    /// One write at a time. Those that became due meanwhile follow at once, and have waited.
+    fn run_paced(mut self, rate: f64, duration: Duration) -> io::Result<(Histogram<u64>, Duration)> {
+        let began = Instant::now();
+        let elapsed_ns = || began.elapsed().as_nanos() as u64;
+        let mut schedule = Schedule::new(rate, 1, 0, 1);
+        while u128::from(schedule.next_due_ns().max(elapsed_ns())) < duration.as_nanos() {
+            let Some(due_ns) = schedule.take_due(elapsed_ns()) else {
+                let ahead_ns = schedule.next_due_ns().saturating_sub(elapsed_ns());
+                std::thread::sleep(Duration::from_nanos(ahead_ns));
+                continue;
+            };
+            self.push(0);
+            self.wait()?;
+            let entry = self.ring.completion().next().expect("one was waited for");
+            self.checked(entry.result())?;
+            let _ = self.latency.record(elapsed_ns() - due_ns);
+        }
+        Ok((self.latency, began.elapsed()))
+    }
+
+    fn checked(&self, written: i32) -> io::Result<()> {
+        match written {
+            bytes if bytes == self.case.bytes as i32 => Ok(()),
+            bytes if bytes >= 0 => Err(io::ErrorKind::WriteZero.into()),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -257,7 +319,7 @@ impl<'a> Writer<'a> {
         .user_data(slot as u64);
         self.position += bytes;
         if !self.case.appends {
-            self.position %= FILE_BYTES;
+            self.position %= self.case.file_bytes();
         }
         // SAFETY: block and file outlive the ring, and `run` waits for every write. The ring has room for all slots.
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for all slots");
@@ -292,13 +354,31 @@ mod tests {
         tempfile::tempdir_in(binary.parent().unwrap()).unwrap()
     }
 
+    fn cases_of(options: &DeviceOptions) -> Vec<serde_json::Value> {
+        let written =
+            run(&DeviceOptions { dir: options.dir.clone(), json: Some("-".into()), ..*options }).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&written.stdout).unwrap();
+        value["cases"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn with_a_rate_as_many_writes_are_made_as_are_due() {
+        let dir = directory();
+        let cases =
+            cases_of(&DeviceOptions { dir: dir.path().into(), duration: 0.2, rate: Some(100.0), json: None });
+        assert_eq!(cases.len(), 1);
+        // Fewer only where the device took longer than all of it.
+        let count = cases[0]["latency"]["count"].as_u64().unwrap();
+        assert!((1..=20).contains(&count), "{count}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(chosen_cases(Some(0.0)).is_err() && chosen_cases(Some(f64::NAN)).is_err());
+    }
+
     #[test]
     fn each_case_writes_and_leaves_nothing_behind() {
         let dir = directory();
-        let options = DeviceOptions { dir: dir.path().into(), duration: 0.02, json: Some("-".into()) };
-        let written = run(&options).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&written.stdout).unwrap();
-        let cases = value["cases"].as_array().unwrap();
+        let cases =
+            cases_of(&DeviceOptions { dir: dir.path().into(), duration: 0.02, rate: None, json: None });
         assert_eq!(cases.len(), CASES.len());
         for (case, expected) in cases.iter().zip(CASES) {
             assert_eq!(case["name"], expected.name);
@@ -312,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_missing_is_named() {
-        let options = DeviceOptions { dir: "/nowhere".into(), duration: 0.1, json: None };
+        let options = DeviceOptions { dir: "/nowhere".into(), duration: 0.1, rate: None, json: None };
         assert!(run(&options).err().unwrap().starts_with("/nowhere: "));
     }
 }
