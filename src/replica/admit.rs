@@ -24,6 +24,7 @@ pub enum Admitted {
 #[derive(Debug)]
 pub struct HeavyRequest {
     pub request: Box<Admitted>,
+    pub api_key: i16,
     /// What it takes in memory, at most.
     pub bytes: usize,
 }
@@ -71,8 +72,8 @@ impl Admitted {
     }
 
     /// Put off until it has a turn of its own.
-    pub fn heavy(self, bytes: usize) -> Admitted {
-        Admitted::Heavy(HeavyRequest { request: Box::new(self), bytes })
+    pub fn heavy(self, api_key: i16, bytes: usize) -> Admitted {
+        Admitted::Heavy(HeavyRequest { request: Box::new(self), api_key, bytes })
     }
 }
 

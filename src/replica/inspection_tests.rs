@@ -116,7 +116,7 @@ fn what_nobody_waits_for_is_refused_unseen() {
 #[test]
 fn a_heavy_request_is_looked_into_too() {
     let broken = BatchBuilder::new(NOW.wall_ms).attributes(1).raw_records(b"no gzip", 1).build();
-    let mut heavy = request(&[broken]).heavy(1);
+    let mut heavy = request(&[broken]).heavy(0, 1);
     assert!(matches!(heavy.asked(), Admitted::Produce(_)) && look(&mut heavy, Patience::Short));
     let Admitted::Heavy(heavy) = heavy else { panic!("{heavy:?}") };
     assert_eq!(batches(&heavy.request), [Err(ErrorCode::INVALID_RECORD)]);

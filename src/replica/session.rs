@@ -281,7 +281,7 @@ impl Session {
     fn arrive(&mut self, decoded: DecodedRequest, now: Now) -> Result<Arrived, FrameError> {
         let DecodedRequest { mut header, request, weight, frame_bytes } = decoded;
         let searches = may_search(&request);
-        let api_version = header.api_version;
+        let (api_key, api_version) = (header.api_key, header.api_version);
         let client_id = header.client_id.take().unwrap_or_default();
         self.check_peer(&request, &client_id)?;
         let request = admit::admit(request, api_version, &self.limits, now, self.received.allocation_bytes());
@@ -296,7 +296,7 @@ impl Session {
             true => {
                 // Its texts are slices of the frame; those of a Fetch are not.
                 let is_fetch = matches!(request, Admitted::Other(Request::Fetch(_)));
-                request.heavy(weight.bytes + if is_fetch { 0 } else { frame_bytes })
+                request.heavy(api_key, weight.bytes + if is_fetch { 0 } else { frame_bytes })
             }
             false => request,
         };
