@@ -14,7 +14,7 @@ pub struct Effects {
     pub at_once: Vec<Effect>,
     /// May be done once `quorum_state` of this same step is durable.
     pub after_quorum_state: Vec<Effect>,
-    /// May be done once this node's log is durable up to the offset. Forgotten when the epoch or the role changes
+    /// May be done once this node's log is durable up to the offset, told to `Raft::on_released` just before. Forgotten when the epoch or the role changes
     /// or the log is truncated (`Effect::RoleChanged`, `Effect::Truncate`) before that.
     pub after_flush: Vec<(FlushedOffset, Effect)>,
     /// Answer to `Event::Append`.

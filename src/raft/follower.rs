@@ -361,6 +361,25 @@ impl Raft {
         }
     }
 
+    /// How long a Fetch that goes out now may wait for records. One after a broken connection, or behind a slow flush, has less
+    /// time: if its answer came as late as any, the leader would be given up.
+    fn fetch_wait_ms(&self, now: Now) -> u64 {
+        let Role::Follower(follower) = &self.role else {
+            // A search is not to be parked.
+            return 0;
+        };
+        let left_ms = follower.fetch_deadline.saturating_sub(now.monotonic_ns) / NS_PER_MS;
+        self.config.fetch_wait_ms_max.min(left_ms / 2)
+    }
+
+    /// What has waited for a flush is about to be carried out: the flush may have taken long.
+    pub fn on_released(&self, now: Now, effect: &mut Effect) {
+        if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
+            let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);
+            fetch.max_wait_ms = fetch.max_wait_ms.min(left_ms);
+        }
+    }
+
     fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64) -> Request {
         // Until we have caught up once we want to hear of the high watermark as soon as it moves: our vote
         // hangs on it. After that it comes with the next records.
@@ -405,16 +424,11 @@ impl Raft {
         if !has_passed(self.fetch_due(), now) {
             return;
         }
-        let (to, wait_ms_max) = match &self.role {
-            // One after a broken connection has less time: if its answer came as late as any, the next would be called lost.
-            Role::Follower(follower) => {
-                let left_ms = follower.fetch_deadline.saturating_sub(now.monotonic_ns) / NS_PER_MS;
-                (Some(follower.leader), self.config.fetch_wait_ms_max.min(left_ms / 2))
-            }
-            // A search is not to be parked.
-            _ => (self.any_other_voter(), 0),
+        let to = match &self.role {
+            Role::Follower(follower) => Some(follower.leader),
+            _ => self.any_other_voter(),
         };
-        let request = self.fetch_request(self.flushed.0, wait_ms_max);
+        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now));
         let lost_at = self.role.fetcher().cloned().and_then(|fetcher| self.lost_at(&fetcher));
         let (Some(to), Some(fetcher)) = (to, self.role.fetcher()) else { return };
         if has_passed(lost_at, now) {

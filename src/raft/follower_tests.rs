@@ -460,6 +460,20 @@ fn a_fetch_after_a_broken_connection_comes_back_within_the_time_that_is_left() {
     assert!((100..=340).contains(&wait_ms), "{wait_ms} ms");
 }
 
+#[test]
+fn a_fetch_behind_a_slow_flush_comes_back_within_the_time_that_is_left() {
+    for (flush_ms, expected_ms) in [(1, 500..=500), (1_500, 240..=350), (2_300, 0..=0)] {
+        let mut solo = Solo::follower(5, &[(3, 10)]);
+        solo.fetched(None, &[span(10, 11, 5)]);
+        let (_, mut effect) = solo.after_flush.pop().expect("a Fetch that waits for the flush");
+        solo.after_ms(flush_ms);
+        solo.raft.on_released(solo.now, &mut effect);
+        let Effect::Send { request: Request::Fetch(fetch), .. } = effect else { panic!("{effect:?}") };
+        assert_eq!(fetch.fetch_offset, Offset(12));
+        assert!(expected_ms.contains(&fetch.max_wait_ms), "{} ms after {flush_ms}", fetch.max_wait_ms);
+    }
+}
+
 /// Of a voter that heard of it from strangers, and then lost its disk.
 #[test]
 fn an_observer_takes_no_part_in_an_epoch_that_nobody_leads() {

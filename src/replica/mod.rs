@@ -593,7 +593,8 @@ impl Replica {
 
     fn release_after_flush(&mut self, now: Now, flushed: FlushedOffset) {
         while self.after_flush.front().is_some_and(|(needs, _)| *needs <= flushed) && !self.is_gated() {
-            if let Some((_, effect)) = self.after_flush.pop_front() {
+            if let Some((_, mut effect)) = self.after_flush.pop_front() {
+                self.raft.on_released(now, &mut effect);
                 self.carry_out(now, effect);
             }
         }

@@ -184,6 +184,35 @@ fn a_stalled_flush_is_told_once_and_costs_the_leadership() {
     assert_eq!(again, 1);
 }
 
+/// The Fetch of a follower promises what it has flushed, and its leader must not be given up because of it.
+#[test]
+fn a_fetch_that_waited_for_a_slow_flush_waits_no_longer_than_there_is_time() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    cluster.run_ms(700);
+    let follower = others(&cluster, leader)[0];
+    cluster.hold = |_, kind| matches!(kind, OpKind::Write { .. });
+    cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"x"])));
+    cluster.run_ms(2);
+    let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
+    let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
+    let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
+    assert_eq!(replica.after_flush.len(), 1);
+    replica.release_after_flush(late, FlushedOffset(replica.raft.log_end().0));
+    replica.pump_peers(late);
+    let sent = std::iter::from_fn(|| replica.poll_action()).find_map(|action| match action {
+        Action::PeerSend { chunks, .. } => Some(chunks.concat()),
+        _ => None,
+    });
+    let frame = Bytes::from(sent.expect("a Fetch")).slice(4..);
+    let (_, protocol::Request::Fetch(fetch), _) = protocol::decode_request_sized(frame).expect("a request")
+    else {
+        panic!("not a Fetch")
+    };
+    assert!((0..=200).contains(&fetch.max_wait_ms), "{} ms", fetch.max_wait_ms);
+}
+
 #[test]
 fn what_peers_said_waits_too() {
     let (mut cluster, client) = leader_of_three(|_| {});
