@@ -65,6 +65,8 @@ pub struct Watched {
     pub disk_free_bytes_min: u64,
     /// Read from the device for clients and not taken yet.
     pub device_reads: Bounded,
+    /// Reads that wait for their turn at the device.
+    pub device_reads_waiting: usize,
     /// Requests for many things that are put off, and what they take decoded.
     pub heavy_requests: usize,
     pub heavy_bytes: Bounded,
@@ -216,6 +218,7 @@ impl Replica {
                     taken: self.reads.held_bytes(),
                     max: self.limits.device_reads_bytes_max,
                 },
+                device_reads_waiting: self.reads.waiting(),
                 heavy_requests: self.heavy.len(),
                 heavy_bytes: self.heavy.bytes(),
                 ..Watched::default()

@@ -34,14 +34,14 @@ use crate::replica::cost::Announced;
 use crate::replica::room::answers::{Given, Share};
 use crate::replica::room::frames::{Frames, Until};
 use crate::replica::room::gauges::CoreGauges;
-use crate::replica::room::limits::CoreRoom;
+use crate::replica::room::limits::{CoreRoom, HEAVY_HANDED_BYTES_MAX};
 use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, Turns};
 use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::{receive::RECEIVE_BYTES_MIN, receive_pool::ReceivePool};
 use crate::types::NS_PER_MS;
 use client::Client;
 use decoding::Decoding;
-use handed::{COSTLY_HANDED_BYTES_MAX, HEAVY_HANDED_BYTES_MAX, Handed, HandedLarge};
+use handed::{COSTLY_HANDED_BYTES_MAX, Handed, HandedLarge};
 
 mod client;
 mod closing;

@@ -5,7 +5,7 @@
 
 use super::answers::Share;
 use super::frames::Frames;
-use super::limits::CoreRoom;
+use super::limits::{CoreRoom, HEAVY_HANDED_BYTES_MAX};
 use super::turns::Turns;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,15 +16,18 @@ pub struct CoreGauges {
     large_wanted_bytes: AtomicUsize,
     wait_for_memory: AtomicUsize,
     wait_for_turn: AtomicUsize,
+    heavy_handed_bytes: AtomicUsize,
 }
 
 impl CoreGauges {
-    pub fn publish(&self, frames: &Frames, turns: &Turns) {
+    /// `heavy_handed_bytes`: of requests for many things on their way to the replica.
+    pub fn publish(&self, frames: &Frames, turns: &Turns, heavy_handed_bytes: usize) {
         let (wait_for_memory, wanted_bytes) = frames.waiting();
         self.large_bytes.store(frames.used_bytes(), Ordering::Relaxed);
         self.large_wanted_bytes.store(wanted_bytes, Ordering::Relaxed);
         self.wait_for_memory.store(wait_for_memory, Ordering::Relaxed);
         self.wait_for_turn.store(turns.waiting(), Ordering::Relaxed);
+        self.heavy_handed_bytes.store(heavy_handed_bytes, Ordering::Relaxed);
     }
 }
 
@@ -61,6 +64,8 @@ pub struct RoomTaken {
     pub wait_for_memory: usize,
     /// Connections in lines for their turn.
     pub wait_for_turn: usize,
+    /// Requests for many things on their way to the replica, decoded.
+    pub heavy_handed_bytes: Bounded,
 }
 
 impl RoomTaken {
@@ -74,6 +79,7 @@ impl RoomTaken {
             taken.large_wanted_bytes += of(&gauges.large_wanted_bytes);
             taken.wait_for_memory += of(&gauges.wait_for_memory);
             taken.wait_for_turn += of(&gauges.wait_for_turn);
+            taken.heavy_handed_bytes.add(of(&gauges.heavy_handed_bytes), HEAVY_HANDED_BYTES_MAX);
         }
         taken
     }
@@ -107,7 +113,7 @@ mod tests {
                 !turns.may_go(ConnectionId(1), &mut turn, Room { requests: 0, is_for_cheap: false }, None),
                 "no room for it"
             );
-            room.gauges.publish(&frames, &turns);
+            room.gauges.publish(&frames, &turns, 10 * core);
             room.answers.add(100 * core);
         }
         rooms[1].voters_answers.add(7);
@@ -118,6 +124,7 @@ mod tests {
             large_wanted_bytes: 60_000,
             wait_for_memory: 2,
             wait_for_turn: 2,
+            heavy_handed_bytes: Bounded { taken: 30, max: 2 * HEAVY_HANDED_BYTES_MAX },
         };
         assert_eq!(RoomTaken::of(&rooms), expected);
     }

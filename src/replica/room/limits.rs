@@ -9,6 +9,10 @@ use crate::config::{Config, ENVELOPE_BYTES, Limits};
 use crate::types::NS_PER_MS;
 use std::sync::Arc;
 
+/// Decoded bytes of requests for many things that one core has sent on and the replica has not taken: above it the core sends on
+/// nothing.
+pub const HEAVY_HANDED_BYTES_MAX: usize = 8 << 20;
+
 /// What the clients of one core may have, and those that hold voters' places.
 #[derive(Clone, Debug)]
 pub struct CoreRoom {

@@ -153,6 +153,11 @@ impl Reads {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Of clients and voters, not at the device yet.
+    pub fn waiting(&self) -> usize {
+        self.readers.values().map(|wishes| wishes.waiting.len()).sum()
+    }
+
     /// Somebody waits, and no read that is under way will end it.
     pub fn must_look_again(&self) -> bool {
         self.under_way == 0 && !(self.clients.is_empty() && self.voters.is_empty())

@@ -217,13 +217,14 @@ fn metrics_say_what_is_taken_of_all_cores_and_its_bounds() {
     rooms[1].voters_answers.add(5);
     let mut frames = Frames::new(rooms[1].frames);
     assert!(frames.may_read(ConnectionId(1), &mut Hold::default(), 1 << 20, false, 0));
-    rooms[1].gauges.publish(&frames, &Turns::new(rooms[1].round));
+    rooms[1].gauges.publish(&frames, &Turns::new(rooms[1].round), 90);
     let most = PlaceCounts { clients: 10, guests: 4, voters: 16 };
     let large_max = rooms.iter().map(|room| room.frames.bytes_max).sum::<usize>();
     running.control.watch_room(most, rooms);
     running.control.connections(PlaceCounts { clients: 3, guests: 2, voters: 1 });
     let mut status = leader();
     status.watched.device_reads = Bounded { taken: 70, max: 700 };
+    status.watched.device_reads_waiting = 3;
     status.watched.heavy_requests = 2;
     status.watched.heavy_bytes = Bounded { taken: 80, max: 800 };
     running.control.publish_status(status);
@@ -244,9 +245,12 @@ fn metrics_say_what_is_taken_of_all_cores_and_its_bounds() {
         "kraft_waiting_connections{wait_for=\"turn\"} 0",
         "kraft_device_reads_held_bytes 70",
         "kraft_device_reads_max_bytes 700",
+        "kraft_device_reads_waiting 3",
         "kraft_heavy_requests_waiting 2",
         "kraft_heavy_requests_waiting_bytes 80",
         "kraft_heavy_requests_max_bytes 800",
+        "kraft_heavy_requests_handed_bytes 90",
+        "kraft_heavy_requests_handed_max_bytes 16777216",
     ] {
         assert!(text.lines().any(|l| l == line), "'{line}' is not in:\n{text}");
     }

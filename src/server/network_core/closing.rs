@@ -14,7 +14,7 @@ impl NetworkCore {
     /// Close who has sent half a frame and keeps others waiting for the memory of the rest; give back what nobody needs; tell
     /// what is taken. Called each second.
     pub fn close_stalled(&self, now_ns: u64) {
-        self.gauges.publish(&self.frames.borrow(), &self.turns.borrow());
+        self.gauges.publish(&self.frames.borrow(), &self.turns.borrow(), self.handed.borrow().heavy_bytes);
         if self.frames.borrow_mut().must_give_back() {
             memory::give_back();
         }

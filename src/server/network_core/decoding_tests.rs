@@ -1,6 +1,7 @@
 //! Large requests, and the thread that decodes them.
 
 use super::*;
+use crate::replica::room::gauges::RoomTaken;
 
 /// Metadata 4 of so many names.
 fn names(correlation_id: i32, count: usize) -> Vec<u8> {
@@ -84,9 +85,13 @@ fn a_large_request_is_decoded_elsewhere_and_keeps_its_place() {
     run(async move {
         let node = Node::new(&rig);
         node.network.accept(accepted);
-        for things in [0, 900, 0] {
+        for (things, is_on_its_way) in [(0, false), (900, true), (0, true)] {
             let (connection, seq, named) = node.request().await;
             assert_eq!(named, things);
+            node.network.close_stalled(clock::monotonic_ns());
+            let gauges = node.network.gauges.clone();
+            let taken = RoomTaken::of(&[CoreRoom { gauges, ..room() }]);
+            assert_eq!(taken.heavy_handed_bytes.taken > 0, is_on_its_way, "until it is said to be taken");
             node.answer(connection, seq);
         }
         assert_eq!(client.join().unwrap(), [1, 2, 3]);

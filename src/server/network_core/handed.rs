@@ -6,9 +6,8 @@ use crate::replica::ConnectionId;
 
 /// Requests for many things are many times as large as they came. While so much of them waits for the replica only what costs
 /// little is sent on: the largest keeps nobody else from asking.
+/// And nothing any more above `HEAVY_HANDED_BYTES_MAX`.
 pub(super) const COSTLY_HANDED_BYTES_MAX: usize = 2 << 20;
-/// And nothing any more while it is so much.
-pub(super) const HEAVY_HANDED_BYTES_MAX: usize = 8 << 20;
 
 /// The clients' requests that went to the replica, which takes them in this order.
 #[derive(Default)]

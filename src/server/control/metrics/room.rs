@@ -47,13 +47,19 @@ pub(super) fn encode(out: &mut Out, room: &RoomTaken, places: [PlaceCounts; 2]) 
                 "What large requests need that wait for memory.",
                 room.large_wanted_bytes,
             ),
+            (
+                "kraft_heavy_requests_handed_bytes",
+                "Decoded bytes of requests for many things on their way to the replica.",
+                room.heavy_handed_bytes.taken,
+            ),
+            ("kraft_heavy_requests_handed_max_bytes", "The bound of these.", room.heavy_handed_bytes.max),
         ],
     )
 }
 
 /// Those that the replica knows.
 pub(super) fn encode_status(out: &mut Out, status: &Status) -> fmt::Result {
-    let Watched { device_reads, heavy_requests, heavy_bytes, .. } = &status.watched;
+    let Watched { device_reads, device_reads_waiting, heavy_requests, heavy_bytes, .. } = &status.watched;
     encode_all(
         out,
         &[
@@ -63,6 +69,11 @@ pub(super) fn encode_status(out: &mut Out, status: &Status) -> fmt::Result {
                 device_reads.taken,
             ),
             ("kraft_device_reads_max_bytes", "Their bound (kraft.device.reads.max.bytes).", device_reads.max),
+            (
+                "kraft_device_reads_waiting",
+                "Reads that wait for their turn at the device, or for what others have not taken.",
+                *device_reads_waiting,
+            ),
             ("kraft_heavy_requests_waiting", "Requests for many things that are put off.", *heavy_requests),
             ("kraft_heavy_requests_waiting_bytes", "Their decoded bytes.", heavy_bytes.taken),
             ("kraft_heavy_requests_max_bytes", "The bound of these.", heavy_bytes.max),
