@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,8 @@ TOPIC = "__cluster_metadata"
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 # Slow machines under load; none of the tests that bound a time use it.
 PATIENCE_S = 30
+# So long a node waits for a new status before it shows the last one, which is older then (src/server/control.rs).
+FRESH_STATUS_WAIT_MS = 200
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _ports_given = set()
@@ -50,13 +53,15 @@ def free_port():
 
 
 def wait_for(what, condition, timeout_s=PATIENCE_S, every_s=0.02):
-    """The first true value of condition(), or a failure that says what was waited for."""
+    """The first true value of condition(), or a failure that says what was waited for. The last look begins after the deadline:
+    a machine that gave this process no time meanwhile has shown nothing."""
     deadline = time.monotonic() + timeout_s
     while True:
+        is_last = time.monotonic() > deadline
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if is_last:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         time.sleep(every_s)
 
@@ -75,6 +80,8 @@ class Node:
         self.stderr_file = directory / "stderr.log"
         self.stdout_file = directory / "stdout.log"
         self.process = None
+        # Characters on stderr before the last start; None where they go elsewhere.
+        self._said_before = None
         directory.mkdir(parents=True, exist_ok=True)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.write_config()
@@ -98,6 +105,7 @@ class Node:
         """Output goes to files unless a descriptor is given for it; `under` is a command that runs the server."""
         assert self.process is None or self.process.poll() is not None, f"node {self.node_id} runs already"
         assert SERVER.exists(), f"{SERVER} is missing: cargo build --release"
+        self._said_before = len(self.stderr()) if stderr is None else None
         with open(self.stderr_file, "ab") as err, open(self.stdout_file, "ab") as out:
             self.process = subprocess.Popen(
                 [*map(str, under), str(SERVER), str(self.config_file), *self.arguments, *more_arguments],
@@ -110,14 +118,21 @@ class Node:
 
     def pause(self):
         self.signal(signal.SIGSTOP)
-        # The signal is asynchronous: wait until the process really stands still.
-        wait_for("the process to stop", lambda: self._state() == "T")
+        # The signal is asynchronous: a thread that is in the kernel stops when it leaves it.
+        wait_for("all threads of the process to stop", lambda: self._states() == {"T"})
 
     def resume(self):
         self.signal(signal.SIGCONT)
 
-    def _state(self):
-        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    def _states(self):
+        """Of all threads but the kernel's own workers for its rings, which may end at any time."""
+        states = set()
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                name, rest = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                if not name.startswith("iou-"):
+                    states.add(rest.split()[0])
+        return states
 
     def kill(self):
         """As a power cut would for this process: nothing of it runs afterwards."""
@@ -147,6 +162,14 @@ class Node:
     def stdout(self):
         return self.stdout_file.read_text(errors="replace") if self.stdout_file.exists() else ""
 
+    def wait_line(self, *patterns, since=0, timeout_s=PATIENCE_S):
+        """The first line on stderr that has all of these, behind so many characters. A thread of its own writes what a node
+        says, so that it may come after the effect that it tells of; only at the end of the process nothing is left to come."""
+        def line():
+            said = self.stderr()[since:].rpartition("\n")[0].splitlines()
+            return next((line for line in said if all(re.search(pattern, line) for pattern in patterns)), None)
+        return wait_for(f"a line of node {self.node_id} with {patterns}", line, timeout_s)
+
     def http_now(self, path, timeout_s=2):
         """(status, body), or None where nothing answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout_s)
@@ -161,30 +184,32 @@ class Node:
 
     def http(self, path):
         """(status, body), as soon as a node that may still be on its way up answers."""
-        def answer_or_death():
-            assert self.is_running(), f"node {self.node_id} does not run, exit code {self.process.poll()}:\n{self.stderr()[-3000:]}"
-            return self.http_now(path)
-        return wait_for(f"node {self.node_id} to answer {path}", answer_or_death)
+        return wait_for(f"node {self.node_id} to answer {path}", lambda: self._or_death(lambda: self.http_now(path)))
+
+    def _or_death(self, condition):
+        assert self.is_running(), f"node {self.node_id} does not run, exit code {self.process.poll()}:\n{self.stderr()[-3000:]}"
+        return condition()
 
     def status_now(self):
-        """None where nothing answers."""
+        """None where nothing answers, or only what was so before it was asked: a core that is busy is not waited for long."""
         answer = self.http_now("/status")
-        return json.loads(answer[1]) if answer and answer[0] == 200 else None
+        if not answer or answer[0] != 200:
+            return None
+        status = json.loads(answer[1])
+        return status if status["status_age_ms"] < FRESH_STATUS_WAIT_MS else None
 
     def status(self):
-        code, body = self.http("/status")
-        assert code == 200, f"/status of node {self.node_id}: {code}, {body}"
-        return json.loads(body)
+        return wait_for(f"a status of node {self.node_id}", lambda: self._or_death(self.status_now))
 
     def is_ready(self):
         answer = self.http_now("/ready")
         return bool(answer) and answer[0] == 200
 
     def wait_ready(self, timeout_s=PATIENCE_S):
-        def ready_or_dead():
-            assert self.is_running(), f"node {self.node_id} stopped by itself, exit code {self.process.poll()}:\n{self.stderr()[-3000:]}"
-            return self.is_ready()
-        wait_for(f"node {self.node_id} to be ready", ready_or_dead, timeout_s)
+        """Ready, and all that it had to say about its start is said."""
+        wait_for(f"node {self.node_id} to be ready", lambda: self._or_death(self.is_ready), timeout_s)
+        if self._said_before is not None:
+            self.wait_line("ready: listening on", since=self._said_before)
         return self
 
     def segments(self):
@@ -264,7 +289,8 @@ class Cluster:
         return [node for node in self if node is not leader and node.is_running()]
 
     def epoch(self):
-        return max(s["epoch"] for s in self.statuses().values())
+        """The highest that a node knows."""
+        return wait_for("an epoch", lambda: max((s["epoch"] for s in self.statuses().values()), default=None))
 
     def wait_caught_up(self, timeout_s=PATIENCE_S):
         """Every running node has flushed what the leader holds, and knows that all of it is committed."""

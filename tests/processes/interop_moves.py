@@ -49,7 +49,7 @@ class Moves:
         return leader
 
     def epoch(self):
-        return max(status["epoch"] for status in self.cluster.statuses().values())
+        return self.cluster.epoch()
 
     def produce(self, node, count=10, acks=-1):
         """To one of ours that leads. Keeps what is acknowledged by a majority; false where it leads no more."""
