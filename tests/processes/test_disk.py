@@ -283,7 +283,7 @@ def test_rot_behind_a_summary_is_found_when_it_is_read(clusters):
         assert connection.fetch(offset - 1).error == raw.NONE
         assert connection.fetch(offset).error == raw.KAFKA_STORAGE_ERROR
         assert connection.produce(raw.batch(b"goes on")).error == raw.NONE
-    line = next(line for line in node.stderr().splitlines() if f"cannot serve offset {offset}" in line)
+    line = node.wait_line(f"cannot serve offset {offset}")
     assert segment.name in line and f"byte {position}" in line, line
 
 
@@ -340,7 +340,7 @@ def test_who_is_in_doubt_elects_nobody_who_lacks_what_it_told(clusters):
     leader.start()
     cluster.wait_ready()
     cluster.wait_caught_up()
-    wait_for("the end of the doubt", lambda: "in doubt no more" in holder.stderr())
+    holder.wait_line("in doubt no more")
     assert holder.status()["log_in_doubt"] is False and "kraft_log_in_doubt 0" in holder.http("/metrics")[1].splitlines()
     values = [value for _, value in kafka_tools.kcat_read(cluster.bootstrap)]
     assert [value for value in values if value.startswith("precious-")] == [f"precious-{n}" for n in range(12)]

@@ -183,7 +183,8 @@ def test_a_core_outside_the_mask_is_refused_with_the_mask(clusters):
 
 def test_json_logs(clusters):
     cluster = clusters(1, arguments=["--log-format", "json"])
-    lines = [line for line in cluster[1].stderr().splitlines() if line.strip()]
+    # The last one may be half written.
+    lines = [line for line in cluster[1].stderr().split("\n")[:-1] if line.strip()]
     assert lines and all(isinstance(json.loads(line), dict) for line in lines)
 
 

@@ -56,6 +56,10 @@ def check_all_read_back(cluster, acked):
     assert not lost, f"{len(lost)} of {len(acked)} acknowledged records are not where they were told to be, e.g. {lost[:3]}"
 
 
+def said_by_others(cluster, node):
+    return "".join(other.stderr() for other in cluster if other is not node)
+
+
 def test_kill_9_of_the_leader_under_load(clusters):
     cluster = clusters(3)
     with Load(cluster.bootstrap) as load:
@@ -66,8 +70,7 @@ def test_kill_9_of_the_leader_under_load(clusters):
         print(f"first acknowledgements {time.monotonic() - began:.2f} s after the kill")
         assert cluster.leader() is not old and cluster.epoch() > epoch
         # The dead one's host refuses: nobody waits out the fetch timeout.
-        said = "".join(node.stderr() for node in cluster if node is not old)
-        assert f"nobody listens where {old.node_id} led" in said
+        wait_for("one who was refused", lambda: f"nobody listens where {old.node_id} led" in said_by_others(cluster, old))
         old.start().wait_ready()
         load.wait_more()
     assert load.errors == []
@@ -83,8 +86,8 @@ def test_sigterm_of_the_leader_hands_over_at_once(clusters):
     wait_for("another leader", lambda: (now := cluster.leader_now()) and now is not old, PATIENCE_S, every_s=0.01)
     assert old.wait_exit() == 0
     # Without the hand-over they would wait for the fetch timeout first.
-    others = "".join(node.stderr() for node in cluster if node is not old)
-    assert f"{old.node_id} resigned: standing in" in others and "within the fetch timeout" not in others
+    wait_for("one who heard that it goes", lambda: f"{old.node_id} resigned: standing in" in said_by_others(cluster, old))
+    assert "within the fetch timeout" not in said_by_others(cluster, old)
 
 
 def test_sigint_stops_in_good_order_too(clusters):
