@@ -222,6 +222,13 @@ class Node:
         raise AssertionError("no VmRSS")
 
 
+# Three times Kafka's own: a machine that gives a node no time for two seconds costs no election, which most tests would take for
+# a fault. Who kills a node waits for none of it, as the others are refused at once; who stops one waits so long.
+STEADY = {"controller.quorum.fetch.timeout.ms": 6000}
+# Kafka's own. An election may come at any time, if a machine is busy enough.
+KAFKAS_TIMEOUTS = {"controller.quorum.fetch.timeout.ms": 2000}
+
+
 class Cluster:
     """Nodes that are voters of one quorum. Ids start at 1."""
 
@@ -238,6 +245,7 @@ class Cluster:
                 "log.dirs": str(directory / "data"),
                 "kraft.http.listener": f"127.0.0.1:{free_port()}",
                 "metadata.log.segment.bytes": str(64 << 20),
+                **STEADY,
                 **(overrides or {}),
             }, arguments)
 

@@ -169,8 +169,8 @@ class JavaVoter(Node):
 class MixedCluster(Cluster):
     """Voters of one static quorum; ids in `java` are TestRaftServers, the others are ours."""
 
-    def __init__(self, root, kinds, overrides=None, java_options=None, segment_bytes=SEGMENT_BYTES):
-        """`kinds` is a string such as "jjr": node 1 and 2 are Java's, node 3 is ours."""
+    def __init__(self, root, kinds, overrides=None, java_options=None, segment_bytes=SEGMENT_BYTES, timeouts=None):
+        """`kinds` is a string such as "jjr": node 1 and 2 are Java's, node 3 is ours. Timeouts are Kafka's own unless told."""
         self.root = Path(root)
         ports = {n: free_port() for n in range(1, len(kinds) + 1)}
         voters = ",".join(f"{n}@localhost:{port}" for n, port in ports.items())
@@ -178,7 +178,7 @@ class MixedCluster(Cluster):
         for n, kind in enumerate(kinds, 1):
             directory = self.root / f"node-{n}"
             properties = {**self._identity(n, ports[n], voters, "controller"), "log.dirs": str(directory / "data")}
-            properties[SEGMENT_KEY] = str(segment_bytes)
+            properties |= {SEGMENT_KEY: str(segment_bytes), **(timeouts or {})}
             if kind == "j":
                 self.nodes[n] = JavaVoter(n, directory, properties, **(java_options or {}))
             else:

@@ -285,6 +285,12 @@ def test_fetch_of_a_replica_with_an_impossible_offset(bystander):
 IDLE_CONNECTIONS = 9500
 
 
+def heard_lately(leader):
+    """How many followers have asked it for more within a second."""
+    asked = [voter["last_fetch_ms_ago"] for voter in (leader.status_now() or {"voters": []})["voters"]]
+    return sum(ms is not None and ms < 1000 for ms in asked)
+
+
 def test_thousands_of_idle_connections(clusters):
     """Almost max.connections, which is 10,000 by default."""
     cluster = clusters(3)
@@ -297,6 +303,7 @@ def test_thousands_of_idle_connections(clusters):
         time.sleep(3)
         with raw.Connection(leader.port) as connection:
             assert connection.produce(raw.batch(b"x")).error == raw.NONE
+        wait_for("both followers to be heard", lambda: heard_lately(leader) == 2)
         assert cluster.leader() is leader and cluster.epoch() == epoch, "voters' traffic suffered"
         grown = leader.rss_bytes() - rss
         assert grown < IDLE_CONNECTIONS * 16 * 1024, f"{grown >> 20} MiB for {IDLE_CONNECTIONS} idle connections"

@@ -15,7 +15,7 @@ from kafka import KafkaProducer
 
 import kafka_tools
 import raw
-from cluster import CLUSTER_ID, RELEASE_DIR, free_port, wait_for
+from cluster import CLUSTER_ID, RELEASE_DIR, STEADY, free_port, wait_for
 from interop_moves import Moves, log_end
 from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, NEWEST_KAFKA, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
                         Standing, batches_on_disk, check_logs_equal, interop_node, kafka_libs, replica_fetch, standing)
@@ -438,7 +438,7 @@ def test_kafkas_voter_of_another_cluster_changes_nothing(mixed):
 
 def test_tools_while_a_java_node_leads(mixed):
     """It takes no clients: no tool is sent to it as to a broker, and what only the leader knows it does not tell."""
-    cluster = mixed("jrr")
+    cluster = mixed("jrr", timeouts=STEADY)
     Moves(cluster).make_lead(cluster.javas[0])
     brokers = ",".join(f"localhost:{node.port}" for node in cluster.ours)
 

@@ -58,6 +58,8 @@ def test_batch_that_no_voter_may_store_stops_this_node_first(clusters, bad, line
     node.stop()
     leader_port, nobody = free_port(), free_port()
     node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
+    # The scripted leader tells it once: whoever gives that one up does not find it again.
+    node.properties["controller.quorum.fetch.timeout.ms"] = "30000"
     node.write_config()
     batches = {1: stamped(raw.batch(b"good"), 1, EPOCH), 2: stamped(bad, 2, EPOCH)}
     with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
@@ -79,6 +81,8 @@ def test_native_node_stops_at_the_first_leader_that_is_one_of_kafkas(clusters):
     node.stop()
     leader_port, nobody = free_port(), free_port()
     node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
+    # The scripted leader tells it once: whoever gives that one up does not find it again.
+    node.properties["controller.quorum.fetch.timeout.ms"] = "30000"
     node.write_config()
     batches = {1: stamped(raw.batch(b"good"), 1, EPOCH)}
     with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:

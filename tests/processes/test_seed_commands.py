@@ -10,7 +10,7 @@ import time
 import pytest
 
 import kafka_tools
-from cluster import PATIENCE_S, REPOSITORY, die_with_parent, free_port, wait_for
+from cluster import PATIENCE_S, REPOSITORY, STEADY, die_with_parent, free_port, wait_for
 
 # As the README's here-documents append them: with the leading spaces of its Markdown, keys repeated.
 APPENDED = """
@@ -114,6 +114,8 @@ def test_three_voters_as_shipped(seed_ports_or_skip, processes, scratch):
 def test_three_voters_with_the_lines_that_the_readme_appends(onto, processes, scratch):
     """On free ports: the shipped files, where appended to, are overridden by their last lines."""
     p1, p2, p3 = ports = [free_port() for _ in range(3)]
+    # kafka-verifiable-producer tries nothing twice: no election may come between.
+    steady = [part for key, value in STEADY.items() for part in ("--override", f"{key}={value}")]
     for n, port in enumerate(ports, start=1):
         config, log = scratch / f"raft-quorum-{n}.properties", scratch / f"server-{n}.log"
         if onto == "the shipped file":
@@ -121,7 +123,7 @@ def test_three_voters_with_the_lines_that_the_readme_appends(onto, processes, sc
         with config.open("a") as file:
             file.write(APPENDED.format(id=n, port=port, p1=p1, p2=p2, p3=p3, data=scratch / f"data-{n}"))
         # The shipped files may open an HTTP port, which another quorum on this machine may have.
-        processes.append(start_script(config, "--override", f"kraft.http.listener=127.0.0.1:{free_port()}", log=log))
+        processes.append(start_script(config, "--override", f"kraft.http.listener=127.0.0.1:{free_port()}", *steady, log=log))
     for n, (process, port) in enumerate(zip(processes, ports), start=1):
         wait_listening(process, port, scratch / f"server-{n}.log")
     shipped = (REPOSITORY / "config/producer.properties").read_text()
