@@ -4,7 +4,7 @@ import json
 import subprocess
 from dataclasses import dataclass, field
 
-from cluster import REPOSITORY, TOPIC, die_with_parent
+from cluster import PATIENCE_S, REPOSITORY, TOPIC, die_with_parent
 
 TOOL_SECONDS_MAX = 120
 
@@ -79,7 +79,7 @@ def produce_verified(bootstrap, count, *more):
     return verified
 
 
-def console_read(bootstrap, *arguments, timeout_ms=10000):
+def console_read(bootstrap, *arguments, timeout_ms=PATIENCE_S * 1000):
     """[(offset, value)], by kafka-console-consumer on partition 0."""
     output = tool("kafka-console-consumer", "--bootstrap-server", bootstrap, "--topic", TOPIC, "--partition", 0,
                   "--timeout-ms", timeout_ms, "--formatter-property", "print.offset=true", *arguments)

@@ -103,7 +103,7 @@ def test_three_nodes_on_ipv6_alone(clusters):
                               capture_output=True, timeout=60)
     assert produced.returncode == 0, produced.stderr
     follower = cluster.followers()[0]
-    assert ("by kcat" in value for _, value in kafka_tools.kcat_read(f"[::1]:{follower.port}"))
+    assert [value for _, value in kafka_tools.kcat_read(f"[::1]:{follower.port}")] == ["by kcat"]
 
 
 # -------------------------------------------------------------------------------- names with several addresses

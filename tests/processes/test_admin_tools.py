@@ -68,6 +68,7 @@ def test_cluster_id(quorum):
 
 
 def test_log_dirs_gives_path_size_and_lag_of_each_node(quorum):
+    quorum.wait_caught_up()
     output = kafka_tools.tool("kafka-log-dirs", "--bootstrap-server", quorum.bootstrap, "--describe", "--topic-list", TOPIC).check()
     brokers = json.loads(next(line for line in output.out.splitlines() if line.startswith("{")))["brokers"]
     assert sorted(broker["broker"] for broker in brokers) == [1, 2, 3]

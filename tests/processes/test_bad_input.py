@@ -81,7 +81,7 @@ def test_hostile_bytes_close_only_their_own_connection(bystander, data):
     rss = bystander.rss_bytes()
     with raw.Connection(bystander.port) as connection:
         connection.send(data)
-        assert connection.was_closed(within_s=5)
+        assert connection.was_closed()
     assert bystander.rss_bytes() < rss + (64 << 20), "memory grew by what a length claimed, not by what was sent"
 
 
@@ -91,7 +91,7 @@ def test_the_log_says_what_it_looked_like(bystander, name, word):
         connection.send(HOSTILE[name])
         assert connection.was_closed()
     # The line is rate-limited: one of the same kind may have been printed for an earlier test.
-    wait_for(f"a line about {word}", lambda: bystander.stderr().count(word) > 0, 3)
+    wait_for(f"a line about {word}", lambda: bystander.stderr().count(word) > 0)
 
 
 def test_the_log_is_not_flooded(bystander):
@@ -112,7 +112,7 @@ def test_eight_bytes_that_make_a_common_decoder_ask_for_gigabytes(bystander):
                 with raw.Connection(bystander.port) as connection:
                     connection.send(raw.request(api_key, version, body, flexible=flexible))
                     connection.socket.shutdown(socket.SHUT_WR)
-                    assert connection.was_closed(within_s=5)
+                    assert connection.was_closed()
     assert bystander.rss_bytes() < rss + (64 << 20)
 
 
@@ -331,12 +331,12 @@ def test_over_max_connections_new_ones_are_refused_with_a_line(clusters):
         served = sum(is_served(connection) for connection in more)
         assert served == 5, "as many as there were places"
         assert all(connection.is_alive() for connection in held), "an old connection was closed for a new one"
-        wait_for("a line", lambda: "max.connections" in cluster[1].stderr(), 3)
+        wait_for("a line", lambda: "max.connections" in cluster[1].stderr())
         for connection in more:
             connection.socket.close()
         for connection in held:
             connection.socket.close()
-        wait_for("room for new connections", lambda: is_served(raw.Connection(cluster[1].port)), 5, every_s=0.2)
+        wait_for("room for new connections", lambda: is_served(raw.Connection(cluster[1].port)), every_s=0.2)
     finally:
         for connection in held:
             connection.socket.close()

@@ -134,7 +134,7 @@ def test_kafka_python(quorum, idempotent):
         producer.close(timeout=PATIENCE_S)
     assert told == sorted(set(told)), "offsets in the order of sending, each once"
 
-    consumer = KafkaConsumer(bootstrap_servers=quorum.bootstrap, enable_auto_commit=False, consumer_timeout_ms=10000)
+    consumer = KafkaConsumer(bootstrap_servers=quorum.bootstrap, enable_auto_commit=False, consumer_timeout_ms=PATIENCE_S * 1000)
     try:
         partition = TopicPartition(TOPIC, 0)
         consumer.assign([partition])
@@ -201,7 +201,7 @@ def test_confluent_kafka(quorum, settings):
             if message is not None:
                 assert message.error() is None, message.error()
                 read[message.offset()] = message.value().decode()
-        low, high = consumer.get_watermark_offsets(ConfluentPartition(TOPIC, 0), timeout=10)
+        low, high = consumer.get_watermark_offsets(ConfluentPartition(TOPIC, 0), timeout=PATIENCE_S)
     finally:
         consumer.close()
     assert [read[offset] for offset in offsets] == sent
@@ -257,7 +257,7 @@ def test_nobody_reads_what_is_not_committed(clusters):
     try:
         with raw.Connection(leader.port) as writer, raw.Connection(leader.port) as reader:
             writer.send(raw.produce(raw.batch(b"not committed"), timeout_ms=60000))
-            wait_for("the leader's own log to grow", lambda: leader.status()["log_end_offset"] > committed, 2)
+            wait_for("the leader's own log to grow", lambda: leader.status()["log_end_offset"] > committed)
             answer = reader.fetch(committed)
             assert (answer.error, answer.records) == (raw.NONE, b"")
             assert answer.high_watermark == committed
@@ -328,9 +328,12 @@ def test_a_fetch_waits_for_data(quorum):
         began = time.monotonic()
         assert reader.fetch(end, max_wait_ms=400).records == b""
         assert time.monotonic() - began >= 0.4
-        threading.Timer(0.3, kafka_tools.run, args=["sh", "-c", f"echo x | kcat -b localhost:{leader.port} -P -t {TOPIC} -p 0"]).start()
+        later = threading.Timer(0.3, kafka_tools.run, args=["sh", "-c", f"echo x | kcat -b localhost:{leader.port} -P -t {TOPIC} -p 0"])
+        later.start()
         # Woken by the record: the end of its wait is behind the connection's patience.
         assert reader.fetch(end, max_wait_ms=60_000).records
+        # The next test counts records.
+        later.join()
 
 
 def test_offsets_by_raw_requests(quorum):

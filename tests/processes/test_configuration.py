@@ -1,4 +1,4 @@
-"""What a node is told: every mistake is named in one line, within a second; every value can be shown with its origin."""
+"""What a node is told: every mistake is named in one line; every value can be shown with its origin."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import raw
-from cluster import CLUSTER_ID, SERVER, free_port
+from cluster import CLUSTER_ID, PATIENCE_S, SERVER, free_port
 
 
 def properties(directory, **changes):
@@ -22,7 +22,7 @@ def properties(directory, **changes):
     return file
 
 
-def run_server(*arguments, env=None, timeout_s=10):
+def run_server(*arguments, env=None, timeout_s=PATIENCE_S):
     return subprocess.run([str(SERVER), *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s,
                           stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 

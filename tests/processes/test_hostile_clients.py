@@ -128,15 +128,17 @@ def test_a_client_that_goes_while_all_its_fetches_are_parked_leaves_nothing_behi
         connection.send(raw.fetch(end, max_wait_ms=2**31 - 1, min_bytes=2**30, correlation_id=number))
     wait_for("its Fetches to be parked", lambda: undisturbed.status()["parked_requests"] >= before + 64)
     connection.socket.close()
-    wait_for("them to be forgotten", lambda: undisturbed.status()["parked_requests"] <= before)
+    # But for those of the two followers, which come and go.
+    wait_for("them to be forgotten", lambda: undisturbed.status()["parked_requests"] <= before + 2)
 
 
 def test_idle_connections_and_half_requests_are_closed_after_the_time_that_is_set(clusters):
-    node = clusters(1, overrides={"connections.max.idle.ms": "1500"}).leader()
-    with raw.Connection(node.port) as idle, raw.Connection(node.port) as half, raw.Connection(node.port) as waiting:
+    node = clusters(1, overrides={"connections.max.idle.ms": "4000"}).leader()
+    end = node.status()["log_end_offset"]
+    with raw.Connection(node.port) as waiting, raw.Connection(node.port) as half, raw.Connection(node.port) as idle:
+        waiting.send(raw.fetch(end, max_wait_ms=12_000, min_bytes=1 << 20))
         half.send(raw.api_versions(0)[:-3])
-        waiting.send(raw.fetch(node.status()["log_end_offset"], max_wait_ms=6_000, min_bytes=1 << 20))
-        assert idle.was_closed(20) and half.was_closed(20)
+        assert idle.was_closed() and half.was_closed()
         assert raw.Fetched(waiting.receive()[0]).error == raw.NONE, "who waits for an answer is not idle"
 
 

@@ -23,7 +23,7 @@ def under_load(cluster, records=20000):
 
 def test_kafkas_line_on_stdout_and_logs_on_stderr(quorum):
     under_load(quorum)
-    wait_for("the line of five seconds", lambda: KAFKAS_LINE.search(quorum.leader().stdout()), 8)
+    wait_for("the line of five seconds", lambda: KAFKAS_LINE.search(quorum.leader().stdout()))
     assert not re.search(r"\b(INFO|WARN)\b", quorum.leader().stdout())
     # Kafka's form: [date] LEVEL message (logger)
     assert re.search(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] INFO .+ \(\S+\)$", quorum.leader().stderr(), re.M)
@@ -115,7 +115,8 @@ def test_http_stays_up_under_hostile_requests(quorum):
             except raw.Closed:
                 pass
     with raw.Connection(node.http_port):
-        assert node.status_now()["node_id"] == node.node_id, "one silent client holds up the others"
+        # Sooner than a silent one is closed.
+        assert node.http_now("/live", timeout_s=4), "one silent client holds up the others"
 
 
 def test_banner(clusters):
@@ -193,4 +194,4 @@ def test_a_second_signal_stops_at_once(clusters):
     cluster[1].signal(signal.SIGTERM)
     if cluster[1].is_running():
         cluster[1].signal(signal.SIGTERM)
-    cluster[1].wait_exit(5)
+    cluster[1].wait_exit()
