@@ -27,7 +27,8 @@ PATIENCE_S = 30
 FRESH_STATUS_WAIT_MS = 200
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ports_given = set()
+# Each with a socket whose name tells other runs on this machine; the kernel frees it with the process.
+_ports_given = {}
 
 
 def die_with_parent():
@@ -36,20 +37,36 @@ def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def free_port():
-    """A port on which nobody listens, below the range from which the kernel gives ports to outgoing connections."""
+def take(port):
+    """Marks a port for this run of tests until it ends, also while nobody listens there; False where another run has it."""
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0kraft-test-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _ports_given[port] = mark
+    return True
+
+
+def free_port(more=0):
+    """A port on which nobody listens, below the range from which the kernel gives ports to outgoing connections; with so many
+    behind it that are free too."""
     for _ in range(1000):
-        port = random.randrange(20000, 32000)
-        if port in _ports_given:
-            continue
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _ports_given.add(port)
-        return port
+        first = random.randrange(20000, 32000 - more)
+        ports = range(first, first + more + 1)
+        if _ports_given.keys().isdisjoint(ports) and all(map(is_free, ports)) and all(map(take, ports)):
+            return first
     raise RuntimeError("no free port between 20000 and 32000")
+
+
+def is_free(port):
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_for(what, condition, timeout_s=PATIENCE_S, every_s=0.02):
