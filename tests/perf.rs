@@ -53,7 +53,7 @@ fn run(server: &NullServer, args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_second_of_closed_loop_writes_every_kind_of_output() {
+fn seconds_of_closed_loop_write_every_kind_of_output() {
     let server = NullServer::start("127.0.0.1:0");
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
@@ -70,7 +70,7 @@ fn a_second_of_closed_loop_writes_every_kind_of_output() {
             "--warmup",
             "0.2",
             "--duration",
-            "1",
+            "3",
             "--hlog",
             &hlog,
             "--hgrm",
@@ -139,9 +139,11 @@ fn the_shorter_of_duration_and_count_ends_the_run() {
 #[test]
 fn the_open_loop_keeps_its_rate() {
     let server = NullServer::start("127.0.0.1:0");
-    let value = run(&server, &["--rate", "1000", "--warmup", "0.5", "--duration", "1", "--clients", "4"]);
-    let count = value["latency"]["latency"]["count"].as_u64().unwrap();
-    assert!((990..=1010).contains(&count), "{value}");
+    // So many, not so long: at the end of a time those are missing for which a busy machine had none.
+    let value =
+        run(&server, &["--rate", "1000", "--warmup", "0.5", "--num-records", "1000", "--clients", "4"]);
+    assert_eq!(value["latency"]["latency"]["count"], 1000, "{value}");
+    assert!((0.9..4.0).contains(&value["seconds"].as_f64().unwrap()), "{value}");
     let from_due = value["latency"]["latency"]["mean"].as_f64().unwrap();
     assert!(from_due >= value["latency"]["service"]["mean"].as_f64().unwrap(), "{value}");
 }
@@ -150,16 +152,24 @@ fn the_open_loop_keeps_its_rate() {
 fn a_broker_that_dies_and_returns_costs_retries_but_no_record() {
     let server = NullServer::start("127.0.0.1:0");
     let address = server.address.clone();
-    let load = ["--num-records", "3000", "--rate", "1000", "--clients", "2", "--idempotent"];
-    let driver = command(&server, &load).stdout(Stdio::piped()).spawn().expect("kraft-perf starts");
-    std::thread::sleep(Duration::from_millis(800));
+    let load = ["--num-records", "5000", "--rate", "1000", "--clients", "2", "--idempotent", "--progress"];
+    let mut driver = command(&server, &load)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kraft-perf starts");
+    // The first of five seconds is over, however long the start took.
+    let mut progress = BufReader::new(driver.stderr.take().expect("it is piped")).lines();
+    assert!(progress.any(|line| line.unwrap().contains("records/s")));
+    let rest = std::thread::spawn(move || progress.for_each(drop));
     drop(server);
     std::thread::sleep(Duration::from_millis(300));
     let _server = NullServer::start(&address);
     let output = driver.wait_with_output().unwrap();
+    rest.join().unwrap();
     let value = json(&output);
     assert!(output.status.success(), "{value}");
-    assert_eq!(value["records"], 3000);
+    assert_eq!(value["records"], 5000);
     assert!(!value["errors"].as_object().unwrap().is_empty(), "{value}");
     assert!(value["pauses"][0]["ms"].as_f64() > Some(200.0), "{value}");
     let max_us = value["latency"]["latency"]["max"].as_f64().unwrap();

@@ -307,7 +307,7 @@ fn a_silent_connection_is_closed_in_time() {
     let began = Instant::now();
     silent.write_all(b"G").unwrap();
     assert_eq!(answer(&mut silent).0, 408);
-    assert!(began.elapsed() < Duration::from_secs(9));
+    assert!(began.elapsed() < Duration::from_secs(19), "in time, and not when this test gave up");
     running.control.finish();
 }
 
@@ -430,18 +430,26 @@ fn publishing_never_waits_for_a_reader() {
 #[test]
 fn a_page_shows_what_is_so_when_it_is_asked_for() {
     let running = start(LONG);
-    let (asked, control) = (AtomicUsize::new(20), running.control.clone());
+    let (asked, newest) = (AtomicUsize::new(20), Arc::new(AtomicUsize::new(9)));
+    let (control, published) = (running.control.clone(), newest.clone());
     running.control.wake_with(move || {
         assert!(control.take_status_wanted() && !control.take_status_wanted());
         let asked = asked.fetch_add(1, Ordering::Relaxed);
         // Each second time another reader is in the way: it is asked for again.
         let _reader = (asked % 2 == 0).then(|| lock(&control.shared.status));
-        let epoch = asked as i32 / 2;
-        control.publish_status(Status { epoch, ready: epoch == 13, ..leader() });
+        let epoch = asked / 2;
+        control.publish_status(Status { epoch: epoch as i32, ready: epoch % 2 == 0, ..leader() });
+        published.store(if asked % 2 == 0 { epoch - 1 } else { epoch }, Ordering::Relaxed);
     });
-    assert!(running.get("/").2.contains("in epoch 10"));
-    assert!(running.get("/status").2.contains("\"epoch\": 11"));
-    assert!(running.get("/metrics").2.contains("current_epoch 12"));
-    assert_eq!((running.get("/ready").0, running.get("/ready").0), (200, 503));
+    // A page waits for what is new only for a while, which on a busy machine may pass without any: then the next one shows it.
+    let is_shown = |shows: &dyn Fn(usize) -> bool| {
+        assert!((0..5).any(|_| shows(newest.load(Ordering::Relaxed) + 1)));
+    };
+    is_shown(&|epoch| running.get("/").2.contains(&format!("in epoch {epoch}")));
+    is_shown(&|epoch| running.get("/status").2.contains(&format!("\"epoch\": {epoch},")));
+    is_shown(&|epoch| running.get("/metrics").2.contains(&format!("current_epoch {epoch}.0")));
+    for _ in 0..2 {
+        is_shown(&|epoch| (running.get("/ready").0 == 200) == (epoch % 2 == 0));
+    }
     running.control.finish();
 }
