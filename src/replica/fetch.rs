@@ -397,6 +397,10 @@ impl Replica {
         match result {
             Ok(batches) => {
                 self.on_readable(&batches);
+                if let Some(share) = self.share_of(&job) {
+                    let bytes = batches.iter().map(StampedBatch::size_bytes).sum();
+                    self.reads.answered(self.device_reader(&job), token, share.note_from_device(bytes));
+                }
                 self.finish_fetch(job, batches.into())
             }
             // Cut or rolled under the read: look again.

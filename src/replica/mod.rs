@@ -196,7 +196,7 @@ impl Replica {
             written_ns: 0,
             shares: Vec::new(),
             reads_due: None,
-            searches: Searches::default(),
+            searches: Searches::new(&limits),
             latest,
             voter_requests: BTreeMap::new(),
             gate: Gate::Recovering,

@@ -8,12 +8,24 @@
 use super::ConnectionId;
 use super::inspection::Patience;
 use super::list_offsets::TimestampScan;
+use super::room::reads::BESIDE_BYTES;
+use crate::config::Limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Looks under way at once: more than there are threads by default, so that these do not wait for the replica.
-const SHORT_LOOKS_MAX: usize = 4;
+/// Looks under way at once, more than there are threads for them, so that these do not wait for the replica.
+const LOOKS_BESIDE_THREADS: usize = 3;
+/// Of what may be read from the device looks leave one part in so many to readers, where there are many threads.
+const DEVICE_PART: usize = 2;
+/// There is one thread for long ones.
 const LONG_LOOKS_MAX: usize = 2;
+
+fn short_looks_max(limits: &Limits) -> usize {
+    // A batch in a thread's hands is charged as the largest.
+    let one_bytes = limits.message_bytes_max + BESIDE_BYTES;
+    let fitting = limits.device_reads_bytes_max / DEVICE_PART / one_bytes;
+    (limits.inspection_threads + LOOKS_BESIDE_THREADS).min(fitting.max(1 + LOOKS_BESIDE_THREADS))
+}
 
 /// Of one patience.
 #[derive(Debug)]
@@ -43,18 +55,16 @@ pub(super) struct Searches {
     long: Looks,
 }
 
-impl Default for Searches {
-    fn default() -> Searches {
+impl Searches {
+    pub fn new(limits: &Limits) -> Searches {
         Searches {
             scans: BTreeMap::new(),
             by_connection: BTreeSet::new(),
-            short: Looks::new(SHORT_LOOKS_MAX),
+            short: Looks::new(short_looks_max(limits)),
             long: Looks::new(LONG_LOOKS_MAX),
         }
     }
-}
 
-impl Searches {
     pub fn insert(&mut self, token: u64, scan: TimestampScan) {
         self.by_connection.insert((scan.connection(), token));
         self.scans.insert(token, scan);

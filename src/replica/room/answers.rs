@@ -27,6 +27,8 @@ pub struct AnswerLimits {
 pub struct Share {
     limits: AnswerLimits,
     held: AtomicUsize,
+    /// Of that read from the device. Those reads have a total of their own, on all cores together.
+    from_device: AtomicUsize,
     /// Since then a Fetch waits for room, and none was let through; 0: nobody waits.
     wanted_ns: AtomicU64,
 }
@@ -44,9 +46,27 @@ impl Drop for Given {
     }
 }
 
+/// Bytes of an answer that came from the device, as long as any of them is held.
+#[derive(Debug)]
+pub struct FromDevice {
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Drop for FromDevice {
+    fn drop(&mut self) {
+        self.share.from_device.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Share {
     pub fn new(limits: AnswerLimits) -> Arc<Share> {
-        Arc::new(Share { limits, held: AtomicUsize::new(0), wanted_ns: AtomicU64::new(0) })
+        Arc::new(Share {
+            limits,
+            held: AtomicUsize::new(0),
+            from_device: AtomicUsize::new(0),
+            wanted_ns: AtomicU64::new(0),
+        })
     }
 
     pub fn limits(&self) -> &AnswerLimits {
@@ -57,10 +77,18 @@ impl Share {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// For the records of one more Fetch.
+    /// For the records of one more Fetch from memory.
     pub fn left(&self) -> usize {
         let fetched_max = self.limits.bytes_max - self.limits.bytes_max / OTHERS_PART;
-        fetched_max.saturating_sub(self.held_bytes())
+        // More than its reads may hold does not come from it.
+        let from_device = self.from_device.load(Ordering::Relaxed).min(self.limits.device_bytes_max);
+        fetched_max.saturating_sub(self.held_bytes().saturating_sub(from_device))
+    }
+
+    /// So many of the bytes that are about to be given come from the device.
+    pub fn note_from_device(self: &Arc<Self>, bytes: usize) -> FromDevice {
+        self.from_device.fetch_add(bytes, Ordering::Relaxed);
+        FromDevice { share: self.clone(), bytes }
     }
 
     /// One answer alone always fits.
@@ -181,6 +209,22 @@ mod tests {
         assert_eq!(share.over_bytes(), 1);
         share.take_back(1_501);
         assert!(share.fits(5_000) && share.held_bytes() == 0);
+    }
+
+    #[test]
+    fn answers_from_the_device_leave_those_from_memory_what_they_have() {
+        let share = Share::new(LIMITS);
+        let read = share.note_from_device(400);
+        let given = share.give(400);
+        assert_eq!(share.left(), 750);
+        share.add(700);
+        assert!(share.fits(50) && !share.fits(51));
+        drop((read, given));
+        assert_eq!(share.left(), 50);
+        let all = share.note_from_device(9_000);
+        share.add(9_000);
+        assert_eq!(share.left(), 0, "no more than the device's reads may hold");
+        drop(all);
     }
 
     #[test]

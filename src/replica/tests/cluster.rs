@@ -65,6 +65,9 @@ pub struct Cluster {
     /// Searches are kept, until `release_searches`.
     pub hold_searches: bool,
     pub held_searches: Vec<(NodeId, Search)>,
+    /// Answers stay on their way.
+    pub hold_answers: bool,
+    pub held_answers: Vec<Action>,
     inspector: Inspector,
     next_connection: u64,
     seed: u64,
@@ -86,6 +89,8 @@ impl Cluster {
             wall_offset_ms: BTreeMap::new(),
             client_id: "test",
             hold_searches: false,
+            hold_answers: false,
+            held_answers: Vec::new(),
             held_searches: Vec::new(),
             inspector: Inspector::default(),
             next_connection: 0,
@@ -288,6 +293,7 @@ impl Cluster {
                 node.notes.push(why);
                 node.stopped = Some(exit_code);
             }
+            Action::Answer { .. } if self.hold_answers => self.held_answers.push(action),
             Action::Answer { connection, seq, response, .. } => self.on_answer(id, connection, seq, response),
             Action::Close { connection, .. } => {
                 self.nodes.get_mut(&id).expect("a node").connections.remove(&connection);

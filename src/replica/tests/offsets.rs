@@ -10,7 +10,11 @@ const DAY_0: i64 = 1_700_000_100_000;
 
 /// One voter whose log is read from the disk, with one record each 10 ms.
 fn on_disk(count: i64) -> (Cluster, Client) {
-    let mut cluster = cluster_with(1, |config| config.limits.tail_cache_bytes_max = 0);
+    on_disk_with(count, |config| config.limits.tail_cache_bytes_max = 0)
+}
+
+fn on_disk_with(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
+    let mut cluster = cluster_with(1, change);
     let leader = elect(&mut cluster);
     let client = cluster.connect(leader);
     for i in 0..count {
@@ -320,6 +324,31 @@ fn a_few_look_into_batches_at_once_and_the_others_wait_with_nothing_in_hand() {
     }
     assert!(answered.is_sorted(), "who came first is first: {answered:?}");
     assert_eq!(cluster.nodes[&clients[0].0].replica.reads.held_bytes(), 0);
+}
+
+/// As many as there are threads for, and no more than leave others the half of what may be read.
+#[test]
+fn more_threads_look_into_more_batches_at_once() {
+    let many = |config: &mut Config| {
+        config.limits.tail_cache_bytes_max = 0;
+        config.limits.inspection_threads = 3;
+    };
+    let too_many = |config: &mut Config| {
+        config.limits.tail_cache_bytes_max = 0;
+        config.limits.inspection_threads = 60;
+        config.limits.device_reads_bytes_max = 10 * (config.limits.message_bytes_max + (80 << 10));
+    };
+    for (change, expected) in [(many as fn(&mut Config), 6), (too_many, 5)] {
+        let (mut cluster, client) = on_disk_with(0, change);
+        assert_eq!(produce(&mut cluster, client, -1, compressed(Codec::Lz4, &[0, 10])).0, 0);
+        cluster.hold_searches = true;
+        for _ in 0..10 {
+            let client = cluster.connect(client.0);
+            cluster.send(client, LIST_OFFSETS, 10, &list_offsets_request(TOPIC, &[DAY_0 + 10]));
+        }
+        cluster.run_ms(5);
+        assert_eq!(cluster.held_searches.len(), expected);
+    }
 }
 
 #[test]

@@ -496,7 +496,7 @@ fn records_whose_time_is_out_of_range_are_named() {
 
 /// The share of core 0's clients, of which one has taken none of `held` bytes.
 fn share_of_which(cluster: &mut Cluster, leader: NodeId, bytes_max: usize, held: usize) -> Arc<Share> {
-    let limits = AnswerLimits { bytes_max, device_bytes_max: 0, stall_ms_max: 1_000 };
+    let limits = AnswerLimits { bytes_max, device_bytes_max: 50_000, stall_ms_max: 1_000 };
     let share = Share::new(limits);
     share.add(held);
     cluster.nodes.get_mut(&leader).unwrap().replica.share_answers(vec![share.clone()]);
@@ -665,4 +665,22 @@ fn a_cold_reader_is_served_where_all_places_are_taken() {
     cluster.run_ms(20);
     let read = receive_fetch(&mut cluster, reader).expect("an answer");
     assert!(read.records.is_some_and(|records| !records.is_empty()));
+}
+
+/// Their reads have a total of their own.
+#[test]
+fn cold_readers_take_nothing_of_what_is_left_for_answers_from_memory() {
+    let (mut cluster, leader) = leader_of(1, |config| config.limits.tail_cache_bytes_max = 0);
+    let client = cluster.connect(leader);
+    let (_, base) = produce(&mut cluster, client, -1, batch(&[&[7; 10_000]]));
+    let share = share_of_which(&mut cluster, leader, 100_000, 0);
+    let all = share.left();
+    cluster.hold_answers = true;
+    let reader = cluster.connect(leader);
+    cluster.send(reader, FETCH, 12, &fetch_request(base, 60_000));
+    cluster.run_ms(5);
+    assert!(share.held_bytes() > 10_000 && share.left() == all, "{} of {all}", share.left());
+    cluster.held_answers.clear();
+    share.add(10);
+    assert_eq!((share.held_bytes(), share.left()), (10, all - 10), "nothing of it is kept in mind");
 }
