@@ -8,7 +8,7 @@ use super::event::{BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest,
 use super::role::{Fetcher, Follower, GATES_MAX, Gate, LeaderEnd, Role, Unattached};
 use super::timer::{earliest, has_passed, succession_backoff_ms};
 use super::voters::is_same_replica;
-use super::{Cause, Raft};
+use super::{Cause, Raft, Unfit};
 use crate::types::*;
 
 /// A Fetch with it is not woken when only the high watermark moves (KIP-1166).
@@ -405,13 +405,21 @@ impl Raft {
             Role::Follower(_) if self.truncating.is_some() => None,
             Role::Follower(follower) => {
                 let fetcher = &follower.fetcher;
-                let heartbeat = fetcher.sent_ns + self.config.heartbeat_ns();
+                let heartbeat = fetcher.sent_ns + self.heartbeat_ns(follower);
                 let is_waiting_for_disk = !follower.gates.is_empty() && fetcher.outstanding == 0;
                 let heartbeat = Some(heartbeat).filter(|_| is_waiting_for_disk);
                 earliest(earliest(fetcher.due, heartbeat), self.lost_at(fetcher))
             }
             _ => None,
         }
+    }
+
+    /// Where the disk is full it takes long. One that was not answered well is followed by the next as soon as ever.
+    fn heartbeat_ns(&self, follower: &Follower) -> u64 {
+        let answered_until = follower.fetcher.sent_ns + self.config.fetch_timeout_ms * NS_PER_MS;
+        let is_answered = follower.fetch_deadline >= answered_until;
+        let is_calm = is_answered && self.unfit() == Some(Unfit::DiskFull);
+        if is_calm { self.config.calm_heartbeat_ns() } else { self.config.heartbeat_ns() }
     }
 
     /// A Fetch that is neither answered nor reported as failed must not silence us for ever.

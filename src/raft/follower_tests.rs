@@ -460,6 +460,33 @@ fn a_fetch_after_a_broken_connection_comes_back_within_the_time_that_is_left() {
     assert!((100..=340).contains(&wait_ms), "{wait_ms} ms");
 }
 
+/// It may wait for hours, and is sent the same records each time.
+#[test]
+fn a_follower_whose_disk_is_full_asks_calmly_and_less_so_where_it_is_not_heard() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.step(Event::Fitness(Some(Unfit::DiskFull)));
+    solo.fetched(None, &[span(10, 11, 5)]);
+    for _ in 0..20 {
+        solo.after_ms(799).step(Event::Tick);
+        assert!(solo.sent().is_empty());
+        solo.tick_at_deadline();
+        assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)), "what is durable");
+        solo.fetched(None, &[span(10, 11, 5)]);
+    }
+    solo.after_ms(800).step(Event::Tick);
+    for _ in 0..2 {
+        assert!(solo.sent_fetch().is_some());
+        solo.step(Event::RequestFailed { to: NodeId(2), kind: RequestKind::Fetch });
+        solo.after_ms(500).step(Event::Tick);
+    }
+    assert!(solo.sent_fetch().is_some(), "two were lost, and there is time for one more");
+    solo.fetched(None, &[span(10, 11, 5)]);
+    assert_eq!(solo.raft.role(), RoleName::Follower);
+    solo.step(Event::Fitness(None));
+    solo.after_ms(500).step(Event::Tick);
+    assert!(solo.sent_fetch().is_some(), "a flush that is only slow ends soon");
+}
+
 #[test]
 fn a_fetch_behind_a_slow_flush_comes_back_within_the_time_that_is_left() {
     for (flush_ms, expected_ms) in [(1, 500..=500), (1_500, 240..=350), (2_300, 0..=0)] {

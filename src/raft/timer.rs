@@ -8,6 +8,9 @@ use crate::types::*;
 const BEGIN_QUORUM_EPOCH_DIVISOR: u64 = 2;
 /// A follower that waits for its disk says so this often within a fetch timeout.
 const HEARTBEAT_DIVISOR: u64 = 4;
+/// One that waits for room on it, for hours perhaps, and is answered: each answer brings the same records again. Still before the
+/// leader would miss it (`BEGIN_QUORUM_EPOCH_DIVISOR`).
+const CALM_HEARTBEAT_PERCENT: u64 = 40;
 
 /// Followers of a leader that has died stand this share of the fetch timeout apart, at most.
 const FETCH_JITTER_DIVISOR: u64 = 10;
@@ -55,6 +58,10 @@ impl RaftConfig {
 
     pub(super) fn heartbeat_ns(&self) -> u64 {
         self.fetch_timeout_ms * NS_PER_MS / HEARTBEAT_DIVISOR
+    }
+
+    pub(super) fn calm_heartbeat_ns(&self) -> u64 {
+        self.fetch_timeout_ms * NS_PER_MS * CALM_HEARTBEAT_PERCENT / 100
     }
 
     /// How long a follower waits for the others' word before it asks for pre-votes against a leader that is gone:
