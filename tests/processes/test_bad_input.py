@@ -287,7 +287,8 @@ IDLE_CONNECTIONS = 9500
 
 def heard_lately(leader):
     """How many followers have asked it for more within a second."""
-    asked = [voter["last_fetch_ms_ago"] for voter in (leader.status_now() or {"voters": []})["voters"]]
+    voters = (leader.status_now() or {"voters": []})["voters"]
+    asked = [voter["last_fetch_ms_ago"] for voter in voters if voter["node_id"] != leader.node_id]
     return sum(ms is not None and ms < 1000 for ms in asked)
 
 
