@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import raw
-from cluster import wait_for
+from cluster import KAFKAS_TIMEOUTS, wait_for
 
 MIB = 1 << 20
 
@@ -87,7 +87,7 @@ def test_a_guest_that_is_no_voter_is_closed_and_says_why(clusters):
 
 
 def test_half_requests_cost_no_election_and_no_more_memory_than_the_pool(clusters):
-    cluster = clusters(3, overrides={"kraft.room.stall.max.ms": 1000})
+    cluster = clusters(3, overrides={"kraft.room.stall.max.ms": 1000, **KAFKAS_TIMEOUTS})
     leader, epoch = cluster.leader(), cluster.epoch()
     before = leader.rss_bytes()
     half = struct.pack(">i", MIB) + bytes(600 << 10)
@@ -112,7 +112,7 @@ def test_half_requests_cost_no_election_and_no_more_memory_than_the_pool(cluster
 
 
 def test_cold_readers_that_take_nothing_hold_no_more_than_their_total(clusters):
-    cluster = clusters(3, overrides={"kraft.room.stall.max.ms": 1000})
+    cluster = clusters(3, overrides={"kraft.room.stall.max.ms": 1000, **KAFKAS_TIMEOUTS})
     leader, epoch = cluster.leader(), cluster.epoch()
     with raw.Connection(leader.port) as writer:
         for _ in range(64):
@@ -194,7 +194,7 @@ class Flood:
 
 def test_who_pipelines_does_not_pass_those_who_wait(clusters):
     connections, pipelined, stint, rounds = 24, 64, 16, 24
-    cluster = clusters(3)
+    cluster = clusters(3, overrides=KAFKAS_TIMEOUTS)
     leader, epoch = cluster.leader(), cluster.epoch()
     with Flood(leader.port, connections, pipelined) as flood, raw.Connection(leader.port, timeout_s=30) as healthy:
         flood.wait_for("the flood to run", lambda: flood.answered > 10_000)
