@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use kraft::server::output::{answer_line, note, note_line};
 use kraft::sim::{
-    Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, run, shrink, silence,
+    Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, rots_any, run, shrink,
+    silence,
 };
 
 const EXIT_FAILED: i32 = 1;
@@ -60,6 +61,9 @@ struct Flags {
     /// Cut off the leader of each of so many seeds (from --seed on), and tell how long they are without one.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     silences: Option<u64>,
+    /// Of many seeds run those only in which rot may strike any voters, a majority too.
+    #[arg(long)]
+    rot_any: bool,
     /// Name all faults and lies.
     #[arg(long)]
     list: bool,
@@ -232,7 +236,7 @@ fn faults_lines(t: &Totals) -> String {
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; starts have believed {} summaries, and read {} segments",
+         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments",
         kinds.join(", "),
         t.flips,
         t.hostiles,
@@ -241,6 +245,8 @@ fn faults_lines(t: &Totals) -> String {
         t.refused_starts,
         t.doubts,
         t.unproven_tears,
+        t.majorities_struck,
+        t.waits,
         t.summaries,
         t.scans
     )
@@ -253,6 +259,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.refused_starts += one.refused_starts;
     sum.doubts += one.doubts;
     sum.unproven_tears += one.unproven_tears;
+    sum.majorities_struck += one.majorities_struck;
+    sum.waits += one.waits;
     sum.summaries += one.summaries;
     sum.scans += one.scans;
     sum.events += one.events;
@@ -292,6 +300,9 @@ fn run_many(flags: &Flags) -> i32 {
                         return;
                     }
                     let options = flags.options(flags.seed.wrapping_add(index));
+                    if flags.rot_any && !rots_any(&options) {
+                        continue;
+                    }
                     let outcome = run(&options);
                     let has_failed = outcome.failure.is_some();
                     report.lock().unwrap_or_else(|e| e.into_inner()).take(&options, outcome);

@@ -81,6 +81,10 @@ impl Checker {
         self.committed.last().map_or(Offset(0), |(b, _)| b.next)
     }
 
+    pub fn last_committed(&self) -> Option<BatchId> {
+        self.committed.last().map(|(batch, _)| *batch)
+    }
+
     pub fn voters(&self) -> usize {
         self.voters.len()
     }
@@ -248,6 +252,15 @@ impl Checker {
         if first != candidate {
             let detail = format!("node {host} votes for {candidate} and {first} in epoch {epoch}");
             self.violate("one vote in an epoch", detail);
+        }
+    }
+
+    /// After an operation of its disk: nothing is cut that the node's own mark calls committed, by nobody, not at a start either.
+    pub fn on_cut(&mut self, host: Host, end: Offset, mark: Option<Offset>) {
+        if let Some(committed) = mark.filter(|committed| end < *committed) {
+            let detail =
+                format!("the log of node {host} ends at {end}, its mark knows {committed} committed");
+            self.violate("no node cuts below its own mark", detail);
         }
     }
 

@@ -123,6 +123,8 @@ fn votes_restarts_and_platters_are_checked() {
     let (flushed, found) = (FlushedOffset(Offset(10)), LogEndOffset(Offset(9)));
     let lost = broken_by(|checker, _| checker.on_recovered(1, flushed, found, Epoch(1)));
     assert_eq!(lost, Some("what was flushed is found after a crash"));
+    let cut = |end| broken_by(move |checker, _| checker.on_cut(1, Offset(end), Some(Offset(10))));
+    assert_eq!((cut(10), cut(9)), (None, Some("no node cuts below its own mark")));
     let changed = broken_by(|checker, platters| {
         let mut log = platters.0.clone();
         log.batches[0].id = BatchId { epoch: Epoch(2), crc: 8, ..BATCH };

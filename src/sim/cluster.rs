@@ -93,6 +93,7 @@ impl Simulation {
             self.checker.on_recovered(node.host, standing.flushed, end, epoch);
         }
         self.checker.on_durable(node.host, &mut node.disk.log);
+        node.is_refused = false;
         node.incarnation += 1;
         // What a predecessor told while its platter was rotten was held against nothing.
         node.told.clear();
@@ -132,7 +133,7 @@ impl Simulation {
         node.directory_generation += 1;
         node.standing = None;
         node.is_behind = Some(self.checker.committed_end());
-        node.is_in_doubt = false;
+        (node.is_in_doubt, node.is_refused) = (false, false);
         self.checker.on_wiped(node.host);
         self.totals.wipes += 1;
         self.trace.line(self.now_ns, node.host, "has got an empty disk");
@@ -229,6 +230,7 @@ impl Simulation {
         let Some((completion, has_failed)) = node.disk.complete(ticket) else { return };
         self.totals.faults += has_failed as u64;
         self.checker.on_durable(host, &mut node.disk.log);
+        self.checker.on_cut(host, node.disk.log.end(), node.disk.marked_committed());
         self.arrive(host, Arrival::Disk(completion));
     }
 
@@ -332,6 +334,10 @@ impl Simulation {
         let text = format!("stopped with exit code {code}: {why}");
         if why.starts_with("stopping before anything is cut") {
             self.checker.violate("no leader lacks what is committed", format!("node {} {text}", node.host));
+        }
+        // What it reads and finds rotten it does not stop for; a start does.
+        if code == EXIT_CORRUPT {
+            self.checker.violate("only a start is refused for rot", format!("node {} {text}", node.host));
         }
         self.end_process(node, false, &text);
         self.totals.stops += 1;
@@ -518,6 +524,10 @@ impl Simulation {
             let line = vote.topics.first().and_then(|topic| topic.partitions.first());
             if line.is_some_and(|line| line.vote_granted && line.error_code == 0) {
                 self.checker.on_vote(node.host, epoch, candidate, node.durable_vote());
+                if node.says_in_doubt() {
+                    let detail = format!("node {} votes for {candidate} in epoch {epoch}", node.host);
+                    self.checker.violate("whoever is in doubt of its log votes for nobody", detail);
+                }
             }
         }
         if let Some(Err(why)) = node.answer(wire, seq, response, now) {

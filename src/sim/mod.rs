@@ -9,7 +9,8 @@
 //! clients ◄─bytes─► network ◄─bytes─► nodes (Session + Replica) ◄─operations─► disks
 //!                   └──── one queue of events: whoever is next, at its time ────┘
 //! ```
-//! A run has two phases: first things fail, then all is well and the cluster must come to rest (liveness).
+//! A run has two phases: first things fail, then all is well and the cluster must come to rest (liveness). Only where too many
+//! disks have rotted a quorum may wait instead ([`waits`]).
 
 mod checker;
 mod clock;
@@ -37,6 +38,7 @@ mod silence;
 mod tests;
 mod trace;
 mod transit;
+mod waits;
 mod workload;
 
 use crate::record::Inspector;
@@ -132,6 +134,9 @@ pub struct Totals {
     /// Starts that found the end of a log in doubt: with something rotten, and after nothing but torn writes.
     pub doubts: u64,
     pub unproven_tears: u64,
+    /// Times that rot struck and more than a minority of the voters was damaged then; runs at whose end a quorum waited.
+    pub majorities_struck: u64,
+    pub waits: u64,
     pub starts: u64,
     /// Segments that starts have believed the summaries of, and those that they have read.
     pub summaries: u64,
@@ -196,6 +201,10 @@ pub struct Simulation {
     hostiles: BTreeMap<Host, Hostile>,
     /// Nothing is faulty but clients.
     fails_nothing: bool,
+    /// Rot strikes any voters, a majority too.
+    rots_any: bool,
+    /// Since then too few voters can vote.
+    waits_since_ns: Option<u64>,
     /// The leader that all voters have followed since then.
     settled: Option<(Host, Epoch)>,
     network: Network,
@@ -222,6 +231,17 @@ pub struct Simulation {
     totals: Totals,
 }
 
+/// May rot strike any voters in this run, a majority too?
+pub fn rots_any(options: &Options) -> bool {
+    let mut chances = chances(options.seed);
+    faults::rots_any(options.seed, &options.profile.draw(&mut chances))
+}
+
+/// For the faults, each its own.
+fn chances(seed: u64) -> Vec<Dice> {
+    (0..FAULTS as u64).map(|kind| Dice::new(seed, 2_000 + kind)).collect()
+}
+
 /// One run.
 pub fn run(options: &Options) -> Outcome {
     let mut simulation = Simulation::new(options);
@@ -244,8 +264,9 @@ impl Simulation {
             delay_mean_ns: dice.pick(&[50_000, 500_000, 5_000_000]).unwrap_or(50_000),
             ..Weather::FAIR
         };
-        let mut chances: Vec<Dice> = (0..FAULTS as u64).map(|kind| Dice::new(seed, 2_000 + kind)).collect();
+        let mut chances = chances(seed);
         let mut plan = options.profile.draw(&mut chances);
+        let rots_any = faults::rots_any(seed, &plan);
         plan.retain(|(fault, _)| !options.without.contains(fault));
         let mut simulation = Simulation {
             now_ns: 1_000_000,
@@ -256,6 +277,8 @@ impl Simulation {
             client_wakes: BTreeMap::new(),
             hostiles: BTreeMap::new(),
             fails_nothing: plan.iter().all(|(fault, _)| fault.is_client()),
+            rots_any,
+            waits_since_ns: None,
             settled: None,
             network: Network::new(Dice::new(seed, 3), fair.clone()),
             fair,
@@ -445,6 +468,9 @@ impl Simulation {
 
     /// Once there is a leader again and something new was acknowledged, what is under way is brought to its end.
     fn on_last_records(&mut self) {
+        if self.ends_waiting() {
+            return;
+        }
         let is_working = self.acknowledged() > self.acknowledged_before_calm;
         if !is_working && !self.is_overdue("a new record is acknowledged") {
             return self.at(self.now_ns + REST_LOOK_MS * NS_PER_MS, Event::LastRecords);
@@ -469,6 +495,9 @@ impl Simulation {
     }
 
     fn look_for_rest(&mut self) {
+        if self.ends_waiting() {
+            return;
+        }
         match self.unrest() {
             None => self.is_at_rest = true,
             Some(what) => {

@@ -69,6 +69,8 @@ pub struct Node {
     pub is_behind: Option<Offset>,
     /// Its log is in doubt: it gives no vote before it has caught up.
     pub is_in_doubt: bool,
+    /// Its last start was refused, and its disk has not been replaced.
+    pub is_refused: bool,
     /// What was on the disks that it has lost since.
     pub lost: Vec<DurableLog>,
     pub directory_generation: u64,
@@ -108,6 +110,7 @@ impl Node {
             standing: None,
             is_behind: None,
             is_in_doubt: false,
+            is_refused: false,
             lost: Vec::new(),
             directory_generation: 0,
             asked_votes: BTreeMap::new(),
@@ -154,6 +157,12 @@ impl Node {
     pub fn durable_vote(&self) -> Option<(i64, i64)> {
         let file = self.disk.durable_votes()?;
         Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
+    }
+
+    /// Does quorum-state say that the log is in doubt?
+    pub fn says_in_doubt(&self) -> bool {
+        let file = self.disk.durable_votes().unwrap_or_default();
+        std::str::from_utf8(file).is_ok_and(|text| text.contains("\"inDoubt\":true"))
     }
 
     /// Does quorum-state say that the log has caught up with a leader since it was empty, or in doubt?

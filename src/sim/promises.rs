@@ -37,6 +37,8 @@ pub struct Platter {
     pub epoch: Epoch,
     /// Epoch and candidate that quorum-state names.
     pub vote: Option<(i64, i64)>,
+    /// It names a log in doubt.
+    pub is_in_doubt: bool,
 }
 
 impl Platter {
@@ -45,7 +47,12 @@ impl Platter {
         let log_epoch = node.disk.log.batches.last().map_or(Epoch(0), |batch| batch.id.epoch);
         let epoch = vote.and_then(|(epoch, _)| i32::try_from(epoch).ok()).map_or(Epoch(0), Epoch);
         // Recovery goes on in the epoch of the log where that is newer.
-        Platter { end: node.disk.log.end(), epoch: epoch.max(log_epoch), vote }
+        Platter {
+            end: node.disk.log.end(),
+            epoch: epoch.max(log_epoch),
+            vote,
+            is_in_doubt: node.says_in_doubt(),
+        }
     }
 }
 
@@ -75,6 +82,9 @@ impl Checker {
             }
             Told::Holds { end } => (end <= platter.end, "a follower fetches from what it has flushed"),
             Told::Epoch(epoch) => (epoch <= platter.epoch, "an epoch is durable before it is told"),
+            Told::Stands(_) if platter.is_in_doubt => {
+                (false, "whoever is in doubt of its log does not stand")
+            }
             // A request may have waited for its connection, and the node may be in another epoch by now.
             Told::Stands(epoch) => (
                 epoch < platter.epoch || platter.vote == Some((i64::from(epoch.0), i64::from(host))),
@@ -267,7 +277,7 @@ mod tests {
 
     #[test]
     fn each_promise_is_held_against_the_platter() {
-        let platter = Platter { end: Offset(10), epoch: Epoch(2), vote: Some((2, 1)) };
+        let platter = Platter { end: Offset(10), epoch: Epoch(2), vote: Some((2, 1)), is_in_doubt: false };
         let cases = [
             (Told::Acknowledged { acks: 1, end: Offset(10) }, true),
             (Told::Acknowledged { acks: 1, end: Offset(11) }, false),
@@ -287,6 +297,8 @@ mod tests {
         for (told, holds) in cases {
             assert_eq!(is_caught(|checker| checker.on_told(1, told, &platter)), !holds, "{told:?}");
         }
+        let doubts = Platter { is_in_doubt: true, ..platter };
+        assert!(is_caught(|checker| checker.on_told(1, Told::Stands(Epoch(2)), &doubts)));
         let voted_for_another = Platter { vote: Some((2, 3)), ..platter };
         assert!(is_caught(|checker| checker.on_told(1, Told::Stands(Epoch(2)), &voted_for_another)));
     }

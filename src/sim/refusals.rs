@@ -17,8 +17,16 @@ impl Simulation {
             false => self.totals.unproven_tears += 1,
         }
         let has_peers = node.config.voters.iter().any(|voter| voter.id != node.config.node_id);
+        if !has_peers && self.rots_any && is_rotten {
+            // Nobody could give back what follows.
+            self.totals.refused_starts += 1;
+            node.is_refused = true;
+            let delay_ns = self.dice.around(300 * NS_PER_MS);
+            self.start_later(node, delay_ns);
+            return false;
+        }
         if !has_peers {
-            // An operator gives up what follows. (Nothing rots on an only voter.)
+            // An operator gives up what follows. (In other seeds nothing rots on an only voter.)
             node.disk.give_up(doubt);
             let delay_ns = self.dice.around(300 * NS_PER_MS);
             self.start_later(node, delay_ns);
@@ -45,8 +53,9 @@ impl Simulation {
                 let detail = format!("node {} {text}, and nothing is rotten", node.host);
                 self.checker.violate("only rot is refused", detail);
             }
-            // An operator reads that line and empties the directory.
-            RecoveryError::Corrupt(_) => self.wipe(node),
+            // An operator reads that line and empties the directory, once another voter has all that is in it.
+            RecoveryError::Corrupt(_) if !self.rots_any || self.can_be_refilled(node) => self.wipe(node),
+            RecoveryError::Corrupt(_) => node.is_refused = true,
             RecoveryError::Disk(_) => {}
         }
         let delay_ns = self.dice.around(300 * NS_PER_MS);

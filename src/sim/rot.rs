@@ -15,6 +15,8 @@ const ZEROS_MAX: usize = 16;
 const MARK_BYTES: usize = 64;
 /// Where the mark says how far it vouches: segment, position.
 const MARK_SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
+/// And what was known to be committed.
+const MARK_COMMITTED_AT: usize = MARK_SEGMENT_AT + 8 + 8 + 8 + 4;
 
 /// Bytes of a file that are not what was written, until something else is.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +73,16 @@ pub struct Rotten {
 }
 
 impl SimDisk {
+    /// What the commit mark does not vouch for: a bit of it flips. False: the mark vouches for all that is there.
+    pub fn rot_unvouched(&mut self) -> bool {
+        let Some((segment, end)) = self.vouched() else { return false };
+        let unvouched = self.log.length(segment).saturating_sub(end);
+        let (at, bit) = ((end + self.dice.below(unvouched)) as usize, self.dice.below(8));
+        let sector = self.sector;
+        let Some(file) = self.segments.get_mut(&segment).filter(|_| unvouched > 0) else { return false };
+        file.flip(at, 1 << bit, sector)
+    }
+
     /// A bit of a flushed batch flips, or seldom one of the zeros behind them. False: there are none.
     pub fn rot(&mut self) -> bool {
         if self.is_mark_rotten() {
@@ -157,6 +169,16 @@ impl SimDisk {
             Some((SegmentId(Offset(segment)), u64::from_be_bytes(place[8..].try_into().ok()?)))
         });
         slots.min()
+    }
+
+    /// What the commit mark on the platter knows to be committed; `None` where a bit of it has rotted, or there is no mark.
+    pub fn marked_committed(&self) -> Option<Offset> {
+        let mark = self.mark.as_ref().filter(|mark| mark.decay.0.is_empty())?;
+        let slots = [0, BLOCK_BYTES].into_iter().filter_map(|slot| {
+            let at = slot + MARK_COMMITTED_AT;
+            Some(Offset(i64::from_be_bytes(mark.durable.get(at..at + 8)?.try_into().ok()?)))
+        });
+        slots.max()
     }
 
     /// A bit of a slot of the commit mark flips, or one in both. False: nothing is written there.

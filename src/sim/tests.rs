@@ -4,6 +4,8 @@ use super::*;
 
 /// Seeds within which each lie must be caught.
 const LIE_SEEDS: u64 = 500;
+/// Seeds with rot on any voters.
+const ANY_ROT_SEEDS: usize = 30;
 
 fn short(seed: u64) -> Options {
     Options { ticks_ms: 4_000, ..Options::new(seed) }
@@ -40,6 +42,30 @@ fn every_fault_strikes() {
     let idle: Vec<&str> =
         Fault::ALL.iter().filter(|fault| struck[**fault as usize] == 0).map(|f| f.name()).collect();
     assert!(idle.is_empty(), "these never struck: {idle:?}");
+}
+
+/// Where rot strikes any voters a majority is struck, and then a quorum waits, or goes on where enough is left. All else holds.
+#[test]
+fn rot_strikes_majorities_and_quorums_wait() {
+    let options = (0..).map(|seed| Options { profile: Profile::Safety, ..short(seed) });
+    let (mut waited, mut went_on) = (0, 0);
+    for options in options.filter(rots_any).take(ANY_ROT_SEEDS) {
+        let Outcome { totals, failure, .. } = run(&options);
+        assert!(failure.is_none(), "seed {}: {failure:#?}", options.seed);
+        if totals.majorities_struck > 0 {
+            waited += totals.waits;
+            went_on += 1 - totals.waits;
+        }
+    }
+    println!("of {ANY_ROT_SEEDS} quorums {waited} waited with a majority struck, {went_on} went on");
+    assert!(waited > 0 && went_on > 0);
+}
+
+/// Elsewhere all quorums come to rest, and most seeds are such.
+#[test]
+fn rot_strikes_a_minority_in_most_seeds() {
+    let any = (0..1_000).filter(|seed| rots_any(&Options::new(*seed))).count();
+    assert!((60..200).contains(&any), "{any} of a thousand");
 }
 
 /// Seeds in which the simulator once found a fault of the system (or of itself), at full length.
