@@ -47,7 +47,7 @@ fn every_fault_strikes() {
 /// Where rot strikes any voters a majority is struck, and then a quorum waits, or goes on where enough is left. All else holds.
 #[test]
 fn rot_strikes_majorities_and_quorums_wait() {
-    let options = (0..).map(|seed| Options { profile: Profile::Safety, ..short(seed) });
+    let options = (0..1_000).map(|seed| Options { profile: Profile::Safety, ..short(seed) });
     let (mut waited, mut went_on) = (0, 0);
     for options in options.filter(rots_any).take(ANY_ROT_SEEDS) {
         let Outcome { totals, failure, .. } = run(&options);
