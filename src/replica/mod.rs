@@ -360,9 +360,9 @@ impl Replica {
         self.raft.believe_requests();
     }
 
-    /// Histograms and totals since the last take.
-    pub fn take_stages(&mut self) -> Stages {
-        self.stages.take()
+    /// Histograms and totals since the last take; `cleared` is recorded into from now on.
+    pub fn take_stages(&mut self, cleared: Stages) -> Stages {
+        std::mem::replace(&mut self.stages, cleared)
     }
 
     fn is_gated(&self) -> bool {

@@ -96,9 +96,19 @@ impl Stages {
         self.record_committed(other.committed_bytes, other.committed_records);
     }
 
-    /// What was recorded since the last take; begins again at zero.
-    pub fn take(&mut self) -> Stages {
-        std::mem::take(self)
+    /// Nothing is recorded; the memory stays.
+    pub fn clear(&mut self) {
+        for histogram in [
+            &mut self.received_to_decoded,
+            &mut self.decoded_to_appended,
+            &mut self.appended_to_flushed,
+            &mut self.appended_to_replicated,
+            &mut self.committed_to_answered,
+            &mut self.end_to_end,
+        ] {
+            histogram.reset();
+        }
+        (self.committed_bytes, self.committed_records) = (0, 0);
     }
 }
 
@@ -169,11 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn take_begins_again_and_merge_adds_up() {
+    fn what_is_cleared_begins_again_and_merge_adds_up() {
         let mut stages = Stages::new();
         stages.record(&passed(Some(150_000)));
         stages.record_committed(100, 3);
-        let mut total = stages.take();
+        let mut total = stages.clone();
+        stages.clear();
         assert!(stages.named().iter().all(|(_, stage)| stage.is_empty()));
         assert_eq!((stages.committed_bytes, stages.committed_records), (0, 0));
         stages.record(&passed(Some(150_000)));

@@ -138,7 +138,7 @@ impl ReplicaCore {
         if ended.is_some() {
             self.hand_over()?;
             self.publish_status(now);
-            self.control.publish_stages(self.replica.take_stages());
+            self.control.publish_stages(self.replica.take_stages(self.control.cleared_stages()));
         }
         Ok(ended)
     }
@@ -323,7 +323,7 @@ impl ReplicaCore {
             self.links.sample_round_trips();
             self.schedule.idle_ratio = Some(self.schedule.slept_ns as f64 / elapsed_ns.max(1) as f64);
             self.schedule.slept_ns = 0;
-            let stages = self.replica.take_stages();
+            let stages = self.replica.take_stages(self.control.cleared_stages());
             self.courtesy.adapt(stages.committed_bytes, elapsed_ns);
             self.control.publish_stages(stages);
             self.doors.expire(now_ns);

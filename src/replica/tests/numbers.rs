@@ -9,7 +9,7 @@ fn what_clients_did_is_counted() {
     let client = cluster.connect(leader);
     let begun = cluster.status(leader).counters;
     assert_eq!((begun.leader_changes, begun.elections, begun.replica_fetches), (1, 0, 0));
-    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages();
+    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages(Stages::new());
     assert_eq!(stages.committed_records, 0, "the first high watermark only tells how long the log is");
     let one = data_batch(&[b"a", b"b"], 1_700_000_000_000, Some((77, 0, 0)));
     let two = batch(&[b"c"]);
@@ -24,7 +24,7 @@ fn what_clients_did_is_counted() {
     assert_eq!((told.duplicate_batches, told.refused_requests, told.fetch_requests), (1, 1, 1));
     assert_eq!((told.produced_bytes, told.committed_bytes - begun.committed_bytes), (bytes, bytes));
     assert_eq!((told.fetched_bytes, told.flushes - begun.flushes), (bytes, 2));
-    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages();
+    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages(Stages::new());
     assert_eq!((stages.committed_records, stages.committed_bytes), (3, bytes));
     // The duplicate was durable before it came; acks=1 does not wait for a commit.
     let counts: Vec<u64> = stages.named().iter().map(|(_, stage)| stage.len()).collect();
@@ -42,7 +42,7 @@ fn a_node_that_starts_again_does_not_count_its_log_as_committed() {
     cluster.kill(leader);
     cluster.start(leader);
     elect(&mut cluster);
-    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages();
+    let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages(Stages::new());
     assert_eq!(stages.committed_records, 0);
 }
 

@@ -98,7 +98,7 @@ impl Reporter {
         let mut due = self.interval.began + self.length;
         loop {
             match reports.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Report::Stages(stages)) => self.on_stages(&stages),
+                Ok(Report::Stages(stages)) => self.on_stages(*stages),
                 Ok(Report::Finish) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -112,12 +112,15 @@ impl Reporter {
         self.finish();
     }
 
-    fn on_stages(&mut self, stages: &Stages) {
-        self.interval.add(stages);
+    fn on_stages(&mut self, mut stages: Stages) {
+        self.interval.add(&stages);
         let mut latency = lock(&self.shared.latency);
         for (name, histogram) in stages.named() {
             latency.since_start.add(name, histogram);
         }
+        drop(latency);
+        stages.clear();
+        *lock(&self.shared.cleared_stages) = Some(stages);
     }
 
     fn end_interval(&mut self) {

@@ -407,6 +407,24 @@ fn nothing_recorded_prints_and_writes_nothing() {
     assert_eq!((running.stdout.text().as_str(), running.hlogs().len()), ("", 0));
 }
 
+/// New ones would be cleared by the kernel, at the expense of the core that records.
+#[test]
+fn histograms_that_were_read_are_recorded_into_again() {
+    let running = start(LONG);
+    let is_there = || lock(&running.control.shared.cleared_stages).is_some();
+    assert!(!is_there());
+    running.control.publish_stages(stages(5));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_there() {
+        assert!(Instant::now() < deadline, "the reporter gives none back");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let cleared = running.control.cleared_stages();
+    assert!(cleared.named().iter().all(|(_, histogram)| histogram.is_empty()));
+    assert_eq!((cleared.committed_bytes, cleared.committed_records, is_there()), (0, 0, false));
+    running.control.finish();
+}
+
 #[test]
 fn publishing_never_waits_for_a_reader() {
     let running = start(LONG);
