@@ -8,7 +8,6 @@
 use super::admit::HeavyRequest;
 use super::room::gauges::Bounded;
 use super::{Action, ConnectionId, Replica, Ticket};
-use crate::protocol::api_versions::key;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,10 +63,8 @@ impl Heavy {
         Bounded { taken: self.bytes, max: WAITING_BYTES_MAX }
     }
 
-    /// The connection is gone: nobody waits for its answer. A Produce is written all the same.
     pub fn forget(&mut self, connection: ConnectionId) {
-        let api_key = self.kinds.get(&connection).filter(|api_key| **api_key != key::PRODUCE);
-        let Some(api_key) = api_key else { return };
+        let Some(api_key) = self.kinds.get(&connection) else { return };
         let line = self.lines.iter().position(|line| line.api_key == *api_key);
         let place = line.and_then(|line| {
             let mut waiting = self.lines[line].waiting.iter();
@@ -154,9 +151,9 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use super::key::{FETCH, METADATA, PRODUCE};
     use super::*;
     use crate::protocol::Request;
+    use crate::protocol::api_versions::key::{FETCH, METADATA, PRODUCE};
     use crate::replica::admit::Admitted;
 
     const MIB: usize = 1 << 20;
@@ -222,14 +219,6 @@ mod tests {
             assert_eq!((heavy.len(), heavy.bytes().taken), (1, 32 << 10));
             heavy.forget(ConnectionId(2));
         }
-    }
-
-    #[test]
-    fn who_has_left_is_forgotten_but_what_it_wrote_is_not() {
-        let mut heavy = Heavy::default();
-        assert!(heavy.ask(1, METADATA, MIB).is_empty() && heavy.ask(2, PRODUCE, MIB).is_empty());
-        (1..=2).for_each(|connection| heavy.forget(ConnectionId(connection)));
-        assert_eq!((connections(heavy.pop(u64::MAX)), heavy.is_empty()), (vec![2], true));
     }
 
     #[test]

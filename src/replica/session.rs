@@ -14,7 +14,6 @@ use super::list_offsets::MAX_TIMESTAMP;
 use super::receive::{ReceiveBuffer, Sender};
 use super::receive_pool::ReceivePool;
 use crate::config::Config;
-use crate::protocol::api_versions::key;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
@@ -167,8 +166,6 @@ pub struct Session {
     received: ReceiveBuffer,
     failed: bool,
     is_peer: bool,
-    /// Its other side has ended: nobody waits for answers any more.
-    is_leaving: bool,
     /// In whose name the first voter RPC came; `None` where it named nobody.
     peer_id: Option<NodeId>,
     /// As ApiVersions named it; `None` where that did not come.
@@ -192,7 +189,6 @@ impl Session {
             received: ReceiveBuffer::new(Sender::Client),
             failed: false,
             is_peer: false,
-            is_leaving: false,
             peer_id: None,
             software: None,
             first_seq: 0,
@@ -266,7 +262,7 @@ impl Session {
     /// elsewhere and given to `take_decoded`. Nothing else is taken from this connection meanwhile.
     pub fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
         let announced = self.announced().filter(|next| next.bytes > LARGE_FRAME_BYTES)?;
-        if announced.may_cost_more() || self.failed || self.is_blocked() || self.is_leaving {
+        if announced.may_cost_more() || self.failed || self.is_blocked() {
             return None;
         }
         let frame = self.received.next_frame(self.limits.request_bytes_max).transpose()?;
@@ -295,14 +291,10 @@ impl Session {
         self.check_peer(&request, &client_id)?;
         let request = admit::admit(request, api_version, &self.limits, now, self.received.allocation_bytes());
         let seq = self.first_seq + self.slots.len() as u64;
-        if self.is_leaving {
-            self.first_seq += 1;
-        } else {
-            if weight.stands_alone() || searches {
-                self.alone_seq = Some(seq);
-            }
-            self.slots.push_back(Slot::UnderWay(header));
+        if weight.stands_alone() || searches {
+            self.alone_seq = Some(seq);
         }
+        self.slots.push_back(Slot::UnderWay(header));
         let is_forwarded = client_id.is(FORWARD_CLIENT_ID);
         let to_inspect = self.to_inspect(&request, now);
         let request = match weight.is_heavy() {
@@ -347,47 +339,13 @@ impl Session {
 
     /// No more requests should be read: too many under way, or too much output unsent.
     pub fn is_blocked(&self) -> bool {
-        let is_blocked = self.slots.len() >= self.limits.requests_max
+        self.slots.len() >= self.limits.requests_max
             || self.alone_seq.is_some_and(|seq| seq >= self.first_seq)
-            || self.output_bytes > self.limits.output_bytes_max / 2;
-        is_blocked && !self.is_leaving
-    }
-
-    /// Its other side has ended in good order. What came whole before is taken, however much is under way, if it does anything
-    /// beside being answered; no answer is encoded any more. (So does Kafka: `Selector`'s closing channels.)
-    pub fn leave(&mut self) {
-        if std::mem::replace(&mut self.is_leaving, true) {
-            return;
-        }
-        // Whoever looks into anything for it may stop.
-        (self.asker, self.alone_seq) = (Asker::default(), None);
-        self.first_seq += self.slots.len() as u64;
-        for slot in self.slots.drain(..) {
-            if let Slot::Answered(frame) = slot {
-                self.output_bytes -= frame.len();
-            }
-        }
-    }
-
-    pub fn is_leaving(&self) -> bool {
-        self.is_leaving
-    }
-
-    /// Pass over the next request of one that leaves, if it has come whole and would only be answered. Gives its size.
-    pub fn pass_over(&mut self) -> Result<Option<usize>, FrameError> {
-        if !self.is_leaving || self.failed || self.announced().is_none_or(|next| has_effect(next.api_key)) {
-            return Ok(None);
-        }
-        let frame = self.received.next_frame(self.limits.request_bytes_max);
-        self.failed = frame.is_err();
-        Ok(frame?.map(|_| self.whole_bytes()))
+            || self.output_bytes > self.limits.output_bytes_max / 2
     }
 
     /// Answer request `seq` (any order; released in request order). Err: the reader is too slow, close.
     pub fn answer(&mut self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
-        if self.is_leaving {
-            return Ok(());
-        }
         let is_next = seq == self.first_seq;
         let index = seq.checked_sub(self.first_seq).and_then(|index| usize::try_from(index).ok());
         let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
@@ -483,11 +441,6 @@ impl Session {
     pub fn peer_id(&self) -> Option<NodeId> {
         self.peer_id
     }
-}
-
-/// It changes something, whether or not anybody hears the answer.
-fn has_effect(api_key: i16) -> bool {
-    matches!(api_key, key::PRODUCE | key::VOTE | key::BEGIN_QUORUM_EPOCH | key::END_QUORUM_EPOCH)
 }
 
 /// Its answer may need a search through the log: by a time, or for the latest.

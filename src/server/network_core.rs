@@ -240,17 +240,13 @@ impl NetworkCore {
                 if client.is_closing() {
                     return End::Closed;
                 }
-                if let Err(error) = self.pass_over(client) {
-                    return End::BadInput(error.0);
-                }
                 let announced = client.session.borrow().announced();
                 let large = client.session.borrow_mut().poll_large();
                 let next = match large {
                     None => client.session.borrow_mut().poll_request(clock::now()),
                     Some(Err(error)) => Some(Err(error)),
                     Some(Ok(frame)) => match self.decode_elsewhere(client, frame).await {
-                        None if client.is_closing() => return End::Closed,
-                        None => continue,
+                        None => return End::Closed,
                         decoded => decoded,
                     },
                 };
@@ -356,23 +352,6 @@ impl NetworkCore {
         is_held
     }
 
-    /// What one that leaves has asked before, and what nobody waits for.
-    fn pass_over(&self, client: &Client) -> Result<(), FrameError> {
-        loop {
-            let passed_over = client.session.borrow_mut().pass_over()?;
-            match passed_over {
-                Some(frame_bytes) => self.let_go(client, frame_bytes),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Nothing is held of this frame, which has come whole.
-    fn let_go(&self, client: &Client, frame_bytes: usize) {
-        self.frames.borrow_mut().came(&mut client.hold.borrow_mut(), 0, frame_bytes, Until::Decoded);
-        self.wake_frames();
-    }
-
     fn hand_on(&self, client: &Client, request: ClientRequest, is_large: bool) {
         let is_voter = client.is_voter();
         if !is_voter {
@@ -403,19 +382,17 @@ impl NetworkCore {
             return Poll::Ready(());
         }
         client.note_sent();
+        let is_blocked = client.session.borrow().is_blocked();
         let is_held_back = self.full.get() && client.produces.get() && !client.is_voter();
-        if is_held_back || client.session.borrow().is_blocked() {
+        if is_blocked || is_held_back {
             self.rest(client);
             if client.poll_end(cx) {
                 return Poll::Ready(());
             }
-        }
-        if is_held_back && !client.is_held_back.replace(true) {
-            self.held_back.borrow_mut().push(client.clone());
-        }
-        // Who has just been seen to leave waits for no answers.
-        let waits = is_held_back || client.session.borrow().is_blocked();
-        if !waits && (client.is_voter() || self.may_go(client, client.session.borrow().announced())) {
+            if is_held_back && !client.is_held_back.replace(true) {
+                self.held_back.borrow_mut().push(client.clone());
+            }
+        } else if client.is_voter() || self.may_go(client, client.session.borrow().announced()) {
             return Poll::Ready(());
         }
         client.wake_with(cx.waker());
@@ -467,7 +444,6 @@ impl NetworkCore {
             }
             return Poll::Ready(());
         }
-        drop((frames, hold, session));
         client.wake_with(cx.waker());
         if client.poll_end(cx) { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -519,7 +495,6 @@ impl NetworkCore {
             client.note_sent();
             let session = client.session.borrow();
             let is_quiet = session.requests_under_way() <= 1 && session.output_bytes() == 0;
-            let is_quiet = is_quiet || session.is_leaving();
             if is_quiet || client.is_closing() {
                 return Poll::Ready(());
             }

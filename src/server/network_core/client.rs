@@ -44,7 +44,7 @@ pub(super) struct Client {
     pub awaits_bytes: Cell<bool>,
     /// It has closed its side, which was noticed while nothing was read from it.
     pub has_left: Cell<bool>,
-    /// That was seen; what had come whole before is still taken.
+    /// That has been looked for, and what is unread still counts.
     pub end_seen: Cell<bool>,
     /// Why it is being closed, once it is.
     pub closing: RefCell<Option<String>>,
@@ -196,23 +196,14 @@ impl Client {
         self.has_left.get() || self.closing.borrow().is_some()
     }
 
-    /// Nobody reads from a client that has enough under way: so its end is listened for. What it has sent whole before is still
-    /// taken (a producer need not wait for answers), and nothing of it waits for its answers any more. True: there is nothing.
+    /// Nobody reads from a client that has enough under way: so its end is listened for. A producer that has sent all that it
+    /// wanted to may be gone before we have read it; what others have sent, nobody waits for any more.
     pub fn poll_end(&self, cx: &mut Context<'_>) -> bool {
         if !self.end_seen.get() && self.connection.poll_end(cx).is_ready() {
             self.end_seen.set(true);
-            self.change_unsent(Session::leave);
-        }
-        if self.end_seen.get() && !self.has_more() {
-            self.has_left.set(true);
+            self.has_left.set(!self.produces.get() || self.connection.unread_bytes() == 0);
         }
         self.has_left.get()
-    }
-
-    /// Of what it sent before its end a whole request may be left.
-    fn has_more(&self) -> bool {
-        let (session, unread_bytes) = (self.session.borrow(), self.connection.unread_bytes());
-        session.awaited_bytes() <= unread_bytes && session.buffered_bytes() + unread_bytes > 0
     }
 
     /// Also when there is room in its socket, where it needs some.

@@ -84,7 +84,7 @@ fn may_wait(request: Announced) -> bool {
 }
 
 impl NetworkCore {
-    /// The request in this frame; `None`: its connection has ended, or the other side, and nobody waits for it any more.
+    /// The request in this frame; `None`: the connection is to end.
     pub(super) async fn decode_elsewhere(
         &self,
         client: &Rc<Client>,
@@ -101,7 +101,7 @@ impl NetworkCore {
             }
             client.note_sent();
             // It may wait for long: who goes meanwhile is not waited for.
-            if client.poll_end(cx) || client.session.borrow().is_leaving() {
+            if client.poll_end(cx) {
                 return Poll::Ready(None);
             }
             let has_come = client.decoded.borrow().is_some();
@@ -111,14 +111,8 @@ impl NetworkCore {
             client.wake_with(cx.waker());
             Poll::Pending
         })
-        .await;
+        .await?;
         client.is_decoding.set(false);
-        let Some(decoded) = decoded else {
-            client.decoded.take();
-            self.stop_decoding(client.id);
-            self.let_go(client, announced.bytes);
-            return None;
-        };
         let arrived = client.session.borrow_mut().take_decoded(*decoded, clock::now());
         match &arrived {
             Ok(arrived) if !may_wait(announced) => {
@@ -138,10 +132,9 @@ impl NetworkCore {
         }
     }
 
-    /// For a connection that is gone, or leaves, it is dropped.
+    /// For a connection that is gone it is dropped.
     pub fn on_decoded(&self, connection: ConnectionId, decoded: Decoded) {
-        if let Some(client) = self.clients.borrow().get(&connection).filter(|client| client.is_decoding.get())
-        {
+        if let Some(client) = self.clients.borrow().get(&connection) {
             self.decoding.borrow_mut().move_on(connection, At::Thread, At::Here);
             *client.decoded.borrow_mut() = Some(decoded);
             client.wake();

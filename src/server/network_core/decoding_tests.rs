@@ -206,43 +206,6 @@ fn who_leaves_while_it_waits_for_the_thread_keeps_nobody_waiting() {
     });
 }
 
-/// Nobody waits for the answer to the large one, and what stands behind it has arrived all the same.
-#[test]
-fn what_was_written_behind_a_large_request_is_kept_though_its_sender_has_gone() {
-    let rig = rig();
-    let batch = crate::record::data_batch(&[b"a"], clock::now().wall_ms, None);
-    let (gone, gone_accepted) = rig.client(move |mut stream| {
-        stream.write_all(&[names(1, 900), produce_and_go(2, batch)].concat()).unwrap();
-    });
-    let (stays, stays_accepted) = rig.client(|mut stream| {
-        stream.write_all(&names(3, 900)).unwrap();
-        read_answer(&mut stream).0
-    });
-    run(async move {
-        let (sender, from_decoder) = CoreSender::new(Doorbell::new().unwrap());
-        let (inspectors, queue) = Inspectors::new();
-        let inputs = Rc::new(Inputs::new(1));
-        let sink = RequestSink::Local(inputs.clone());
-        let control = rig.control.clone();
-        let network = NetworkCore::new(0, limits(), room(), control, sink, inspectors, driven_ring());
-        let node = Node { inputs, network, from_decoder };
-        node.network.accept(gone_accepted);
-        gone.join().unwrap();
-        let next = node.next().await.expect("what it wrote");
-        assert!(is_produce(&next), "{next:?}");
-        assert!(matches!(node.next().await, Some(Input::ConnectionClosed { .. })));
-        assert_eq!(node.network.frames.borrow().used_bytes(), 0);
-        // The thread has still to look at its frame; then the next one has its turn.
-        node.network.accept(stays_accepted);
-        assert!(node.next().await.is_none());
-        queue.start(1, &[sender]).unwrap();
-        let (connection, seq, things) = node.request().await;
-        assert_eq!(things, 900);
-        node.answer(connection, seq);
-        assert_eq!(stays.join().unwrap(), 3);
-    });
-}
-
 fn read_answer_or_end(stream: &mut TcpStream) -> Option<i32> {
     let mut head = [0; 8];
     stream.read_exact(&mut head).ok()?;

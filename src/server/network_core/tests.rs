@@ -169,19 +169,6 @@ fn produce(correlation_id: i32, batch: bytes::Bytes) -> Vec<u8> {
     [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
 }
 
-/// The same with acks=0: nobody waits for an answer.
-fn produce_and_go(correlation_id: i32, batch: bytes::Bytes) -> Vec<u8> {
-    const ACKS_AT: usize = 17;
-    let mut frame = produce(correlation_id, batch);
-    assert_eq!(frame[ACKS_AT..ACKS_AT + 2], [0xff; 2]);
-    frame[ACKS_AT..ACKS_AT + 2].fill(0);
-    frame
-}
-
-fn is_produce(input: &Input) -> bool {
-    matches!(input, Input::Request { request: Admitted::Produce(produce), .. } if produce.acks == 0)
-}
-
 /// Fetch 4 of topics that nobody has, with names as long as names may be: so many bytes or a little less.
 fn padded_fetch(correlation_id: i32, bytes: usize) -> Vec<u8> {
     const NAME_BYTES: usize = 32_000;
@@ -661,9 +648,6 @@ fn a_connection_may_end_while_its_batch_is_judged() {
         drop(client.join().unwrap());
     });
 }
-
-#[path = "leaving_tests.rs"]
-mod leaving_tests;
 
 #[path = "room_tests.rs"]
 mod room_tests;
