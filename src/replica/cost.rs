@@ -12,9 +12,6 @@ const PRODUCE_NS: u64 = 20_000;
 /// Each read of a socket, and a KiB of it.
 const READ_NS: u64 = 1_000;
 const READ_KIB_NS: u64 = 200;
-/// Bytes that come into memory which the kernel has to find and clear first cost as much as so many others: 64 MiB of
-/// unfinished frames took a core 130 ms.
-const NEW_MEMORY: usize = 8;
 /// A KiB that is sent: over loopback with what it takes to receive it.
 const SEND_KIB_NS: u64 = 500;
 /// A KiB of records, of which the CRC is made.
@@ -80,11 +77,6 @@ fn produce_ns(produce: &AdmittedProduce, frame_bytes: usize) -> u64 {
     }
     let names_bytes = frame_bytes.saturating_sub(batches_bytes);
     PRODUCE_NS + kib(batches_bytes, RECORDS_KIB_NS) + kib(names_bytes, NAMES_KIB_NS) + records * RECORD_NS
-}
-
-/// As how many these count, which were read into memory that was new, or not.
-pub fn bytes_counted(bytes: usize, is_new_memory: bool) -> usize {
-    if is_new_memory { bytes * NEW_MEMORY } else { bytes }
 }
 
 /// What it costs to read so many bytes from a socket.

@@ -92,11 +92,6 @@ impl ReceiveBuffer {
         }
     }
 
-    /// The frame that is arriving is much larger than the last one was, and comes into memory that is new.
-    pub fn is_growing(&self) -> bool {
-        self.arriving_bytes() > RECEIVE_BYTES_MAX.max(2 * self.whole_bytes)
-    }
-
     /// The next request, complete or not, if enough of it is there to know.
     pub fn announced(&self) -> Option<Announced> {
         let (length, rest) = self.buffer.split_first_chunk::<LENGTH_BYTES>()?;

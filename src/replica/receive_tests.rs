@@ -31,19 +31,6 @@ fn the_room_for_a_read_follows_what_the_last_one_used() {
 }
 
 #[test]
-fn a_frame_that_is_much_larger_than_the_last_comes_into_new_memory() {
-    let is_growing = |whole_bytes, frame_bytes: usize| {
-        let head = (frame_bytes as u32 - 4).to_be_bytes();
-        let buffer = BytesMut::from(&head[..]);
-        ReceiveBuffer { buffer, whole_bytes, ..ReceiveBuffer::new(Sender::Client) }.is_growing()
-    };
-    assert!(is_growing(0, 1 << 20) && is_growing(400 << 10, 1 << 20));
-    assert!(!is_growing(1 << 20, 1 << 20) && !is_growing(600 << 10, 1 << 20), "it has had as much");
-    assert!(!is_growing(0, RECEIVE_BYTES_MAX), "that much memory it may have had");
-    assert!(!ReceiveBuffer::new(Sender::Client).is_growing());
-}
-
-#[test]
 fn a_quiet_connection_gives_back_what_a_busy_time_has_left() {
     let kept = |allocation_bytes, room_bytes| {
         // As much was received as keeps the room.

@@ -216,11 +216,6 @@ impl Session {
         self.received.arriving_bytes()
     }
 
-    /// That frame comes into memory that is new.
-    pub fn is_growing(&self) -> bool {
-        self.received.is_growing()
-    }
-
     /// The next request, complete or not, if enough of it is there to know.
     pub fn announced(&self) -> Option<Announced> {
         self.received.announced()

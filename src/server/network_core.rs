@@ -30,12 +30,12 @@ use crate::io::ring::CoreRing;
 use crate::protocol::{FrameError, Request, Response};
 use crate::replica::ConnectionId;
 use crate::replica::admit::Admitted;
-use crate::replica::cost::{self, Announced};
+use crate::replica::cost::Announced;
 use crate::replica::room::answers::{Given, Share};
 use crate::replica::room::frames::{Frames, Until};
 use crate::replica::room::gauges::CoreGauges;
 use crate::replica::room::limits::{CoreRoom, HEAVY_HANDED_BYTES_MAX};
-use crate::replica::room::turns::{NEW_MEMORY_READ_BYTES, NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, Turns};
+use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, Turns};
 use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::{receive::RECEIVE_BYTES_MIN, receive_pool::ReceivePool};
 use crate::types::NS_PER_MS;
@@ -300,28 +300,26 @@ impl NetworkCore {
         client.awaits_bytes.set(false);
         let is_newcomer = client.is_newcomer();
         poll_fn(|cx| self.poll_room(client, cx)).await;
-        let is_new_memory = client.session.borrow().is_growing();
         let missing_bytes = client.session.borrow().awaited_bytes();
         let memory = self.frames.borrow().read_bytes_max(&client.hold.borrow(), missing_bytes);
         let bytes_max = if is_newcomer { memory.min(NEWCOMER_READ_BYTES) } else { memory };
-        let bytes_max = if is_new_memory { bytes_max.min(NEW_MEMORY_READ_BYTES) } else { bytes_max };
         match client.read(&self.pool, bytes_max) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             Ok(0) => false,
             Ok(bytes) => {
                 client.on_received();
-                self.note_read(client, cost::bytes_counted(bytes, is_new_memory));
+                self.note_read(client, bytes);
                 self.note_buffered(client);
                 true
             }
         }
     }
 
-    fn note_read(&self, client: &Client, bytes_counted: usize) {
+    fn note_read(&self, client: &Client, bytes: usize) {
         let (mut turns, now_ns) = (self.turns.borrow_mut(), client.received_ns.get());
         match client.is_voter() {
             true => turns.note_time(now_ns),
-            false => client.with_turn(|turn| turns.took_bytes(turn, bytes_counted, now_ns)),
+            false => client.with_turn(|turn| turns.took_bytes(turn, bytes, now_ns)),
         }
     }
 

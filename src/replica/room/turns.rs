@@ -32,8 +32,6 @@ pub const STINT_NS: u64 = 100_000;
 pub const NEWCOMER_STEPS: u8 = 8;
 /// A newcomer reads no more than this at once.
 pub const NEWCOMER_READ_BYTES: usize = 4 * 1024;
-/// Nor does anybody into memory that is new, which takes so much longer.
-pub const NEW_MEMORY_READ_BYTES: usize = 128 * 1024;
 /// Steps of newcomers in a round, beside what it does for the others.
 const NEWCOMERS_PER_ROUND: usize = 128;
 /// No core is taken to be slower than this.

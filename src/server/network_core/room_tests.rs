@@ -61,46 +61,6 @@ fn fetches_that_wait_keep_no_memory_from_producers() {
     });
 }
 
-/// The kernel has to find and clear that memory, in which time the core does nothing for others.
-#[test]
-fn of_frames_that_need_new_memory_a_round_takes_less() {
-    const SENT: usize = 900_000;
-    let rig = rig();
-    let (halves, accepted): (Vec<_>, Vec<_>) = (0..2)
-        .map(|_| {
-            rig.client(|mut stream| {
-                stream.write_all(&(SENT as i32 + 100).to_be_bytes()).unwrap();
-                stream.write_all(&[0; SENT]).unwrap();
-                stream.read(&mut [0; 1]).unwrap()
-            })
-        })
-        .unzip();
-    run(async move {
-        let (_inputs, network) = replica_core(rig.control);
-        accepted.into_iter().for_each(|accepted| network.accept(accepted));
-        let buffered = || -> usize {
-            let clients = network.clients.borrow();
-            clients.values().map(|client| client.session.borrow().buffered_bytes()).sum()
-        };
-        let (mut before, mut most) = (0, 0);
-        for _ in 0..20_000 {
-            network.begin_round(clock::monotonic_ns());
-            glommio::timer::sleep(Duration::from_millis(20)).await;
-            most = most.max(buffered() - before);
-            before = buffered();
-            if before >= 2 * SENT {
-                break;
-            }
-        }
-        assert!(before >= 2 * SENT, "{before} within 400 s");
-        let counted = room().round.bytes_max / cost::bytes_counted(1, true);
-        assert!(most < counted + 2 * NEW_MEMORY_READ_BYTES, "{most} bytes in one round");
-        let left: Vec<_> = network.clients.borrow().keys().copied().collect();
-        left.into_iter().for_each(|id| network.close(id, "the test is over".into(), None));
-        assert!(halves.into_iter().all(|half| half.join().unwrap() == 0));
-    });
-}
-
 /// Whoever claims to be a voter: what one sends is small.
 #[test]
 fn a_large_frame_of_a_voter_needs_memory_as_a_clients_does() {

@@ -224,12 +224,8 @@ impl Simulation {
 
     fn read(&mut self, node: &mut Node, now: Now, wire: WireId, is_newcomer: bool) -> bool {
         let Some(served) = node.served.get_mut(&wire) else { return false };
-        let is_new_memory = served.session.is_growing();
         let missing_bytes = served.session.awaited_bytes();
         let mut bytes_max = node.core.frames.read_bytes_max(&served.hold, missing_bytes);
-        if is_new_memory {
-            bytes_max = bytes_max.min(NEW_MEMORY_READ_BYTES);
-        }
         if self.liar.is(Lie::MemoryUnasked) {
             bytes_max = usize::MAX;
         }
@@ -245,14 +241,13 @@ impl Simulation {
         if served.is_voter() {
             served.active_ns.store(now.monotonic_ns, Ordering::Relaxed);
         }
-        let bytes_counted = cost::bytes_counted(bytes, is_new_memory);
-        node.core.spend(cost::read_ns(bytes_counted));
+        node.core.spend(cost::read_ns(bytes));
         let now_ns = now.monotonic_ns + node.core.spent_ns;
         match served.is_voter() {
             true => node.core.turns.note_time(now_ns),
             false => {
                 node.core.read_bytes += bytes;
-                node.core.turns.took_bytes(&mut served.turn, bytes_counted, now_ns);
+                node.core.turns.took_bytes(&mut served.turn, bytes, now_ns);
             }
         }
         self.network.took(wire, End::Caller, bytes);
