@@ -41,6 +41,23 @@ NOT_FOR_KAFKA = (r"stopping before the batch at offset 2 that node 2 sent is sto
                  r".*kraft\.data\.mode=interop")
 
 
+def follow_until_it_stops(node, batches):
+    """It follows a leader that has these batches, by offset, and ends because of them."""
+    # A voter whose log was empty asks all others before it follows: this one has led alone, and holds that epoch's begin.
+    node.start().wait_ready()
+    node.stop()
+    leader_port, nobody = free_port(), free_port()
+    node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
+    # The scripted leader tells it once: whoever gives that one up does not find it again.
+    node.properties["controller.quorum.fetch.timeout.ms"] = "30000"
+    node.write_config()
+    with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
+        node.start()
+        wait_for("the node to listen", lambda: node.http_now("/live"))
+        assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
+        assert node.wait_exit() == 1
+
+
 @pytest.mark.parametrize("bad, line", [
     (raw.batch(b"v", records=raw.record(0, b"v", key=b"k")), NOT_FOR_KAFKA.format("has a key")),
     (raw.batch(b"one", b"two", records=raw.record(0, b"one") + raw.record(1, b"two", timestamp_delta=7)),
@@ -53,20 +70,7 @@ def test_batch_that_no_voter_may_store_stops_this_node_first(clusters, bad, line
     cluster = MixedCluster(clusters.root / "solo", "r")
     clusters.made.append(cluster)
     node = cluster[1]
-    # A voter whose log was empty asks all others before it follows: this one has led alone, and holds that epoch's begin.
-    node.start().wait_ready()
-    node.stop()
-    leader_port, nobody = free_port(), free_port()
-    node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
-    # The scripted leader tells it once: whoever gives that one up does not find it again.
-    node.properties["controller.quorum.fetch.timeout.ms"] = "30000"
-    node.write_config()
-    batches = {1: stamped(raw.batch(b"good"), 1, EPOCH), 2: stamped(bad, 2, EPOCH)}
-    with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
-        node.start()
-        wait_for("the node to listen", lambda: node.http_now("/live"))
-        assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
-        assert node.wait_exit() == 1
+    follow_until_it_stops(node, {1: stamped(raw.batch(b"good"), 1, EPOCH), 2: stamped(bad, 2, EPOCH)})
     assert re.search(line, node.stderr()), node.stderr()[-3000:]
     leader_change, *others = batches_on_disk(node.partition_dir)
     assert (leader_change.base, [batch.values() for batch in others]) == (0, [[(1, b"good")]])
@@ -77,19 +81,7 @@ def test_native_node_stops_at_the_first_leader_that_is_one_of_kafkas(clusters):
     cluster = MixedCluster(clusters.root / "native", "r", overrides={"kraft.data.mode": "native"})
     clusters.made.append(cluster)
     node = cluster[1]
-    node.start().wait_ready()
-    node.stop()
-    leader_port, nobody = free_port(), free_port()
-    node.properties["controller.quorum.voters"] = f"1@localhost:{node.port},2@localhost:{leader_port},3@localhost:{nobody}"
-    # The scripted leader tells it once: whoever gives that one up does not find it again.
-    node.properties["controller.quorum.fetch.timeout.ms"] = "30000"
-    node.write_config()
-    batches = {1: stamped(raw.batch(b"good"), 1, EPOCH)}
-    with ScriptedLeader(leader_port, 2, EPOCH, JAVA_TOPIC_ID, batches) as leader:
-        node.start()
-        wait_for("the node to listen", lambda: node.http_now("/live"))
-        assert leader.lead(node.port, JAVA_TOPIC).error == raw.NONE
-        assert node.wait_exit() == 1
+    follow_until_it_stops(node, {1: stamped(raw.batch(b"good"), 1, EPOCH)})
     line = r"stopping before anything that node 2 sent is stored: .*one of Kafka's own voters.*kraft\.data\.mode=interop"
     assert re.search(line, node.stderr()), node.stderr()[-3000:]
     assert len(list(batches_on_disk(node.partition_dir))) == 1, "its own leader change, and nothing of that leader's"
