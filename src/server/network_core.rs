@@ -318,7 +318,7 @@ impl NetworkCore {
     fn note_read(&self, client: &Client, bytes: usize) {
         let (mut turns, now_ns) = (self.turns.borrow_mut(), client.received_ns.get());
         match client.is_voter() {
-            true => turns.note_time(now_ns),
+            true => turns.voter_went(now_ns),
             false => client.with_turn(|turn| turns.took_bytes(turn, bytes, now_ns)),
         }
     }
@@ -326,7 +326,7 @@ impl NetworkCore {
     fn note_cost(&self, client: &Client, announced: Option<Announced>, request: &Admitted, now_ns: u64) {
         let mut turns = self.turns.borrow_mut();
         match announced.filter(|_| !client.is_voter()) {
-            None => turns.note_time(now_ns),
+            None => turns.voter_went(now_ns),
             Some(announced) => {
                 let cost_ns = announced.decoded_ns(request);
                 client.with_turn(|turn| turns.took_request(turn, announced, cost_ns, now_ns));

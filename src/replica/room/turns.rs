@@ -7,7 +7,8 @@
 //! stint may need is kept for it: who needs no line does not take it away. Voters never ask.
 //!
 //! Who finds its own line empty has a stint at once, as long as that line has not had its part of the round: a crowd that asks
-//! for much keeps nobody waiting who asks for little.
+//! for much keeps nobody waiting who asks for little. While there are both, rounds are short: what comes in the middle of one waits
+//! for its end, and a record on its way to its followers and back does so two or three times.
 //!
 //! Who has not shown what it is may be a voter that connects again: it stands in a line of its own for its first few steps,
 //! of which each round takes some before it serves the others. Where clients wait too, no more than half of the room is theirs.
@@ -15,7 +16,7 @@
 //! So whoever stands in a line goes before all who came to it later, and of so many rounds that begin with room (one that is
 //! not promised) at least one lets in the first of each line ([`Turns::rounds_at_most`]).
 
-use super::lines::{Cost, LINES, Lines, Ticket};
+use super::lines::{self, Cost, LINES, Lines, Ticket};
 use crate::replica::ConnectionId;
 use crate::replica::cost::{self, Announced};
 use std::collections::VecDeque;
@@ -36,6 +37,10 @@ pub const NEWCOMER_READ_BYTES: usize = 4 * 1024;
 const NEWCOMERS_PER_ROUND: usize = 128;
 /// No core is taken to be slower than this.
 const SLOWNESS_MAX: u64 = 64;
+/// Beside somebody who asks for much, a round is one of so many parts of what it may be for those who ask for little and for voters.
+const MIXED_ROUND_PART: u64 = 4;
+/// So long one is remembered to be there.
+const MIXED_NS: u64 = 100_000_000;
 /// Where newcomers and clients wait, one room in so many is for a client.
 const ROUNDS_FOR_CLIENTS: usize = 2;
 
@@ -110,8 +115,13 @@ impl Turn {
 pub struct Turns {
     limits: RoundLimits,
     bytes_left: usize,
-    end_ns: u64,
+    begun_ns: u64,
+    /// Of this round.
+    length_ns: u64,
     now_ns: u64,
+    /// When a voter, or one of the first line, was served last, and one of another line.
+    cheap_ns: Option<u64>,
+    dear_ns: Option<u64>,
     lines: Lines,
     stints: usize,
     /// What the stints under way are expected to cost.
@@ -134,8 +144,11 @@ impl Turns {
         Turns {
             limits,
             bytes_left: limits.bytes_max,
-            end_ns: u64::MAX,
+            begun_ns: 0,
+            length_ns: u64::MAX,
             now_ns: 0,
+            cheap_ns: None,
+            dear_ns: None,
             lines: Lines::default(),
             stints: 0,
             stints_ns: 0,
@@ -152,8 +165,8 @@ impl Turns {
     /// The core is about to let its sockets run, with `room` for so many requests of all.
     pub fn begin_round(&mut self, now_ns: u64, room: Room) {
         self.note_slowness();
-        self.now_ns = now_ns;
-        self.end_ns = now_ns.saturating_add(self.limits.ns_max);
+        (self.now_ns, self.begun_ns) = (now_ns, now_ns);
+        self.length_ns = self.limits.ns_max / if self.is_mixed() { MIXED_ROUND_PART } else { 1 };
         self.bytes_left = self.limits.bytes_max;
         self.newcomers_left = NEWCOMERS_PER_ROUND;
         self.lines.begin_round();
@@ -168,12 +181,21 @@ impl Turns {
     /// How long the round that is over took, and how long it should have. Once it was interrupted it is believed to be slow for a
     /// while: fewer stints are let in at once.
     fn note_slowness(&mut self) {
-        let begun_ns = self.end_ns.saturating_sub(self.limits.ns_max);
         let spent_ns = std::mem::take(&mut self.spent_ns);
         if spent_ns >= STINT_NS {
-            let measured = self.now_ns.saturating_sub(begun_ns) / spent_ns;
+            let measured = self.now_ns.saturating_sub(self.begun_ns) / spent_ns;
             self.slowness = measured.max(self.slowness - 1).clamp(1, SLOWNESS_MAX);
         }
+    }
+
+    /// Somebody asks for much beside others who do not.
+    fn is_mixed(&self) -> bool {
+        let is_there = |last_ns: Option<u64>| last_ns.is_some_and(|ns| self.now_ns.saturating_sub(ns) < MIXED_NS);
+        is_there(self.cheap_ns) && is_there(self.dear_ns)
+    }
+
+    fn end_ns(&self) -> u64 {
+        self.begun_ns.saturating_add(self.length_ns)
     }
 
     /// May this newcomer take a step? If not it stands in the newcomers' line now.
@@ -210,6 +232,9 @@ impl Turns {
             return false;
         }
         let ticket = self.lines.draw(&turn.cost, next);
+        if ticket.line > 0 {
+            self.dear_ns = Some(self.now_ns);
+        }
         let room = room.of(ticket);
         match turn.state {
             State::Stint { requests_left, bytes_left, ticket: current } if ticket.line <= current.line => {
@@ -231,7 +256,7 @@ impl Turns {
             State::Free | State::InLine(_) | State::NewInLine => {}
         }
         if room > self.promised() && !self.is_over() {
-            if self.lines.waiting() == 0 {
+            if self.lines.waiting() == 0 && self.is_time() {
                 return true;
             }
             if self.has_part_left(ticket) {
@@ -247,13 +272,13 @@ impl Turns {
 
     /// Nobody of this line waits, and it may still have its part of the round, while others wait in theirs.
     fn has_part_left(&self, ticket: Ticket) -> bool {
-        let part_ns = self.limits.ns_max / LINES as u64;
+        let part_ns = self.length_ns / LINES as u64;
         self.lines.waiting_in(ticket.line) == 0 && self.lines.used_ns(ticket.line) < part_ns
     }
 
-    /// So late it is. What voters do is not counted, but it takes time.
-    pub fn note_time(&mut self, now_ns: u64) {
-        self.now_ns = now_ns;
+    /// A voter has read, or taken a request. It is not counted, but it takes time.
+    pub fn voter_went(&mut self, now_ns: u64) {
+        (self.now_ns, self.cheap_ns) = (now_ns, Some(now_ns));
     }
 
     /// It has read so many bytes.
@@ -272,6 +297,9 @@ impl Turns {
         self.now_ns = now_ns;
         turn.cost.took(request, cost_ns);
         self.spent_ns += cost_ns;
+        if lines::line_for(cost_ns) == 0 {
+            self.cheap_ns = Some(now_ns);
+        }
         if let State::Stint { requests_left, .. } = &mut turn.state {
             *requests_left = requests_left.saturating_sub(1);
         }
@@ -333,7 +361,7 @@ impl Turns {
     }
 
     fn may_newcomers_go(&self) -> bool {
-        self.newcomers_left > 0 && self.now_ns < self.end_ns.saturating_add(self.limits.ns_max / 2)
+        self.newcomers_left > 0 && self.now_ns < self.end_ns().saturating_add(self.limits.ns_max / 2)
     }
 
     /// The next of the lines whose turn it is, with `room` for so many requests of all. It gets a stint with `let_in`. Asked
@@ -347,8 +375,7 @@ impl Turns {
         {
             return Some(newcomer);
         }
-        let is_time = self.stints == 0 || self.now_ns + self.slowness * self.stints_ns < self.end_ns;
-        if self.is_over() || !is_time { None } else { self.lines.pop(room.lines()) }
+        if self.is_over() || !self.is_time() { None } else { self.lines.pop(room.lines()) }
     }
 
     /// The one that `next` has named. False: it does not wait any more.
@@ -393,8 +420,13 @@ impl Turns {
         }
     }
 
+    /// For more than the stints under way.
+    fn is_time(&self) -> bool {
+        self.stints == 0 || self.now_ns + self.slowness * self.stints_ns < self.end_ns()
+    }
+
     fn is_over(&self) -> bool {
-        self.bytes_left == 0 || self.now_ns >= self.end_ns
+        self.bytes_left == 0 || self.now_ns >= self.end_ns()
     }
 }
 

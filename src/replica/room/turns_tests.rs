@@ -122,7 +122,8 @@ fn nobody_is_let_in_without_room() {
 /// The line is empty when all of it was let in, and they have not run yet.
 #[test]
 fn who_needs_no_line_leaves_the_room_of_those_let_in() {
-    let (mut turns, mut turn, mut other) = (turns(), Turn::default(), Turn::default());
+    let mut turns = Turns::new(RoundLimits { ns_max: 1_000_000, ..LIMITS });
+    let (mut turn, mut other) = (Turn::default(), Turn::default());
     assert!(!turns.may_go(id(0), &mut turn, room(0), Some(SMALL)));
     assert_eq!(turns.next(room(STINT_REQUESTS + 1)), Some(id(0)));
     assert!(turns.let_in(&mut turn) && !turns.has_line(room(9)));
@@ -393,4 +394,60 @@ fn a_slow_core_lets_in_as_many_as_it_has_time_for() {
         "one of them takes longer than a round: {} us",
         longest_ns / 1_000
     );
+}
+
+/// Ten that each ask for much take what a round lets them; beside them a voter, somebody who asks for little, or nobody.
+#[test]
+fn rounds_are_short_while_some_ask_for_much_and_others_do_not() {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Beside {
+        Nobody,
+        Cheap,
+        Voter,
+    }
+    const ROUND_NS: u64 = 4_000_000;
+    const REQUEST_NS: u64 = 100_000;
+    let longest_ns = |beside: Beside, wanted: Announced| {
+        let mut turns = Turns::new(RoundLimits { bytes_max: 1 << 30, ns_max: ROUND_NS });
+        let mut everybody = [Turn::default(); 11];
+        let (mut now_ns, mut longest_ns) = (0, 0);
+        for round in 0..100 {
+            turns.begin_round(now_ns, room(512));
+            let begun_ns = now_ns;
+            if beside == Beside::Voter {
+                turns.voter_went(now_ns);
+            }
+            let mut awake: VecDeque<u64> = (0..if beside == Beside::Cheap { 11 } else { 10 }).collect();
+            loop {
+                while let Some(ConnectionId(next)) = turns.next(room(512)) {
+                    assert!(turns.let_in(&mut everybody[next as usize]));
+                    awake.push_front(next);
+                }
+                let Some(n) = awake.pop_front() else { break };
+                let turn = &mut everybody[n as usize];
+                let (request, ns) = if n == 10 { (SMALL, 5_000) } else { (wanted, REQUEST_NS) };
+                while turns.may_go(id(n), turn, room(512), Some(request)) {
+                    now_ns += ns;
+                    turns.took_request(turn, request, ns, now_ns);
+                    if n == 10 {
+                        turns.rest(turn);
+                        break;
+                    }
+                }
+            }
+            // The first ones are not known to be mixed.
+            if round > 2 {
+                longest_ns = longest_ns.max(now_ns - begun_ns);
+            }
+            now_ns += 10_000;
+        }
+        longest_ns
+    };
+    let much = Announced { bytes: 16 << 10, ..NAMES };
+    assert!(longest_ns(Beside::Nobody, much) >= ROUND_NS);
+    for beside in [Beside::Cheap, Beside::Voter] {
+        let mixed_ns = longest_ns(beside, much);
+        assert!(mixed_ns <= ROUND_NS / MIXED_ROUND_PART + REQUEST_NS, "{mixed_ns}");
+    }
+    assert!(longest_ns(Beside::Voter, SMALL) >= ROUND_NS, "nobody asks for much");
 }

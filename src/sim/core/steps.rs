@@ -244,7 +244,7 @@ impl Simulation {
         node.core.spend(cost::read_ns(bytes));
         let now_ns = now.monotonic_ns + node.core.spent_ns;
         match served.is_voter() {
-            true => node.core.turns.note_time(now_ns),
+            true => node.core.turns.voter_went(now_ns),
             false => {
                 node.core.read_bytes += bytes;
                 node.core.turns.took_bytes(&mut served.turn, bytes, now_ns);
@@ -287,7 +287,7 @@ impl Simulation {
         node.core.spend(if is_large { 0 } else { cost_ns });
         let decoded_ns = now.monotonic_ns + node.core.spent_ns;
         match announced.filter(|_| !served.is_voter()) {
-            None => node.core.turns.note_time(decoded_ns),
+            None => node.core.turns.voter_went(decoded_ns),
             Some(announced) => {
                 node.core.turns.took_request(&mut served.turn, announced, cost_ns, decoded_ns);
             }
