@@ -35,7 +35,7 @@ use crate::replica::room::answers::{Given, Share};
 use crate::replica::room::frames::{Frames, Until};
 use crate::replica::room::gauges::CoreGauges;
 use crate::replica::room::limits::{CoreRoom, HEAVY_HANDED_BYTES_MAX};
-use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, Turns};
+use crate::replica::room::turns::{NEWCOMER_STEPS, Room, Turns};
 use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::{receive::RECEIVE_BYTES_MIN, receive_pool::ReceivePool};
 use crate::types::NS_PER_MS;
@@ -302,8 +302,11 @@ impl NetworkCore {
         poll_fn(|cx| self.poll_room(client, cx)).await;
         let missing_bytes = client.session.borrow().awaited_bytes();
         let memory = self.frames.borrow().read_bytes_max(&client.hold.borrow(), missing_bytes);
-        let bytes_max = if is_newcomer { memory.min(NEWCOMER_READ_BYTES) } else { memory };
-        match client.read(&self.pool, bytes_max) {
+        let turn = match client.is_voter() {
+            true => usize::MAX,
+            false => self.turns.borrow().read_bytes_max(is_newcomer),
+        };
+        match client.read(&self.pool, memory.min(turn)) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             Ok(0) => false,
             Ok(bytes) => {

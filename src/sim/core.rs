@@ -17,7 +17,7 @@ use crate::replica::room::answers::{Share, Unsent};
 use crate::replica::room::frames::{Frames, Hold, SMALL_FRAME_BYTES, Until};
 use crate::replica::room::limits::{CoreRoom, place_limits};
 use crate::replica::room::places::{PlaceId, Places, Shown};
-use crate::replica::room::turns::{NEWCOMER_READ_BYTES, NEWCOMER_STEPS, Room, RoundLimits, Turn, Turns};
+use crate::replica::room::turns::{NEWCOMER_STEPS, Room, RoundLimits, Turn, Turns};
 use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::*;
 use crate::types::*;

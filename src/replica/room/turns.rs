@@ -32,13 +32,15 @@ pub const STINT_NS: u64 = 100_000;
 /// takes six.
 pub const NEWCOMER_STEPS: u8 = 8;
 /// A newcomer reads no more than this at once.
-pub const NEWCOMER_READ_BYTES: usize = 4 * 1024;
+const NEWCOMER_READ_BYTES: usize = 4 * 1024;
 /// Steps of newcomers in a round, beside what it does for the others.
 const NEWCOMERS_PER_ROUND: usize = 128;
 /// No core is taken to be slower than this.
 const SLOWNESS_MAX: u64 = 64;
 /// Beside somebody who asks for much, a round is one of so many parts of what it may be for those who ask for little and for voters.
 const MIXED_ROUND_PART: u64 = 4;
+/// And so much is read at once of who asks for much: memory that the kernel has to clear takes 2 to 5 us for each KiB of it.
+const MIXED_READ_BYTES: usize = 128 * 1024;
 /// So long one is remembered to be there.
 const MIXED_NS: u64 = 100_000_000;
 /// Where newcomers and clients wait, one room in so many is for a client.
@@ -118,6 +120,7 @@ pub struct Turns {
     begun_ns: u64,
     /// Of this round.
     length_ns: u64,
+    is_mixed: bool,
     now_ns: u64,
     /// When a voter, or one of the first line, was served last, and one of another line.
     cheap_ns: Option<u64>,
@@ -146,6 +149,7 @@ impl Turns {
             bytes_left: limits.bytes_max,
             begun_ns: 0,
             length_ns: u64::MAX,
+            is_mixed: false,
             now_ns: 0,
             cheap_ns: None,
             dear_ns: None,
@@ -166,7 +170,8 @@ impl Turns {
     pub fn begin_round(&mut self, now_ns: u64, room: Room) {
         self.note_slowness();
         (self.now_ns, self.begun_ns) = (now_ns, now_ns);
-        self.length_ns = self.limits.ns_max / if self.is_mixed() { MIXED_ROUND_PART } else { 1 };
+        self.is_mixed = self.are_both_there();
+        self.length_ns = self.limits.ns_max / if self.is_mixed { MIXED_ROUND_PART } else { 1 };
         self.bytes_left = self.limits.bytes_max;
         self.newcomers_left = NEWCOMERS_PER_ROUND;
         self.lines.begin_round();
@@ -189,8 +194,9 @@ impl Turns {
     }
 
     /// Somebody asks for much beside others who do not.
-    fn is_mixed(&self) -> bool {
-        let is_there = |last_ns: Option<u64>| last_ns.is_some_and(|ns| self.now_ns.saturating_sub(ns) < MIXED_NS);
+    fn are_both_there(&self) -> bool {
+        let is_there =
+            |last_ns: Option<u64>| last_ns.is_some_and(|ns| self.now_ns.saturating_sub(ns) < MIXED_NS);
         is_there(self.cheap_ns) && is_there(self.dear_ns)
     }
 
@@ -281,6 +287,15 @@ impl Turns {
         (self.now_ns, self.cheap_ns) = (now_ns, Some(now_ns));
     }
 
+    /// How much of a client may be read at once, now that it may go.
+    pub fn read_bytes_max(&self, is_newcomer: bool) -> usize {
+        match is_newcomer {
+            true => NEWCOMER_READ_BYTES,
+            false if self.is_mixed => MIXED_READ_BYTES,
+            false => usize::MAX,
+        }
+    }
+
     /// It has read so many bytes.
     pub fn took_bytes(&mut self, turn: &mut Turn, bytes: usize, now_ns: u64) {
         self.now_ns = now_ns;
@@ -361,7 +376,7 @@ impl Turns {
     }
 
     fn may_newcomers_go(&self) -> bool {
-        self.newcomers_left > 0 && self.now_ns < self.end_ns().saturating_add(self.limits.ns_max / 2)
+        self.newcomers_left > 0 && self.now_ns < self.end_ns().saturating_add(self.length_ns / 2)
     }
 
     /// The next of the lines whose turn it is, with `room` for so many requests of all. It gets a stint with `let_in`. Asked

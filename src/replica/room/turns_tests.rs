@@ -417,6 +417,10 @@ fn rounds_are_short_while_some_ask_for_much_and_others_do_not() {
             if beside == Beside::Voter {
                 turns.voter_went(now_ns);
             }
+            if round > 2 {
+                let is_mixed = beside != Beside::Nobody && wanted != SMALL;
+                assert_eq!(turns.read_bytes_max(false) <= MIXED_READ_BYTES, is_mixed, "reads are short then");
+            }
             let mut awake: VecDeque<u64> = (0..if beside == Beside::Cheap { 11 } else { 10 }).collect();
             loop {
                 while let Some(ConnectionId(next)) = turns.next(room(512)) {

@@ -229,8 +229,8 @@ impl Simulation {
         if self.liar.is(Lie::MemoryUnasked) {
             bytes_max = usize::MAX;
         }
-        if is_newcomer {
-            bytes_max = bytes_max.min(NEWCOMER_READ_BYTES);
+        if !served.is_voter() {
+            bytes_max = bytes_max.min(node.core.turns.read_bytes_max(is_newcomer));
         }
         let buffer = served.session.receive_buffer(&mut node.pool);
         let bytes = served.unread.len().min(buffer.capacity() - buffer.len()).min(bytes_max);
