@@ -36,7 +36,7 @@ pub trait Platters {
     fn log(&self, host: Host) -> Option<&DurableLog>;
     /// The batch that ends there, or the one that did before the host lost its disk: it had said so by then.
     fn held(&self, host: Host, end: Offset) -> Option<BatchId>;
-    /// The bytes of the batch on that host's platter that has this id.
+    /// The bytes of the batch on that host's platter that has this id, as they were written: all copies may have rotted since.
     fn batch(&self, host: Host, id: &BatchId) -> Option<Bytes>;
 }
 
@@ -231,9 +231,8 @@ impl Checker {
                 return self.violate("what is committed has no gap", detail);
             }
             self.committed.push((placed.id, epoch));
-            // From a platter on which it is not rotten.
-            let copies = self.voters.iter().filter_map(|voter| platters.batch(*voter, &placed.id));
-            let values = copies.map(values_of).find(|values| !values.is_empty()).unwrap_or_default();
+            let mut copies = self.voters.iter().filter_map(|voter| platters.batch(*voter, &placed.id));
+            let values = copies.next().map(values_of).unwrap_or_default();
             if let Err(detail) = self.history.on_committed(placed.id, values) {
                 self.violate("idempotent producers: exactly once and in order", detail);
             }

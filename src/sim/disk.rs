@@ -518,6 +518,12 @@ impl SimDisk {
         (bytes.len() == length).then_some(bytes)
     }
 
+    /// The same as they were written, whatever has rotted since.
+    pub fn bytes_written_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
+        let bytes = self.segments.get(&segment)?.as_written(position as usize)?;
+        bytes.get(..length).map(Bytes::copy_from_slice)
+    }
+
     /// Bytes of all files: what grows without bound shows here.
     pub fn size_bytes(&self) -> usize {
         self.segments.values().map(|f| f.cached.len()).sum()

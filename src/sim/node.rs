@@ -199,7 +199,7 @@ impl super::checker::Platters for AllPlatters<'_> {
         let node = self.0.get(&host)?;
         let at = node.disk.log.batches.partition_point(|b| b.id.base < id.base);
         let placed = node.disk.log.batches.get(at).filter(|b| b.id == *id)?;
-        node.disk.bytes_of(placed.segment, placed.position, placed.size_bytes)
+        node.disk.bytes_written_of(placed.segment, placed.position, placed.size_bytes)
     }
 }
 
