@@ -233,8 +233,14 @@ pub struct Simulation {
 
 /// May rot strike any voters in this run, a majority too?
 pub fn rots_any(options: &Options) -> bool {
-    let mut chances = chances(options.seed);
-    faults::rots_any(options.seed, &options.profile.draw(&mut chances))
+    faults::rots_any(options.seed, &plan(options, &mut chances(options.seed)))
+}
+
+/// The faults of the run, those gone that are left out: they change nothing for the others, and nothing is waived for them.
+fn plan(options: &Options, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
+    let mut plan = options.profile.draw(chances);
+    plan.retain(|(fault, _)| !options.without.contains(fault));
+    plan
 }
 
 /// For the faults, each its own.
@@ -265,9 +271,8 @@ impl Simulation {
             ..Weather::FAIR
         };
         let mut chances = chances(seed);
-        let mut plan = options.profile.draw(&mut chances);
+        let plan = plan(options, &mut chances);
         let rots_any = faults::rots_any(seed, &plan);
-        plan.retain(|(fault, _)| !options.without.contains(fault));
         let mut simulation = Simulation {
             now_ns: 1_000_000,
             queue: BinaryHeap::new(),

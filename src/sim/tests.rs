@@ -68,6 +68,21 @@ fn rot_strikes_a_minority_in_most_seeds() {
     assert!((60..200).contains(&any), "{any} of a thousand");
 }
 
+/// What is waived where it strikes any voters is waived nowhere else.
+#[test]
+fn rot_that_is_left_out_strikes_nobody() {
+    let rot: Vec<Fault> = Fault::ALL.iter().filter(|fault| fault.is_rot()).copied().collect();
+    for seed in 0..200 {
+        let whole = Options { profile: Profile::Safety, ..Options::new(seed) };
+        let (without, with_one) = (rot.clone(), rot[1..].to_vec());
+        let rotless = Options { without, ..whole.clone() };
+        assert!(!rots_any(&rotless) && !Simulation::new(&rotless).rots_any, "seed {seed}");
+        let with_one = Options { without: with_one, ..whole.clone() };
+        assert_eq!(rots_any(&with_one), rots_any(&whole), "seed {seed}: one kind is enough");
+        assert_eq!(Simulation::new(&with_one).rots_any, rots_any(&whole), "seed {seed}");
+    }
+}
+
 /// Seeds in which the simulator once found a fault of the system (or of itself), at full length.
 #[test]
 fn seeds_that_once_failed_hold() {
