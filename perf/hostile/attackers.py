@@ -12,7 +12,7 @@ from .frames import MIB, TOPIC
 # Of one request below 500 KiB; a node takes 50,000.
 MANY_NAMES = 49_000
 COLD_BYTES = 55 * MIB
-HALF_BYTES = 600 << 10
+HALF_BYTES, HALF_SECONDS = 600 << 10, 2
 PARK_MS = 300_000
 INVENTED, INVENTED_EACH = 10_000, 100
 FIRST_INVENTED = 10_000_000
@@ -57,8 +57,8 @@ def cold_64(port):
 
 
 def half_frames(port):
-    """500 connections with 600 KiB of a request of 1 MiB, and nothing after it"""
-    return crowd_of(port, 500, once(struct.pack(">i", MIB) + bytes(HALF_BYTES), takes=NOTHING))
+    """500 connections with 600 KiB of a request of 1 MiB and nothing after it; after two seconds they leave, and come again"""
+    return crowd_of(port, 500, once(struct.pack(">i", MIB) + bytes(HALF_BYTES), takes=NOTHING, seconds=HALF_SECONDS))
 
 
 def connection_flood(port):

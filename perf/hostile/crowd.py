@@ -36,6 +36,8 @@ class Plan:
     again: bool = True
     # It leaves after so many answers, and the next one comes at once.
     answers: int | None = None
+    # The same after so long.
+    seconds: float | None = None
 
 
 def asking(frame, in_flight=1, **more):
@@ -113,7 +115,7 @@ class Crowd:
         self.sources = (f"127.1.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count()) if varies_source else itertools.repeat(None)
         self.epoll = select.epoll()
         self.connections = {}
-        self.to_open = []
+        self.to_open, self.to_leave = [], []
         self.buffer = memoryview(bytearray(RECEIVE_BYTES))
         self.counts = dict.fromkeys(("opened", "closed_by_server", "not_opened", "answers", "bytes_sent", "bytes_read"), 0)
         self.byte_due = 0.0
@@ -129,6 +131,7 @@ class Crowd:
         self.epoll.register(stop_fd, select.EPOLLIN | select.EPOLLHUP)
         takes_bytes = False
         while True:
+            self.leave_due()
             takes_bytes = self.open_due() or takes_bytes
             for fd, events in self.epoll.poll(self.patience(takes_bytes)):
                 if fd == stop_fd:
@@ -139,7 +142,7 @@ class Crowd:
 
     def patience(self, takes_bytes):
         now = time.monotonic()
-        until = [POLL_SECONDS] + [due - now for due, _ in self.to_open[:1]] + ([self.byte_due - now] if takes_bytes else [])
+        until = [POLL_SECONDS] + [due - now for due, *_ in self.to_open[:1] + self.to_leave[:1]] + ([self.byte_due - now] if takes_bytes else [])
         return max(0.0, min(until))
 
     def open_due(self):
@@ -156,9 +159,19 @@ class Crowd:
             self.counts["opened"] += 1
             takes_bytes |= connection.plan.takes == A_BYTE
             self.connections[connection.socket.fileno()] = (connection, slot)
+            if connection.plan.seconds is not None:
+                heapq.heappush(self.to_leave, (time.monotonic() + connection.plan.seconds, self.counts["opened"], connection))
             connection.mask = connection.wanted_mask()
             self.epoll.register(connection.socket, connection.mask)
         return takes_bytes
+
+    def leave_due(self):
+        while self.to_leave and self.to_leave[0][0] <= time.monotonic():
+            _, _, connection = heapq.heappop(self.to_leave)
+            fd = connection.socket.fileno()
+            # Closed before that it has no descriptor.
+            if fd in self.connections:
+                self.close(fd, 0)
 
     def open_later(self, slot, seconds):
         heapq.heappush(self.to_open, (time.monotonic() + seconds, slot))
