@@ -192,6 +192,16 @@ fn own_bytes_about(response: &FetchResponse) -> usize {
         + response.node_endpoints.iter().map(|(_, endpoint)| 16 + endpoint.host.len()).sum::<usize>()
 }
 
+/// What an answer does not copy of these.
+pub fn shared_bytes(batches: &[StampedBatch]) -> usize {
+    let shared = batches.iter().filter(|batch| !is_copied(batch));
+    shared.map(|batch| batch.rest().len()).sum()
+}
+
+fn is_copied(batch: &StampedBatch) -> bool {
+    batch.size_bytes() < COPY_BELOW_BYTES
+}
+
 /// One buffer of our own bytes, and the shared slices that stand between them.
 struct Scatter<'a> {
     own: &'a mut BytesMut,
@@ -205,7 +215,7 @@ struct Scatter<'a> {
 impl Scatter<'_> {
     fn batch(&mut self, batch: &StampedBatch) {
         self.own.put_slice(batch.prefix());
-        if batch.size_bytes() < COPY_BELOW_BYTES {
+        if is_copied(batch) {
             return self.own.put_slice(batch.rest());
         }
         self.cuts.push((self.own.len(), batch.rest().clone()));

@@ -1,7 +1,7 @@
 //! Requests of every version that is served, hostile ones, and answers in every version.
 
 use super::api_versions::{codec_version, key, served};
-use super::fetch::COPY_BELOW_BYTES;
+use super::fetch::{COPY_BELOW_BYTES, shared_bytes};
 use super::messages as m;
 use super::*;
 use crate::raft::RequestKind;
@@ -596,12 +596,12 @@ fn a_fetch_answer_reads_the_same_in_every_version() {
 #[test]
 fn large_batches_stay_shared_and_small_ones_are_copied() {
     let (small, large) = (batch(10, 0), batch(100_000, 1));
-    let frame = encode_response(
-        &header(key::FETCH, 18),
-        &Response::Fetch(fetch_answer(vec![small, large.clone(), batch(5, 2)])),
-    );
+    let records = vec![small, large.clone(), batch(5, 2)];
+    let shared_bytes = shared_bytes(&records);
+    let frame = encode_response(&header(key::FETCH, 18), &Response::Fetch(fetch_answer(records)));
     assert_eq!(frame.chunks.len(), 3, "head with the small batch and a stamp, the large one, tail");
     assert_eq!(frame.chunks[1].as_ptr(), large.rest().as_ptr());
+    assert_eq!(frame.chunks[1].len(), shared_bytes);
     assert!(frame.chunks[0].ends_with(large.prefix()));
     let errors = FetchResponse { error: 104, ..FetchResponse::default() };
     assert_eq!(encode_response(&header(key::FETCH, 18), &Response::Fetch(errors)).chunks.len(), 1);

@@ -13,7 +13,7 @@ use super::room::answers::{Given, Share};
 use super::room::reads::{Granted, Reader as DeviceReader, Stalled};
 use super::{Action, ConnectionId, Replica, Ticket};
 use crate::log::{ReadError, ReadOutcome};
-use crate::protocol::fetch::TOPIC_ID_FROM;
+use crate::protocol::fetch::{TOPIC_ID_FROM, shared_bytes};
 use crate::protocol::quorum::fetch_response;
 use crate::protocol::{self, FetchRequest, Response, messages as m};
 use crate::raft::{self, FetchVerdict, RequestId};
@@ -397,11 +397,8 @@ impl Replica {
         match result {
             Ok(batches) => {
                 self.on_readable(&batches);
-                if let Some(share) = self.share_of(&job) {
-                    let bytes = batches.iter().map(StampedBatch::size_bytes).sum();
-                    self.reads.answered(self.device_reader(&job), token, share.note_from_device(bytes));
-                }
-                self.finish_fetch(job, batches.into())
+                let from_device = shared_bytes(&batches);
+                self.finish_with(job, batches.into(), from_device)
             }
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(now, job),
@@ -424,12 +421,17 @@ impl Replica {
     }
 
     fn finish_fetch(&mut self, job: FetchJob, batches: BatchList) {
+        self.finish_with(job, batches, 0)
+    }
+
+    /// `from_device`: so many of their bytes are sent from what the device was read into.
+    fn finish_with(&mut self, job: FetchJob, batches: BatchList, from_device: usize) {
         if !self.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let bytes = batches.iter().map(StampedBatch::size_bytes).sum::<usize>();
         self.counters.fetched_bytes += bytes as u64;
-        let given = self.share_of(&job).filter(|_| bytes > 0).map(|share| share.give(bytes));
+        let given = self.share_of(&job).filter(|_| bytes > 0).map(|share| share.give(bytes, from_device));
         match job.reader {
             Reader::Replica { .. } => self.answer_replica(&job.ticket, None, batches, given),
             Reader::Consumer { mut topics, place } => {

@@ -528,7 +528,7 @@ impl NetworkCore {
         let Some(client) = client else { return };
         client.note_sent();
         let before = client.session.borrow().output_bytes();
-        let answered = client.answer(seq, response);
+        let answered = client.answer(seq, response, given.as_ref().map_or(0, Given::from_device));
         let bytes = client.session.borrow().output_bytes().saturating_sub(before);
         client.with_turn(|turn| turn.answered(bytes));
         // It is counted among what the connection has.
@@ -569,9 +569,7 @@ impl NetworkCore {
     fn count_voter(&self, client: &Client) {
         if client.is_voter() && client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.answers))
         {
-            client.leave_share();
-            self.voters_answers.add(client.session.borrow().output_bytes());
-            *client.share.borrow_mut() = Some(self.voters_answers.clone());
+            client.join_share(&self.voters_answers);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
 use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
+use crate::replica::room::answers::Given;
 use crate::replica::session::Arrived;
 use crate::replica::*;
 use crate::types::*;
@@ -469,7 +470,8 @@ impl Simulation {
             }
             Action::Stop { .. } => {}
             Action::Answer { connection, seq, response, given } => {
-                self.answer(node, now, WireId(connection.0), seq, response);
+                let from_device = given.as_ref().map_or(0, Given::from_device);
+                self.answer(node, now, WireId(connection.0), seq, response, from_device);
                 // It is counted among what the connection has.
                 drop(given);
             }
@@ -514,7 +516,15 @@ impl Simulation {
         }
     }
 
-    fn answer(&mut self, node: &mut Node, now: Now, wire: WireId, seq: u64, mut response: Option<Response>) {
+    fn answer(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        wire: WireId,
+        seq: u64,
+        mut response: Option<Response>,
+        from_device: usize,
+    ) {
         let asked = node.asked_votes.remove(&(wire, seq));
         if let Some(response) = &mut response {
             self.falsify(node, wire, response);
@@ -530,7 +540,7 @@ impl Simulation {
                 }
             }
         }
-        if let Some(Err(why)) = node.answer(wire, seq, response, now) {
+        if let Some(Err(why)) = node.answer(wire, seq, response, from_device, now) {
             let text = format!("closed a connection: {why:?}");
             self.trace.line(self.now_ns, node.host, &text);
             return self.close_served(node, now, wire);

@@ -100,16 +100,23 @@ impl Served {
     }
 
     /// What its session has encoded and not sent is counted for it, and for all.
-    fn change_unsent<T>(&mut self, share: &Share, now: Now, change: impl FnOnce(&mut Session) -> T) -> T {
+    fn change_unsent<T>(
+        &mut self,
+        share: &Share,
+        now: Now,
+        from_device: usize,
+        change: impl FnOnce(&mut Session) -> T,
+    ) -> T {
         let before = self.session.output_bytes();
         let result = change(&mut self.session);
         let after = self.session.output_bytes();
         if after < before {
-            self.unsent.take(before - after, now.monotonic_ns);
-            share.take_back(before - after);
+            let from_device = self.unsent.take(before - after, now.monotonic_ns);
+            share.take_back(before - after, from_device);
         } else if after > before {
-            self.unsent.push(after - before, now.monotonic_ns);
-            share.add(after - before);
+            let from_device = from_device.min(after - before);
+            self.unsent.push(after - before, from_device, now.monotonic_ns);
+            share.add(after - before, from_device);
         }
         result
     }
@@ -363,18 +370,19 @@ impl Node {
         wire: WireId,
         seq: u64,
         response: Option<Response>,
+        from_device: usize,
         now: Now,
     ) -> Option<Result<(), FrameError>> {
         let heavy_ns = self.core.heavy_ns.remove(&(wire, seq)).unwrap_or(0);
         self.core.spend(heavy_ns);
         let served = self.served.get_mut(&wire)?;
         let share = self.core.share_of(served);
-        Some(served.change_unsent(&share, now, |session| session.answer(seq, response)))
+        Some(served.change_unsent(&share, now, from_device, |session| session.answer(seq, response)))
     }
 
     /// Who it is does not matter any more: what it had is given back.
     fn leave(&mut self, mut served: Served, wire: WireId, now: Now) {
-        self.core.share_of(&served).take_back(served.session.output_bytes());
+        self.core.share_of(&served).take_back(served.session.output_bytes(), served.unsent.from_device());
         self.core.turns.leave(&mut served.turn);
         self.core.frames.leave(&mut served.hold);
         self.core.places.leave(served.place);

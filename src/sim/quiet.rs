@@ -12,7 +12,7 @@ use crate::raft::RoleName;
 use crate::replica::Standing;
 use crate::replica::receive::RECEIVE_BYTES_MAX;
 use crate::replica::room::frames::SMALL_FRAME_BYTES;
-use crate::replica::room::limits::{frame_limits, place_limits};
+use crate::replica::room::limits::{answer_limits, frame_limits, place_limits};
 use crate::replica::room::reads::BESIDE_BYTES;
 use crate::types::*;
 
@@ -86,7 +86,9 @@ fn above_limits(node: &Node) -> Option<String> {
     let read_bytes_max = limits.request_bytes_max.max(RECEIVE_BYTES_MAX) + SMALL_FRAME_BYTES;
     let under_way = clients().map(|served| served.session.requests_under_way()).max().unwrap_or(0);
     let unsent = clients().map(Served::unsent_bytes).max().unwrap_or(0);
+    let unsent_of_all: usize = clients().map(Served::unsent_bytes).sum();
     let device = node.standing.map_or(0, |standing| standing.memory.device_read_bytes);
+    let answers = answer_limits(limits, 1);
     let one_read = limits.device_read_bytes_max.max(limits.message_bytes_max) + BESIDE_BYTES;
     let bounds = [
         ("connections", node.served.len(), place_limits(limits).most(others).sum()),
@@ -94,7 +96,12 @@ fn above_limits(node: &Node) -> Option<String> {
         ("bytes of requests", held, frame_limits(limits, 1).bytes_max + read_bytes_max),
         ("requests under way of a connection", under_way, limits.connection_requests_max),
         ("requests that wait for the replica", node.core.queued(), node.core.queued_max()),
-        ("unsent bytes of all clients", node.core.answers.over_bytes(), 0),
+        // What the device was read for is not let go before its last byte is sent.
+        (
+            "unsent bytes of all clients, beside what is read from the device",
+            unsent_of_all.saturating_sub(device),
+            answers.bytes_max + answers.device_bytes_max,
+        ),
         ("unsent bytes of a connection", unsent, limits.connection_output_bytes_max),
         // One read alone is always allowed.
         ("bytes of the device for clients", device, limits.device_reads_bytes_max.max(one_read)),

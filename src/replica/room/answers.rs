@@ -3,6 +3,10 @@
 //! A Fetch is answered with what is left of its share, and waits where that is nothing; other answers are small, and have the
 //! rest. Who keeps others waiting, or the memory over its bound, is told by how long it has taken nothing. Counted are
 //! bytes as they are sent: many readers of the same records count many times, so what is really held is less.
+//!
+//! What the device was read for is held by `reads`, which has a bound of its own, until its last byte is sent. Those of its
+//! bytes that are unsent need no second place here. Which they are is told from below: of what a connection takes, they
+//! count as taken first. So nobody who leaves a little of such an answer has room for as much of another one.
 
 use crate::types::NS_PER_MS;
 use std::sync::Arc;
@@ -17,7 +21,7 @@ const WHOLE_ANSWER_STALLS: u64 = 6;
 pub struct AnswerLimits {
     /// Of all answers of the share that do not come from the device.
     pub bytes_max: usize,
-    /// What the device's reads may hold beside them: they have a total of their own.
+    /// What the device's reads may hold, which have a total of their own. As much beside `bytes_max` may be copies of it, or others.
     pub device_bytes_max: usize,
     pub stall_ms_max: u64,
 }
@@ -26,9 +30,10 @@ pub struct AnswerLimits {
 #[derive(Debug)]
 pub struct Share {
     limits: AnswerLimits,
-    held: AtomicUsize,
-    /// Of that read from the device. Those reads have a total of their own, on all cores together.
+    /// Slices of what was read from the device. Those reads have a total of their own, on all cores together.
     from_device: AtomicUsize,
+    /// All others.
+    from_memory: AtomicUsize,
     /// Since then a Fetch waits for room, and none was let through; 0: nobody waits.
     wanted_ns: AtomicU64,
 }
@@ -38,24 +43,18 @@ pub struct Share {
 pub struct Given {
     share: Arc<Share>,
     bytes: usize,
+    from_device: usize,
+}
+
+impl Given {
+    pub fn from_device(&self) -> usize {
+        self.from_device
+    }
 }
 
 impl Drop for Given {
     fn drop(&mut self) {
-        self.share.take_back(self.bytes);
-    }
-}
-
-/// Bytes of an answer that came from the device, as long as any of them is held.
-#[derive(Debug)]
-pub struct FromDevice {
-    share: Arc<Share>,
-    bytes: usize,
-}
-
-impl Drop for FromDevice {
-    fn drop(&mut self) {
-        self.share.from_device.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.share.take_back(self.bytes, self.from_device);
     }
 }
 
@@ -63,8 +62,8 @@ impl Share {
     pub fn new(limits: AnswerLimits) -> Arc<Share> {
         Arc::new(Share {
             limits,
-            held: AtomicUsize::new(0),
             from_device: AtomicUsize::new(0),
+            from_memory: AtomicUsize::new(0),
             wanted_ns: AtomicU64::new(0),
         })
     }
@@ -74,47 +73,46 @@ impl Share {
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.from_device.load(Ordering::Relaxed) + self.memory_bytes()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.from_memory.load(Ordering::Relaxed)
     }
 
     /// For the records of one more Fetch from memory.
     pub fn left(&self) -> usize {
         let fetched_max = self.limits.bytes_max - self.limits.bytes_max / OTHERS_PART;
-        // More than its reads may hold does not come from it.
-        let from_device = self.from_device.load(Ordering::Relaxed).min(self.limits.device_bytes_max);
-        fetched_max.saturating_sub(self.held_bytes().saturating_sub(from_device))
-    }
-
-    /// So many of the bytes that are about to be given come from the device.
-    pub fn note_from_device(self: &Arc<Self>, bytes: usize) -> FromDevice {
-        self.from_device.fetch_add(bytes, Ordering::Relaxed);
-        FromDevice { share: self.clone(), bytes }
+        fetched_max.saturating_sub(self.memory_bytes())
     }
 
     /// One answer alone always fits.
     pub fn fits(&self, bytes: usize) -> bool {
-        bytes <= self.left() || self.held_bytes() == 0
+        bytes <= self.left() || self.memory_bytes() == 0
     }
 
-    pub fn give(self: &Arc<Self>, bytes: usize) -> Given {
-        self.add(bytes);
-        Given { share: self.clone(), bytes }
+    /// `from_device`: so many of them are slices of what was read from the device.
+    pub fn give(self: &Arc<Self>, bytes: usize, from_device: usize) -> Given {
+        self.add(bytes, from_device);
+        Given { share: self.clone(), bytes, from_device }
     }
 
     /// So many bytes wait in a connection.
-    pub fn add(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
+    pub fn add(&self, bytes: usize, from_device: usize) {
+        self.from_device.fetch_add(from_device, Ordering::Relaxed);
+        self.from_memory.fetch_add(bytes - from_device, Ordering::Relaxed);
     }
 
     /// They were taken, or are not wanted any more.
-    pub fn take_back(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    pub fn take_back(&self, bytes: usize, from_device: usize) {
+        self.from_device.fetch_sub(from_device, Ordering::Relaxed);
+        self.from_memory.fetch_sub(bytes - from_device, Ordering::Relaxed);
     }
 
-    /// By how much the bound is passed.
+    /// By how much the bound is passed. Small batches that the device was read for are copied, and no reader is closed for those.
     pub fn over_bytes(&self) -> usize {
         let most = self.limits.bytes_max.saturating_add(self.limits.device_bytes_max);
-        self.held_bytes().saturating_sub(most)
+        self.memory_bytes().saturating_sub(most)
     }
 
     /// The first Fetch in line waits since then; `None`: nobody does.
@@ -132,7 +130,8 @@ impl Share {
         let wanted_ns = self.wanted_ns.load(Ordering::Relaxed);
         let has_waited = now_ns.saturating_sub(wanted_ns) > stall_ns;
         let is_silent = has_waited && unsent.silent_ns(now_ns) > stall_ns;
-        wanted_ns > 0 && (is_silent || unsent.age_ns(now_ns) > WHOLE_ANSWER_STALLS * stall_ns)
+        let is_late = unsent.age_ns(now_ns) > WHOLE_ANSWER_STALLS * stall_ns;
+        wanted_ns > 0 && unsent.holds_memory() && (is_silent || is_late)
     }
 }
 
@@ -141,6 +140,8 @@ impl Share {
 pub struct Unsent {
     pushed: u64,
     taken: u64,
+    /// So many of those that are left, or more, are slices of what was read from the device.
+    from_device: usize,
     /// It took something last, or began to have something.
     moved_ns: u64,
     /// What was pushed up to here has been there since `mark_ns` at least.
@@ -149,25 +150,39 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    pub fn push(&mut self, bytes: usize, now_ns: u64) {
+    pub fn push(&mut self, bytes: usize, from_device: usize, now_ns: u64) {
         let was_empty = self.bytes() == 0;
         self.pushed += bytes as u64;
+        self.from_device += from_device;
         if was_empty {
             self.moved_ns = now_ns;
             (self.mark, self.mark_ns) = (self.pushed, now_ns);
         }
     }
 
-    pub fn take(&mut self, bytes: usize, now_ns: u64) {
+    /// Gives how many of them count as the device's: wherever those stand among the others, no more than so many are gone now.
+    pub fn take(&mut self, bytes: usize, now_ns: u64) -> usize {
+        let from_device = bytes.min(self.from_device);
+        self.from_device -= from_device;
         self.taken += bytes as u64;
         self.moved_ns = now_ns;
         if self.taken >= self.mark {
             (self.mark, self.mark_ns) = (self.pushed, now_ns);
         }
+        from_device
     }
 
     pub fn bytes(&self) -> u64 {
         self.pushed.saturating_sub(self.taken)
+    }
+
+    pub fn from_device(&self) -> usize {
+        self.from_device
+    }
+
+    /// To close it gives something of the share back.
+    pub fn holds_memory(&self) -> bool {
+        self.bytes() > self.from_device as u64
     }
 
     /// How long it has taken nothing, though there was something.
@@ -189,6 +204,8 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::random::Random;
+    use std::collections::VecDeque;
 
     const LIMITS: AnswerLimits = AnswerLimits { bytes_max: 1_000, device_bytes_max: 500, stall_ms_max: 10 };
     const MS: u64 = NS_PER_MS;
@@ -197,47 +214,151 @@ mod tests {
     fn a_fetch_is_given_what_is_left_and_other_answers_have_the_rest() {
         let share = Share::new(LIMITS);
         assert!(share.fits(5_000), "one alone, whatever its size");
-        let given = share.give(700);
+        let given = share.give(700, 0);
         assert_eq!(share.left(), 50);
         assert!(share.fits(50) && !share.fits(51));
-        share.add(700);
+        share.add(700, 0);
         drop(given);
         assert_eq!((share.held_bytes(), share.left()), (700, 50), "it lies in its connection now");
-        share.add(800);
+        share.add(800, 0);
         assert_eq!((share.left(), share.over_bytes()), (0, 0));
-        share.add(1);
+        share.add(1, 0);
         assert_eq!(share.over_bytes(), 1);
-        share.take_back(1_501);
+        share.take_back(1_501, 0);
         assert!(share.fits(5_000) && share.held_bytes() == 0);
     }
 
     #[test]
     fn answers_from_the_device_leave_those_from_memory_what_they_have() {
         let share = Share::new(LIMITS);
-        let read = share.note_from_device(400);
-        let given = share.give(400);
-        assert_eq!(share.left(), 750);
-        share.add(700);
-        assert!(share.fits(50) && !share.fits(51));
-        drop((read, given));
-        assert_eq!(share.left(), 50);
-        let all = share.note_from_device(9_000);
-        share.add(9_000);
-        assert_eq!(share.left(), 0, "no more than the device's reads may hold");
-        drop(all);
+        let given = share.give(410, 400);
+        assert_eq!((share.held_bytes(), share.left()), (410, 740));
+        let mut unsent = Unsent::default();
+        share.add(420, given.from_device());
+        unsent.push(420, given.from_device(), 0);
+        drop(given);
+        share.add(1_480, 0);
+        assert_eq!((share.left(), share.over_bytes()), (0, 0), "what it is read into has a bound of its own");
+        share.take_back(1_480, 0);
+        let mut take = |bytes| share.take_back(bytes, unsent.take(bytes, 0));
+        take(399);
+        assert_eq!(
+            (share.held_bytes(), share.left()),
+            (21, 730),
+            "no more is left of the device's than one byte"
+        );
+        take(2);
+        assert_eq!((share.held_bytes(), share.left()), (19, 731));
+        take(19);
+        assert_eq!((share.held_bytes(), share.left()), (0, 750));
+    }
+
+    /// What connections hold, told byte by byte, beside what is counted. `true`: a slice of what the device was read for.
+    #[derive(Default)]
+    struct Model {
+        connections: Vec<(VecDeque<bool>, Unsent)>,
+        on_way: Vec<(usize, Vec<bool>, Given)>,
+    }
+
+    impl Model {
+        fn memory_bytes(&self) -> usize {
+            let unsent = self.connections.iter().flat_map(|(bytes, _)| bytes);
+            unsent
+                .chain(self.on_way.iter().flat_map(|(_, bytes, _)| bytes))
+                .filter(|is_device| !**is_device)
+                .count()
+        }
+
+        /// The answer is among those of its connection.
+        fn arrive(&mut self, share: &Share, at: usize) {
+            let (connection, bytes, given) = self.on_way.remove(at);
+            let (held, unsent) = &mut self.connections[connection];
+            share.add(bytes.len(), given.from_device());
+            unsent.push(bytes.len(), given.from_device(), 0);
+            held.extend(bytes);
+        }
+
+        fn take(&mut self, share: &Share, connection: usize, bytes: usize) {
+            let (held, unsent) = &mut self.connections[connection];
+            let taken = held.drain(..bytes.min(held.len())).count();
+            share.take_back(taken, unsent.take(taken, 0));
+        }
+
+        fn close(&mut self, share: &Share, connection: usize) {
+            let (held, unsent) = std::mem::take(&mut self.connections[connection]);
+            share.take_back(held.len(), unsent.from_device());
+        }
+    }
+
+    /// Whoever takes how much of what, and leaves how little: what the device's reads do not hold stays within the bound, and
+    /// a Fetch is given only what is left of its part of it.
+    #[test]
+    fn what_is_held_beside_the_device_is_never_more_than_is_named() {
+        const FETCHED_MAX: usize = 750;
+        const MAX: usize = 1_500;
+        for seed in 0..200 {
+            let (share, mut model, mut random) = (Share::new(LIMITS), Model::default(), Random::new(seed));
+            model.connections.resize_with(4, Default::default);
+            for _ in 0..400 {
+                let connection = random.below(4) as usize;
+                let held = model.connections[connection].0.len();
+                let bytes = 1 + random.below(200) as usize;
+                match random.below(8) {
+                    // From memory: as much as there is room for.
+                    0 | 1 if bytes <= share.left() => {
+                        assert!(model.memory_bytes() + bytes <= FETCHED_MAX);
+                        model.on_way.push((connection, vec![false; bytes], share.give(bytes, 0)));
+                    }
+                    // From the device, between fields of our own.
+                    2 | 3 => {
+                        let own = random.below(20) as usize;
+                        let answer =
+                            [vec![false; own / 2], vec![true; bytes], vec![false; own - own / 2]].concat();
+                        model.on_way.push((connection, answer, share.give(bytes + own, bytes)));
+                    }
+                    // Another question.
+                    4 => model.on_way.push((connection, vec![false; bytes], share.give(bytes, 0))),
+                    // All but a little, or a part.
+                    5 => model.take(&share, connection, held.saturating_sub(1 + random.below(2) as usize)),
+                    6 => model.take(&share, connection, random.below(held as u64 + 1) as usize),
+                    _ if random.below(10) == 0 => model.close(&share, connection),
+                    _ => {}
+                }
+                while model.on_way.len() > random.below(4) as usize {
+                    model.arrive(&share, 0);
+                }
+                while share.over_bytes() > 0 {
+                    let holds_memory = |(_, unsent): &(_, Unsent)| unsent.holds_memory();
+                    match model.connections.iter().position(holds_memory) {
+                        Some(stuck) => model.close(&share, stuck),
+                        None => model.arrive(&share, 0),
+                    }
+                }
+                assert!(model.memory_bytes() <= MAX, "seed {seed}");
+            }
+            while !model.on_way.is_empty() {
+                model.arrive(&share, 0);
+            }
+            (0..4).for_each(|connection| model.close(&share, connection));
+            assert_eq!(
+                (share.held_bytes(), share.left()),
+                (0, FETCHED_MAX),
+                "seed {seed}: all is given back"
+            );
+        }
     }
 
     #[test]
     fn who_takes_nothing_is_stalled_only_while_others_wait() {
         let (share, mut unsent) = (Share::new(LIMITS), Unsent::default());
-        unsent.push(100, MS);
+        unsent.push(100, 0, MS);
         assert!(!share.is_stalled(&unsent, 1_000 * MS));
         share.set_wanted(Some(1_000 * MS));
         assert!(share.is_stalled(&unsent, 1_000 * MS), "it had all the time in the world");
         unsent.take(10, 1_005 * MS);
         assert!(!share.is_stalled(&Unsent::default(), 9_000 * MS), "who has nothing to take");
         let mut fresh = Unsent::default();
-        fresh.push(100, 1_004 * MS);
+        fresh.push(100, 0, 1_004 * MS);
         assert!(!share.is_stalled(&fresh, 1_010 * MS), "nobody has waited long");
         assert!(share.is_stalled(&fresh, 1_015 * MS));
         fresh.take(1, 1_014 * MS);
@@ -246,6 +367,9 @@ mod tests {
         assert!(share.is_stalled(&fresh, 1_065 * MS), "but too slowly");
         fresh.take(98, 1_065 * MS);
         assert!(!share.is_stalled(&fresh, 2_000 * MS), "it has all");
+        let mut cold = Unsent::default();
+        cold.push(100, 100, 0);
+        assert!(!share.is_stalled(&cold, 9_000 * MS), "nobody who waits would have it");
         share.set_wanted(None);
         assert!(!share.is_wanted() && !share.is_stalled(&unsent, 9_000 * MS));
     }
@@ -254,14 +378,14 @@ mod tests {
     #[test]
     fn a_busy_reader_is_not_stuck() {
         let mut unsent = Unsent::default();
-        unsent.push(200, 0);
+        unsent.push(200, 0, 0);
         for now in 1..1_000 {
             unsent.take(100, now);
-            unsent.push(100, now);
+            unsent.push(100, 0, now);
             assert!(unsent.bytes() == 200 && unsent.stuck_ns(now) <= 1);
         }
         let mut slow = Unsent::default();
-        slow.push(1_000, 0);
+        slow.push(1_000, 0, 0);
         slow.take(1, 599);
         assert_eq!(slow.stuck_ns(600), 100);
     }

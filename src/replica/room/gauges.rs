@@ -114,9 +114,9 @@ mod tests {
                 "no room for it"
             );
             room.gauges.publish(&frames, &turns, 10 * core);
-            room.answers.add(100 * core);
+            room.answers.add(100 * core, 0);
         }
-        rooms[1].voters_answers.add(7);
+        rooms[1].voters_answers.add(7, 0);
         let expected = RoomTaken {
             answers_bytes: Bounded { taken: 300, max: 3_000 },
             voters_answers_bytes: Bounded { taken: 7, max: 600 },

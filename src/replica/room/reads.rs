@@ -5,12 +5,11 @@
 //! allowance of their own and go first. What is held is told by the bytes themselves: a [`Charge`] lives as long as any
 //! slice of what was read.
 
-use super::answers::FromDevice;
 use crate::replica::ConnectionId;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 /// What a read takes beside the bytes asked for: whole blocks, and the start of a run.
 pub const BESIDE_BYTES: usize = 72 * 1024;
@@ -50,13 +49,10 @@ pub struct ReadLimits {
 /// Bytes of the total, given back when it is dropped.
 #[derive(Debug)]
 pub struct Charge {
-    token: u64,
     bytes: usize,
     since_ns: u64,
     /// `None`: a voter's, which is not of the total.
     total: Option<Arc<AtomicUsize>>,
-    /// What of it is among the unsent answers of its reader's core.
-    answer: OnceLock<FromDevice>,
 }
 
 impl Drop for Charge {
@@ -243,8 +239,7 @@ impl Reads {
         if let Some(total) = &total {
             total.fetch_add(bytes, Ordering::Relaxed);
         }
-        let answer = OnceLock::new();
-        let charge = Arc::new(Charge { token: wish.token, bytes, since_ns: now_ns, total, answer });
+        let charge = Arc::new(Charge { bytes, since_ns: now_ns, total });
         wishes.held.push(Arc::downgrade(&charge));
         wishes.reading = Some(wish.token);
         Some(Granted { token: wish.token, charge, bytes_max: wish.bytes.min(answer_bytes_max) })
@@ -289,15 +284,6 @@ impl Reads {
             }
         }
         self.maybe_forget(reader);
-    }
-
-    /// What was read for it is answered with; `answer` is let go with the last of its bytes.
-    pub fn answered(&self, reader: Reader, token: u64, answer: FromDevice) {
-        let held = self.readers.get(&reader).into_iter().flat_map(|wishes| &wishes.held);
-        let charge = held.filter_map(Weak::upgrade).find(|charge| charge.token == token);
-        if let Some(charge) = charge {
-            charge.answer.get_or_init(|| answer);
-        }
     }
 
     fn maybe_forget(&mut self, reader: Reader) {

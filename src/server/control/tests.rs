@@ -212,9 +212,9 @@ fn metrics_say_what_is_taken_of_all_cores_and_its_bounds() {
     let running = start(LONG);
     let config = config(running.directory.path(), "127.0.0.1:0");
     let rooms = core_rooms(&config, 2);
-    rooms[0].answers.add(1_000);
-    rooms[1].answers.add(234);
-    rooms[1].voters_answers.add(5);
+    rooms[0].answers.add(1_000, 0);
+    rooms[1].answers.add(234, 0);
+    rooms[1].voters_answers.add(5, 0);
     let mut frames = Frames::new(rooms[1].frames);
     assert!(frames.may_read(ConnectionId(1), &mut Hold::default(), 1 << 20, false, 0));
     rooms[1].gauges.publish(&frames, &Turns::new(rooms[1].round), 90);

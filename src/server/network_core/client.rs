@@ -154,17 +154,18 @@ impl Client {
     pub fn note_sent(&self) {
         let sent = self.connection.take_sent();
         if sent > 0 {
-            self.change_unsent(|session| session.sent(sent));
+            self.change_unsent(0, |session| session.sent(sent));
             self.active_ns.set(clock::monotonic_ns());
         }
     }
 
-    pub fn answer(&self, seq: u64, response: Option<Response>) -> Result<(), FrameError> {
-        self.change_unsent(|session| session.answer(seq, response))
+    /// `from_device`: so many of its bytes are slices of what the device was read for.
+    pub fn answer(&self, seq: u64, response: Option<Response>, from_device: usize) -> Result<(), FrameError> {
+        self.change_unsent(from_device, |session| session.answer(seq, response))
     }
 
     /// What a session has encoded and not sent is counted for it, and for all.
-    pub fn change_unsent<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+    fn change_unsent<T>(&self, from_device: usize, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut session = self.session.borrow_mut();
         let before = session.output_bytes();
         let result = change(&mut session);
@@ -172,13 +173,14 @@ impl Client {
         let mut unsent = self.unsent.get();
         match after.cmp(&before) {
             Ordering::Less => {
-                unsent.take(before - after, now_ns);
-                self.share.borrow().iter().for_each(|share| share.take_back(before - after));
+                let from_device = unsent.take(before - after, now_ns);
+                self.share.borrow().iter().for_each(|share| share.take_back(before - after, from_device));
             }
             Ordering::Equal => {}
             Ordering::Greater => {
-                unsent.push(after - before, now_ns);
-                self.share.borrow().iter().for_each(|share| share.add(after - before));
+                let from_device = from_device.min(after - before);
+                unsent.push(after - before, from_device, now_ns);
+                self.share.borrow().iter().for_each(|share| share.add(after - before, from_device));
             }
         }
         self.unsent.set(unsent);
@@ -188,8 +190,15 @@ impl Client {
     /// Nobody has to wait for what it has not taken any more.
     pub fn leave_share(&self) {
         if let Some(share) = self.share.take() {
-            share.take_back(self.session.borrow().output_bytes());
+            share.take_back(self.session.borrow().output_bytes(), self.unsent.get().from_device());
         }
+    }
+
+    /// From now on what it has not taken counts there.
+    pub fn join_share(&self, share: &Arc<Share>) {
+        self.leave_share();
+        share.add(self.session.borrow().output_bytes(), self.unsent.get().from_device());
+        *self.share.borrow_mut() = Some(share.clone());
     }
 
     pub fn is_closing(&self) -> bool {

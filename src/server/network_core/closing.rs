@@ -61,7 +61,8 @@ impl NetworkCore {
         let is_of_share =
             |client: &Client| client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, share));
         let clients = self.clients.borrow();
-        let unsent = clients.values().filter(|client| client.unsent.get().bytes() > 0 && is_of_share(client));
+        let unsent =
+            clients.values().filter(|client| client.unsent.get().holds_memory() && is_of_share(client));
         unsent.cloned().collect()
     }
 

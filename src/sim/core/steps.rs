@@ -339,7 +339,7 @@ impl Simulation {
             return true;
         }
         let voter = served.session.peer_id().filter(|_| known == Known::Peer);
-        let unsent_bytes = served.session.output_bytes();
+        let (unsent_bytes, from_device) = (served.session.output_bytes(), served.unsent.from_device());
         let shown = match voter {
             Some(id) => node.core.places.show_voter(served.place, id),
             None => node.core.places.show_client(served.place),
@@ -348,8 +348,8 @@ impl Simulation {
         match shown {
             Shown::Client => true,
             Shown::Voter { instead_of } => {
-                node.core.answers.take_back(unsent_bytes);
-                node.core.voters_answers.add(unsent_bytes);
+                node.core.answers.take_back(unsent_bytes, from_device);
+                node.core.voters_answers.add(unsent_bytes, from_device);
                 self.send_away(node, now, instead_of.into_iter().collect());
                 true
             }
@@ -411,7 +411,7 @@ impl Simulation {
         let share = if of_voters { node.core.voters_answers.clone() } else { node.core.answers.clone() };
         let stuck_ns = |served: &Served| Reverse(served.unsent.stuck_ns(now.monotonic_ns));
         while share.over_bytes() > 0 && !self.liar.tells(Lie::OutputUnbounded) {
-            let has_some = |served: &Served| served.is_voter() == of_voters && served.unsent.bytes() > 0;
+            let has_some = |served: &Served| served.is_voter() == of_voters && served.unsent.holds_memory();
             let stuck = node.served.iter().filter(|(_, served)| has_some(served));
             let Some(wire) = stuck.min_by_key(|(_, served)| stuck_ns(served)).map(|(wire, _)| *wire) else {
                 return;
@@ -451,7 +451,7 @@ impl Simulation {
             room -= chunk.len();
             served.on_way_bytes += chunk.len();
             let share = node.core.share_of(served);
-            served.change_unsent(&share, now, |session| session.sent(chunk.len()));
+            served.change_unsent(&share, now, 0, |session| session.sent(chunk.len()));
             chunks.push(chunk);
         }
         self.send_answers(wire, chunks, is_client);
