@@ -167,6 +167,8 @@ pub struct Limits {
     pub connection_requests_max: usize,
     /// Topics, partitions, resources or keys that one request may name, each counted once.
     pub request_entries_max: usize,
+    /// Decoded bytes of requests for many things that wait for their turn; one alone may have more. No key says it.
+    pub heavy_bytes_max: usize,
     /// Inputs of one turn of the replica.
     pub turn_inputs_max: usize,
     /// A leader whose flush takes longer resigns.

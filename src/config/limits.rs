@@ -57,6 +57,7 @@ impl Default for Limits {
             connection_output_bytes_max: 64 * MIB,
             connection_requests_max: 64,
             request_entries_max: 50_000,
+            heavy_bytes_max: 20 * MIB,
             turn_inputs_max: 256,
             flush_stall_ms_max: 10_000,
             commit_mark_idle_ms: 100,

@@ -202,7 +202,7 @@ impl Replica {
             gate: Gate::Recovering,
             truncating_to: VecDeque::new(),
             deferred: VecDeque::new(),
-            heavy: Heavy::default(),
+            heavy: Heavy::new(limits.heavy_bytes_max),
             after_flush: VecDeque::new(),
             effects: Effects::default(),
             fetched: Vec::new(),

@@ -110,6 +110,8 @@ pub struct MemoryUse {
     pub producer_ids: usize,
     /// Read from the device for clients and not taken yet: `device_reads_bytes_max`.
     pub device_read_bytes: usize,
+    /// `heavy_bytes_max`
+    pub heavy_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -171,6 +173,7 @@ impl Replica {
                 parked_fetches: self.fetches.parked(),
                 producer_ids: self.producers.len(),
                 device_read_bytes: self.reads.held_bytes(),
+                heavy_bytes: self.heavy.bytes().taken,
             },
         }
     }

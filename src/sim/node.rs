@@ -241,6 +241,7 @@ fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
         answers_bytes_max: room.pick(&[64, 600, 8_192]).unwrap_or(600) * KIB,
         room_stall_ms_max: room.pick(&[200, 1_000]).unwrap_or(1_000),
         connection_requests_max: room.pick(&[8, 64]).unwrap_or(64),
+        heavy_bytes_max: 512 * KIB,
         ..Limits::default()
     }
 }

@@ -88,6 +88,8 @@ fn above_limits(node: &Node) -> Option<String> {
     let unsent = clients().map(Served::unsent_bytes).max().unwrap_or(0);
     let unsent_of_all: usize = clients().map(Served::unsent_bytes).sum();
     let device = node.standing.map_or(0, |standing| standing.memory.device_read_bytes);
+    // None is so large here that it must be alone.
+    let heavy = node.standing.map_or(0, |standing| standing.memory.heavy_bytes);
     let answers = answer_limits(limits, 1);
     let one_read = limits.device_read_bytes_max.max(limits.message_bytes_max) + BESIDE_BYTES;
     let bounds = [
@@ -105,6 +107,7 @@ fn above_limits(node: &Node) -> Option<String> {
         ("unsent bytes of a connection", unsent, limits.connection_output_bytes_max),
         // One read alone is always allowed.
         ("bytes of the device for clients", device, limits.device_reads_bytes_max.max(one_read)),
+        ("bytes of requests for many things", heavy, limits.heavy_bytes_max),
     ];
     let above = bounds.into_iter().find(|(_, is, max)| is > max);
     above.map(|(what, is, max)| format!("{is} {what}, {max} are allowed"))

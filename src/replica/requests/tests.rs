@@ -42,6 +42,7 @@ fn limits() -> Limits {
         connection_output_bytes_max: 64 << 20,
         connection_requests_max: 64,
         request_entries_max: 50_000,
+        heavy_bytes_max: 20 << 20,
         turn_inputs_max: 256,
         flush_stall_ms_max: 10_000,
         commit_mark_idle_ms: 100,
