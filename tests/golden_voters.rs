@@ -287,6 +287,7 @@ fn fetches_of_versions_13_to_18_are_understood() {
             max_wait_ms: 500,
             high_watermark,
             unfit: None,
+            one_batch: false,
         })
     };
     let hw = |offset| Some(HighWatermark(Offset(offset)));

@@ -135,6 +135,7 @@ impl Raft {
             max_wait_ms: 0,
             high_watermark: None,
             unfit: None,
+            one_batch: false,
         });
         effects.at_once.push(Effect::Send { to: voter, request });
     }

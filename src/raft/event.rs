@@ -132,6 +132,8 @@ pub struct FetchRequest {
     pub high_watermark: Option<HighWatermark>,
     /// Why the replica should not lead (a field of our own; `None` too of one of Kafka's).
     pub unfit: Option<Unfit>,
+    /// It has no room for what follows, and says only that it lives: records have to come with the answer, but no more than one batch.
+    pub one_batch: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ fn fetch(solo: &mut Solo, from: i32, below: i64, unfit: Option<Unfit>) {
         max_wait_ms: 500,
         high_watermark: None,
         unfit,
+        one_batch: false,
     };
     solo.step(Event::Request { request_id: RequestId(9), request: Request::Fetch(request) });
 }

@@ -356,7 +356,7 @@ impl Raft {
         {
             gate.is_handed_out = true;
             let (to, offset) = (follower.leader, gate.offset);
-            let request = self.fetch_request(offset, self.config.fetch_wait_ms_max);
+            let request = self.fetch_request(offset, self.config.fetch_wait_ms_max, false);
             effects.after_flush.push((FlushedOffset(offset), Effect::Send { to, request }));
         }
     }
@@ -380,7 +380,7 @@ impl Raft {
         }
     }
 
-    fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64) -> Request {
+    fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64, one_batch: bool) -> Request {
         // Until we have caught up once we want to hear of the high watermark as soon as it moves: our vote
         // hangs on it. After that it comes with the next records.
         let is_settled = !self.state.in_doubt && (self.state.caught_up || !self.voters.local_is_voter());
@@ -392,6 +392,7 @@ impl Raft {
             max_wait_ms: i32::try_from(wait_ms_max).unwrap_or(i32::MAX),
             high_watermark: if is_settled { Some(DO_NOT_WAKE) } else { self.high_watermark },
             unfit: self.unfit(),
+            one_batch,
         })
     }
 
@@ -418,8 +419,17 @@ impl Raft {
     fn heartbeat_ns(&self, follower: &Follower) -> u64 {
         let answered_until = follower.fetcher.sent_ns + self.config.fetch_timeout_ms * NS_PER_MS;
         let is_answered = follower.fetch_deadline >= answered_until;
-        let is_calm = is_answered && self.unfit() == Some(Unfit::DiskFull);
-        if is_calm { self.config.calm_heartbeat_ns() } else { self.config.heartbeat_ns() }
+        if is_answered && self.waits_for_room() {
+            self.config.calm_heartbeat_ns()
+        } else {
+            self.config.heartbeat_ns()
+        }
+    }
+
+    /// Its log is not flushed because the disk is full, perhaps for hours. What the leader has for it is what it holds already.
+    fn waits_for_room(&self) -> bool {
+        let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
+        is_gated && self.unfit() == Some(Unfit::DiskFull)
     }
 
     /// A Fetch that is neither answered nor reported as failed must not silence us for ever.
@@ -436,7 +446,7 @@ impl Raft {
             Role::Follower(follower) => Some(follower.leader),
             _ => self.any_other_voter(),
         };
-        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now));
+        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now), self.waits_for_room());
         let lost_at = self.role.fetcher().cloned().and_then(|fetcher| self.lost_at(&fetcher));
         let (Some(to), Some(fetcher)) = (to, self.role.fetcher()) else { return };
         if has_passed(lost_at, now) {

@@ -470,7 +470,8 @@ fn a_follower_whose_disk_is_full_asks_calmly_and_less_so_where_it_is_not_heard()
         solo.after_ms(799).step(Event::Tick);
         assert!(solo.sent().is_empty());
         solo.tick_at_deadline();
-        assert_eq!(solo.sent_fetch().map(|fetch| fetch.fetch_offset), Some(Offset(10)), "what is durable");
+        let asked = solo.sent_fetch().map(|fetch| (fetch.fetch_offset, fetch.one_batch));
+        assert_eq!(asked, Some((Offset(10), true)), "what is durable, and no more of what it has");
         solo.fetched(None, &[span(10, 11, 5)]);
     }
     solo.after_ms(800).step(Event::Tick);
@@ -484,7 +485,14 @@ fn a_follower_whose_disk_is_full_asks_calmly_and_less_so_where_it_is_not_heard()
     assert_eq!(solo.raft.role(), RoleName::Follower);
     solo.step(Event::Fitness(None));
     solo.after_ms(500).step(Event::Tick);
-    assert!(solo.sent_fetch().is_some(), "a flush that is only slow ends soon");
+    let asked = solo.sent_fetch().map(|fetch| fetch.one_batch);
+    assert_eq!(asked, Some(false), "a flush that is only slow ends soon");
+    solo.step(Event::Fitness(Some(Unfit::DiskFull)));
+    solo.fetched(None, &[span(10, 11, 5)]);
+    solo.flush();
+    solo.fetched(None, &[]);
+    solo.tick_at_deadline();
+    assert_eq!(solo.sent_fetch().map(|fetch| fetch.one_batch), Some(false), "with room for all that it has");
 }
 
 #[test]

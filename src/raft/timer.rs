@@ -8,7 +8,7 @@ use crate::types::*;
 const BEGIN_QUORUM_EPOCH_DIVISOR: u64 = 2;
 /// A follower that waits for its disk says so this often within a fetch timeout.
 const HEARTBEAT_DIVISOR: u64 = 4;
-/// One that waits for room on it, for hours perhaps, and is answered: each answer brings the same records again. Still before the
+/// One that waits for room on it, for hours perhaps, and is answered: each answer brings the same batch again. Still before the
 /// leader would miss it (`BEGIN_QUORUM_EPOCH_DIVISOR`).
 const CALM_HEARTBEAT_PERCENT: u64 = 40;
 

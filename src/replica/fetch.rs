@@ -161,7 +161,8 @@ impl Replica {
         let job = FetchJob {
             ticket,
             from,
-            max_bytes: self.limits.replica_fetch_bytes_max,
+            // One batch is read whatever it measures.
+            max_bytes: if request.one_batch { 1 } else { self.limits.replica_fetch_bytes_max },
             min_bytes: 1,
             deadline_ns: now.plus_ms(self.wait_ms(request.max_wait_ms)),
             epoch: self.raft.epoch(),

@@ -18,7 +18,7 @@ use super::super::{EncodedFrame, FrameError, ShortText, wire_uuid};
 use super::greeting::told_advertised;
 use super::server::high_watermark;
 use super::software::software_version;
-use super::{PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
+use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -267,7 +267,7 @@ fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest) -> FetchRequest {
         replica_id: r.replica.id.0,
         max_wait_ms: r.max_wait_ms,
         min_bytes: 0,
-        max_bytes: FETCH_BYTES_MAX,
+        max_bytes: if r.one_batch { ONE_BATCH_BYTES } else { FETCH_BYTES_MAX },
         topics: smallvec![topic],
         unfit: r.unfit,
         ..FetchRequest::default()

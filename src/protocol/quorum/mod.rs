@@ -29,6 +29,8 @@ use std::sync::Arc;
 
 /// The one partition of the replicated log.
 const PARTITION: i32 = 0;
+/// Whoever asks for no more than that is content with one batch, which is sent whole.
+const ONE_BATCH_BYTES: i32 = 1;
 
 /// What every voter request names and what must agree.
 #[derive(Clone, Debug)]

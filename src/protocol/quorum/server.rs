@@ -5,7 +5,7 @@
 use super::super::fetch::TOPIC_ID_FROM;
 use super::super::messages as m;
 use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, Response};
-use super::{PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
+use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft;
 use crate::record::BatchList;
 use crate::types::*;
@@ -161,6 +161,7 @@ pub fn fetch_request(
         max_wait_ms: m.max_wait_ms,
         high_watermark: high_watermark(partition.high_watermark),
         unfit: m.unfit,
+        one_batch: m.max_bytes <= ONE_BATCH_BYTES,
     })
 }
 

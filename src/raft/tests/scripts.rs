@@ -309,6 +309,7 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
             max_wait_ms: 500,
             high_watermark: None,
             unfit: None,
+            one_batch: false,
         })),
         "told" => {
             let error = ErrorCode::FENCED_LEADER_EPOCH;

@@ -210,6 +210,7 @@ impl Solo {
             max_wait_ms: 500,
             high_watermark: None,
             unfit: None,
+            one_batch: false,
         };
         self.request(Request::Fetch(request));
         let verdict = self.effects.iter().find_map(|effect| match effect {

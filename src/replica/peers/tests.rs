@@ -65,6 +65,7 @@ fn fetch(offset: i64) -> raft::Request {
         max_wait_ms: 500,
         high_watermark: None,
         unfit: None,
+        one_batch: false,
     })
 }
 

@@ -130,6 +130,14 @@ fn a_follower_without_room_waits_and_acknowledges_nothing_meanwhile() {
     );
     assert_eq!(notes_with(&cluster, full, "found no room"), 1, "said once");
     assert_eq!(status.role, "follower");
+    // It goes on to say that it lives, and is not sent all again for it that it holds already.
+    let sent = |cluster: &Cluster| cluster.nodes[&leader].replica.counters.fetched_bytes;
+    let before = sent(&cluster);
+    cluster.run_ms(8_000);
+    // Each 0.4 of a fetch timeout of 2 s.
+    let heartbeats = 10;
+    let again = sent(&cluster) - before;
+    assert!((1..=heartbeats * 10_200).contains(&again), "{again} bytes in {heartbeats} heartbeats");
     // Its leader dies: the other one is elected, though this one would be asked first.
     cluster.kill(leader);
     cluster.run_until("the other leads", 15_000, |c| c.leader() == Some(other));
