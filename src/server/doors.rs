@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::replica::room::places::{PlaceCounts, PlaceId, Places, Shown};
+use crate::replica::room::places::{Activity, PlaceCounts, PlaceId, Places, Shown};
 use crate::types::NodeId;
 
 /// Cheap to clone.
@@ -30,7 +29,7 @@ struct Inner {
 pub struct Place {
     doors: Doors,
     id: PlaceId,
-    active_ns: Arc<AtomicU64>,
+    activity: Arc<Activity>,
 }
 
 impl Doors {
@@ -45,11 +44,11 @@ impl Doors {
 
     /// A connection was accepted. Gives with its place how many had to go for it.
     pub fn arrive(&self, now_ns: u64) -> (Place, usize) {
-        let active_ns = Arc::new(AtomicU64::new(now_ns));
+        let activity = Arc::new(Activity::new(now_ns));
         let mut inner = self.lock();
-        let (id, closed) = inner.places.arrive(now_ns, active_ns.clone());
+        let (id, closed) = inner.places.arrive(now_ns, activity.clone());
         closed.iter().for_each(|place| inner.shut_down(*place));
-        (Place { doors: self.clone(), id, active_ns }, closed.len())
+        (Place { doors: self.clone(), id, activity }, closed.len())
     }
 
     /// Close the guests whose time is over. Gives how many.
@@ -100,9 +99,8 @@ impl Place {
         }
     }
 
-    /// Its owner has read from it.
-    pub fn note_active(&self, now_ns: u64) {
-        self.active_ns.store(now_ns, Ordering::Relaxed);
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// It speaks in this node's name, or, `None`, as a client does. May it stay, and is it a voter's?

@@ -369,6 +369,7 @@ impl NetworkCore {
                 handed.large.push_back(HandedLarge { place, connection, seq, heavy_bytes });
             }
         }
+        client.on_asked();
         self.sink.request(request, is_voter);
     }
 
@@ -535,6 +536,7 @@ impl NetworkCore {
         drop(given);
         self.frames.borrow_mut().answered(&mut client.hold.borrow_mut(), seq);
         self.note_answered(connection, seq);
+        client.on_answered();
         if let Err(error) = answered {
             return self.close_client(&client, error.0);
         }

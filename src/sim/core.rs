@@ -16,7 +16,7 @@ use crate::replica::inspection::Patience;
 use crate::replica::room::answers::{Share, Unsent};
 use crate::replica::room::frames::{Frames, Hold, SMALL_FRAME_BYTES, Until};
 use crate::replica::room::limits::{CoreRoom, place_limits};
-use crate::replica::room::places::{PlaceId, Places, Shown};
+use crate::replica::room::places::{Activity, PlaceId, Places, Shown};
 use crate::replica::room::turns::{NEWCOMER_STEPS, Room, RoundLimits, Turn, Turns};
 use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::*;
@@ -25,7 +25,6 @@ use bytes::{Bytes, BytesMut};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 mod steps;
 
@@ -67,7 +66,7 @@ pub struct Served {
     hold: Hold,
     unsent: Unsent,
     place: PlaceId,
-    active_ns: Arc<AtomicU64>,
+    activity: Arc<Activity>,
     received_ns: u64,
     is_runnable: bool,
     is_held_back: bool,
@@ -377,7 +376,12 @@ impl Node {
         self.core.spend(heavy_ns);
         let served = self.served.get_mut(&wire)?;
         let share = self.core.share_of(served);
-        Some(served.change_unsent(&share, now, from_device, |session| session.answer(seq, response)))
+        let answered =
+            served.change_unsent(&share, now, from_device, |session| session.answer(seq, response));
+        if served.is_voter() {
+            served.activity.note_answered(served.session.requests_under_way() > 0);
+        }
+        Some(answered)
     }
 
     /// Who it is does not matter any more: what it had is given back.

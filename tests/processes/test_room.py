@@ -1,11 +1,13 @@
 """What clients may take from a quorum: places, time, memory, the device. No client of these costs anybody an election."""
 
+import collections
 import contextlib
 import os
 import selectors
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -70,6 +72,32 @@ def test_voters_find_places_while_clients_hold_all(clusters):
         assert second is not first
         first.start()
         cluster.wait_caught_up()
+
+
+@pytest.mark.parametrize("kind", ["pre-votes", "fetches"])
+def test_who_only_claims_to_be_a_voter_closes_no_followers_connection(clusters, kind):
+    """An idle quorum, where a follower's Fetch is parked and its connection silent for half a second at a time."""
+    cluster = clusters(3, overrides=KAFKAS_TIMEOUTS)
+    leader, epoch = cluster.leader(), cluster.epoch()
+    with raw.Connection(leader.port) as healthy:
+        assert healthy.produce(raw.batch(b"x")).error == raw.NONE
+        end = healthy.list_offsets(-1)[2]
+    cluster.wait_caught_up()
+    followers = [node.node_id for node in cluster if node is not leader]
+    claims = {"pre-votes": lambda n: raw.vote(epoch, n, epoch, end, voter_id=leader.node_id, pre_vote=True),
+              "fetches": lambda n: raw.fetch(end, replica_id=n, max_wait_ms=500)}
+    held, claimed, until = collections.deque(), 0, time.monotonic() + 6
+    while time.monotonic() < until:
+        held.append(socket.create_connection(("localhost", leader.port), timeout=10))
+        held[-1].sendall(claims[kind](followers[claimed % 2]))
+        claimed += 1
+        if len(held) > 100:
+            held.popleft().close()
+        time.sleep(0.005)
+    for connection in held:
+        connection.close()
+    assert claimed >= 200, "there were many of them"
+    assert cluster.leader() is leader and cluster.epoch() == epoch
 
 
 def test_a_guest_that_is_no_voter_is_closed_and_says_why(clusters):

@@ -3,10 +3,17 @@
 //! Nobody can tell a voter before it has spoken, so above the clients' places a connection is let in as a guest. It keeps its
 //! place only as a voter. A new guest takes the place of the one that came first: nobody can hold them all.
 
-use crate::types::NodeId;
+use crate::types::{NS_PER_MS, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A voter's connection that has had so many answers is known ...
+const KNOWN_ANSWERS: u64 = 8;
+/// ... as long as something was read from it so lately: a follower fetches at least each half second.
+const KNOWN_SILENCE_NS_MAX: u64 = 2_000 * NS_PER_MS;
+/// Of a voter's places one part in so many is kept for those that are known.
+const KNOWN_PART: usize = 2;
 
 /// Of a connection, as it was accepted: later ones are higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,11 +68,48 @@ enum Holder {
     Leaving,
 }
 
+/// What the owner of a connection tells of it. Only of a voter's it matters.
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// Monotonic ns at which it was accepted, or read from last.
+    read_ns: AtomicU64,
+    /// It waits for an answer of ours.
+    waits: AtomicBool,
+    answers: AtomicU64,
+}
+
+impl Activity {
+    pub fn new(now_ns: u64) -> Activity {
+        Activity { read_ns: AtomicU64::new(now_ns), ..Activity::default() }
+    }
+
+    pub fn note_read(&self, now_ns: u64) {
+        self.read_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    pub fn note_asked(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    pub fn note_answered(&self, still_waits: bool) {
+        self.waits.store(still_waits, Ordering::Relaxed);
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read_ns(&self) -> u64 {
+        self.read_ns.load(Ordering::Relaxed)
+    }
+
+    fn is_known(&self, now_ns: u64) -> bool {
+        let is_silent = now_ns.saturating_sub(self.read_ns()) > KNOWN_SILENCE_NS_MAX;
+        self.answers.load(Ordering::Relaxed) >= KNOWN_ANSWERS && !is_silent
+    }
+}
+
 #[derive(Debug)]
 struct Seat {
     holder: Holder,
-    /// Monotonic ns at which its owner read from it last.
-    active_ns: Arc<AtomicU64>,
+    activity: Arc<Activity>,
 }
 
 /// What a connection is after it has shown itself.
@@ -73,7 +117,7 @@ struct Seat {
 pub enum Shown {
     Client,
     Voter {
-        /// Close this one: the voter has too many, and it is silent the longest.
+        /// Close this one: the voter has too many.
         instead_of: Option<PlaceId>,
     },
     /// Close it: all places for clients are taken.
@@ -116,8 +160,8 @@ impl Places {
         self.limits.most(self.voters.len())
     }
 
-    /// A connection was accepted. Those named are to be closed for it. `active_ns` is told by its owner.
-    pub fn arrive(&mut self, now_ns: u64, active_ns: Arc<AtomicU64>) -> (PlaceId, Vec<PlaceId>) {
+    /// A connection was accepted. Those named are to be closed for it. `activity` is told by its owner.
+    pub fn arrive(&mut self, now_ns: u64, activity: Arc<Activity>) -> (PlaceId, Vec<PlaceId>) {
         let place = PlaceId(self.next);
         self.next += 1;
         let is_client = self.clients < self.limits.clients_max;
@@ -136,13 +180,13 @@ impl Places {
             self.guests.insert(place);
             Holder::Guest { since_ns: now_ns }
         };
-        self.seats.insert(place, Seat { holder, active_ns });
+        self.seats.insert(place, Seat { holder, activity });
         (place, closed)
     }
 
     /// Guests whose time is over: close them.
     pub fn expire(&mut self, now_ns: u64) -> Vec<PlaceId> {
-        let most_ns = self.limits.guest_ms_max * crate::types::NS_PER_MS;
+        let most_ns = self.limits.guest_ms_max * NS_PER_MS;
         let is_over = |seat: &Seat| match seat.holder {
             Holder::Guest { since_ns } => now_ns.saturating_sub(since_ns) > most_ns,
             _ => false,
@@ -165,7 +209,8 @@ impl Places {
             Some(Holder::Voter { .. }) => return Shown::Voter { instead_of: None },
             Some(Holder::Leaving) | None => return Shown::NoPlace,
         }
-        let instead_of = self.silent_one_of(voter);
+        let now_ns = self.seats.get(&place).map_or(0, |seat| seat.activity.read_ns());
+        let instead_of = self.least_of(voter, now_ns);
         if let Some(silent) = instead_of {
             self.send_away(silent);
         }
@@ -198,17 +243,24 @@ impl Places {
         self.seats.remove(&place);
     }
 
-    /// Of this voter's connections, when there are as many as may be: the one that has said nothing for the longest time.
-    fn silent_one_of(&self, voter: NodeId) -> Option<PlaceId> {
+    /// Of this voter's connections, when there are as many as may be, the one that goes: not the first few of those that are known,
+    /// nor, if there is another, one that waits for us, as a follower does nearly always; of the others the one that has said
+    /// nothing for the longest time. Whoever only claims to be the voter closes those who do the same.
+    fn least_of(&self, voter: NodeId, now_ns: u64) -> Option<PlaceId> {
         let of_voter = || {
-            self.seats
-                .iter()
-                .filter(move |(_, seat)| matches!(seat.holder, Holder::Voter { id } if id == voter))
+            let is_its = |seat: &Seat| matches!(seat.holder, Holder::Voter { id } if id == voter);
+            self.seats.iter().filter(move |(_, seat)| is_its(seat))
         };
         if of_voter().count() < self.limits.voter_connections_max {
             return None;
         }
-        of_voter().min_by_key(|(_, seat)| seat.active_ns.load(Ordering::Relaxed)).map(|(place, _)| *place)
+        let known = of_voter().filter(|(_, seat)| seat.activity.is_known(now_ns));
+        let kept: BTreeSet<PlaceId> =
+            known.map(|(place, _)| *place).take(self.limits.voter_connections_max / KNOWN_PART).collect();
+        let rank = |(place, seat): &(&PlaceId, &Seat)| {
+            (kept.contains(place), seat.activity.waits.load(Ordering::Relaxed), seat.activity.read_ns())
+        };
+        of_voter().min_by_key(rank).map(|(place, _)| *place)
     }
 
     fn send_away(&mut self, place: PlaceId) {
@@ -225,7 +277,6 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::NS_PER_MS;
 
     const LIMITS: PlaceLimits =
         PlaceLimits { clients_max: 3, guests_max: 2, voter_connections_max: 2, guest_ms_max: 1_000 };
@@ -290,10 +341,10 @@ mod tests {
     #[test]
     fn of_one_voter_the_silent_connection_goes() {
         let mut places = places();
-        let active: Vec<Arc<AtomicU64>> = (0..3).map(|_| Arc::default()).collect();
+        let active: Vec<Arc<Activity>> = (0..3).map(|_| Arc::default()).collect();
         let of: Vec<PlaceId> = active.iter().map(|active| places.arrive(0, active.clone()).0).collect();
-        active[0].store(9, Ordering::Relaxed);
-        active[1].store(5, Ordering::Relaxed);
+        active[0].note_read(9);
+        active[1].note_read(5);
         assert_eq!(places.show_voter(of[0], NodeId(2)), Shown::Voter { instead_of: None });
         assert_eq!(places.show_voter(of[1], NodeId(2)), Shown::Voter { instead_of: None });
         assert_eq!(places.show_voter(of[2], NodeId(2)), Shown::Voter { instead_of: Some(of[1]) });
@@ -302,6 +353,52 @@ mod tests {
         // The other voter's are not touched by it.
         let (other, _) = arrive(&mut places, 1);
         assert_eq!(places.show_voter(other, NodeId(3)), Shown::Voter { instead_of: None });
+    }
+
+    /// Its Fetch is parked for half a second, and it says nothing meanwhile.
+    #[test]
+    fn who_waits_for_an_answer_stays_while_others_only_claim_to_be_the_voter() {
+        let mut places = places();
+        let follower = Arc::new(Activity::new(0));
+        let (place, _) = places.arrive(0, follower.clone());
+        places.show_voter(place, NodeId(2));
+        follower.note_asked();
+        for n in 1..100 {
+            let claims = Arc::new(Activity::new(n));
+            let (claim, _) = places.arrive(n, claims.clone());
+            let Shown::Voter { instead_of } = places.show_voter(claim, NodeId(2)) else { panic!("a voter") };
+            assert_ne!(instead_of, Some(place));
+            claims.note_asked();
+            claims.note_answered(false);
+        }
+    }
+
+    /// Between an answer and its next Fetch it waits for nothing, and each of the others does.
+    #[test]
+    fn who_is_known_stays_and_a_newcomer_finds_a_place_all_the_same() {
+        let mut places = places();
+        let answered = |now_ns, count| {
+            let activity = Arc::new(Activity::new(now_ns));
+            (0..count).for_each(|_| activity.note_answered(false));
+            activity
+        };
+        let (follower, waiting) = (answered(0, KNOWN_ANSWERS), answered(1, 0));
+        let (place, _) = places.arrive(0, follower.clone());
+        places.show_voter(place, NodeId(2));
+        let (other, _) = places.arrive(1, waiting.clone());
+        places.show_voter(other, NodeId(2));
+        waiting.note_asked();
+        let (next, _) = places.arrive(2, answered(2, 0));
+        assert_eq!(places.show_voter(next, NodeId(2)), Shown::Voter { instead_of: Some(other) });
+        // One of two places is kept for who is known; the others come and go in the other one.
+        let (known, _) = places.arrive(3, answered(3, KNOWN_ANSWERS));
+        assert_eq!(places.show_voter(known, NodeId(2)), Shown::Voter { instead_of: Some(next) });
+        let (last, _) = places.arrive(4, answered(4, 0));
+        assert_eq!(places.show_voter(last, NodeId(2)), Shown::Voter { instead_of: Some(known) });
+        // It is gone without a word.
+        let late_ns = KNOWN_SILENCE_NS_MAX + 1;
+        let (again, _) = places.arrive(late_ns, answered(late_ns, 0));
+        assert_eq!(places.show_voter(again, NodeId(2)), Shown::Voter { instead_of: Some(place) });
     }
 
     #[test]

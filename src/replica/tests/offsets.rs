@@ -332,6 +332,7 @@ fn more_threads_look_into_more_batches_at_once() {
     let many = |config: &mut Config| {
         config.limits.tail_cache_bytes_max = 0;
         config.limits.inspection_threads = 3;
+        config.limits.device_reads_bytes_max = 16 << 20;
     };
     let too_many = |config: &mut Config| {
         config.limits.tail_cache_bytes_max = 0;

@@ -17,6 +17,7 @@ use crate::replica::admit::Admitted;
 use crate::replica::receive_pool::ReceivePool;
 use crate::replica::room::answers::{Share, Unsent};
 use crate::replica::room::frames::Hold;
+use crate::replica::room::places::Activity;
 use crate::replica::room::turns::Turn;
 use crate::replica::session::{DecodedRequest, Session};
 use crate::server::doors::Place;
@@ -135,10 +136,25 @@ impl Client {
         let now_ns = clock::monotonic_ns();
         self.received_ns.set(now_ns);
         self.active_ns.set(now_ns);
+        self.with_activity(|activity| activity.note_read(now_ns));
+    }
+
+    /// It has sent a request that is handed on.
+    pub fn on_asked(&self) {
+        self.with_activity(Activity::note_asked);
+    }
+
+    pub fn on_answered(&self) {
+        let still_waits = self.session.borrow().requests_under_way() > 0;
+        self.with_activity(|activity| activity.note_answered(still_waits));
+    }
+
+    /// Of a voter's: it has to keep its place.
+    fn with_activity(&self, note: impl FnOnce(&Activity)) {
         if self.is_voter()
             && let Some(place) = &*self.place.borrow()
         {
-            place.note_active(now_ns);
+            note(place.activity());
         }
     }
 

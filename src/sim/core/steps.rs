@@ -29,8 +29,8 @@ impl Simulation {
         if self.network.is_refusing() {
             return self.network.refuse(self.now_ns, wire);
         }
-        let active_ns = Arc::new(AtomicU64::new(now.monotonic_ns));
-        let (place, sent_away) = node.core.places.arrive(now.monotonic_ns, active_ns.clone());
+        let activity = Arc::new(Activity::new(now.monotonic_ns));
+        let (place, sent_away) = node.core.places.arrive(now.monotonic_ns, activity.clone());
         self.send_away(node, now, sent_away);
         if self.liar.is(Lie::PlacesUnbounded) && node.served.len() >= node.config.limits.connections_max {
             self.liar.told += 1;
@@ -51,7 +51,7 @@ impl Simulation {
             hold: Hold::default(),
             unsent: Unsent::default(),
             place,
-            active_ns,
+            activity,
             received_ns: now.monotonic_ns,
             is_runnable: false,
             is_held_back: false,
@@ -239,7 +239,7 @@ impl Simulation {
         served.received_ns = now.monotonic_ns;
         served.stage = Stage::Requests;
         if served.is_voter() {
-            served.active_ns.store(now.monotonic_ns, Ordering::Relaxed);
+            served.activity.note_read(now.monotonic_ns);
         }
         node.core.spend(cost::read_ns(bytes));
         let now_ns = now.monotonic_ns + node.core.spent_ns;
@@ -310,7 +310,9 @@ impl Simulation {
         {
             inspection.look(&mut self.inspector, &mut arrived.request, Patience::Long);
         }
-        let is_voter = node.served.get(&wire).is_some_and(Served::is_voter);
+        let voter = node.served.get(&wire).filter(|served| served.is_voter());
+        voter.iter().for_each(|served| served.activity.note_asked());
+        let is_voter = voter.is_some();
         let handed = Handed::Request { wire, arrived: Box::new(arrived), is_first_produce, cost_ns };
         match is_voter {
             true => node.core.voters.push_back(handed),
