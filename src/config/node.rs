@@ -344,10 +344,14 @@ fn read_advertised(r: &mut Reader, quorum: Option<&Quorum>, listener: Option<&Li
             endpoint::parse_listeners(&setting.value).and_then(the_only_listener).and_then(|a| {
                 let reachable =
                     !a.endpoint.host.is_empty() && a.endpoint.host != ANY_HOST && a.endpoint.host != "::";
-                if reachable {
-                    Ok(a)
-                } else {
-                    Err("clients cannot reach this address. Write a host name or address.".to_string())
+                match listener.filter(|listener| listener.name != a.name) {
+                    Some(listener) => Err(format!(
+                        "there is no listener of this name, clients would be told of something that is not here. Write \
+                         {}://{}.",
+                        listener.name, a.endpoint
+                    )),
+                    None if reachable => Ok(a),
+                    None => Err("clients cannot reach this address. Write a host name or address.".to_string()),
                 }
             });
         return match advertised {

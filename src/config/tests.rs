@@ -223,6 +223,7 @@ const BAD: &[(&str, &[&str])] = &[
         &["controller.listener.names=CONTROLLER: the listener is PLAINTEXT"],
     ),
     ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", &["clients cannot reach this address"]),
+    ("advertised.listeners=SSL://h:1", &["there is no listener of this name", "Write PLAINTEXT://h:1"]),
     ("advertised.listeners=PLAINTEXT://h", &["advertised.listeners=PLAINTEXT://h: 'h' has no port"]),
     ("process.roles=leader", &["process.roles=leader: the roles are broker and controller"]),
     (

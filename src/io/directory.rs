@@ -359,18 +359,21 @@ fn check_partition(partition: &Path, owner: &Owner) -> Result<(), Refusal> {
             .map_err(|e| not_usable(partition, "is not writable", &e));
     };
     let text = String::from_utf8_lossy(&text);
-    if text.trim_matches(is_nothing).is_empty() {
+    let is_empty = text.trim_matches(is_nothing).is_empty();
+    let found =
+        text.lines().find_map(|line| line.strip_prefix("topic_id:")).and_then(|id| Uuid::parse(id.trim()));
+    let Some(found) = found else {
+        let what = if is_empty { "this file is empty" } else { "this file has no topic_id that can be read" };
         return Err(format!(
-            "{}: this file is empty, as a power cut or a full disk can leave it where another program wrote it. It only names \
+            "{}: {what}, as a power cut or a full disk can leave it where another program wrote it. It only names \
              the topic: if the segments beside it are this node's, remove it, and the start writes it anew with \
              kraft.topic.id={}.",
             path.display(),
             owner.topic_id
         )
         .into());
-    }
-    let found = text.lines().find_map(|line| line.strip_prefix("topic_id:")).map(str::trim).unwrap_or("");
-    if Uuid::parse(found) != Some(owner.topic_id) {
+    };
+    if found != owner.topic_id {
         return Err(format!(
             "kraft.topic.id={}: {} says topic_id: {found}. Correct kraft.topic.id, or give this node a log.dirs of \
              its own.",

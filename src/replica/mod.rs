@@ -47,7 +47,7 @@ use crate::log::{Log, LogConfig, LogEvent, ReadError, RecoveredLog};
 use crate::protocol::quorum::QuorumContext;
 use crate::protocol::{self, Response};
 use crate::raft::random::Random;
-use crate::raft::{Assigned, Effect, Effects, Event, Raft, RequestId};
+use crate::raft::{Assigned, Effect, Effects, Event, NoteKind, Raft, RequestId};
 use crate::record::StampedBatch;
 use crate::types::*;
 use admit::Admitted;
@@ -565,11 +565,16 @@ impl Replica {
     fn take_effects(&mut self, now: Now, effects: &mut Effects) {
         let mut repeatable = effects.repeatable.drain(..).peekable();
         for (place, text) in effects.notes.drain(..).enumerate() {
-            let text = match repeatable.next_if(|(at, ..)| *at == place) {
+            let about = repeatable.next_if(|(at, ..)| *at == place);
+            let level = match about {
+                Some((_, NoteKind::TwoDirectories, _)) => Level::Warn,
+                _ => Level::Info,
+            };
+            let text = match about {
                 Some((_, kind, peer)) => self.repeats.admit(now, kind, peer, text),
                 None => Some(text),
             };
-            self.actions.extend(text.map(|text| Action::Note { level: Level::Info, text }));
+            self.actions.extend(text.map(|text| Action::Note { level, text }));
         }
         drop(repeatable);
         for effect in effects.at_once.drain(..) {

@@ -126,6 +126,15 @@ fn an_empty_file_is_called_empty() {
             error.contains("partition.metadata: this file is empty") && error.contains("remove it"),
             "{error}"
         );
+        for cut in ["version: 0", "version: 0\ntopic_id: AAAA"] {
+            fs::write(&partition, cut).unwrap();
+            let error = Directory::open(directory.path(), &owner()).unwrap_err().line;
+            assert!(
+                error.contains("partition.metadata: this file has no topic_id")
+                    && error.contains("remove it"),
+                "{error}"
+            );
+        }
         // What the line says helps.
         fs::remove_file(&partition).unwrap();
         Directory::open(directory.path(), &owner()).unwrap();
