@@ -81,9 +81,9 @@ impl Inputs {
         self.voters.borrow().is_empty() && !(takes_clients && has_client())
     }
 
-    /// Requests of this core's clients that may still be pushed.
-    pub fn client_room(&self) -> usize {
-        CLIENT_INPUTS_MAX.saturating_sub(self.own_requests.get())
+    /// Requests of this core's clients that wait here.
+    pub fn own_requests(&self) -> usize {
+        self.own_requests.get()
     }
 }
 
@@ -123,15 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn clients_find_no_room_beyond_the_bound() {
+    fn requests_that_wait_are_counted() {
         let inputs = Inputs::new(1);
-        for _ in 0..CLIENT_INPUTS_MAX {
-            assert!(inputs.client_room() > 0);
+        for waiting in 0..CLIENT_INPUTS_MAX {
+            assert_eq!(inputs.own_requests(), waiting);
             inputs.push_client(request());
         }
-        assert_eq!(inputs.client_room(), 0);
         inputs.pop(true);
-        assert_eq!(inputs.client_room(), 1);
+        assert_eq!(inputs.own_requests(), CLIENT_INPUTS_MAX - 1);
     }
 
     #[test]
@@ -140,11 +139,11 @@ mod tests {
         for _ in 0..2 * CLIENT_INPUTS_MAX {
             inputs.push_client(Input::ConnectionClosed { connection: ConnectionId(1) });
         }
-        assert_eq!(inputs.client_room(), CLIENT_INPUTS_MAX);
+        assert_eq!(inputs.own_requests(), 0);
         inputs.push_client(request());
-        assert_eq!(inputs.client_room(), CLIENT_INPUTS_MAX - 1);
+        assert_eq!(inputs.own_requests(), 1);
         while inputs.pop(true).is_some() {}
-        assert_eq!(inputs.client_room(), CLIENT_INPUTS_MAX);
+        assert_eq!(inputs.own_requests(), 0);
     }
 
     #[test]
@@ -155,7 +154,7 @@ mod tests {
         inputs.push_voter(Input::Shutdown);
         assert!(!inputs.is_empty(false));
         assert!(matches!(inputs.pop(false), Some(Next::Voter(Input::Shutdown))));
-        assert_eq!(inputs.client_room(), CLIENT_INPUTS_MAX - 1);
+        assert_eq!(inputs.own_requests(), 1);
         assert!(matches!(inputs.pop(true), Some(Next::Client(0, Input::Request { .. }))));
     }
 
@@ -165,7 +164,7 @@ mod tests {
         for _ in 0..2 * CLIENT_INPUTS_MAX {
             inputs.push_client_of(2, request());
         }
-        assert_eq!(inputs.client_room(), CLIENT_INPUTS_MAX, "it takes nothing of this core's room");
+        assert_eq!(inputs.own_requests(), 0, "it takes nothing of this core's room");
         inputs.push_client(Input::Shutdown);
         inputs.push_client_of(1, Input::Shutdown);
         inputs.push_client(Input::Shutdown);

@@ -332,7 +332,11 @@ impl NetworkCore {
             None => turns.voter_went(now_ns),
             Some(announced) => {
                 let cost_ns = announced.decoded_ns(request);
-                client.with_turn(|turn| turns.took_request(turn, announced, cost_ns, now_ns));
+                let under_way = client.session.borrow().requests_under_way();
+                client.with_turn(|turn| {
+                    turns.has_under_way(turn, under_way, now_ns);
+                    turns.took_request(turn, announced, cost_ns, now_ns);
+                });
             }
         }
     }
@@ -469,7 +473,11 @@ impl NetworkCore {
     /// Requests that may go to the replica now.
     fn room(&self) -> Room {
         let heavy_bytes = self.handed.borrow().heavy_bytes;
-        let requests = if heavy_bytes >= HEAVY_HANDED_BYTES_MAX { 0 } else { self.sink.room() };
+        let most = match heavy_bytes >= HEAVY_HANDED_BYTES_MAX {
+            true => 0,
+            false => self.turns.borrow().requests_max(self.sink.requests_max()),
+        };
+        let requests = most.saturating_sub(self.sink.waiting());
         Room { requests, is_for_cheap: heavy_bytes >= COSTLY_HANDED_BYTES_MAX }
     }
 
@@ -588,7 +596,8 @@ impl NetworkCore {
 
     /// The sockets are about to run: what they may do begins anew, first for those who wait.
     pub fn begin_round(&self, now_ns: u64) {
-        self.turns.borrow_mut().begin_round(now_ns, self.room());
+        let room = self.room();
+        self.turns.borrow_mut().begin_round(now_ns, room);
         self.wake_frames();
         self.wake_waiting();
     }
@@ -600,7 +609,8 @@ impl NetworkCore {
 
     /// The next in line go, as many as there is room for.
     fn wake_waiting(&self) {
-        let (mut turns, room) = (self.turns.borrow_mut(), self.room());
+        let room = self.room();
+        let mut turns = self.turns.borrow_mut();
         if !turns.has_line(room) {
             return;
         }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::inputs::Inputs;
-use super::mesh::{ClientRequest, ReplicaSender};
+use super::inputs::{CLIENT_INPUTS_MAX, Inputs};
+use super::mesh::{CREDITS_PER_CORE, ClientRequest, ReplicaSender};
 use crate::replica::{ConnectionId, Input};
 
 /// Where the requests of a core go.
@@ -14,11 +14,19 @@ pub enum RequestSink {
 }
 
 impl RequestSink {
-    /// Requests that it takes now.
-    pub fn room(&self) -> usize {
+    /// Clients' requests that may wait there.
+    pub fn requests_max(&self) -> usize {
         match self {
-            RequestSink::Local(inputs) => inputs.client_room(),
-            RequestSink::Mesh(replica) => replica.credits(),
+            RequestSink::Local(_) => CLIENT_INPUTS_MAX,
+            RequestSink::Mesh(_) => CREDITS_PER_CORE,
+        }
+    }
+
+    /// And how many do.
+    pub fn waiting(&self) -> usize {
+        match self {
+            RequestSink::Local(inputs) => inputs.own_requests(),
+            RequestSink::Mesh(replica) => CREDITS_PER_CORE - replica.credits(),
         }
     }
 

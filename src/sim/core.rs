@@ -198,7 +198,8 @@ impl Core {
     /// Client requests that may still be queued.
     fn room(&self) -> Room {
         // What they take in memory is not simulated: none of them waits for that.
-        Room { requests: self.queued_max.saturating_sub(self.queued), is_for_cheap: false }
+        let requests = self.turns.requests_max(self.queued_max).saturating_sub(self.queued);
+        Room { requests, is_for_cheap: false }
     }
 
     pub fn queued(&self) -> usize {

@@ -1,14 +1,16 @@
 //! Who may have how much of a node, so that no client's bytes, requests or connections cost a voter its vote.
 //!
 //! Asked by `server` (and by the simulator) before it accepts, reads or hands on. Pure: it decides and counts, and is told
-//! the time. Each core has its own `Turns`, `Frames` and `Share` of answers; `Places` and `Reads` are the node's. `limits` says how much of each the configuration gives, `gauges` what is taken. The argument why nobody waits for
-//! ever is in docs/design/room.md, the figures in docs/limits.md.
+//! the time. Each core has its own `Turns`, `Frames` and `Share` of answers; `Places` and `Reads` are the node's. `limits` says how
+//! much of each the configuration gives, `gauges` what is taken. The argument why nobody waits for ever is in docs/design/room.md,
+//! the figures in docs/limits.md.
 
 pub mod answers;
 pub mod frames;
 pub mod gauges;
 pub mod limits;
 pub mod lines;
+pub mod mixture;
 pub mod places;
 pub mod reads;
 pub mod turns;

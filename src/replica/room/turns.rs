@@ -7,8 +7,9 @@
 //! stint may need is kept for it: who needs no line does not take it away. Voters never ask.
 //!
 //! Who finds its own line empty has a stint at once, as long as that line has not had its part of the round: a crowd that asks
-//! for much keeps nobody waiting who asks for little. While there are both, rounds are short: what comes in the middle of one waits
-//! for its end, and a record on its way to its followers and back does so two or three times.
+//! for much keeps nobody waiting who asks for little. While there are both (`mixture`), rounds are short and few requests are handed
+//! on at once: what comes in the middle of one waits for its end, and a record on its way to its followers and back does so two or
+//! three times.
 //!
 //! Who has not shown what it is may be a voter that connects again: it stands in a line of its own for its first few steps,
 //! of which each round takes some before it serves the others. Where clients wait too, no more than half of the room is theirs.
@@ -17,6 +18,7 @@
 //! not promised) at least one lets in the first of each line ([`Turns::rounds_at_most`]).
 
 use super::lines::{self, Cost, LINES, Lines, Ticket};
+use super::mixture::{Depth, Mixture};
 use crate::replica::ConnectionId;
 use crate::replica::cost::{self, Announced};
 use std::collections::VecDeque;
@@ -37,12 +39,14 @@ const NEWCOMER_READ_BYTES: usize = 4 * 1024;
 const NEWCOMERS_PER_ROUND: usize = 128;
 /// No core is taken to be slower than this.
 const SLOWNESS_MAX: u64 = 64;
-/// Beside somebody who asks for much, a round is one of so many parts of what it may be for those who ask for little and for voters.
+/// While some want much beside others that do not, a round is one of so many parts of what it may be.
 const MIXED_ROUND_PART: u64 = 4;
-/// And so much is read at once of who asks for much: memory that the kernel has to clear takes 2 to 5 us for each KiB of it.
-const MIXED_READ_BYTES: usize = 128 * 1024;
-/// So long one is remembered to be there.
-const MIXED_NS: u64 = 100_000_000;
+/// And of so many for who asks for much at once, as long as the others have had less.
+const MIXED_ROUND_PART_DEAR: u64 = 16;
+/// So much is read then at once: memory that the kernel has to clear takes 2 to 5 us for each KiB of it.
+const MIXED_READ_BYTES: usize = 32 * 1024;
+/// And so many requests of a core wait for the replica at most.
+const MIXED_REQUESTS: usize = 64;
 /// Where newcomers and clients wait, one room in so many is for a client.
 const ROUNDS_FOR_CLIENTS: usize = 2;
 
@@ -77,6 +81,7 @@ pub struct RoundLimits {
 pub struct Turn {
     state: State,
     cost: Cost,
+    depth: Depth,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,13 +123,12 @@ pub struct Turns {
     limits: RoundLimits,
     bytes_left: usize,
     begun_ns: u64,
-    /// Of this round.
+    /// Of this round, and for those who ask for much at once.
     length_ns: u64,
+    length_dear_ns: u64,
     is_mixed: bool,
     now_ns: u64,
-    /// When a voter, or one of the first line, was served last, and one of another line.
-    cheap_ns: Option<u64>,
-    dear_ns: Option<u64>,
+    mixture: Mixture,
     lines: Lines,
     stints: usize,
     /// What the stints under way are expected to cost.
@@ -149,10 +153,10 @@ impl Turns {
             bytes_left: limits.bytes_max,
             begun_ns: 0,
             length_ns: u64::MAX,
+            length_dear_ns: u64::MAX,
             is_mixed: false,
             now_ns: 0,
-            cheap_ns: None,
-            dear_ns: None,
+            mixture: Mixture::default(),
             lines: Lines::default(),
             stints: 0,
             stints_ns: 0,
@@ -170,8 +174,9 @@ impl Turns {
     pub fn begin_round(&mut self, now_ns: u64, room: Room) {
         self.note_slowness();
         (self.now_ns, self.begun_ns) = (now_ns, now_ns);
-        self.is_mixed = self.are_both_there();
-        self.length_ns = self.limits.ns_max / if self.is_mixed { MIXED_ROUND_PART } else { 1 };
+        self.is_mixed = self.mixture.is_mixed(now_ns);
+        let parts = if self.is_mixed { [MIXED_ROUND_PART, MIXED_ROUND_PART_DEAR] } else { [1; 2] };
+        [self.length_ns, self.length_dear_ns] = parts.map(|part| self.limits.ns_max / part);
         self.bytes_left = self.limits.bytes_max;
         self.newcomers_left = NEWCOMERS_PER_ROUND;
         self.lines.begin_round();
@@ -193,15 +198,10 @@ impl Turns {
         }
     }
 
-    /// Somebody asks for much beside others who do not.
-    fn are_both_there(&self) -> bool {
-        let is_there =
-            |last_ns: Option<u64>| last_ns.is_some_and(|ns| self.now_ns.saturating_sub(ns) < MIXED_NS);
-        is_there(self.cheap_ns) && is_there(self.dear_ns)
-    }
-
-    fn end_ns(&self) -> u64 {
-        self.begun_ns.saturating_add(self.length_ns)
+    /// For this line.
+    fn end_ns(&self, line: usize) -> u64 {
+        let has_whole_round = line == 0 || self.lines.used_ns(line) < self.lines.used_ns(0);
+        self.begun_ns.saturating_add(if has_whole_round { self.length_ns } else { self.length_dear_ns })
     }
 
     /// May this newcomer take a step? If not it stands in the newcomers' line now.
@@ -239,7 +239,7 @@ impl Turns {
         }
         let ticket = self.lines.draw(&turn.cost, next);
         if ticket.line > 0 {
-            self.dear_ns = Some(self.now_ns);
+            self.mixture.saw_dear(self.now_ns);
         }
         let room = room.of(ticket);
         match turn.state {
@@ -261,8 +261,8 @@ impl Turns {
             State::Step => self.end_step(turn),
             State::Free | State::InLine(_) | State::NewInLine => {}
         }
-        if room > self.promised() && !self.is_over() {
-            if self.lines.waiting() == 0 && self.is_time() {
+        if room > self.promised() && !self.is_over(ticket.line) {
+            if self.lines.waiting() == 0 && self.is_time(ticket.line) {
                 return true;
             }
             if self.has_part_left(ticket) {
@@ -284,7 +284,13 @@ impl Turns {
 
     /// A voter has read, or taken a request. It is not counted, but it takes time.
     pub fn voter_went(&mut self, now_ns: u64) {
-        (self.now_ns, self.cheap_ns) = (now_ns, Some(now_ns));
+        self.now_ns = now_ns;
+        self.mixture.saw_cheap(now_ns);
+    }
+
+    /// How many requests of this core may wait for the replica in this round, where so many may lie there.
+    pub fn requests_max(&self, requests: usize) -> usize {
+        if self.is_mixed { requests.min(MIXED_REQUESTS) } else { requests }
     }
 
     /// How much of a client may be read at once, now that it may go.
@@ -307,13 +313,18 @@ impl Turns {
         }
     }
 
+    /// With the request that it takes now it has so many under way.
+    pub fn has_under_way(&mut self, turn: &mut Turn, requests: usize, now_ns: u64) {
+        self.mixture.saw_depth(&mut turn.depth, requests, now_ns);
+    }
+
     /// It has taken this request, which has cost so much.
     pub fn took_request(&mut self, turn: &mut Turn, request: Announced, cost_ns: u64, now_ns: u64) {
         self.now_ns = now_ns;
         turn.cost.took(request, cost_ns);
         self.spent_ns += cost_ns;
         if lines::line_for(cost_ns) == 0 {
-            self.cheap_ns = Some(now_ns);
+            self.mixture.saw_cheap(now_ns);
         }
         if let State::Stint { requests_left, .. } = &mut turn.state {
             *requests_left = requests_left.saturating_sub(1);
@@ -376,7 +387,7 @@ impl Turns {
     }
 
     fn may_newcomers_go(&self) -> bool {
-        self.newcomers_left > 0 && self.now_ns < self.end_ns().saturating_add(self.length_ns / 2)
+        self.newcomers_left > 0 && self.now_ns < self.end_ns(0).saturating_add(self.length_ns / 2)
     }
 
     /// The next of the lines whose turn it is, with `room` for so many requests of all. It gets a stint with `let_in`. Asked
@@ -390,7 +401,8 @@ impl Turns {
         {
             return Some(newcomer);
         }
-        if self.is_over() || !self.is_time() { None } else { self.lines.pop(room.lines()) }
+        let lines = (0..room.lines()).take_while(|line| !self.is_over(*line) && self.is_time(*line)).count();
+        self.lines.pop(lines)
     }
 
     /// The one that `next` has named. False: it does not wait any more.
@@ -436,12 +448,12 @@ impl Turns {
     }
 
     /// For more than the stints under way.
-    fn is_time(&self) -> bool {
-        self.stints == 0 || self.now_ns + self.slowness * self.stints_ns < self.end_ns()
+    fn is_time(&self, line: usize) -> bool {
+        self.stints == 0 || self.now_ns + self.slowness * self.stints_ns < self.end_ns(line)
     }
 
-    fn is_over(&self) -> bool {
-        self.bytes_left == 0 || self.now_ns >= self.end_ns()
+    fn is_over(&self, line: usize) -> bool {
+        self.bytes_left == 0 || self.now_ns >= self.end_ns(line)
     }
 }
 

@@ -451,7 +451,23 @@ fn rounds_are_short_while_some_ask_for_much_and_others_do_not() {
     assert!(longest_ns(Beside::Nobody, much) >= ROUND_NS);
     for beside in [Beside::Cheap, Beside::Voter] {
         let mixed_ns = longest_ns(beside, much);
-        assert!(mixed_ns <= ROUND_NS / MIXED_ROUND_PART + REQUEST_NS, "{mixed_ns}");
+        assert!(mixed_ns <= ROUND_NS / MIXED_ROUND_PART_DEAR + REQUEST_NS, "{mixed_ns}");
     }
     assert!(longest_ns(Beside::Voter, SMALL) >= ROUND_NS, "nobody asks for much");
+}
+
+/// What waits for the replica before a record is all that was handed on before it.
+#[test]
+fn few_requests_are_handed_on_while_some_pipeline_and_others_do_not() {
+    let (mut turns, mut deep, mut shallow) = (turns(), Turn::default(), Turn::default());
+    let mut handed_max = |others_under_way| {
+        for (turn, requests) in [(&mut deep, 64), (&mut shallow, others_under_way)] {
+            turns.has_under_way(turn, requests, 0);
+            turns.took_request(turn, SMALL, 5_000, 0);
+        }
+        turns.begin_round(0, room(99));
+        turns.requests_max(512)
+    };
+    assert_eq!(handed_max(6), 512, "they are not so different");
+    assert_eq!(handed_max(5), MIXED_REQUESTS);
 }

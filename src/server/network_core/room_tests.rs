@@ -61,6 +61,49 @@ fn fetches_that_wait_keep_no_memory_from_producers() {
     });
 }
 
+/// What is handed on stands before every record that comes later.
+#[test]
+fn few_requests_wait_for_the_replica_while_some_pipeline_and_others_do_not() {
+    const CLIENTS: i32 = 10;
+    const EACH: i32 = 30;
+    let rig = rig();
+    let (clients, accepted): (Vec<_>, Vec<_>) = (0..CLIENTS)
+        .map(|_| {
+            rig.client(|mut stream| {
+                stream.write_all(&(0..EACH).flat_map(metadata).collect::<Vec<_>>()).unwrap();
+                (0..EACH).for_each(|_| drop(read_answer(&mut stream)));
+            })
+        })
+        .unzip();
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        // Both were there, and will be.
+        for under_way in [1, 64] {
+            let (mut turns, mut turn) = (network.turns.borrow_mut(), Turn::default());
+            turns.has_under_way(&mut turn, under_way, u64::MAX);
+        }
+        network.begin_round(clock::monotonic_ns());
+        accepted.into_iter().for_each(|accepted| network.accept(accepted));
+        let (mut answered, mut waiting_max) = (0, 0);
+        while answered < CLIENTS * EACH {
+            let mut next = Some(next_input(&inputs, &network).await);
+            waiting_max = waiting_max.max(1 + inputs.own_requests());
+            while let Some(input) = next {
+                // Clients that have all their answers leave.
+                if let Input::Request { connection, seq, .. } = input {
+                    let response = Response::Metadata(m::MetadataResponse::default());
+                    network.answer(connection, seq, Some(response), None);
+                    answered += 1;
+                }
+                next = pop(&inputs);
+            }
+            send(&network);
+        }
+        assert!((17..=64).contains(&waiting_max), "{waiting_max}");
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
 /// Whoever claims to be a voter: what one sends is small.
 #[test]
 fn a_large_frame_of_a_voter_needs_memory_as_a_clients_does() {

@@ -289,6 +289,8 @@ impl Simulation {
         match announced.filter(|_| !served.is_voter()) {
             None => node.core.turns.voter_went(decoded_ns),
             Some(announced) => {
+                let under_way = served.session.requests_under_way();
+                node.core.turns.has_under_way(&mut served.turn, under_way, decoded_ns);
                 node.core.turns.took_request(&mut served.turn, announced, cost_ns, decoded_ns);
             }
         }
