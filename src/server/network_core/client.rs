@@ -145,8 +145,9 @@ impl Client {
     }
 
     pub fn on_answered(&self) {
-        let still_waits = self.session.borrow().requests_under_way() > 0;
-        self.with_activity(|activity| activity.note_answered(still_waits));
+        self.with_activity(|activity| {
+            activity.note_answered(self.session.borrow().requests_under_way() > 0);
+        });
     }
 
     /// Of a voter's: it has to keep its place.
