@@ -105,6 +105,8 @@ impl Client {
         let place = self.place.borrow();
         let (true, Some(place)) = (is_news, &*place) else { return true };
         let voter = self.session.borrow().peer_id().filter(|_| standing == Standing::Peer);
+        // Until now nobody has told what was read. Who claims late has not been a silent voter before.
+        place.activity().note_read(self.received_ns.get());
         let shown = place.show(voter);
         self.standing.set(if shown == Some(true) { Standing::Voter } else { standing });
         shown.is_some()

@@ -336,6 +336,58 @@ fn a_new_connection_says_what_it_is_though_clients_stand_in_line() {
     });
 }
 
+/// It was accepted before all others that claim to be the voter, and claims it after them.
+#[test]
+fn who_claims_late_to_be_a_voter_is_judged_by_the_time_of_its_claim() {
+    let rig = rig();
+    let (go, is_to_claim) = mpsc::channel();
+    let (late, late_accepted) = rig.client(move |mut stream| {
+        stream.write_all(&metadata(1)).unwrap();
+        read_answer(&mut stream);
+        is_to_claim.recv().unwrap();
+        stream.write_all(&fetch_of(2)).unwrap();
+        stream.read(&mut [0; 1]).unwrap()
+    });
+    // With it as many as a voter has places, and one more.
+    let (others, accepted): (Vec<_>, Vec<_>) = (0..4)
+        .map(|_| {
+            rig.client(|mut stream| {
+                stream.write_all(&fetch_of(2)).unwrap();
+                stream.read(&mut [0; 1]).unwrap()
+            })
+        })
+        .unzip();
+    run(async move {
+        let (inputs, network) = replica_core(rig.control);
+        let asked = async || match next_input(&inputs, &network).await {
+            Input::Request { connection, seq, .. } => (connection, seq),
+            other => panic!("{other:?}"),
+        };
+        network.accept(late_accepted);
+        let (late_id, seq) = asked().await;
+        network.answer(late_id, seq, answer_with(1), None);
+        send(&network);
+        let mut accepted = accepted.into_iter();
+        let mut claimed = Vec::new();
+        for _ in 0..3 {
+            accepted.next().into_iter().for_each(|entered| network.accept(entered));
+            claimed.push(asked().await.0);
+        }
+        go.send(()).unwrap();
+        assert_eq!(asked().await.0, late_id);
+        accepted.next().into_iter().for_each(|entered| network.accept(entered));
+        asked().await;
+        let Input::ConnectionClosed { connection } = next_input(&inputs, &network).await else {
+            panic!("nobody has made room")
+        };
+        assert_eq!(connection, claimed[0], "it has been silent for the longest time");
+        let left: Vec<_> = network.clients.borrow().keys().copied().collect();
+        left.into_iter().for_each(|id| network.close(id, "the test is over".into(), None));
+        assert_eq!(late.join().unwrap(), 0);
+        assert!(others.into_iter().all(|other| other.join().unwrap() == 0));
+    });
+}
+
 /// docs/limits.md counts with it.
 #[test]
 fn a_connection_is_small() {

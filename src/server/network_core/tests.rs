@@ -187,6 +187,14 @@ fn padded_fetch(correlation_id: i32, bytes: usize) -> Vec<u8> {
     [&(frame.len() as u32).to_be_bytes(), frame.as_slice()].concat()
 }
 
+/// Fetch 4 of no topics, in this voter's name.
+fn fetch_of(voter: i32) -> Vec<u8> {
+    let mut frame = padded_fetch(1, 0);
+    // Behind the frame's length and its header.
+    frame[15..19].copy_from_slice(&voter.to_be_bytes());
+    frame
+}
+
 /// A Metadata answer of about so many bytes.
 fn large_answer(bytes: usize) -> Option<Response> {
     const HOST_BYTES: usize = 30_000;

@@ -344,6 +344,7 @@ impl Simulation {
         }
         let voter = served.session.peer_id().filter(|_| known == Known::Peer);
         let (unsent_bytes, from_device) = (served.session.output_bytes(), served.unsent.from_device());
+        served.activity.note_read(served.received_ns);
         let shown = match voter {
             Some(id) => node.core.places.show_voter(served.place, id),
             None => node.core.places.show_client(served.place),
