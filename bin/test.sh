@@ -17,7 +17,7 @@ Runs all stages, or those named, in this order:
   lint        cargo clippy, warnings are errors; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
-  simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
+  simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
               kafka-python, confluent-kafka (tests/clients/run.sh has seven clients more, and older ones)
   quickstart  bin/quickstart.sh, short
@@ -27,6 +27,8 @@ USAGE
 
 # Simulated clusters in one run of this script.
 SIMULATION_SEEDS=2000
+# Of those with hostile clients alone: a run takes as long as several others.
+HOSTILE_SEEDS=100
 
 declare -a wanted=()
 for stage in "$@"; do
@@ -165,19 +167,21 @@ simulate() {
 
 stage_simulation() {
   local status=0 first jobs seed cause old=0
+  local -a arguments
   if server_is_stale; then build_server || return 1; fi
   jobs=$(nproc 2>/dev/null || echo 1)
   : >"$logs/simulation.log"
   while read -r seed cause; do
-    [[ $seed =~ ^[0-9]+$ ]] || continue
-    if "$(release_dir)/kraft-sim" --seed "$seed" >"$logs/simulation-old.log" 2>&1; then
+    [[ $seed =~ ^([0-9]+)(/([a-z]+))?$ ]] || continue
+    arguments=(--seed "${BASH_REMATCH[1]}" --profile "${BASH_REMATCH[3]:-swarm}")
+    if "$(release_dir)/kraft-sim" "${arguments[@]}" >"$logs/simulation-old.log" 2>&1; then
       passed=$((passed + 1)) old=$((old + 1))
     else
       failed=$((failed + 1)) status=1
       cat "$logs/simulation-old.log" >>"$logs/simulation.log"
       fail "seed $seed fails again ($cause)"
       sed -n '/^FAILED after/,/^ *again:/ { /^ *again:/!s/^/    | /p }' "$logs/simulation-old.log" >&2
-      note "again: $(release_dir)/kraft-sim --seed $seed --trace"
+      note "again: $(release_dir)/kraft-sim ${arguments[*]} --trace"
     fi
   done <tests/simulator-seeds.txt
   done_line "$old seeds that once failed pass"
@@ -187,6 +191,9 @@ stage_simulation() {
   simulate "$SIMULATION_SEEDS simulated clusters" "$logs/simulation-new.log" \
     --seed "$first" --seeds "$SIMULATION_SEEDS" --jobs "$jobs" || status=1
   cat "$logs/simulation-new.log" >>"$logs/simulation.log"
+  simulate "$HOSTILE_SEEDS simulated clusters with hostile clients" "$logs/simulation-hostile.log" \
+    --seed "$first" --seeds "$HOSTILE_SEEDS" --jobs "$jobs" --profile hostile || status=1
+  cat "$logs/simulation-hostile.log" >>"$logs/simulation.log"
   ((status)) || note "$(tr '\r' '\n' <"$logs/simulation-new.log" | grep -E '^[0-9]+ seeds, ' | tail -n 1)"
   return "$status"
 }

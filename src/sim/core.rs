@@ -377,12 +377,7 @@ impl Node {
         self.core.spend(heavy_ns);
         let served = self.served.get_mut(&wire)?;
         let share = self.core.share_of(served);
-        let answered =
-            served.change_unsent(&share, now, from_device, |session| session.answer(seq, response));
-        if served.is_voter() {
-            served.activity.note_answered(served.session.requests_under_way() > 0);
-        }
-        Some(answered)
+        Some(served.change_unsent(&share, now, from_device, |session| session.answer(seq, response)))
     }
 
     /// Who it is does not matter any more: what it had is given back.

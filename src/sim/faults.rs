@@ -16,10 +16,9 @@
 //! - A durable quorum-state that vanishes: the voter goes on as one that has forgotten its votes, and says so.
 
 use super::dice::Dice;
-use super::hostile::Hostile;
 use super::network::{Host, Weather};
 use super::node::{Arrival, Node};
-use super::{Event, FIRST_CLIENT, FIRST_HOSTILE, Simulation};
+use super::{Event, FIRST_CLIENT, Simulation};
 use crate::types::*;
 
 macro_rules! faults {
@@ -103,6 +102,7 @@ faults! {
     ProducerIds "producer-ids" Client 5_000 "new producer ids without end",
     Parkers "parkers" Client 3_000 "Fetches that wait without end",
     Squatters "squatters" Client 4_000 "many connections in voters' names, more than voters have places",
+    Claims "claims" Client 5_000 "every few ms another connection with one request in a voter's name",
 }
 
 /// One of so many seeds with rot has it on any voters, a majority too.
@@ -112,8 +112,6 @@ const ANY_ROT_STREAM: u64 = 27;
 /// Rot on any voters strikes each other one with this chance too.
 const ANY_ROT_PERMILLE: u64 = 400;
 
-/// Hostile clients at once.
-const HOSTILES_MAX: usize = 6;
 /// So many of a thousand seeds of a swarm have hostile clients too.
 const HOSTILE_PERMILLE: u64 = 50;
 
@@ -330,7 +328,7 @@ impl Simulation {
         }
     }
 
-    fn say(&mut self, host: Host, text: &str) {
+    pub(super) fn say(&mut self, host: Host, text: &str) {
         self.trace.line(self.now_ns, host, text);
     }
 
@@ -591,24 +589,6 @@ impl Simulation {
             }
             Relief::Weather => self.network.weather = self.fair.clone(),
         }
-    }
-
-    /// A client of this kind comes, for a while. False: there are enough.
-    fn let_hostile_in(&mut self, fault: Fault) -> bool {
-        let is_there = fault == Fault::Forgers && self.hostiles.values().any(Hostile::is_forger);
-        if is_there || self.hostiles.len() >= HOSTILES_MAX {
-            return false;
-        }
-        let host = FIRST_HOSTILE + self.totals.hostiles as Host;
-        self.totals.hostiles += 1;
-        let nodes: Vec<Host> = self.nodes.keys().copied().collect();
-        let voters = self.nodes.values().filter(|node| node.is_voter()).map(|node| node.host).collect();
-        let until_ns = self.now_ns + 100 * NS_PER_MS + self.chance.around(2_000 * NS_PER_MS);
-        let dice = Dice::new(self.chance.next_u64(), host as u64);
-        self.say(host, fault.what());
-        self.hostiles.insert(host, Hostile::new(fault, host, dice, nodes, voters, until_ns));
-        self.at(self.now_ns + 1, Event::Client(host));
-        true
     }
 
     /// All faults end: everything is whole, on time and running from here on.

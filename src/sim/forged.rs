@@ -42,3 +42,37 @@ pub fn fetch(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes 
     partition.last_fetched_epoch = dice.below(scene.epoch.0 as u64 + 1) as i32;
     kafka::encode(kafka::FETCH, id, &request)
 }
+
+/// What somebody sends who comes again and again in voters' names, with one request each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    PreVotes,
+    /// As a follower's that has all: they are parked.
+    Fetches,
+    Begins,
+    Any,
+}
+
+impl Claim {
+    pub fn draw(dice: &mut Dice) -> Claim {
+        dice.pick(&[Claim::PreVotes, Claim::Fetches, Claim::Begins, Claim::Any]).unwrap_or(Claim::Any)
+    }
+}
+
+pub fn claim(dice: &mut Dice, id: i32, claim: Claim, voter: Host, scene: &Scene) -> Bytes {
+    let epoch = scene.epoch.0;
+    match claim {
+        Claim::PreVotes => kafka::encode(kafka::PRE_VOTE, id, &kafka::vote(voter, epoch, true)),
+        Claim::Fetches => {
+            let mut request = kafka::fetch(scene.committed_end.0, 500, 60_000);
+            request.replica_id = voter.into();
+            let partition = &mut request.topics[0].partitions[0];
+            (partition.current_leader_epoch, partition.last_fetched_epoch) = (epoch, epoch);
+            kafka::encode(kafka::FETCH, id, &request)
+        }
+        Claim::Begins => {
+            kafka::encode(kafka::BEGIN_QUORUM_EPOCH, id, &kafka::begin_quorum_epoch(voter, epoch))
+        }
+        Claim::Any => self::request(dice, id, &[voter], scene),
+    }
+}

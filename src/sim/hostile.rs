@@ -7,10 +7,11 @@
 use super::clock::wall_ms;
 use super::dice::Dice;
 use super::faults::Fault;
-use super::forged;
+use super::forged::{self, Claim};
 use super::history::Value;
 use super::kafka;
 use super::network::{End, Host, Network, Parcel, WireId};
+use super::{Event, FIRST_HOSTILE, Simulation};
 use crate::record::compression::Codec;
 use crate::record::data_batch;
 use crate::types::*;
@@ -21,6 +22,8 @@ use std::collections::BTreeMap;
 const SOCKET_BYTES: usize = 128 * 1024;
 /// Connections that it opens, or uses, at one time.
 const AT_ONCE: usize = 6;
+/// Hostile clients at once.
+const HOSTILES_MAX: usize = 6;
 /// A request that waits "for ever".
 const LONG_MS: i32 = 300_000;
 const KIB: usize = 1024;
@@ -59,6 +62,9 @@ pub struct Hostile {
     correlation_id: i32,
     number: u64,
     bomb: Option<Bytes>,
+    /// What claimants send, and whether all of them claim to be the same voter.
+    claim: Claim,
+    names_one: bool,
 }
 
 impl Hostile {
@@ -78,6 +84,7 @@ impl Hostile {
             // Sometimes more than a voter has places: that breaks its own connections.
             Fault::Forgers => dice.pick(&[2, 2, 12]).unwrap_or(2),
             Fault::HalfFrames | Fault::LargeFrames | Fault::Parkers => dice.between(2, 24),
+            Fault::Claims => dice.between(20, 100),
             _ => dice.between(1, 10),
         };
         let reads_permille = match fault {
@@ -100,12 +107,10 @@ impl Hostile {
             correlation_id: 0,
             number: 0,
             bomb: None,
+            claim: if fault == Fault::Claims { Claim::draw(&mut dice) } else { Claim::Any },
+            names_one: fault == Fault::Claims && dice.permille(500),
             dice,
         }
-    }
-
-    pub fn is_forger(&self) -> bool {
-        self.fault == Fault::Forgers
     }
 
     /// Something came, or it was woken. Returns when to wake it next; `None`: it has gone.
@@ -117,7 +122,7 @@ impl Hostile {
         parcel: Option<(WireId, Parcel)>,
     ) -> Option<u64> {
         match parcel {
-            Some((wire, Parcel::Accepted)) => self.on_connected(now_ns, network, wire),
+            Some((wire, Parcel::Accepted)) => self.on_connected(now_ns, network, scene, wire),
             Some((wire, Parcel::Closed(_))) => _ = self.lines.remove(&wire),
             Some((wire, Parcel::Bytes(bytes))) => network.took(wire, End::Called, bytes.len()),
             Some((_, Parcel::Call)) | None => {}
@@ -127,10 +132,20 @@ impl Hostile {
             return None;
         }
         if now_ns >= self.next_at_ns {
-            self.next_at_ns = now_ns + 1 + self.dice.around(self.interval_ns);
-            self.act(now_ns, network, scene);
+            self.next_at_ns = now_ns + 1 + self.pause_ns();
+            match self.fault {
+                Fault::Claims => self.come_again(now_ns, network, scene),
+                _ => self.act(now_ns, network, scene),
+            }
         }
         Some(self.next_at_ns)
+    }
+
+    fn pause_ns(&mut self) -> u64 {
+        match self.fault {
+            Fault::Claims => self.dice.between(2 * NS_PER_MS, 5 * NS_PER_MS),
+            _ => self.dice.around(self.interval_ns),
+        }
     }
 
     /// All its connections end.
@@ -140,13 +155,36 @@ impl Hostile {
         }
     }
 
-    fn on_connected(&mut self, now_ns: u64, network: &mut Network, wire: WireId) {
+    fn on_connected(&mut self, now_ns: u64, network: &mut Network, scene: &Scene, wire: WireId) {
         let reads = self.dice.permille(self.reads_permille);
         if let Some(line) = self.lines.get_mut(&wire) {
             line.is_connected = true;
             line.takes_nothing = !reads;
             network.set_reading(now_ns, wire, End::Caller, reads);
         }
+        if self.fault == Fault::Claims && self.lines.contains_key(&wire) {
+            // In its own name no voter gives anybody a voter's place.
+            let called = network.host(wire, End::Called);
+            let others = self.voters.iter().copied().filter(|voter| Some(*voter) != called);
+            let mut others: Vec<Host> = others.collect();
+            others.truncate(if self.names_one { 1 } else { usize::MAX });
+            let voter = self.dice.pick(&others).unwrap_or(1);
+            self.correlation_id += 1;
+            let request = forged::claim(&mut self.dice, self.correlation_id, self.claim, voter, scene);
+            network.send(now_ns, wire, End::Caller, request);
+        }
+    }
+
+    /// One more connection, mostly to the leader, and one request on it. The first of them goes for it.
+    fn come_again(&mut self, now_ns: u64, network: &mut Network, scene: &Scene) {
+        if self.lines.len() >= self.lines_max
+            && let Some((wire, _)) = self.lines.pop_first()
+        {
+            network.close(now_ns, wire, End::Caller, "closed by the client");
+        }
+        let leader = scene.leader.filter(|_| self.dice.permille(900));
+        let Some(target) = leader.or_else(|| self.dice.pick(&self.targets)) else { return };
+        self.lines.insert(network.call(now_ns, self.host, target), Line::default());
     }
 
     fn act(&mut self, now_ns: u64, network: &mut Network, scene: &Scene) {
@@ -322,5 +360,45 @@ impl Hostile {
         let producer = (self.dice.next_u64() as i64 & i64::MAX, 0, 0);
         let batch = data_batch(&[&value], wall_ms(now_ns), Some(producer));
         kafka::encode(kafka::PRODUCE, id, &kafka::produce(1, 1_500, batch))
+    }
+}
+
+impl Simulation {
+    /// A client of this kind comes, for a while. False: there are enough.
+    pub(super) fn let_hostile_in(&mut self, fault: Fault) -> bool {
+        let is_alone = matches!(fault, Fault::Forgers | Fault::Claims);
+        let is_there = is_alone && self.hostiles.values().any(|hostile| hostile.fault == fault);
+        if is_there || self.hostiles.len() >= HOSTILES_MAX {
+            return false;
+        }
+        let host = FIRST_HOSTILE + self.totals.hostiles as Host;
+        self.totals.hostiles += 1;
+        let nodes: Vec<Host> = self.nodes.keys().copied().collect();
+        let voters = self.nodes.values().filter(|node| node.is_voter()).map(|node| node.host).collect();
+        let stays_ns = match fault {
+            // As long as followers need to give a leader up.
+            Fault::Claims => self.chance.between(2_000, 6_000) * NS_PER_MS,
+            _ => 100 * NS_PER_MS + self.chance.around(2_000 * NS_PER_MS),
+        };
+        let dice = Dice::new(self.chance.next_u64(), host as u64);
+        self.say(host, fault.what());
+        let until_ns = self.now_ns + stays_ns;
+        self.hostiles.insert(host, Hostile::new(fault, host, dice, nodes, voters, until_ns));
+        self.at(self.now_ns + 1, Event::Client(host));
+        true
+    }
+
+    pub(super) fn step_hostile(&mut self, host: Host, parcel: Option<(WireId, Parcel)>) {
+        let standings = self.nodes.values().filter_map(|node| node.standing);
+        let scene = Scene {
+            epoch: standings.map(|standing| standing.epoch).max().unwrap_or(Epoch(0)),
+            leader: self.leader(),
+            committed_end: self.checker.committed_end(),
+        };
+        let Some(hostile) = self.hostiles.get_mut(&host) else { return };
+        match hostile.step(self.now_ns, &mut self.network, &scene, parcel) {
+            Some(next) => self.wake_client(host, next),
+            None => _ = self.hostiles.remove(&host),
+        }
     }
 }

@@ -65,6 +65,7 @@ lies! {
     ParkedUnbounded "parked-unbounded" "Fetches are parked without an end",
     OutputUnbounded "output-unbounded" "answers are kept for who does not read them",
     EpochsBelieved "epochs-believed" "whoever names an epoch is believed",
+    SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
 }
 
 impl Lie {

@@ -25,6 +25,7 @@ mod history;
 mod hostile;
 mod kafka;
 mod lies;
+mod lulls;
 mod names;
 mod network;
 mod node;
@@ -48,8 +49,9 @@ use clock::NodeClock;
 use dice::Dice;
 use disk::SimDisk;
 use faults::Relief;
-use hostile::{Hostile, Scene};
+use hostile::Hostile;
 use lies::Liar;
+use lulls::Lulls;
 use network::{End, Network, Parcel, Weather, WireId};
 use node::{Arrival, Node};
 use std::cmp::Reverse;
@@ -199,6 +201,7 @@ pub struct Simulation {
     clients: BTreeMap<Host, Client>,
     client_wakes: BTreeMap<Host, u64>,
     hostiles: BTreeMap<Host, Hostile>,
+    lulls: Option<Lulls>,
     /// Nothing is faulty but clients.
     fails_nothing: bool,
     /// Rot strikes any voters, a majority too.
@@ -281,6 +284,7 @@ impl Simulation {
             clients: BTreeMap::new(),
             client_wakes: BTreeMap::new(),
             hostiles: BTreeMap::new(),
+            lulls: Lulls::draw(seed, options.profile),
             fails_nothing: plan.iter().all(|(fault, _)| fault.is_client()),
             rots_any,
             waits_since_ns: None,
@@ -438,25 +442,13 @@ impl Simulation {
         if host >= FIRST_HOSTILE {
             return self.step_hostile(host, parcel);
         }
+        let lulls = self.lulls.filter(|_| !self.is_calm);
+        let lull_ends_ns = lulls.map_or(0, |lulls| lulls.ends_ns(self.now_ns).min(self.calm_at_ns));
         let Some(client) = self.clients.get_mut(&host) else { return };
-        let mut around =
-            Around { now_ns: self.now_ns, network: &mut self.network, checker: &mut self.checker };
+        let (now_ns, network, checker) = (self.now_ns, &mut self.network, &mut self.checker);
+        let mut around = Around { now_ns, lull_ends_ns, network, checker };
         let next = client.step(&mut around, parcel);
         self.wake_client(host, next);
-    }
-
-    fn step_hostile(&mut self, host: Host, parcel: Option<(WireId, Parcel)>) {
-        let standings = self.nodes.values().filter_map(|node| node.standing);
-        let scene = Scene {
-            epoch: standings.map(|standing| standing.epoch).max().unwrap_or(Epoch(0)),
-            leader: self.leader(),
-            committed_end: self.checker.committed_end(),
-        };
-        let Some(hostile) = self.hostiles.get_mut(&host) else { return };
-        match hostile.step(self.now_ns, &mut self.network, &scene, parcel) {
-            Some(next) => self.wake_client(host, next),
-            None => _ = self.hostiles.remove(&host),
-        }
     }
 
     // --- the end

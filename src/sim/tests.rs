@@ -88,11 +88,17 @@ fn rot_that_is_left_out_strikes_nobody() {
 fn seeds_that_once_failed_hold() {
     let lines = include_str!("../../tests/simulator-seeds.txt").lines();
     let seeds = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next());
-    let seeds: Vec<u64> = seeds.map(|seed| seed.parse().expect("a line begins with its seed")).collect();
-    assert!(!seeds.is_empty());
-    for seed in seeds {
-        let outcome = run(&Options::new(seed));
-        assert!(outcome.failure.is_none(), "seed {seed}: {:#?}", outcome.failure);
+    let options = |word: &str| {
+        let (seed, profile) = word.split_once('/').unwrap_or((word, "swarm"));
+        let profile = Profile::parse(profile).expect("a profile is behind the seed");
+        Options { profile, ..Options::new(seed.parse().expect("a line begins with its seed")) }
+    };
+    let all: Vec<Options> = seeds.map(options).collect();
+    assert!(!all.is_empty());
+    for options in all {
+        let outcome = run(&options);
+        let (seed, profile) = (options.seed, options.profile);
+        assert!(outcome.failure.is_none(), "seed {seed} of {profile:?}: {:#?}", outcome.failure);
     }
 }
 
@@ -108,7 +114,8 @@ fn occasion(lie: Lie, seed: u64) -> Options {
         | Lie::ReadsUnbounded
         | Lie::ParkedUnbounded
         | Lie::OutputUnbounded
-        | Lie::EpochsBelieved => Options { profile: Profile::Hostile, ..short(seed) },
+        | Lie::EpochsBelieved
+        | Lie::SilentFirst => Options { profile: Profile::Hostile, ..short(seed) },
         _ => short(seed),
     }
 }

@@ -107,6 +107,8 @@ pub struct Client {
 /// What a client works with in one step.
 pub struct Around<'a> {
     pub now_ns: u64,
+    /// Until then producers have nothing new; 0: they have.
+    pub lull_ends_ns: u64,
     pub network: &'a mut Network,
     pub checker: &'a mut Checker,
 }
@@ -277,13 +279,14 @@ impl Client {
         self.send_batches(around);
         let Role::Producer(p) = &self.role else { return u64::MAX };
         let is_full = p.unacknowledged.len() as u64 >= p.in_flight_max;
-        if is_full || self.is_draining { u64::MAX } else { p.next_at_ns.max(around.now_ns + 1) }
+        let next_at_ns = p.next_at_ns.max(around.lull_ends_ns);
+        if is_full || self.is_draining { u64::MAX } else { next_at_ns.max(around.now_ns + 1) }
     }
 
     fn make_batch(&mut self, around: &mut Around) {
         let Role::Producer(p) = &mut self.role else { return };
         let is_full = p.unacknowledged.len() as u64 >= p.in_flight_max;
-        if is_full || self.is_draining || around.now_ns < p.next_at_ns {
+        if is_full || self.is_draining || around.now_ns < p.next_at_ns.max(around.lull_ends_ns) {
             return;
         }
         let count = self.dice.between(1, 4);

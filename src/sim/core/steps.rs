@@ -313,7 +313,11 @@ impl Simulation {
             inspection.look(&mut self.inspector, &mut arrived.request, Patience::Long);
         }
         let voter = node.served.get(&wire).filter(|served| served.is_voter());
-        voter.iter().for_each(|served| served.activity.note_asked());
+        if let Some(served) = &voter
+            && !self.liar.tells(Lie::SilentFirst)
+        {
+            served.activity.note_asked();
+        }
         let is_voter = voter.is_some();
         let handed = Handed::Request { wire, arrived: Box::new(arrived), is_first_produce, cost_ns };
         match is_voter {
@@ -430,6 +434,9 @@ impl Simulation {
         let Some(served) = node.served.get_mut(&wire) else { return };
         node.core.frames.answered(&mut served.hold, seq);
         served.large.remove(&seq);
+        if served.is_voter() && !self.liar.is(Lie::SilentFirst) {
+            served.activity.note_answered(served.session.requests_under_way() > 0);
+        }
         node.core.answered.push(wire);
         node.stir(wire);
     }
