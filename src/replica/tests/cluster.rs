@@ -43,6 +43,8 @@ pub struct Node {
     connections: BTreeMap<ConnectionId, Connection>,
     pub stopped: Option<i32>,
     pub notes: Vec<String>,
+    /// Those of them that are more than news.
+    pub warnings: Vec<String>,
 }
 
 pub struct Cluster {
@@ -122,8 +124,14 @@ impl Cluster {
         self.seed += 1;
         let replica =
             Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
-        self.nodes
-            .insert(id, Node { replica, connections: BTreeMap::new(), stopped: None, notes: Vec::new() });
+        let node = Node {
+            replica,
+            connections: BTreeMap::new(),
+            stopped: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        };
+        self.nodes.insert(id, node);
     }
 
     /// Kill: all connections break, what the disk has stays.
@@ -287,7 +295,13 @@ impl Cluster {
                     self.release_searches();
                 }
             }
-            Action::Note { text, .. } => self.nodes.get_mut(&id).expect("a node").notes.push(text),
+            Action::Note { level, text } => {
+                let node = self.nodes.get_mut(&id).expect("a node");
+                if level == Level::Warn {
+                    node.warnings.push(text.clone());
+                }
+                node.notes.push(text);
+            }
             Action::Stop { exit_code, why } => {
                 let node = self.nodes.get_mut(&id).expect("a node");
                 node.notes.push(why);

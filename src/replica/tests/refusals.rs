@@ -252,3 +252,35 @@ fn beside_kafkas_voters_only_those_serve_clients_that_said_so() {
         assert_eq!([1, 2, 3].map(serves), [true, others_serve, others_serve], "{data_mode:?}");
     }
 }
+
+/// What one of them holds is counted for the other: whoever runs them has to hear of it, once for each time that one comes back.
+#[test]
+fn two_processes_of_one_voter_are_a_warning_that_names_both() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let voter = others(&cluster, leader)[0];
+    cluster.run_ms(1_000);
+    let told = |cluster: &Cluster| {
+        let about = |line: &&String| line.contains("two processes");
+        let node = &cluster.nodes[&leader];
+        (node.warnings.iter().filter(about).count(), node.notes.iter().filter(about).count())
+    };
+    assert_eq!(told(&cluster), (0, 0));
+    let end = cluster.status(leader).log_end_offset;
+    let mut request = super::waiting::replica_fetch(&cluster, leader, end, end);
+    request.replica_state.replica_id = voter.0.into();
+    let second = cluster.connect(leader);
+    cluster.send(second, FETCH, 18, &request);
+    // The first one's next Fetch comes.
+    cluster.run_ms(1_000);
+    assert_eq!(told(&cluster), (1, 1), "{:?}", cluster.nodes[&leader].notes);
+    let line =
+        cluster.nodes[&leader].warnings.iter().find(|line| line.contains("two processes")).expect("it");
+    let first = Uuid(voter.0 as u128 + 100);
+    for named in [format!("voter {voter},"), first.to_string(), Uuid(77).to_string()] {
+        assert!(line.contains(&named), "{named} in: {line}");
+    }
+    // A disk that was emptied is none.
+    cluster.run_ms(5_000);
+    assert_eq!(told(&cluster), (1, 1));
+}

@@ -19,7 +19,12 @@ fn isolate_followers(cluster: &mut Cluster, leader: NodeId) {
 }
 
 /// An observer that has everything up to `offset`, and knows this high watermark.
-fn replica_fetch(cluster: &Cluster, leader: NodeId, offset: i64, high_watermark: i64) -> km::FetchRequest {
+pub(super) fn replica_fetch(
+    cluster: &Cluster,
+    leader: NodeId,
+    offset: i64,
+    high_watermark: i64,
+) -> km::FetchRequest {
     let epoch = cluster.status(leader).epoch;
     let mut request = fetch_request(offset, 300);
     request.replica_state.replica_id = OBSERVER.into();
