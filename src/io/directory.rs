@@ -510,18 +510,22 @@ fn drain(path: &Path) -> io::Result<()> {
 
 impl LogSource for DirectorySource {
     fn segments(&mut self) -> Result<Vec<(SegmentId, u64)>, DiskError> {
-        let list = || -> io::Result<Vec<(SegmentId, u64)>> {
+        let list = || -> io::Result<Vec<SegmentId>> {
             let mut segments = Vec::new();
             for entry in fs::read_dir(&self.partition)? {
-                let entry = entry?;
-                if let Some(segment) = entry.file_name().to_str().and_then(parse_segment_file_name) {
-                    segments.push((segment, entry.metadata()?.len()));
-                }
+                segments.extend(entry?.file_name().to_str().and_then(parse_segment_file_name));
             }
             segments.sort();
             Ok(segments)
         };
-        list().map_err(|e| disk_error(format!("list {}", self.partition.display()), &e))
+        // Of a link the size of what it points at: it is opened too, as Kafka does it.
+        let size = |segment| {
+            let name = segment_file_name(segment);
+            let found = fs::metadata(self.partition.join(&name));
+            found.map(|file| file.len()).map_err(|e| disk_error(format!("look at {name}"), &e))
+        };
+        let segments = list().map_err(|e| disk_error(format!("list {}", self.partition.display()), &e))?;
+        segments.into_iter().map(|segment| Ok((segment, size(segment)?))).collect()
     }
 
     fn read(&mut self, segment: SegmentId, position: u64, length: usize) -> Result<Bytes, DiskError> {

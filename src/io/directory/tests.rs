@@ -285,6 +285,22 @@ fn recovery_sees_segments_in_order_and_reads_to_the_end() {
     assert_eq!(error.errno, libc::ENOENT);
 }
 
+/// Read as a file of a few bytes a log would end there, and what follows be cut.
+#[test]
+fn a_segment_behind_a_link_is_as_large_as_it_is() {
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (target, link) = (elsewhere.path().join("s"), directory.path().join("00000000000000000000.log"));
+    fs::write(&target, vec![7; 100_000]).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let mut source = DirectorySource::open(directory.path()).unwrap();
+    assert_eq!(source.segments().unwrap(), vec![(SegmentId(Offset(0)), 100_000)]);
+    assert_eq!(source.read(SegmentId(Offset(0)), 99_000, 2_000).unwrap(), vec![7; 1_000]);
+    // A disk that is not mounted is not a log without this segment.
+    fs::remove_file(&target).unwrap();
+    let error = source.segments().unwrap_err();
+    assert!(error.errno == libc::ENOENT && error.operation.contains("00000000000000000000.log"), "{error}");
+}
+
 #[test]
 fn random_ids_are_of_version_4() {
     for _ in 0..1_000 {
