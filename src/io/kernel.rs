@@ -18,6 +18,8 @@ const MORE_THAN_A_SOCKET_HOLDS: usize = 16 << 20;
 /// The main thread, signals (2), log lines, stdout, latencies, file threads (2), those that look into compressed batches (2),
 /// the acceptor and glommio's own. One of the kernel's for flushes comes to them.
 const THREADS_NEEDED: usize = 12;
+/// What a node has without clients: log cache, write buffers, pools, state (docs/limits.md).
+const MEMORY_NEEDED_BYTES: usize = 48 << 20;
 /// Files, directories and listeners beside the connections.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Fewer places for connections are no use: voters have two or three each.
@@ -25,9 +27,20 @@ const CONNECTIONS_MIN: u64 = 16;
 
 /// `Err`: one sentence, with what to do.
 pub fn check() -> Result<(), String> {
+    check_memory()?;
     check_descriptors()?;
     check_io_uring()?;
     check_memlock()
+}
+
+/// The allocator's own answer is an abort that names no limit.
+fn check_memory() -> Result<(), String> {
+    let mut trial: Vec<u8> = Vec::new();
+    let reserved = std::hint::black_box(&mut trial).try_reserve_exact(MEMORY_NEEDED_BYTES);
+    reserved.map_err(|_| {
+        let why = explain_shortage(&io::Error::from_raw_os_error(libc::ENOMEM));
+        format!("A start takes {} MiB, and {why}.", MEMORY_NEEDED_BYTES >> 20)
+    })
 }
 
 fn check_io_uring() -> Result<(), String> {
@@ -35,7 +48,9 @@ fn check_io_uring() -> Result<(), String> {
         IoUring::new(8).map_err(|error| explain_refusal(&error, &Surroundings::of_this_process()))?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|error| {
-        format!("The kernel does not say what its io_uring can do ({error}): use Linux 6.1 or newer.")
+        forbidden(&error).unwrap_or_else(|| {
+            format!("The kernel does not say what its io_uring can do ({error}): use Linux 6.1 or newer.")
+        })
     })?;
     for (code, name) in [
         (opcode::WriteFixed::CODE, "WRITE_FIXED"),
@@ -56,7 +71,10 @@ fn check_io_uring() -> Result<(), String> {
                 "io_uring of this kernel forgets what a full socket took: use Linux 6.1 or newer.".into()
             );
         }
-        Err(error) => return Err(format!("io_uring cannot send on a socket: {error}.")),
+        Err(error) => {
+            let why = forbidden(&error).unwrap_or(format!("io_uring cannot send on a socket: {error}."));
+            return Err(why);
+        }
     }
     // The flags of a core's ring are newer than the opcodes.
     let ring: io::Result<IoUring> = IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(8);
@@ -114,6 +132,12 @@ impl Surroundings {
             false => "no seccomp filter is in force for this process",
         }
     }
+}
+
+/// A sandbox may let a process have a ring and forbid it to use one.
+fn forbidden(error: &io::Error) -> Option<String> {
+    let is_filters = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS));
+    is_filters.then(|| explain_refusal(error, &Surroundings::of_this_process()))
 }
 
 const SECCOMP_ADVICE: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in its profile (docker and podman: \
@@ -241,14 +265,30 @@ pub fn explain_shortage(error: &io::Error) -> String {
         Ok(libc::RLIM_INFINITY) | Err(_) => "unlimited".to_string(),
         Ok(limit) => limit.to_string(),
     };
+    let memory = || {
+        format!(
+            "address space: {} (ulimit -v, LimitAS=), data: {} (ulimit -d, LimitDATA=)",
+            limit(libc::RLIMIT_AS),
+            limit(libc::RLIMIT_DATA)
+        )
+    };
+    let is_memory_limited = [libc::RLIMIT_AS, libc::RLIMIT_DATA]
+        .map(current_limit)
+        .into_iter()
+        .any(|l| l.is_ok_and(|l| l < libc::RLIM_INFINITY));
     match error.raw_os_error() {
         Some(libc::EAGAIN) => {
             let of_group = group_threads_max().map_or("unlimited".to_string(), |max| max.to_string());
             format!(
                 "no thread can be started ({error}). Processes and threads of this user: {} (ulimit -u, LimitNPROC=); of this \
                  control group: {of_group} (pids.max: TasksMax=, --pids-limit). A node with one core has \
-                 {THREADS_NEEDED}, and more for HTTP and for the kernel's flush workers: raise the limit",
-                limit(libc::RLIMIT_NPROC)
+                 {THREADS_NEEDED}, and more for HTTP and for the kernel's flush workers: raise the limit{}",
+                limit(libc::RLIMIT_NPROC),
+                if is_memory_limited {
+                    format!(". Each needs memory for its stack: {}", memory())
+                } else {
+                    String::new()
+                }
             )
         }
         Some(libc::EMFILE | libc::ENFILE) => {
@@ -258,10 +298,15 @@ pub fn explain_shortage(error: &io::Error) -> String {
             )
         }
         Some(libc::ENOMEM) => format!(
-            "no memory is left ({error}). Address space: {} (ulimit -v); locked memory: {} (ulimit -l, LimitMEMLOCK=); both in \
-             bytes: raise them, or the memory limit of the control group",
-            limit(libc::RLIMIT_AS),
+            "no memory is left ({error}): {}; locked memory: {} (ulimit -l, LimitMEMLOCK=); all in bytes: raise them, or the \
+             memory limit of the control group",
+            memory(),
             limit(libc::RLIMIT_MEMLOCK)
+        ),
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => format!(
+            "{error}; {}. A sandbox forbids it: allow clone, clone3, eventfd2 and the three calls of io_uring in its profile \
+             (docker and podman: --security-opt seccomp=unconfined or a profile of your own; systemd: SystemCallFilter=)",
+            Surroundings::of_this_process().seccomp()
         ),
         _ => error.to_string(),
     }
@@ -339,7 +384,15 @@ mod tests {
             "{either}"
         );
         assert!(refused(libc::ENOMEM, None, false).contains("ulimit -l"));
+        assert!(refused(libc::ENOMEM, None, false).contains("ulimit -d"));
         assert!(refused(libc::EAGAIN, None, false).contains("ulimit -u"));
+        let forbidden_thread = explain_shortage(&io::Error::from_raw_os_error(libc::EPERM));
+        assert!(forbidden_thread.contains("allow clone, clone3"), "{forbidden_thread}");
+        assert!(
+            forbidden(&io::Error::from_raw_os_error(libc::EPERM))
+                .is_some_and(|why| why.contains("io_uring_enter"))
+        );
+        assert_eq!(forbidden(&io::Error::from_raw_os_error(libc::EINVAL)), None);
         assert!(explain_memlock(64 << 10).unwrap_err().contains("64 KiB"));
         explain_memlock(8 << 20).unwrap();
         let error = explain_descriptors(64).unwrap_err();

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import re
 import shutil
 import stat
@@ -231,26 +232,57 @@ def test_a_limit_of_address_space_is_told_or_lived_with(clusters, mib):
         check_ended(node, EXIT_KERNEL, r"ulimit -v", str(mib << 20))
 
 
-HIDES_IO_URING = """
+@pytest.mark.parametrize("mib", [4, 16, 32, 64, 128])
+def test_a_limit_of_data_is_told_or_lived_with(clusters, mib):
+    node = clusters(1, start=False)[1].start(under=["prlimit", f"--data={mib << 20}"])
+    wait_for("the start to end one way or the other", lambda: not node.is_running() or node.is_ready())
+    if node.is_running():
+        assert node.stop() == 0
+    else:
+        check_ended(node, EXIT_KERNEL, r"ulimit -d", str(mib << 20))
+
+
+FORBIDS = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 LOAD, EQUALS, RETURN = 0x20, 0x15, 0x06
-IO_URING_SETUP, ALLOW, ERRNO = 425, 0x7FFF0000, 0x00050000 | int(sys.argv[1])
-rules = [(LOAD, 0, 0, 0), (EQUALS, 0, 1, IO_URING_SETUP), (RETURN, 0, 0, ERRNO), (RETURN, 0, 0, ALLOW)]
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000 | int(sys.argv[1])
+rules = [(LOAD, 0, 0, 0)]
+for call in sys.argv[2].split(","):
+    rules += [(EQUALS, 0, 1, int(call)), (RETURN, 0, 0, ERRNO)]
+rules.append((RETURN, 0, 0, ALLOW))
 code = b"".join(struct.pack("HBBI", *rule) for rule in rules)
 buffer = ctypes.create_string_buffer(code)
 program = struct.pack("HxxxxxxP", len(rules), ctypes.addressof(buffer))
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0, os.strerror(ctypes.get_errno())
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
+# Of io_uring's calls and of clone3 they are the same on all architectures.
+IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER, CLONE3 = 425, 426, 427, 435
+CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
+
+
+def start_forbidden(clusters, number, *calls):
+    return clusters(1, start=False)[1].start(under=[sys.executable, "-c", FORBIDS, number, ",".join(map(str, calls))])
 
 
 @pytest.mark.parametrize("number, words", [(errno.ENOSYS, r"podman"), (errno.EPERM, r"forbidden here")], ids=["ENOSYS", "EPERM"])
 def test_a_sandbox_that_hides_io_uring_is_told_from_an_old_kernel(clusters, number, words):
-    """io_uring_setup has the same number on all architectures."""
-    node = clusters(1, start=False)[1].start(under=[sys.executable, "-c", HIDES_IO_URING, number])
-    check_ended(node, EXIT_KERNEL, words, r"seccomp filter is in force", r"allow io_uring_setup")
+    check_ended(start_forbidden(clusters, number, IO_URING_SETUP), EXIT_KERNEL, words, r"seccomp filter is in force",
+                r"allow io_uring_setup")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("call", [IO_URING_ENTER, IO_URING_REGISTER])
+def test_a_sandbox_that_lets_nobody_use_a_ring_is_not_taken_for_an_old_kernel(clusters, call, number):
+    check_ended(start_forbidden(clusters, number, call), EXIT_KERNEL, r"seccomp filter is in force",
+                r"allow io_uring_setup, io_uring_enter and io_uring_register")
+
+
+@pytest.mark.skipif(CLONE is None, reason="the number of clone is not known here")
+def test_a_sandbox_that_forbids_threads_is_told(clusters):
+    check_ended(start_forbidden(clusters, errno.EPERM, CLONE, CLONE3), EXIT_KERNEL, r"seccomp filter is in force", r"allow clone, clone3")
 
 
 # ------------------------------------------------------------------------------------------- files and who reads them
@@ -313,6 +345,35 @@ def test_a_link_where_a_file_is_to_be_made_is_refused_by_name(clusters, scratch,
     assert node.wait_exit() in (EXIT_CONFIG, EXIT_DISK), node.stderr()
     assert re.search(r"symbolic link", node.stderr()), node.stderr()
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("with_mark", [True, False])
+def test_segments_behind_links_are_read_and_written_as_they_are(clusters, scratch, with_mark):
+    """As Kafka does; and a link that leads nowhere is no log without that segment."""
+    cluster = clusters(1, overrides={"metadata.log.segment.bytes": 2 << 20})
+    node, count = cluster[1], 8
+    with raw.Connection(node.port) as connection:
+        assert all(connection.produce(raw.batch(bytes(300 << 10))).error == raw.NONE for _ in range(count))
+    assert node.stop() == 0
+    elsewhere = scratch / "elsewhere"
+    elsewhere.mkdir()
+    for segment in sorted(node.partition_dir.glob("*.log")):
+        shutil.move(segment, elsewhere / segment.name)
+        segment.symlink_to(elsewhere / segment.name)
+    if not with_mark:
+        (node.partition_dir / "commit-mark").unlink()
+    node.start().wait_ready()
+    with raw.Connection(node.port) as connection:
+        assert connection.produce(raw.batch(b"one more")).error == raw.NONE
+    assert len(kafka_tools.kcat_read(cluster.bootstrap)) == count + 1
+    assert node.stop() == 0
+    last = sorted(elsewhere.iterdir())[-1]
+    last.rename(scratch / last.name)
+    node.start()
+    check_ended(node, EXIT_DISK, re.escape(last.name), r"No such file")
+    (scratch / last.name).rename(last)
+    node.start().wait_ready()
+    assert len(kafka_tools.kcat_read(cluster.bootstrap)) == count + 1
 
 
 @pytest.mark.parametrize("name, words", [("partition.metadata", "this file is empty.*remove it"), ("quorum-state", "quorum-state")])
