@@ -65,7 +65,8 @@ impl Newcomers {
         if !producers.next_to_go().is_none_or(is_silent) {
             return Err(format!(
                 "{} idempotent producers are active (kraft.max.producer.ids), and none has been silent for {} ms \
-                 (kraft.producer.id.idle.min.ms): a new one must wait, or do without enable.idempotence",
+                 (kraft.producer.id.idle.min.ms): a new one must wait, or do without enable.idempotence; or raise \
+                 kraft.max.producer.ids on all nodes (400 bytes each)",
                 producers.len(),
                 limits.producer_id_idle_ms_min
             ));
@@ -130,7 +131,8 @@ mod tests {
         for ms in (0..=1_600).step_by(50) {
             newcomers.on_turn(at(ms), LogEndOffset(Offset(2)), &limits);
             let told = newcomers.admit(at(ms), ConnectionId(2), &producers, &limits);
-            assert!(told.is_err(), "both have written less than the time ago: {ms}");
+            let why = told.expect_err("both have written less than the time ago");
+            assert!(why.contains("raise kraft.max.producer.ids"), "{ms}: {why}");
         }
         newcomers.on_turn(at(1_750), LogEndOffset(Offset(2)), &limits);
         assert_eq!(newcomers.admit(at(1_750), ConnectionId(2), &producers, &limits), Ok(()));
