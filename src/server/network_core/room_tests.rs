@@ -4,6 +4,7 @@ use super::*;
 use crate::replica::room::frames::Hold;
 use crate::replica::room::gauges::RoomTaken;
 use crate::replica::room::turns::Turn;
+use std::os::fd::AsRawFd;
 use std::task::Waker;
 
 #[test]
@@ -385,6 +386,51 @@ fn who_claims_late_to_be_a_voter_is_judged_by_the_time_of_its_claim() {
         left.into_iter().for_each(|id| network.close(id, "the test is over".into(), None));
         assert_eq!(late.join().unwrap(), 0);
         assert!(others.into_iter().all(|other| other.join().unwrap() == 0));
+    });
+}
+
+/// The kernel clears memory for what is read at once, and everybody waits for it.
+#[test]
+fn of_who_asks_for_much_little_is_read_at_once_while_others_ask_for_little() {
+    const THERE: usize = 150 << 10;
+    let rig = rig();
+    let batch = crate::record::data_batch(&[&vec![7; 900_000]], clock::now().wall_ms, None);
+    let (sender, accepted) = rig.client(move |mut stream| {
+        let _ = stream.write_all(&produce(1, batch));
+        stream
+    });
+    run(async move {
+        let (_inputs, network) = replica_core(rig.control);
+        let Entered { accepted: Accepted { socket, remote }, place } = accepted;
+        // Else less than that is on its way.
+        let (level, name, bytes) = (libc::SOL_SOCKET, libc::SO_RCVBUF, 200 << 10);
+        // SAFETY: an int to read, of the size told.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const bytes).cast(), 4) };
+        let client = network.adopt(socket, remote, place, Session::new(limits())).unwrap();
+        client.steps_left.set(0);
+        let mut brought = Vec::new();
+        for is_mixed in [false, true, false] {
+            let mut rounds = 0;
+            while client.connection.unread_bytes() < THERE {
+                rounds += 1;
+                assert!(rounds < 20_000, "{} bytes have come in 20 s", client.connection.unread_bytes());
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+            // Somebody asks for much, and others for little; or that was an hour ago.
+            network.may_go(&client, client.session.borrow().announced());
+            network.rest(&client);
+            let now_ns = clock::monotonic_ns();
+            network.turns.borrow_mut().voter_went(now_ns);
+            network.begin_round(if is_mixed { now_ns } else { now_ns + 3_600_000 * NS_PER_MS });
+            let bytes_max = network.turns.borrow().read_bytes_max(false);
+            let before = client.session.borrow().buffered_bytes();
+            assert!(network.read(&client).await);
+            brought.push((bytes_max, client.session.borrow().buffered_bytes() - before));
+        }
+        let [(_, first), (mixed_max, mixed), (alone_max, alone)] = brought[..] else { panic!("three") };
+        assert!(first <= 8 << 10, "it brings the length: {first}");
+        assert!(mixed == mixed_max && mixed < THERE && alone_max > THERE && alone >= THERE, "{brought:?}");
+        drop(sender.join().unwrap());
     });
 }
 
