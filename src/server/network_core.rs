@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +51,11 @@ mod handed;
 
 /// A reader that takes nothing of its answers for this long is gone.
 pub const SEND_STALL_MS_MAX: u64 = 60_000;
+
+/// Idle connections are looked for so many times within the time after which they are closed, but not less often than in the
+/// second of these intervals, nor more often than in the first.
+const IDLE_LOOKS: u64 = 4;
+const IDLE_INTERVALS_MS: RangeInclusive<u64> = 250..=10_000;
 
 /// What a connection is closed with that came when all places were taken.
 const NO_PLACE: &str =

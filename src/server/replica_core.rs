@@ -35,8 +35,6 @@ const SPIN_NS_MAX: u64 = NS_PER_MS;
 const ANSWERS_BEFORE_WRITES_MAX: usize = 4;
 /// The status and the histograms are published this often.
 const STAGES_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
-/// Idle connections are looked for this often.
-const IDLE_INTERVAL_NS: u64 = 10_000 * NS_PER_MS;
 /// A replica that has gone quiet is asked this often, should a deadline have been missed.
 const TICK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 
@@ -331,7 +329,7 @@ impl ReplicaCore {
             self.control.connections(self.doors.taken());
             self.control.connections_refused(self.doors.take_sent_away());
         }
-        if now_ns >= self.schedule.idle_closed + IDLE_INTERVAL_NS {
+        if now_ns >= self.idle_due() {
             self.schedule.idle_closed = now_ns;
             self.network.close_idle(now_ns);
         }
@@ -349,6 +347,10 @@ impl ReplicaCore {
         self.schedule.stages_published + STAGES_INTERVAL_NS
     }
 
+    fn idle_due(&self) -> u64 {
+        self.schedule.idle_closed + self.network.idle_interval_ns()
+    }
+
     fn tick_due(&self) -> u64 {
         let quiet = self.schedule.last_turn + TICK_INTERVAL_NS;
         self.replica.deadline().map_or(quiet, |deadline| deadline.min(quiet))
@@ -356,7 +358,7 @@ impl ReplicaCore {
 
     /// When a turn is due although nothing comes.
     fn deadline(&self) -> u64 {
-        self.tick_due().min(self.stages_due())
+        self.tick_due().min(self.stages_due()).min(self.idle_due())
     }
 
     fn is_ready(&mut self) -> bool {

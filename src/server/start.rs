@@ -38,7 +38,7 @@ use crate::replica::room::limits::{CoreRoom, core_rooms, place_limits, places_wi
 use crate::replica::room::places::Places;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
-use crate::types::{DataMode, HighWatermark, LogCheck, Offset, Uuid};
+use crate::types::{DataMode, HighWatermark, LogCheck, NS_PER_MS, Offset, Uuid};
 
 /// Executors use no files of glommio's own; the least that it takes.
 const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
@@ -52,8 +52,8 @@ const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const EXECUTOR_WAKE_INTERVAL: Duration = Duration::from_secs(1);
-/// A network core looks for idle connections this often.
-const NETWORK_IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// A network core looks this often for who keeps memory from others, and at the latest then for idle connections.
+const NETWORK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 
 /// Why a node does not start or does not go on: one line, and the exit code.
 #[derive(Debug)]
@@ -618,14 +618,15 @@ fn start_network_core(
 
 async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {
     glommio::spawn_local(wake_executor()).detach();
-    let mut idle_closed_ns = clock::monotonic_ns();
+    let idle_interval_ns = network.idle_interval_ns().min(NETWORK_INTERVAL_NS);
+    let (mut stalled_closed_ns, mut idle_closed_ns) = (clock::monotonic_ns(), clock::monotonic_ns());
     let mut is_stopping = false;
     loop {
         network.begin_round(clock::monotonic_ns());
         ring.run_tasks().await;
         // Who waits only for the next round does not let the core sleep.
-        let most = if network.has_line() { Duration::ZERO } else { NETWORK_IDLE_INTERVAL };
-        if let Err(error) = ring.wait(most) {
+        let most_ns = if network.has_line() { 0 } else { idle_interval_ns };
+        if let Err(error) = ring.wait(Duration::from_nanos(most_ns)) {
             panic!("the ring of a network core is broken: {error}");
         }
         ring.take_rung();
@@ -654,9 +655,12 @@ async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Re
             return;
         }
         let now_ns = clock::monotonic_ns();
-        if now_ns >= idle_closed_ns + NETWORK_IDLE_INTERVAL.as_nanos() as u64 {
-            idle_closed_ns = now_ns;
+        if now_ns >= stalled_closed_ns + NETWORK_INTERVAL_NS {
+            stalled_closed_ns = now_ns;
             network.close_stalled(now_ns);
+        }
+        if now_ns >= idle_closed_ns + idle_interval_ns {
+            idle_closed_ns = now_ns;
             network.close_idle(now_ns);
         }
     }

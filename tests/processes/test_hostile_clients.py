@@ -1,6 +1,7 @@
 """Clients that mean harm: whatever one of them sends, the leader stays, others go on, and memory and lines stay bounded."""
 
 import gzip
+import os
 import time
 
 import pytest
@@ -140,6 +141,21 @@ def test_idle_connections_and_half_requests_are_closed_after_the_time_that_is_se
         half.send(raw.api_versions(0)[:-3])
         assert idle.was_closed() and half.was_closed()
         assert raw.Fetched(waiting.receive()[0]).error == raw.NONE, "who waits for an answer is not idle"
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_short_idle_time_is_not_looked_at_ten_seconds_later(clusters, cores):
+    """Of two cores one has no replica."""
+    cpus = {"kraft.cpus": ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))}
+    if len(os.sched_getaffinity(0)) < cores:
+        pytest.skip("needs two CPUs")
+    node = clusters(1, overrides={"connections.max.idle.ms": "1000", **cpus}).leader()
+    for _ in range(4):
+        with raw.Connection(node.port) as idle:
+            begin = time.monotonic()
+            assert idle.was_closed()
+            # 1.25 s and what the machine needs.
+            assert 0.9 < time.monotonic() - begin < 4
 
 
 def test_invented_producers_push_nobody_out(undisturbed):

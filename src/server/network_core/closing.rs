@@ -103,6 +103,12 @@ impl NetworkCore {
         }
     }
 
+    /// Between two calls of `close_idle`.
+    pub fn idle_interval_ns(&self) -> u64 {
+        let looks_ms = self.limits.idle_ms_max / IDLE_LOOKS;
+        looks_ms.clamp(*IDLE_INTERVALS_MS.start(), *IDLE_INTERVALS_MS.end()) * NS_PER_MS
+    }
+
     /// Close what is idle, and readers that are gone, and give back memory. Called now and then, not in a turn.
     pub fn close_idle(&self, now_ns: u64) {
         if self.pool.borrow_mut().shrink() {

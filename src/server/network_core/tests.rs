@@ -479,6 +479,22 @@ fn idle_connections_are_closed_and_their_places_freed() {
     assert!(doors.taken().sum() == 0);
 }
 
+#[test]
+fn idle_connections_are_looked_for_as_often_as_their_time_is_short() {
+    let rig = rig();
+    let interval_ms = |idle_ms_max: u64| {
+        let limits = SessionLimits { idle_ms_max, ..limits() };
+        let sink = RequestSink::Local(Rc::new(Inputs::new(1)));
+        let (inspectors, control) = (Inspectors::new().0, rig.control.clone());
+        let network = NetworkCore::new(0, limits, room(), control, sink, inspectors, driven_ring());
+        network.idle_interval_ns() / NS_PER_MS
+    };
+    run(async move {
+        let times = [1, 1_000, 4_000, 40_000, 600_000, u64::MAX];
+        assert_eq!(times.map(interval_ms), [250, 250, 1_000, 10_000, 10_000, 10_000]);
+    });
+}
+
 /// Nobody reads from it while it has enough under way, and nobody may ever answer it.
 #[test]
 fn a_client_that_goes_with_all_its_requests_under_way_is_noticed() {
