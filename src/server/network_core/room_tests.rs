@@ -72,7 +72,7 @@ fn few_requests_wait_for_the_replica_while_some_pipeline_and_others_do_not() {
         .map(|_| {
             rig.client(|mut stream| {
                 stream.write_all(&(0..EACH).flat_map(metadata).collect::<Vec<_>>()).unwrap();
-                (0..EACH).for_each(|_| drop(read_answer(&mut stream)));
+                (0..EACH).for_each(|_| _ = read_answer(&mut stream));
             })
         })
         .unzip();
