@@ -6,7 +6,6 @@
 //! back-pressure, and none of it holds a voter back, which sends no large frames. Slow readers are closed, never waited for.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -602,6 +601,7 @@ impl NetworkCore {
 
     /// The sockets are about to run: what they may do begins anew, first for those who wait.
     pub fn begin_round(&self, now_ns: u64) {
+        self.turns.borrow_mut().look_around(now_ns);
         let room = self.room();
         self.turns.borrow_mut().begin_round(now_ns, room);
         self.wake_frames();

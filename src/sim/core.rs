@@ -22,7 +22,6 @@ use crate::replica::session::{Arrived, Session, SessionLimits};
 use crate::replica::*;
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -310,6 +309,7 @@ impl Node {
     fn begin_round(&mut self, now: Now) {
         self.core.spent_ns = 0;
         self.core.read_bytes = 0;
+        self.core.turns.look_around(now.monotonic_ns);
         let room = self.core.room();
         self.core.rounds += u64::from(room.requests > 0);
         self.core.turns.begin_round(now.monotonic_ns, room);

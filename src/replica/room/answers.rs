@@ -6,14 +6,18 @@
 //!
 //! What the device was read for is held by `reads`, which has a bound of its own, until its last byte is sent. Those of its
 //! bytes that are unsent need no second place here. Which they are is told from below: of what a connection takes, they
-//! count as taken first. So nobody who leaves a little of such an answer has room for as much of another one.
+//! count as taken first. So nobody who leaves a little of such an answer has room for as much of another one. The few fields of
+//! our own around them are memory, but hardly any: who holds nothing else is closed for the sake of others last of all.
 
 use crate::types::NS_PER_MS;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The part of a share that answers to Fetches leave to all others.
 const OTHERS_PART: usize = 4;
+/// The fields around what was read from the device are no more than one part in so many of it, from 10 KiB on.
+const FIELDS_PART: usize = 64;
 /// So many times the stall an answer may be taken in, however often a byte of it goes.
 const WHOLE_ANSWER_STALLS: u64 = 6;
 
@@ -124,8 +128,17 @@ impl Share {
         self.wanted_ns.load(Ordering::Relaxed) > 0
     }
 
+    /// Who of these readers goes, because others wait: those of what the device was read for only where there is nobody else.
+    pub fn stalled<T>(&self, readers: impl Iterator<Item = (T, Unsent)>, now_ns: u64) -> Vec<T> {
+        let (of_device, of_memory): (Vec<_>, Vec<_>) = readers
+            .filter(|(_, unsent)| self.is_stalled(unsent, now_ns))
+            .partition(|(_, unsent)| unsent.is_of_device());
+        let gone = if of_memory.is_empty() { of_device } else { of_memory };
+        gone.into_iter().map(|(reader, _)| reader).collect()
+    }
+
     /// Others wait, and this reader does not take what it has, or not the whole for far too long.
-    pub fn is_stalled(&self, unsent: &Unsent, now_ns: u64) -> bool {
+    fn is_stalled(&self, unsent: &Unsent, now_ns: u64) -> bool {
         let stall_ns = self.limits.stall_ms_max * NS_PER_MS;
         let wanted_ns = self.wanted_ns.load(Ordering::Relaxed);
         let has_waited = now_ns.saturating_sub(wanted_ns) > stall_ns;
@@ -185,6 +198,16 @@ impl Unsent {
         self.bytes() > self.from_device as u64
     }
 
+    /// Beside fields nothing of it is memory of the share.
+    fn is_of_device(&self) -> bool {
+        self.bytes() - self.from_device as u64 <= (self.from_device / FIELDS_PART) as u64
+    }
+
+    /// The order in which readers go when there is too much: who has been stuck the longest, and those of the device last.
+    pub fn order(&self, now_ns: u64) -> impl Ord + use<> {
+        (self.is_of_device(), Reverse(self.stuck_ns(now_ns)))
+    }
+
     /// How long it has taken nothing, though there was something.
     pub fn silent_ns(&self, now_ns: u64) -> u64 {
         if self.bytes() > 0 { now_ns.saturating_sub(self.moved_ns) } else { 0 }
@@ -196,7 +219,7 @@ impl Unsent {
     }
 
     /// By this it is told who is stuck the longest; a byte now and then does not help for ever.
-    pub fn stuck_ns(&self, now_ns: u64) -> u64 {
+    fn stuck_ns(&self, now_ns: u64) -> u64 {
         self.silent_ns(now_ns).max(self.age_ns(now_ns) / WHOLE_ANSWER_STALLS)
     }
 }
@@ -370,6 +393,19 @@ mod tests {
         let mut cold = Unsent::default();
         cold.push(100, 100, 0);
         assert!(!share.is_stalled(&cold, 9_000 * MS), "nobody who waits would have it");
+        // Fields of our own stand around all that is read from the device.
+        let (mut cold, mut small) = (Unsent::default(), Unsent::default());
+        cold.push(64_000 + 1_000, 64_000, 0);
+        small.push(1, 0, 8_000 * MS);
+        assert!(small.order(9_000 * MS) < cold.order(9_000 * MS));
+        assert_eq!(share.stalled([(1, cold), (2, small)].into_iter(), 9_000 * MS), [2]);
+        assert_eq!(share.stalled([(1, cold)].into_iter(), 9_000 * MS), [1], "or nobody would make room");
+        cold.push(1, 0, 0);
+        assert_eq!(
+            share.stalled([(1, cold), (2, small)].into_iter(), 9_000 * MS),
+            [1, 2],
+            "more than its fields"
+        );
         share.set_wanted(None);
         assert!(!share.is_wanted() && !share.is_stalled(&unsent, 9_000 * MS));
     }

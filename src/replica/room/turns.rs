@@ -170,11 +170,15 @@ impl Turns {
         }
     }
 
+    /// Before a round: are all alike now? `requests_max` rests on it, and by that the room with which the round begins.
+    pub fn look_around(&mut self, now_ns: u64) {
+        self.is_mixed = self.mixture.is_mixed(now_ns);
+    }
+
     /// The core is about to let its sockets run, with `room` for so many requests of all.
     pub fn begin_round(&mut self, now_ns: u64, room: Room) {
         self.note_slowness();
         (self.now_ns, self.begun_ns) = (now_ns, now_ns);
-        self.is_mixed = self.mixture.is_mixed(now_ns);
         let parts = if self.is_mixed { [MIXED_ROUND_PART, MIXED_ROUND_PART_DEAR] } else { [1; 2] };
         [self.length_ns, self.length_dear_ns] = parts.map(|part| self.limits.ns_max / part);
         self.bytes_left = self.limits.bytes_max;

@@ -198,6 +198,7 @@ fn however_little_room_there_is_each_line_moves() {
         let mut stood = [None; 600];
         for round in 0..200 {
             let mut left = room_max;
+            turns.look_around(round * 1_000);
             turns.begin_round(round * 1_000, room(left));
             let mut awake: VecDeque<usize> = clients.clone().chain(newcomers.clone()).collect();
             while let Some(n) = awake.pop_front() {
@@ -286,10 +287,12 @@ fn who_asks_for_little_is_not_behind_a_crowd_that_asks_for_much() {
     let mut turns = Turns::new(RoundLimits { bytes_max: 1 << 30, ns_max: 10_000_000 });
     let (mut crowd, mut small) = ([Turn::default(); 300], Turn::default());
     let mut now_ns = 0;
+    turns.look_around(now_ns);
     turns.begin_round(now_ns, room(512));
     let mut served = [0; 300];
     let mut waited = Vec::new();
     for _ in 0..500 {
+        turns.look_around(now_ns);
         turns.begin_round(now_ns, room(512));
         let mut named = Vec::new();
         while let Some(ConnectionId(n)) = turns.next(room(512)) {
@@ -336,6 +339,7 @@ fn who_asks_for_much_has_its_part_beside_a_crowd_that_asks_for_little() {
     let mut crowd = [Turn::default(); 300];
     let (mut much, mut much_ns, mut now_ns) = (Turn::default(), 0, 0);
     for _ in 0..200 {
+        turns.look_around(now_ns);
         turns.begin_round(now_ns, room(512));
         let mut awake: VecDeque<u64> = (0..=300).collect();
         while let Some(ConnectionId(next)) = turns.next(room(512)) {
@@ -370,6 +374,7 @@ fn a_slow_core_lets_in_as_many_as_it_has_time_for() {
     let mut crowd = [Turn::default(); 100];
     let (mut now_ns, mut longest_ns) = (0, 0);
     for round in 0..50 {
+        turns.look_around(now_ns);
         turns.begin_round(now_ns, room(512));
         let begun_ns = now_ns;
         let mut awake = VecDeque::new();
@@ -412,6 +417,7 @@ fn rounds_are_short_while_some_ask_for_much_and_others_do_not() {
         let mut everybody = [Turn::default(); 11];
         let (mut now_ns, mut longest_ns) = (0, 0);
         for round in 0..100 {
+            turns.look_around(now_ns);
             turns.begin_round(now_ns, room(512));
             let begun_ns = now_ns;
             if beside == Beside::Voter {
@@ -465,7 +471,8 @@ fn few_requests_are_handed_on_while_some_pipeline_and_others_do_not() {
             turns.has_under_way(turn, requests, 0);
             turns.took_request(turn, SMALL, 5_000, 0);
         }
-        turns.begin_round(0, room(99));
+        // Before the round begins, which goes by the room there is.
+        turns.look_around(0);
         turns.requests_max(512)
     };
     assert_eq!(handed_max(6), 512, "they are not so different");

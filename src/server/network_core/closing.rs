@@ -19,11 +19,11 @@ impl NetworkCore {
             memory::give_back();
         }
         if self.answers.is_wanted() {
-            for client in self.with_unsent(&self.answers) {
-                client.note_sent();
-                if self.answers.is_stalled(&client.unsent.get(), now_ns) {
-                    self.close_client(&client, STUCK.into());
-                }
+            let readers = self.with_unsent(&self.answers);
+            readers.iter().for_each(|client| client.note_sent());
+            let readers = readers.iter().map(|client| (client, client.unsent.get()));
+            for client in self.answers.stalled(readers, now_ns) {
+                self.close_client(client, STUCK.into());
             }
         }
         if !self.frames.borrow().has_line() {
@@ -48,7 +48,7 @@ impl NetworkCore {
         let mut stuck = self.with_unsent(share);
         // What the sockets have taken without a word.
         stuck.iter().for_each(|client| client.note_sent());
-        stuck.sort_by_key(|client| Reverse(client.unsent.get().stuck_ns(now_ns)));
+        stuck.sort_by_key(|client| client.unsent.get().order(now_ns));
         for client in stuck {
             if share.over_bytes() == 0 {
                 return;

@@ -182,7 +182,7 @@ fn when_all_memory_for_answers_is_used_who_has_been_stuck_the_longest_goes() {
         let healthy_id = *network.clients.borrow().keys().next().unwrap();
         let mut accepted = accepted.into_iter();
         let (mut closed, mut healthy_left) = (0, 100);
-        // It was read for from the device, and has been stuck longer than all others.
+        // It was read for from the device, all but fields of our own, and has been stuck longer than all others.
         let mut cold = None;
         while healthy_left > 0 || closed < 3 {
             accepted.next().into_iter().for_each(|entered| network.accept(entered));
@@ -191,7 +191,7 @@ fn when_all_memory_for_answers_is_used_who_has_been_stuck_the_longest_goes() {
                     let bytes = if connection == healthy_id { 100 } else { 1_900_000 };
                     healthy_left -= (connection == healthy_id) as usize;
                     let is_cold = connection != healthy_id && *cold.get_or_insert(connection) == connection;
-                    let given = is_cold.then(|| network.answers.give(2_000_000, 2_000_000));
+                    let given = is_cold.then(|| network.answers.give(1_920_000, 1_920_000));
                     network.answer(connection, seq, large_answer(bytes), given);
                     send(&network);
                     assert_eq!(network.answers.over_bytes(), 0);

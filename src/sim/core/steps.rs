@@ -122,10 +122,9 @@ impl Simulation {
     fn close_stalled(&mut self, node: &mut Node, now: Now) {
         let answers = node.core.answers.clone();
         if answers.is_wanted() {
-            let is_stalled =
-                |served: &Served| !served.is_voter() && answers.is_stalled(&served.unsent, now.monotonic_ns);
-            let stalled: Vec<WireId> =
-                node.served.iter().filter(|(_, served)| is_stalled(served)).map(|(wire, _)| *wire).collect();
+            let readers = node.served.iter().filter(|(_, served)| !served.is_voter());
+            let readers = readers.map(|(wire, served)| (*wire, served.unsent));
+            let stalled = answers.stalled(readers, now.monotonic_ns);
             stalled.into_iter().for_each(|wire| self.close_served(node, now, wire));
         }
         if !node.core.frames.has_line() {
@@ -418,11 +417,11 @@ impl Simulation {
     /// More answers are unsent than may be: who has been stuck the longest goes, until it is enough.
     fn close_stuck(&mut self, node: &mut Node, now: Now, of_voters: bool) {
         let share = if of_voters { node.core.voters_answers.clone() } else { node.core.answers.clone() };
-        let stuck_ns = |served: &Served| Reverse(served.unsent.stuck_ns(now.monotonic_ns));
         while share.over_bytes() > 0 && !self.liar.tells(Lie::OutputUnbounded) {
             let has_some = |served: &Served| served.is_voter() == of_voters && served.unsent.holds_memory();
             let stuck = node.served.iter().filter(|(_, served)| has_some(served));
-            let Some(wire) = stuck.min_by_key(|(_, served)| stuck_ns(served)).map(|(wire, _)| *wire) else {
+            let first = stuck.min_by_key(|(_, served)| served.unsent.order(now.monotonic_ns));
+            let Some(wire) = first.map(|(wire, _)| *wire) else {
                 return;
             };
             self.close_served(node, now, wire);
