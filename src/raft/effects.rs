@@ -12,10 +12,10 @@ pub struct Effects {
     pub quorum_state: Option<QuorumState>,
     /// May be done now.
     pub at_once: Vec<Effect>,
-    /// May be done once `quorum_state` of this same step is durable.
+    /// May be done once `quorum_state` of this same step is durable, told to `Raft::on_released` just before.
     pub after_quorum_state: Vec<Effect>,
-    /// May be done once this node's log is durable up to the offset, told to `Raft::on_released` just before. Forgotten when the epoch or the role changes
-    /// or the log is truncated (`Effect::RoleChanged`, `Effect::Truncate`) before that.
+    /// May be done once this node's log is durable up to the offset, told to `Raft::on_released` just before. Forgotten when the
+    /// epoch or the role changes or the log is truncated (`Effect::RoleChanged`, `Effect::Truncate`) before that.
     pub after_flush: Vec<(FlushedOffset, Effect)>,
     /// Answer to `Event::Append`.
     pub assigned: Option<Assigned>,

@@ -372,7 +372,7 @@ impl Raft {
         self.config.fetch_wait_ms_max.min(left_ms / 2)
     }
 
-    /// What has waited for a flush is about to be carried out: the flush may have taken long.
+    /// What has waited for a flush, or for the quorum state, is about to be carried out: that may have taken long.
     pub fn on_released(&self, now: Now, effect: &mut Effect) {
         if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
             let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);

@@ -532,7 +532,8 @@ impl Replica {
         let Gate::QuorumState { then, after_flush } = std::mem::replace(&mut self.gate, Gate::Open) else {
             panic!("a quorum state became durable that nobody waits for");
         };
-        for effect in then {
+        for mut effect in then {
+            self.raft.on_released(now, &mut effect);
             self.carry_out(now, effect);
         }
         // Behind a change of role of the same step, which forgets what the old role was waiting for.
