@@ -1,6 +1,7 @@
 //! The steps of a core's clients: accepted, read, heard, answered, closed; and what must hold at each step.
 
 use super::*;
+use crate::replica::cost::Announced;
 
 /// What it costs the replica to take a request that is not put off: few things are answered for, and records lie where they are.
 const TAKEN_NS_MAX: u64 = 50_000;
@@ -285,14 +286,7 @@ impl Simulation {
         let cost_ns = announced.map_or(0, |announced| announced.decoded_ns(&arrived.request));
         node.core.spend(if is_large { 0 } else { cost_ns });
         let decoded_ns = now.monotonic_ns + node.core.spent_ns;
-        match announced.filter(|_| !served.is_voter()) {
-            None => node.core.turns.voter_went(decoded_ns),
-            Some(announced) => {
-                let under_way = served.session.requests_under_way();
-                node.core.turns.has_under_way(&mut served.turn, under_way, decoded_ns);
-                node.core.turns.took_request(&mut served.turn, announced, cost_ns, decoded_ns);
-            }
-        }
+        note_cost(&mut node.core.turns, served, announced, cost_ns, decoded_ns);
         let until = match arrived.request.asked() {
             Admitted::Other(Request::Fetch(_)) => Until::Decoded,
             Admitted::Produce(_) => Until::Taken,
@@ -502,6 +496,22 @@ impl Simulation {
                 core.read_bytes
             );
             self.checker.violate("a round of a core ends for its clients", detail);
+        }
+    }
+}
+
+fn note_cost(
+    turns: &mut Turns,
+    served: &mut Served,
+    announced: Option<Announced>,
+    cost_ns: u64,
+    now_ns: u64,
+) {
+    match announced.filter(|_| !served.is_voter()) {
+        None => turns.voter_went(now_ns),
+        Some(announced) => {
+            turns.has_under_way(&mut served.turn, served.session.requests_under_way(), now_ns);
+            turns.took_request(&mut served.turn, announced, cost_ns, now_ns);
         }
     }
 }
