@@ -222,24 +222,15 @@ def test_a_limit_of_descriptors_is_told_with_its_number(clusters, files):
     check_ended(node, EXIT_KERNEL, rf"limit of open files is {files}, and \d+ are needed")
 
 
-@pytest.mark.parametrize("mib", [64, 128, 256])
-def test_a_limit_of_address_space_is_told_or_lived_with(clusters, mib):
-    node = clusters(1, start=False)[1].start(under=["prlimit", f"--as={mib << 20}"])
+@pytest.mark.parametrize("limit, letter, mib", [("as", "v", 64), ("as", "v", 128), ("as", "v", 256)]
+                         + [("data", "d", mib) for mib in (4, 16, 32, 64, 128)])
+def test_a_limit_of_memory_is_told_or_lived_with(clusters, limit, letter, mib):
+    node = clusters(1, start=False)[1].start(under=["prlimit", f"--{limit}={mib << 20}"])
     wait_for("the start to end one way or the other", lambda: not node.is_running() or node.is_ready())
     if node.is_running():
         assert node.stop() == 0
     else:
-        check_ended(node, EXIT_KERNEL, r"ulimit -v", str(mib << 20))
-
-
-@pytest.mark.parametrize("mib", [4, 16, 32, 64, 128])
-def test_a_limit_of_data_is_told_or_lived_with(clusters, mib):
-    node = clusters(1, start=False)[1].start(under=["prlimit", f"--data={mib << 20}"])
-    wait_for("the start to end one way or the other", lambda: not node.is_running() or node.is_ready())
-    if node.is_running():
-        assert node.stop() == 0
-    else:
-        check_ended(node, EXIT_KERNEL, r"ulimit -d", str(mib << 20))
+        check_ended(node, EXIT_KERNEL, rf"ulimit -{letter}", str(mib << 20))
 
 
 FORBIDS = """
