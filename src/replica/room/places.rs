@@ -1,19 +1,24 @@
 //! Places for connections: clients up to `max.connections`, voters beside them, guests until they say which they are.
 //!
 //! Nobody can tell a voter before it has spoken, so above the clients' places a connection is let in as a guest. It keeps its
-//! place only as a voter. A new guest takes the place of the one that came first: nobody can hold them all.
+//! place only as a voter. A new guest takes the place of one of those that came first: nobody can hold them all.
 
+use crate::raft::random::Random;
 use crate::types::{NS_PER_MS, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A voter's connection that has had so many answers is known ...
-const KNOWN_ANSWERS: u64 = 8;
+pub const KNOWN_ANSWERS: u64 = 8;
 /// ... as long as something was read from it so lately: a follower fetches at least each half second.
 const KNOWN_SILENCE_NS_MAX: u64 = 2_000 * NS_PER_MS;
 /// Of a voter's places one part in so many is kept for those that are known.
 const KNOWN_PART: usize = 2;
+/// To wait for an answer is worth as much as so many that one has had.
+const WAITS_WORTH: u64 = 2;
+/// A guest's place goes to a newcomer only behind so many others, or behind half of them.
+const OLDER_GUESTS_MAX: usize = 128;
 
 /// Of a connection, as it was accepted: later ones are higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,8 +106,19 @@ impl Activity {
     }
 
     fn is_known(&self, now_ns: u64) -> bool {
+        self.answers(now_ns) == KNOWN_ANSWERS
+    }
+
+    /// That it has had, as far as they count: of one that has gone without a word, none.
+    fn answers(&self, now_ns: u64) -> u64 {
         let is_silent = now_ns.saturating_sub(self.read_ns()) > KNOWN_SILENCE_NS_MAX;
-        self.answers.load(Ordering::Relaxed) >= KNOWN_ANSWERS && !is_silent
+        if is_silent { 0 } else { self.answers.load(Ordering::Relaxed).min(KNOWN_ANSWERS) }
+    }
+
+    /// What speaks for its being the voter's: a follower gets one answer after the other, and waits for the next nearly always.
+    fn worth(&self, now_ns: u64) -> u64 {
+        let waits = self.waits.load(Ordering::Relaxed);
+        self.answers(now_ns) + if waits { WAITS_WORTH } else { 0 }
     }
 }
 
@@ -172,10 +188,10 @@ impl Places {
         } else {
             closed = self.expire(now_ns);
             if self.guests.len() >= self.limits.guests_max
-                && let Some(first) = self.guests.first().copied()
+                && let Some(guest) = self.guest_to_go(place)
             {
-                self.send_away(first);
-                closed.push(first);
+                self.send_away(guest);
+                closed.push(guest);
             }
             self.guests.insert(place);
             Holder::Guest { since_ns: now_ns }
@@ -243,9 +259,16 @@ impl Places {
         self.seats.remove(&place);
     }
 
-    /// Of this voter's connections, when there are as many as may be, the one that goes: not the first few of those that are known,
-    /// nor, if there is another, one that waits for us, as a follower does nearly always; of the others the one that has said
-    /// nothing for the longest time. Whoever only claims to be the voter closes those who do the same.
+    /// One of those that came first. Not always the first of all: however many come while a voter says who it is, it has a chance.
+    fn guest_to_go(&self, newcomer: PlaceId) -> Option<PlaceId> {
+        let older = self.guests.len().div_ceil(2).min(OLDER_GUESTS_MAX) as u64;
+        let drawn = Random::new(newcomer.0).below(older.max(1)) as usize;
+        self.guests.iter().nth(drawn).copied()
+    }
+
+    /// Of this voter's connections, when there are as many as may be, the one that goes: not the first few of those that are known;
+    /// of the others the one for which the least speaks, and among equals the one that has said nothing for the longest time. Whoever
+    /// only claims to be the voter closes those who do the same.
     fn least_of(&self, voter: NodeId, now_ns: u64) -> Option<PlaceId> {
         let of_voter = || {
             let is_its = |seat: &Seat| matches!(seat.holder, Holder::Voter { id } if id == voter);
@@ -258,7 +281,7 @@ impl Places {
         let kept: BTreeSet<PlaceId> =
             known.map(|(place, _)| *place).take(self.limits.voter_connections_max / KNOWN_PART).collect();
         let rank = |(place, seat): &(&PlaceId, &Seat)| {
-            (kept.contains(place), seat.activity.waits.load(Ordering::Relaxed), seat.activity.read_ns())
+            (kept.contains(place), seat.activity.worth(now_ns), seat.activity.read_ns())
         };
         of_voter().min_by_key(rank).map(|(place, _)| *place)
     }
@@ -339,6 +362,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_has_its_time_and_a_chance_however_many_come() {
+        let limits = PlaceLimits { clients_max: 0, guests_max: 64, ..LIMITS };
+        let mut places = Places::new(limits, [NodeId(2)]);
+        (0..64).for_each(|_| assert_eq!(arrive(&mut places, 0).1, []));
+        let mut stayed = 0;
+        for _ in 0..100 {
+            let (guest, _) = arrive(&mut places, 1);
+            for n in 0..96 {
+                let (_, closed) = arrive(&mut places, 1);
+                let has_gone = closed.contains(&guest);
+                assert!(!has_gone || n >= 32, "it goes for one of the {n} that came behind it");
+            }
+            stayed += usize::from(matches!(places.show_voter(guest, NodeId(2)), Shown::Voter { .. }));
+        }
+        assert!(
+            (3..40).contains(&stayed),
+            "{stayed} of 100, where half as many again come as there are places"
+        );
+    }
+
+    #[test]
     fn of_one_voter_the_silent_connection_goes() {
         let mut places = places();
         let active: Vec<Arc<Activity>> = (0..3).map(|_| Arc::default()).collect();
@@ -369,6 +413,23 @@ mod tests {
             let Shown::Voter { instead_of } = places.show_voter(claim, NodeId(2)) else { panic!("a voter") };
             assert_ne!(instead_of, Some(place));
             claims.note_asked();
+            claims.note_answered(false);
+        }
+    }
+
+    /// Each of the others sends one request, and is answered.
+    #[test]
+    fn who_has_had_more_answers_stays_before_it_is_known() {
+        let mut places = places();
+        let follower = Arc::new(Activity::new(0));
+        let (place, _) = places.arrive(0, follower.clone());
+        places.show_voter(place, NodeId(2));
+        (0..2).for_each(|_| follower.note_answered(false));
+        for n in 1..100 {
+            let claims = Arc::new(Activity::new(n));
+            let (claim, _) = places.arrive(n, claims.clone());
+            let Shown::Voter { instead_of } = places.show_voter(claim, NodeId(2)) else { panic!("a voter") };
+            assert_ne!(instead_of, Some(place));
             claims.note_answered(false);
         }
     }
