@@ -60,7 +60,7 @@ pub use input::*;
 use latest::Latest;
 use leaderless::Leaderless;
 use newcomers::Newcomers;
-use peers::{PeerAction, Peers};
+use peers::{PeerAction, PeerTimes, Peers};
 use produce::Uncommitted;
 use producers::Producers;
 use purgatory::Purgatory;
@@ -178,7 +178,7 @@ impl Replica {
         let limits = config.limits.clone();
         let raft = Raft::new(quorum::raft_config(config, directory_id, seed), quorum::state(&recovered), now);
         let context = quorum::context(config, directory_id);
-        let peers = Peers::new(context.clone(), config.request_timeout_ms, config.retry_backoff_ms);
+        let peers = Peers::new(context.clone(), PeerTimes::of(config));
         let log = Log::new(log_config(&limits), recovered);
         let latest = Latest::found(log.log_end().0, log.max_timestamp().map(|(timestamp, _)| timestamp));
         Replica {

@@ -5,7 +5,9 @@
 //! Kafka's `NetworkClient` does), and is closed by the first thing that goes wrong on it. It never retries a request:
 //! Raft decides what still makes sense. Every `Connect` is answered by one close from the server, also after our `Close`.
 
+use super::room::places::KNOWN_ANSWERS;
 use super::{Lane, PeerLink};
+use crate::config::Config;
 use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
@@ -14,8 +16,10 @@ use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Longest pause before a link is connected again.
-pub const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
+/// Longest pause before a link is connected again, whatever the fetch timeout is.
+const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
+/// A follower whose connections are closed again and again tries so many times before it gives its leader up.
+const RECONNECTS_PER_FETCH_TIMEOUT: u64 = 8;
 /// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
 pub const FETCHES_UNDER_WAY_MAX: usize = 2;
 
@@ -44,8 +48,7 @@ pub enum PeerEvent {
 pub struct Peers {
     context: QuorumContext,
     client_id: String,
-    request_timeout_ms: u64,
-    retry_backoff_ms: u64,
+    times: PeerTimes,
     /// At most one per voter and lane.
     links: BTreeMap<PeerLink, Link>,
     /// Voters that said so in their last ApiVersions.
@@ -60,14 +63,37 @@ pub struct Peers {
     room: BytesMut,
 }
 
+/// In ms.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerTimes {
+    pub request_timeout_ms: u64,
+    pub retry_backoff_ms: u64,
+    pub fetch_timeout_ms: u64,
+}
+
+impl PeerTimes {
+    pub fn of(config: &Config) -> PeerTimes {
+        PeerTimes {
+            request_timeout_ms: config.request_timeout_ms,
+            retry_backoff_ms: config.retry_backoff_ms,
+            fetch_timeout_ms: config.fetch_timeout_ms,
+        }
+    }
+
+    /// Before a link is connected again whose last pause was this one.
+    fn pause_ms(&self, last_ms: u64) -> u64 {
+        let most_ms = (self.fetch_timeout_ms / RECONNECTS_PER_FETCH_TIMEOUT).min(RECONNECT_BACKOFF_MS_MAX);
+        (last_ms * 2).min(most_ms).max(self.retry_backoff_ms)
+    }
+}
+
 impl Peers {
-    pub fn new(context: QuorumContext, request_timeout_ms: u64, retry_backoff_ms: u64) -> Peers {
+    pub fn new(context: QuorumContext, times: PeerTimes) -> Peers {
         Peers {
             // Kafka's voters call themselves so.
             client_id: format!("raft-client-{}", context.local.id),
             context,
-            request_timeout_ms,
-            retry_backoff_ms,
+            times,
             links: BTreeMap::new(),
             serve_clients: BTreeSet::new(),
             advertised: BTreeMap::new(),
@@ -91,7 +117,7 @@ impl Peers {
             self.overtake_fetches(to);
         }
         let key = PeerLink { node: to, lane: lane_of(kind) };
-        let queued = Queued { request, deadline_ns: now.plus_ms(self.request_timeout_ms) };
+        let queued = Queued { request, deadline_ns: now.plus_ms(self.times.request_timeout_ms) };
         let has_overtaken = self.links.entry(key).or_insert_with(Link::new).enqueue(queued);
         if has_overtaken && kind == RequestKind::Fetch {
             self.events.push_back(PeerEvent::FetchOvertaken { to });
@@ -100,7 +126,7 @@ impl Peers {
     }
 
     pub fn on_connected(&mut self, now: Now, key: PeerLink) {
-        let deadline_ns = now.plus_ms(self.request_timeout_ms);
+        let deadline_ns = now.plus_ms(self.times.request_timeout_ms);
         let Some(link) = self.links.get_mut(&key) else { return };
         if !matches!(link.state, State::Connecting { .. }) {
             return; // We have closed it meanwhile.
@@ -227,17 +253,19 @@ impl Peers {
     }
 
     fn connect(&mut self, now: Now, key: PeerLink) {
-        let deadline_ns = now.plus_ms(self.request_timeout_ms);
+        let deadline_ns = now.plus_ms(self.times.request_timeout_ms);
         let Some(endpoint) = self.endpoint(key.node).cloned() else { return };
         let Some(link) = self.links.get_mut(&key) else { return };
         link.state = State::Connecting { deadline_ns };
+        link.answers = 0;
         self.actions.push_back(PeerAction::Connect { link: key, endpoint });
     }
 
     fn send_queued(&mut self, key: PeerLink) {
         let Some(link) = self.links.get_mut(&key) else { return };
-        while let Some(queued) = link.next_to_send() {
+        while let Some(mut queued) = link.next_to_send() {
             let kind = kind_of(&queued.request);
+            link.make_known(&mut queued.request);
             let correlation_id = link.take_correlation_id();
             let State::Ready(versions) = &link.state else { return };
             let encoded = quorum::encode_request(
@@ -285,6 +313,7 @@ impl Peers {
                 }),
             State::Ready(_) => link.complete(&self.context, frame).map(|(response, records)| {
                 link.backoff_ms = 0;
+                link.answers = link.answers.saturating_add(1);
                 self.events.push_back(PeerEvent::Response { from: key.node, response, records });
             }),
             _ => Ok(()),
@@ -312,7 +341,7 @@ impl Peers {
     /// What was under way or queued on the link has failed; the next connection comes after a longer pause.
     fn forget(&mut self, key: PeerLink, why: &str) {
         let Some(link) = self.links.get_mut(&key) else { return };
-        link.backoff_ms = (link.backoff_ms * 2).max(self.retry_backoff_ms).min(RECONNECT_BACKOFF_MS_MAX);
+        link.backoff_ms = self.times.pause_ms(link.backoff_ms);
         let kinds = link.clear();
         self.push_failed(key.node, kinds, why);
     }
@@ -325,7 +354,7 @@ impl Peers {
     }
 
     fn expire(&mut self, now: Now, key: PeerLink) {
-        let timeout_ms = self.request_timeout_ms;
+        let timeout_ms = self.times.request_timeout_ms;
         let Some(link) = self.links.get_mut(&key) else { return };
         if link.is_overdue(now) {
             return self.fail(key, &format!("no answer within {timeout_ms} ms"));
@@ -395,6 +424,8 @@ struct Link {
     outstanding: VecDeque<Outstanding>,
     /// 0 after an answer.
     backoff_ms: u64,
+    /// Since it was connected.
+    answers: u64,
 }
 
 impl Link {
@@ -405,6 +436,7 @@ impl Link {
             queued: Vec::new(),
             outstanding: VecDeque::new(),
             backoff_ms: 0,
+            answers: 0,
         }
     }
 
@@ -444,6 +476,16 @@ impl Link {
         };
         let index = self.queued.iter().position(has_room)?;
         Some(self.queued.remove(index))
+    }
+
+    /// Who claims to be us may take our connection's place with the other node until it has had a few answers. So its first Fetches do
+    /// not wait for records: in a quorum to which nobody writes it would take seconds.
+    fn make_known(&self, request: &mut raft::Request) {
+        if let raft::Request::Fetch(fetch) = request
+            && self.answers < KNOWN_ANSWERS
+        {
+            fetch.max_wait_ms = 0;
+        }
     }
 
     /// Match an answer with its request and decode it. Err: the peer is not to be trusted on this link.

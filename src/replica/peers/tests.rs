@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 const TIMEOUT_MS: u64 = 2000;
 const BACKOFF_MS: u64 = 20;
+const TIMES: PeerTimes =
+    PeerTimes { request_timeout_ms: TIMEOUT_MS, retry_backoff_ms: BACKOFF_MS, fetch_timeout_ms: 8_000 };
 const FETCH_2: PeerLink = PeerLink { node: NodeId(2), lane: Lane::Fetch };
 const FETCH_3: PeerLink = PeerLink { node: NodeId(3), lane: Lane::Fetch };
 const CONTROL_2: PeerLink = PeerLink { node: NodeId(2), lane: Lane::Control };
@@ -34,7 +36,7 @@ fn context(local: i32) -> QuorumContext {
 }
 
 fn peers() -> Peers {
-    Peers::new(context(1), TIMEOUT_MS, BACKOFF_MS)
+    Peers::new(context(1), TIMES)
 }
 
 fn vote(epoch: i32) -> raft::Request {
@@ -291,6 +293,51 @@ fn a_refused_connection_fails_and_the_pauses_double_up_to_a_second() {
     peers.on_closed(at(now_ms), CONTROL_2, "lost");
     peers.send(at(now_ms), NodeId(2), vote(7));
     assert_eq!(peers.deadline(), Some(at(now_ms + BACKOFF_MS).monotonic_ns));
+}
+
+/// A leader may close it for others that claim to be this node, as often as it is connected.
+#[test]
+fn within_a_fetch_timeout_a_link_is_tried_eight_times_however_short_it_is() {
+    for (fetch_timeout_ms, most_ms) in [(400, 50), (2_000, 250), (60_000, 1_000), (100, BACKOFF_MS)] {
+        let mut peers = Peers::new(context(1), PeerTimes { fetch_timeout_ms, ..TIMES });
+        let mut pauses = Vec::new();
+        let mut now_ms = 0;
+        for _ in 0..12 {
+            peers.send(at(now_ms), NodeId(2), fetch(1));
+            assert!(look(&mut peers).contains(&Seen::Connect(FETCH_2)), "after {pauses:?}");
+            peers.on_closed(at(now_ms), FETCH_2, "closed by the server");
+            assert_eq!(look(&mut peers), [Seen::Failed(NodeId(2), RequestKind::Fetch)]);
+            peers.send(at(now_ms), NodeId(2), fetch(1));
+            let deadline_ns = peers.deadline().expect("the end of the pause");
+            pauses.push(deadline_ns / NS_PER_MS - now_ms);
+            now_ms = deadline_ns / NS_PER_MS;
+        }
+        assert_eq!((pauses[0], pauses[11]), (BACKOFF_MS, most_ms), "{pauses:?}");
+    }
+}
+
+/// Until the leader knows the connection, whoever claims to be this node may take its place.
+#[test]
+fn the_first_fetches_of_a_connection_do_not_wait() {
+    let mut peers = peers();
+    peers.send(at(0), NodeId(2), fetch(1));
+    peers.on_connected(at(0), FETCH_2);
+    look(&mut peers);
+    peers.on_frame(at(0), FETCH_2, versions_answer(0));
+    let mut waits = Vec::new();
+    for correlation_id in 1..=10 {
+        let sent = std::iter::from_fn(|| peers.poll_action()).collect::<Vec<_>>();
+        let [PeerAction::Send { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+        let frame = Bytes::from(chunks.concat()).slice(LENGTH_BYTES..);
+        let (_, protocol::Request::Fetch(request)) = protocol::decode_request(frame).expect("a request")
+        else {
+            panic!("not a Fetch")
+        };
+        waits.push(request.max_wait_ms);
+        peers.on_frame(at(2), FETCH_2, answer_bytes(1, 18, correlation_id, &fetch_answer(7, vec![])));
+        peers.send(at(2), NodeId(2), fetch(1));
+    }
+    assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 500, 500]);
 }
 
 #[test]
