@@ -200,17 +200,44 @@ fn a_fetch_that_waited_for_a_slow_flush_waits_no_longer_than_there_is_time() {
     let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
     assert_eq!(replica.after_flush.len(), 1);
     replica.release_after_flush(late, FlushedOffset(replica.raft.log_end().0));
-    replica.pump_peers(late);
+    let wait_ms = sent_fetch(replica, late).max_wait_ms;
+    assert!((1..=200).contains(&wait_ms), "{wait_ms} ms");
+}
+
+/// The same where it stands behind the leader's new epoch.
+#[test]
+fn a_fetch_that_waited_for_a_slow_quorum_state_waits_no_longer_than_there_is_time() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    cluster.run_ms(700);
+    let follower = others(&cluster, leader)[0];
+    believe_requests(&mut cluster, follower);
+    cluster.hold = |_, kind| is_quorum_state(kind);
+    let voter = cluster.connect(follower);
+    let epoch = cluster.status(follower).epoch + 1;
+    cluster.send(voter, BEGIN_QUORUM_EPOCH, 0, &begin_request(leader, epoch));
+    cluster.run_ms(1);
+    let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
+    let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
+    let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
+    assert!(replica.is_gated());
+    replica.on_quorum_state_durable(late);
+    let fetch = sent_fetch(replica, late);
+    assert_eq!(fetch.topics[0].partitions[0].current_leader_epoch, epoch);
+    assert!((1..=200).contains(&fetch.max_wait_ms), "{} ms", fetch.max_wait_ms);
+}
+
+/// The Fetch that leaves now.
+fn sent_fetch(replica: &mut Replica, now: Now) -> protocol::FetchRequest {
+    replica.pump_peers(now);
     let sent = std::iter::from_fn(|| replica.poll_action()).find_map(|action| match action {
-        Action::PeerSend { chunks, .. } => Some(chunks.concat()),
+        Action::PeerSend { link: PeerLink { lane: Lane::Fetch, .. }, chunks } => Some(chunks.concat()),
         _ => None,
     });
     let frame = Bytes::from(sent.expect("a Fetch")).slice(4..);
-    let (_, protocol::Request::Fetch(fetch), _) = protocol::decode_request_sized(frame).expect("a request")
-    else {
-        panic!("not a Fetch")
-    };
-    assert!((0..=200).contains(&fetch.max_wait_ms), "{} ms", fetch.max_wait_ms);
+    let (_, request, _) = protocol::decode_request_sized(frame).expect("a request");
+    let protocol::Request::Fetch(fetch) = request else { panic!("not a Fetch") };
+    fetch
 }
 
 #[test]

@@ -29,6 +29,7 @@ const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const INIT_PRODUCER_ID: i16 = 22;
 const VOTE: i16 = 52;
+const BEGIN_QUORUM_EPOCH: i16 = 53;
 const DESCRIBE_QUORUM: i16 = 55;
 
 fn config(id: i32, count: i32) -> Config {
@@ -165,6 +166,17 @@ fn list_offsets_request(topic: &'static str, timestamps: &[i64]) -> km::ListOffs
 }
 
 /// A candidate whose log is too short to be voted for: its epoch is taken over all the same.
+fn begin_request(leader: NodeId, epoch: i32) -> km::BeginQuorumEpochRequest {
+    let mut partition = km::begin_quorum_epoch_request::PartitionData::default();
+    (partition.leader_id, partition.leader_epoch) = (leader.0.into(), epoch);
+    let mut topic = km::begin_quorum_epoch_request::TopicData::default();
+    topic.topic_name = name(TOPIC);
+    topic.partitions.push(partition);
+    let mut request = km::BeginQuorumEpochRequest::default();
+    request.topics.push(topic);
+    request
+}
+
 fn vote_request(candidate: NodeId, epoch: i32) -> km::VoteRequest {
     let mut partition = km::vote_request::PartitionData::default();
     partition.replica_epoch = epoch;
