@@ -17,7 +17,7 @@ Runs all stages, or those named, in this order:
   lint        cargo clippy, warnings are errors; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures
   build       cargo build --release
-  simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id
+  simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
               kafka-python, confluent-kafka (tests/clients/run.sh has seven clients more, and older ones)
   quickstart  bin/quickstart.sh, short
@@ -27,6 +27,8 @@ USAGE
 
 # Simulated clusters in one run of this script.
 SIMULATION_SEEDS=2000
+# Of those with hostile clients alone: a run takes as long as several others.
+HOSTILE_SEEDS=100
 
 declare -a wanted=()
 for stage in "$@"; do
@@ -189,6 +191,9 @@ stage_simulation() {
   simulate "$SIMULATION_SEEDS simulated clusters" "$logs/simulation-new.log" \
     --seed "$first" --seeds "$SIMULATION_SEEDS" --jobs "$jobs" || status=1
   cat "$logs/simulation-new.log" >>"$logs/simulation.log"
+  simulate "$HOSTILE_SEEDS simulated clusters with hostile clients" "$logs/simulation-hostile.log" \
+    --seed "$first" --seeds "$HOSTILE_SEEDS" --jobs "$jobs" --profile hostile || status=1
+  cat "$logs/simulation-hostile.log" >>"$logs/simulation.log"
   ((status)) || note "$(tr '\r' '\n' <"$logs/simulation-new.log" | grep -E '^[0-9]+ seeds, ' | tail -n 1)"
   return "$status"
 }
