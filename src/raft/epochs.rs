@@ -5,18 +5,24 @@
 
 use crate::types::*;
 
-/// Offsets and epochs of a log that begins at `start`.
+/// Offsets and epochs of a log that begins at `start`, that is behind a record of this epoch: what is gone still counts when two logs
+/// are compared.
 #[derive(Clone, Debug)]
 pub(super) struct Epochs {
     starts: Vec<EpochStart>,
-    start: Offset,
+    start: OffsetAndEpoch,
     end: Offset,
 }
 
 impl Epochs {
     /// `starts`: first offset of each epoch, ascending in both.
-    pub(super) fn new(start: Offset, end: LogEndOffset, starts: Vec<EpochStart>) -> Epochs {
-        assert!(start <= end.0, "the log starts at {start} behind its end {end}");
+    pub(super) fn new(start: OffsetAndEpoch, end: LogEndOffset, starts: Vec<EpochStart>) -> Epochs {
+        assert!(start.offset <= end.0, "the log starts at {} behind its end {end}", start.offset);
+        assert!(
+            starts.first().is_none_or(|first| first.epoch >= start.epoch),
+            "the log begins behind epoch {} with {starts:?}",
+            start.epoch
+        );
         assert!(
             starts.windows(2).all(|w| w[0].epoch < w[1].epoch && w[0].start_offset < w[1].start_offset),
             "epoch starts must ascend: {starts:?}"
@@ -25,7 +31,11 @@ impl Epochs {
             starts.last().is_none_or(|s| s.start_offset < end.0),
             "an epoch without a record: {starts:?}"
         );
-        assert!(starts.is_empty() == (start == end.0), "a log of {start}..{end} has the epochs {starts:?}");
+        assert!(
+            starts.is_empty() == (start.offset == end.0),
+            "a log of {}..{end} has the epochs {starts:?}",
+            start.offset
+        );
         Epochs { starts, start, end: end.0 }
     }
 
@@ -34,16 +44,16 @@ impl Epochs {
     }
 
     pub(super) fn log_start(&self) -> Offset {
-        self.start
+        self.start.offset
     }
 
     pub(super) fn log_end(&self) -> LogEndOffset {
         LogEndOffset(self.end)
     }
 
-    /// Epoch of the last record, 0 for an empty log.
+    /// Epoch of the last record, also of one that is gone; 0 for a log that never had any.
     pub(super) fn last_epoch(&self) -> Epoch {
-        self.starts.last().map_or(Epoch(0), |s| s.epoch)
+        self.starts.last().map_or(self.start.epoch, |s| s.epoch)
     }
 
     /// What a Vote says of a log, and what decides which of two logs is more up to date.
@@ -62,17 +72,26 @@ impl Epochs {
     }
 
     pub(super) fn truncate(&mut self, to: Offset) {
-        assert!(self.start <= to && to <= self.end, "cut to {to}, the log is {}..{}", self.start, self.end);
+        let start = self.start.offset;
+        assert!(start <= to && to <= self.end, "cut to {to}, the log is {start}..{}", self.end);
         self.starts.retain(|s| s.start_offset < to);
         self.end = to;
     }
 
-    /// End of the largest epoch that is not above `epoch`, with that epoch.
+    /// End of the largest epoch that is not above `epoch`, with that epoch. `None`: all that is known of this log is newer.
     pub(super) fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
         let above = self.starts.partition_point(|s| s.epoch <= epoch);
-        let found = self.starts.get(above.checked_sub(1)?)?;
+        let found = match above.checked_sub(1) {
+            Some(at) => self.starts[at].epoch,
+            None => self.gone().filter(|gone| *gone <= epoch)?,
+        };
         let end = self.starts.get(above).map_or(self.end, |s| s.start_offset);
-        Some(OffsetAndEpoch { epoch: found.epoch, offset: end })
+        Some(OffsetAndEpoch { epoch: found, offset: end })
+    }
+
+    /// Epoch of the last record that is gone.
+    fn gone(&self) -> Option<Epoch> {
+        (self.start.offset > Offset(0)).then_some(self.start.epoch)
     }
 
     /// Where a consumer is told that an epoch ends (Kafka: LeaderEpochFileCache.endOffsetFor). `None`: it is newer than every
@@ -83,31 +102,39 @@ impl Epochs {
         if epoch < Epoch(0) || epoch > self.last_epoch() {
             return None;
         }
-        Some(self.end_of_epoch(epoch).unwrap_or(OffsetAndEpoch { epoch, offset: first.start_offset }))
+        match epoch < first.epoch {
+            true => Some(OffsetAndEpoch { epoch, offset: first.start_offset }),
+            false => self.end_of_epoch(epoch),
+        }
     }
 
     /// Epoch of the record at this offset.
     pub(super) fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
-        if offset < self.start || offset >= self.end {
+        if offset < self.start.offset || offset >= self.end {
             return None;
         }
         let behind = self.starts.partition_point(|s| s.start_offset <= offset);
         self.starts.get(behind.checked_sub(1)?).map(|s| s.epoch)
     }
 
-    /// Epoch of the record before this offset, 0 at the log's beginning: the `last fetched epoch` of a Fetch.
+    /// Epoch of the record before this offset, 0 at the beginning of all logs: the `last fetched epoch` of a Fetch.
     pub(super) fn epoch_before(&self, offset: Offset) -> Epoch {
-        self.epoch_at(Offset(offset.0 - 1)).unwrap_or(Epoch(0))
+        match offset == self.start.offset {
+            true => self.start.epoch,
+            false => self.epoch_at(Offset(offset.0 - 1)).unwrap_or(Epoch(0)),
+        }
     }
 
     /// Whether a log that holds a record of `epoch` before `offset` agrees with ours up to there; if not, where it
     /// must cut (Kafka: ReplicatedLog.validateOffsetAndEpoch).
     pub(super) fn check_position(&self, offset: Offset, epoch: Epoch) -> Result<(), OffsetAndEpoch> {
-        if self.start == Offset(0) && offset == Offset(0) {
+        if self.start.offset == Offset(0) && offset == Offset(0) {
             return Ok(());
         }
         // An epoch older than all of ours: nothing of that log is ours. Kafka answers with the asked epoch.
-        let end = self.end_of_epoch(epoch).unwrap_or(OffsetAndEpoch { epoch, offset: self.start });
+        let Some(end) = self.end_of_epoch(epoch) else {
+            return Err(OffsetAndEpoch { epoch, ..self.start });
+        };
         if end.epoch != epoch || end.offset < offset { Err(end) } else { Ok(()) }
     }
 
@@ -116,10 +143,12 @@ impl Epochs {
     pub(super) fn truncation_for(&self, leader_end: OffsetAndEpoch) -> Offset {
         match self.end_of_epoch(leader_end.epoch) {
             // The same leader wrote both, so its batches end at the same offsets in both.
-            Some(own) if own.epoch == leader_end.epoch => own.offset.min(leader_end.offset).max(self.start),
+            Some(own) if own.epoch == leader_end.epoch => {
+                own.offset.min(leader_end.offset).max(self.start.offset)
+            }
             // Not `min` here: that could lie within one of our batches. The next answer cuts further.
             Some(own) => own.offset,
-            None => self.start,
+            None => self.start.offset,
         }
     }
 }
@@ -146,13 +175,13 @@ mod tests {
             Some(at(0, 0)),
             "older than the first: where that begins"
         );
-        let empty = Epochs::new(Offset(7), LogEndOffset(Offset(7)), Vec::new());
+        let empty = Epochs::new(at(3, 7), LogEndOffset(Offset(7)), Vec::new());
         assert_eq!(empty.told_end_of_epoch(Epoch(0)), None);
     }
 
     /// Epoch 1: 0..10, epoch 3: 10..12, epoch 4: 12..20.
     fn log() -> Epochs {
-        let mut epochs = Epochs::new(Offset(0), LogEndOffset(Offset(0)), Vec::new());
+        let mut epochs = Epochs::new(at(0, 0), LogEndOffset(Offset(0)), Vec::new());
         epochs.append(Epoch(1), Offset(4));
         epochs.append(Epoch(1), Offset(10));
         epochs.append(Epoch(3), Offset(12));
@@ -179,6 +208,33 @@ mod tests {
         assert_eq!(epochs, [None, Some(1), Some(1), Some(3), Some(3), Some(4), Some(4), None]);
         assert_eq!(log.epoch_before(Offset(0)), Epoch(0));
         assert_eq!(log.epoch_before(Offset(12)), Epoch(3));
+    }
+
+    /// All up to 10 is gone: the last of it was of epoch 4.
+    #[test]
+    fn what_is_gone_still_counts() {
+        let mut log = Epochs::new(at(4, 10), LogEndOffset(Offset(10)), Vec::new());
+        assert_eq!(log.last(), at(4, 10));
+        assert!(log.last() > at(3, 900), "a log that ends in an older epoch has less");
+        assert_eq!((log.epoch_before(Offset(10)), log.epoch_at(Offset(9))), (Epoch(4), None));
+        assert_eq!(log.check_position(Offset(10), Epoch(4)), Ok(()));
+        assert_eq!(log.check_position(Offset(10), Epoch(5)), Err(at(4, 10)));
+        assert_eq!(log.check_position(Offset(10), Epoch(3)), Err(at(3, 10)), "nothing of that log is ours");
+        log.append(Epoch(6), Offset(12));
+        assert_eq!(log.end_of_epoch(Epoch(5)), Some(at(4, 10)));
+        assert_eq!(log.end_of_epoch(Epoch(3)), None);
+        assert_eq!([at(6, 30), at(5, 30), at(3, 9)].map(|end| log.truncation_for(end).0), [12, 10, 10]);
+        log.truncate(Offset(10));
+        assert_eq!(log.last(), at(4, 10));
+        log.append(Epoch(4), Offset(11));
+        assert_eq!(log.end_of_epoch(Epoch(4)), Some(at(4, 11)), "the same epoch goes on");
+    }
+
+    #[test]
+    #[should_panic(expected = "the log begins behind epoch 4")]
+    fn no_epoch_is_older_than_what_is_gone() {
+        let starts = vec![EpochStart { epoch: Epoch(3), start_offset: Offset(10) }];
+        Epochs::new(at(4, 10), LogEndOffset(Offset(12)), starts);
     }
 
     #[test]

@@ -434,7 +434,7 @@ fn a_former_leader_that_comes_back_as_an_observer_looks_for_a_leader_without_has
         caught_up: true,
         in_doubt: false,
     };
-    let mut solo = Solo::with(key(4), (1..=3).map(key).collect(), state, 0, &[(7, 5)]);
+    let mut solo = Solo::with(key(4), (1..=3).map(key).collect(), state, at(0, 0), &[(7, 5)]);
     let mut asked = 0;
     for _ in 0..100 {
         solo.tick_at_deadline();

@@ -90,7 +90,8 @@ pub struct RaftConfig {
 #[derive(Clone, Debug)]
 pub struct RecoveredState {
     pub quorum_state: QuorumState,
-    pub log_start: Offset,
+    /// Where the log begins, and the epoch of the record before that: what is gone still counts in votes.
+    pub log_start: OffsetAndEpoch,
     pub log_end: LogEndOffset,
     /// All below was known to be committed before this start: nobody may make us cut there. 0: nothing was.
     pub committed: OffsetAndEpoch,

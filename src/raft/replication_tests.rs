@@ -277,7 +277,7 @@ fn batches_that_we_hold_show_how_far_the_leaders_log_is_ours() {
 #[test]
 fn a_log_that_starts_later_has_nothing_before() {
     let state = QuorumState { epoch: Epoch(4), leader: None, voted: None, caught_up: true, in_doubt: false };
-    let mut solo = Solo::with(key(1), (1..=3).map(key).collect(), state, 100, &[(4, 120)]);
+    let mut solo = Solo::with(key(1), (1..=3).map(key).collect(), state, at(2, 100), &[(4, 120)]);
     solo.win();
     assert_eq!(solo.raft.log_start(), Offset(100));
     assert_eq!(solo.fetch(2, 5, 99, 4), refused(ErrorCode::OFFSET_OUT_OF_RANGE));

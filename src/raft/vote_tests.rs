@@ -27,6 +27,16 @@ fn a_vote_is_granted_to_a_log_that_is_not_behind() {
     }
 }
 
+/// It starts and ends at 10, and the last record before that was of epoch 4.
+#[test]
+fn a_log_of_which_all_is_gone_grants_no_vote_to_one_that_ends_before() {
+    let four = state(4, None, None, true);
+    for (last, granted) in [(at(3, 9), false), (at(3, 90), false), (at(4, 9), false), (at(4, 10), true)] {
+        let mut solo = Solo::with(key(1), (1..=3).map(key).collect(), four, at(4, 10), &[]);
+        assert_eq!(solo.vote_request(2, 5, last, false).granted, granted, "{last:?}");
+    }
+}
+
 #[test]
 fn a_vote_is_durable_before_it_is_spoken_and_a_pre_vote_changes_nothing() {
     let mut solo = Solo::voter(1, 3, &[(3, 10)]);
@@ -425,7 +435,7 @@ fn a_candidate_with_another_disk_is_another_candidate() {
 #[test]
 fn the_id_0_is_a_voter_as_any_other() {
     let state = state(3, None, None, true);
-    let mut solo = Solo::with(key(1), vec![key(0), key(1), key(2)], state, 0, &[(3, 10)]);
+    let mut solo = Solo::with(key(1), vec![key(0), key(1), key(2)], state, at(0, 0), &[(3, 10)]);
     assert!(solo.vote_request(0, 4, at(3, 10), false).granted);
     solo.follow(0, 4);
     assert_eq!(solo.raft.leader(), Some(NodeId(0)));

@@ -52,11 +52,19 @@ const FETCH_WAIT_MS_MAX: u64 = 500;
 pub(super) fn state(recovered: &RecoveredLog) -> RecoveredState {
     RecoveredState {
         quorum_state: recovered.quorum_state,
-        log_start: recovered.log_start,
+        log_start: log_start(recovered),
         log_end: recovered.log_end,
         committed: recovered.committed,
         epochs: recovered.epochs.clone(),
     }
+}
+
+/// A log whose beginning is gone does not keep the epoch of its last record: it is not above those of the first that is there, or of
+/// this node.
+fn log_start(recovered: &RecoveredLog) -> OffsetAndEpoch {
+    let first = recovered.epochs.first().map_or(recovered.quorum_state.epoch, |first| first.epoch);
+    let epoch = if recovered.log_start == Offset(0) { Epoch(0) } else { first };
+    OffsetAndEpoch { epoch, offset: recovered.log_start }
 }
 
 pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {

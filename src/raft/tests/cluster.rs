@@ -213,7 +213,7 @@ impl Cluster {
         assert!(node.raft.is_none(), "{id} is up");
         let recovered = RecoveredState {
             quorum_state: node.disk_state,
-            log_start: Offset(0),
+            log_start: OffsetAndEpoch::default(),
             log_end: LogEndOffset(node.log_end()),
             committed: OffsetAndEpoch { epoch: Epoch(0), offset: node.mark.min(node.log_end()) },
             epochs: epochs_of(&node.log),

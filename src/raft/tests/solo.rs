@@ -31,7 +31,7 @@ pub(super) struct Solo {
 impl Solo {
     /// With a quorum state as recovered, and a log given by (epoch, end of that epoch), all of it flushed.
     pub(super) fn new(local: i32, voters: i32, quorum_state: QuorumState, epochs: &[(i32, i64)]) -> Solo {
-        Solo::with(key(local), (1..=voters).map(key).collect(), quorum_state, 0, epochs)
+        Solo::with(key(local), (1..=voters).map(key).collect(), quorum_state, at(0, 0), epochs)
     }
 
     /// As `new`, with any voters, and a log that starts at any offset.
@@ -39,11 +39,11 @@ impl Solo {
         local: ReplicaKey,
         voters: Vec<ReplicaKey>,
         quorum_state: QuorumState,
-        log_start: i64,
+        log_start: OffsetAndEpoch,
         epochs: &[(i32, i64)],
     ) -> Solo {
         let mut starts = Vec::new();
-        let mut end = log_start;
+        let mut end = log_start.offset.0;
         for (epoch, epoch_end) in epochs {
             starts.push(EpochStart { epoch: Epoch(*epoch), start_offset: Offset(end) });
             end = *epoch_end;
@@ -63,8 +63,7 @@ impl Solo {
         };
         let log_end = LogEndOffset(Offset(end));
         let committed = at(0, 0);
-        let recovered =
-            RecoveredState { quorum_state, log_start: Offset(log_start), log_end, committed, epochs: starts };
+        let recovered = RecoveredState { quorum_state, log_start, log_end, committed, epochs: starts };
         Solo {
             raft: Raft::new(config, recovered, ms(0)),
             now: ms(0),
