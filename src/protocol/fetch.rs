@@ -14,9 +14,9 @@ pub use request::{FetchRequest, RequestedPartition, RequestedTopic};
 pub(super) use answer::decode_fetch_answer;
 pub(super) use request::{decode_fetch_request, encode_fetch_request};
 
-use super::frame::{LENGTH_BYTES, RequestHeader};
+use super::frame::RequestHeader;
 use super::messages::StrBytes;
-use super::put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints};
+use super::wire::{LENGTH_BYTES, NodeEndpoints, PutFields, patch_length, put_node_endpoints};
 use crate::record::{BatchList, StampedBatch};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};

@@ -3,14 +3,13 @@
 //! Sessions cut their byte streams with [`frame_length`]; `io` sends [`EncodedFrame`]s. Nothing here looks into a
 //! message.
 
-use super::check::Cursor;
+pub use super::wire::{FrameError, LENGTH_BYTES};
+
+use super::wire::{Cursor, ShortBytes};
 use crate::types::Shown;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::fmt;
-
-/// Bytes of the length before each frame.
-pub const LENGTH_BYTES: usize = 4;
 
 /// Most frames are one chunk.
 pub type Chunks = SmallVec<[Bytes; 1]>;
@@ -31,18 +30,6 @@ impl EncodedFrame {
         self.chunks.is_empty()
     }
 }
-
-/// Why a frame ends its connection, in words that say what it looked like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameError(pub String);
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 /// Bytes of the frame behind the 4-byte length at the start of `buffered`; `Ok(None)`: not enough bytes yet to say.
 /// `Err`: not Kafka, or over the limit. What another protocol says first always reads as a length far over any
@@ -80,10 +67,6 @@ fn looks_like(start: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
 /// How a request names its sender. Never trusted, only compared and shown; short ones take no memory of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientId(ShortBytes);
-
-/// Takes no memory of its own up to this size: a cluster's id has 22 bytes, the usual topic's name 18, and what Kafka's
-/// own clients call themselves, "perf-producer-client" among them, is no longer.
-pub(super) type ShortBytes = SmallVec<[u8; 24]>;
 
 impl ClientId {
     pub fn is(&self, text: &str) -> bool {

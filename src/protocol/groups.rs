@@ -1,10 +1,9 @@
 //! What is asked of a group's coordinator: requests and answers of one kind, all by the crate's codec.
 
 use super::api_versions::key;
+use super::codec::{decode, encode};
 use super::frame::{EncodedFrame, FrameError, RequestHeader};
 use super::messages as m;
-use super::request::decode;
-use super::response::encode;
 use bytes::Bytes;
 
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! (Kafka replaces what is malformed). Called by `check`, whose walk finds such places. A request that needs none of it,
 //! as nearly all do, is not copied.
 
-use super::put::PutFields;
+use super::wire::PutFields;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A body and, from the first place that was mended on, its copy.

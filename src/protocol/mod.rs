@@ -7,33 +7,27 @@
 
 pub mod api_versions;
 pub mod check;
+mod codec;
 pub mod fetch;
-mod fields;
 pub mod frame;
 mod groups;
 mod mend;
+pub mod messages;
 pub mod produce;
-mod put;
 pub mod quorum;
 mod request;
 mod response;
 mod schema;
+mod wire;
 
 pub use api_versions::{advertised, api_versions_response, client_software_is_valid};
 pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, encode_fetch_response};
-pub use fields::ShortText;
 pub use frame::{ClientId, EncodedFrame, FrameError, RequestHeader, frame_length};
 pub use groups::{GroupRequest, GroupResponse};
 pub use produce::{ProduceRequest, ProduceResponse, encode_produce_response};
-pub use put::NodeEndpoints;
 pub use request::{Request, decode_request, decode_request_sized};
 pub use response::{Response, encode_response};
-
-/// kafka-protocol's structs behind one name, so that the codec can be replaced here.
-pub mod messages {
-    pub use kafka_protocol::messages::*;
-    pub use kafka_protocol::protocol::StrBytes;
-}
+pub use wire::{NodeEndpoints, ShortText};
 
 use crate::types::Uuid;
 

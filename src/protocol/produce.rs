@@ -3,10 +3,9 @@
 //!
 //! Requests are walked by `check` first, like all others; records stay slices of the frame.
 
-use super::fields::Fields;
-use super::frame::{FrameError, RequestHeader};
+use super::frame::RequestHeader;
 use super::messages::StrBytes;
-use super::put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints};
+use super::wire::{Fields, FrameError, NodeEndpoints, PutFields, patch_length, put_node_endpoints};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;

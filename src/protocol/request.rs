@@ -1,15 +1,16 @@
 //! Requests: from a frame to a struct.
 
 use super::api_versions::{codec_version, key, served};
-use super::check::{Cursor, Decoder, checked_request};
+use super::check::{Decoder, checked_request};
+use super::codec::decode;
 use super::fetch::{FetchRequest, decode_fetch_request};
 use super::frame::{FrameError, RequestHeader};
 use super::groups::{GroupRequest, decode_group_request};
 use super::messages as m;
 use super::produce::{ProduceRequest, decode_produce_request};
 use super::schema;
+use super::wire::Cursor;
 use bytes::Bytes;
-use kafka_protocol::protocol::Decodable;
 
 /// A decoded request. Every count and length in it was checked against the frame before anything was allocated.
 #[derive(Clone, Debug)]
@@ -94,9 +95,4 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::UPDATE_RAFT_VOTER => decode(body, version).map(Request::UpdateRaftVoter),
         other => decode_group_request(other, body, version).map(Request::Group),
     }
-}
-
-/// Decode a checked body; what the walk does not see (in an answer, text that is no UTF-8) still ends here as an error.
-pub(super) fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, FrameError> {
-    T::decode(&mut body, version).map_err(|error| FrameError(format!("a message does not decode: {error}")))
 }

@@ -1,16 +1,14 @@
 //! Answers: from a struct to the bytes for the socket.
 
-use super::api_versions::{codec_version, key, served};
+use super::api_versions::{key, served};
+use super::codec::encode;
 use super::fetch::{FetchResponse, encode_fetch_response};
-use super::frame::{Chunks, EncodedFrame, LENGTH_BYTES, RequestHeader};
+use super::frame::{Chunks, EncodedFrame, RequestHeader};
 use super::groups::{GroupResponse, encode_group_response};
 use super::messages as m;
 use super::produce::{ProduceResponse, encode_produce_response};
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use bytes::BytesMut;
 use std::borrow::Cow;
-
-const CORRELATION_ID_BYTES: usize = 4;
 
 #[derive(Clone, Debug)]
 pub enum Response {
@@ -106,28 +104,4 @@ fn describe_quorum_in(
         }
     }
     response
-}
-
-pub(super) fn encode<T: Encodable + HeaderVersion>(header: &RequestHeader, body: &T) -> EncodedFrame {
-    let version = codec_version(header.api_key, header.api_version);
-    // Correlation id; header version 1 has tagged fields too, none of them set here.
-    let mut head = [0; CORRELATION_ID_BYTES + 1];
-    head[..CORRELATION_ID_BYTES].copy_from_slice(&header.correlation_id.to_be_bytes());
-    // ApiVersions is always answered with version 0 (KIP-511).
-    let has_tags = T::header_version(version) >= 1;
-    let head = if has_tags { &head[..] } else { &head[..CORRELATION_ID_BYTES] };
-    let encoded = encode_frame(head, body, version);
-    debug_assert!(encoded.is_some(), "api {} version {version} cannot say this answer", header.api_key);
-    encoded.unwrap_or_default()
-}
-
-/// Length, header and body in one chunk; `None` where the version cannot say it.
-pub(super) fn encode_frame<T: Encodable>(head: &[u8], body: &T, version: i16) -> Option<EncodedFrame> {
-    let length = head.len() + body.compute_size(version).ok()?;
-    let mut frame = Vec::with_capacity(LENGTH_BYTES + length);
-    frame.put_u32(u32::try_from(length).ok()?);
-    frame.put_slice(head);
-    body.encode(&mut frame, version).ok()?;
-    (frame.len() == LENGTH_BYTES + length)
-        .then(|| EncodedFrame { chunks: Chunks::from_buf([Bytes::from(frame)]) })
 }

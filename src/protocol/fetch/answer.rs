@@ -4,8 +4,7 @@ use super::{
     FLEXIBLE_FROM, LAGGING_TAG, LOG_START_FROM, NODE_ENDPOINTS_FROM, READ_REPLICA_FROM, SESSION_FROM,
     TOPIC_ID_FROM,
 };
-use crate::protocol::fields::{Fields, tag_of_another_version};
-use crate::protocol::frame::FrameError;
+use crate::protocol::wire::{Fields, FrameError, tag_of_another_version};
 use crate::types::*;
 use bytes::Bytes;
 

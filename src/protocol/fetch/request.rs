@@ -3,9 +3,7 @@
 //! What is decoded shares nothing with its frame, so that a Fetch that waits does not pin a receive buffer.
 
 use super::{FLEXIBLE_FROM, LOG_START_FROM, SESSION_FROM, TOPIC_ID_FROM};
-use crate::protocol::fields::{Fields, ShortText, tag_of_another_version};
-use crate::protocol::frame::FrameError;
-use crate::protocol::put::{PutFields, varint_bytes};
+use crate::protocol::wire::{Fields, FrameError, PutFields, ShortText, tag_of_another_version, varint_bytes};
 use crate::raft::Unfit;
 use crate::types::*;
 use bytes::{BufMut, Bytes};

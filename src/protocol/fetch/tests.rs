@@ -3,10 +3,10 @@
 
 use super::*;
 use crate::protocol::check::{Decoder, check_message};
-use crate::protocol::fields::ShortText;
+use crate::protocol::codec::decode;
 use crate::protocol::messages as m;
-use crate::protocol::request::decode;
 use crate::protocol::schema::{self, Message};
+use crate::protocol::wire::ShortText;
 use crate::protocol::{FrameError, wire_uuid};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use proptest::collection::vec;

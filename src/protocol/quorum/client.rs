@@ -4,20 +4,19 @@
 //! that raft does not know are Java's own (`KafkaRaftClient.build…Request`), so that a peer sees the same bytes.
 
 use super::super::api_versions::{key, served};
-use super::super::check::{Cursor, Decoder, check_message};
+use super::super::check::{Decoder, check_message};
+use super::super::codec::{decode, encode_frame};
 use super::super::fetch::{
     FetchAnswer, FetchRequest, RequestedPartition, RequestedTopic, decode_fetch_answer, encode_fetch_request,
 };
 use super::super::frame::Chunks;
 use super::super::messages as m;
-use super::super::put::{PutFields, patch_length};
-use super::super::request::decode;
-use super::super::response::encode_frame;
 use super::super::schema::{self, Message};
+use super::super::wire::{Cursor, PutFields, patch_length};
 use super::super::{EncodedFrame, FrameError, ShortText, wire_uuid};
 use super::greeting::told_advertised;
 use super::server::high_watermark;
-use super::software::software_version;
+use super::software::{CLIENT_SOFTWARE_NAME, software_version};
 use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
@@ -25,8 +24,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use smallvec::smallvec;
 
-/// Client software name we send, so that a kraft node recognises another.
-pub const CLIENT_SOFTWARE_NAME: &str = "kraft";
 /// Version of ApiVersions that we ask with, as Java's voters do.
 const API_VERSIONS_VERSION: i16 = 4;
 /// Lowest Fetch with a topic id, which Java's voters insist on.

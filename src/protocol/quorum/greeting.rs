@@ -3,10 +3,9 @@
 //! Only a node of ours is told, which says so by its software's name. Kafka's voters have no such field, and pass over one
 //! that they do not know. See `docs/design/advertised-listeners.md`.
 
-use super::client::CLIENT_SOFTWARE_NAME;
-use crate::protocol::check::Cursor;
+use super::software::CLIENT_SOFTWARE_NAME;
 use crate::protocol::messages as m;
-use crate::protocol::put::PutFields;
+use crate::protocol::wire::{Cursor, PutFields};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -11,9 +11,9 @@ mod server;
 mod software;
 
 pub use client::{
-    CLIENT_SOFTWARE_NAME, PeerVersions, decode_api_versions_response, decode_describe_quorum_response,
-    decode_response, encode_api_versions_request, encode_describe_quorum_request, encode_request,
-    response_correlation_id, version_of,
+    PeerVersions, decode_api_versions_response, decode_describe_quorum_response, decode_response,
+    encode_api_versions_request, encode_describe_quorum_request, encode_request, response_correlation_id,
+    version_of,
 };
 pub use greeting::tell_advertised;
 pub use server::{
@@ -21,7 +21,7 @@ pub use server::{
     end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request,
     update_raft_voter_response, vote_request, vote_response,
 };
-pub use software::PeerSoftware;
+pub use software::{CLIENT_SOFTWARE_NAME, PeerSoftware};
 
 use super::messages::StrBytes;
 use crate::types::*;

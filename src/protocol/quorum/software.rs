@@ -3,10 +3,12 @@
 //! ApiVersions names the client's software (KIP-511). Nodes of ours add the data mode of their log to the version, so
 //! that two modes never meet in one log; to Kafka it is a version like any other.
 
-use super::client::CLIENT_SOFTWARE_NAME;
 use crate::protocol::messages as m;
 use crate::types::*;
 use std::fmt;
+
+/// Client software name we send, so that a kraft node recognises another.
+pub const CLIENT_SOFTWARE_NAME: &str = "kraft";
 
 /// What a connection's ApiVersions said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Kafka's primitive types, written: what the codecs of our own (`produce`, `fetch`) share.
 
-use super::frame::LENGTH_BYTES;
+use super::LENGTH_BYTES;
 use crate::types::{Endpoint, NodeId};
 use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub type NodeEndpoints = SmallVec<[(NodeId, Arc<Endpoint>); 1]>;
 
 /// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
-pub(super) trait PutFields: BufMut {
+pub trait PutFields: BufMut {
     fn put_unsigned_varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.put_u8(value as u8 | 0x80);
@@ -58,12 +58,12 @@ pub(super) trait PutFields: BufMut {
 impl<B: BufMut> PutFields for B {}
 
 /// What `put_unsigned_varint` takes for it: seven bits a byte.
-pub(super) fn varint_bytes(value: usize) -> usize {
+pub fn varint_bytes(value: usize) -> usize {
     (value.max(1).ilog2() as usize) / 7 + 1
 }
 
 /// Tag 0 at the end of an answer, of Produce and of Fetch alike (KIP-951); nothing where there is none.
-pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpoint>)]) {
+pub fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpoint>)]) {
     if endpoints.is_empty() {
         return out.put_unsigned_varint(0);
     }
@@ -82,7 +82,7 @@ pub(super) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Ar
 }
 
 /// Write the length of the frame that begins at `start` and ends with `out`, and with so many bytes that stand elsewhere.
-pub(super) fn patch_length(out: &mut BytesMut, start: usize, bytes_elsewhere: usize) {
+pub fn patch_length(out: &mut BytesMut, start: usize, bytes_elsewhere: usize) {
     let length = (out.len() - start - LENGTH_BYTES + bytes_elsewhere) as u32;
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }

@@ -3,9 +3,8 @@
 //! `check` has walked the message: each length and count fits. Text that is no UTF-8 is read as Kafka reads it: what is
 //! malformed is replaced.
 
-use super::check::Cursor;
-use super::frame::{FrameError, ShortBytes};
-use super::messages::StrBytes;
+use super::{Cursor, FrameError, ShortBytes};
+use crate::protocol::messages::StrBytes;
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Deref;
@@ -36,7 +35,7 @@ impl Deref for ShortText {
 }
 
 /// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     body: &'a Bytes,
     pub cursor: Cursor<'a>,
     is_flexible: bool,
@@ -126,6 +125,6 @@ impl<'a> Fields<'a> {
 }
 
 /// A tagged field that another version has: Kafka refuses it too.
-pub(super) fn tag_of_another_version(tag: u32, version: i16) -> Result<(), FrameError> {
+pub fn tag_of_another_version(tag: u32, version: i16) -> Result<(), FrameError> {
     Err(FrameError(format!("a message does not decode: tag {tag} is not one of version {version}")))
 }
