@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Longest pause before a link is connected again, whatever the fetch timeout is.
+/// Longest pause before a link is connected again, however long the fetch timeout is; not shorter than the configured one.
 const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
 /// A follower whose connections are closed again and again tries so many times before it gives its leader up.
 const RECONNECTS_PER_FETCH_TIMEOUT: u64 = 8;

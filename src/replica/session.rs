@@ -13,6 +13,7 @@ use super::inspection::Inspection;
 use super::list_offsets::MAX_TIMESTAMP;
 use super::receive::{ReceiveBuffer, Sender};
 use super::receive_pool::ReceivePool;
+use super::room::frames::SMALL_FRAME_BYTES;
 use crate::config::Config;
 use crate::protocol::messages::StrBytes;
 use crate::protocol::quorum::PeerSoftware;
@@ -25,6 +26,10 @@ use crate::types::*;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
+/// What a voter has under way on one connection: a Fetch that is parked and a heartbeat behind it, or one request of each other kind.
+pub const VOTER_REQUESTS_MAX: usize = 4;
+/// None of its requests is larger.
+const VOTER_REQUEST_BYTES_MAX: usize = SMALL_FRAME_BYTES;
 /// Answers up to this size are copied together; larger ones are sent as they are.
 const COALESCE_BYTES_MAX: usize = 2 * 1024;
 /// What the answer to a Produce of one partition takes, and some more.
@@ -168,6 +173,8 @@ pub struct Session {
     is_peer: bool,
     /// In whose name the first voter RPC came; `None` where it named nobody.
     peer_id: Option<NodeId>,
+    /// It has the voters' way: nobody counts what it asks for, so it may ask for what voters ask for and for nothing else.
+    is_voters: bool,
     /// As ApiVersions named it; `None` where that did not come.
     software: Option<PeerSoftware>,
     /// Sequence number of the first slot.
@@ -190,6 +197,7 @@ impl Session {
             failed: false,
             is_peer: false,
             peer_id: None,
+            is_voters: false,
             software: None,
             first_seq: 0,
             slots: VecDeque::new(),
@@ -247,8 +255,25 @@ impl Session {
         Some(arrived)
     }
 
+    /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
+    /// requests served before those of all others.
+    pub fn hold_to_voters(&mut self) {
+        self.is_voters = true;
+    }
+
+    /// The next whole frame.
+    fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let bytes = self.announced().map_or(0, |next| next.bytes);
+        if self.is_voters && bytes > VOTER_REQUEST_BYTES_MAX {
+            return Err(FrameError(format!(
+                "it speaks in a voter's name, and no voter's request has {bytes} bytes"
+            )));
+        }
+        self.received.next_frame(self.limits.request_bytes_max)
+    }
+
     fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
-        let Some(frame) = self.received.next_frame(self.limits.request_bytes_max)? else { return Ok(None) };
+        let Some(frame) = self.next_frame()? else { return Ok(None) };
         let decoded = decode(frame, self.limits.request_entries_max)?;
         self.arrive(decoded, now).map(Some)
     }
@@ -260,7 +285,7 @@ impl Session {
         if announced.may_cost_more() || self.failed || self.is_blocked() {
             return None;
         }
-        let frame = self.received.next_frame(self.limits.request_bytes_max).transpose()?;
+        let frame = self.next_frame().transpose()?;
         self.failed = frame.is_err();
         let entries_max = self.limits.request_entries_max;
         let wanted = self.asker.wanted();
@@ -322,7 +347,13 @@ impl Session {
             self.software = Some(PeerSoftware::of(request));
         }
         if !is_voter_rpc(request) {
-            return Ok(());
+            let is_greeting = matches!(request, Request::ApiVersions(_) | Request::ApiVersionsUnsupported);
+            return match self.is_voters && !is_greeting {
+                true => Err(FrameError(
+                    "it speaks in a voter's name, and asks for what clients ask for".to_string(),
+                )),
+                false => Ok(()),
+            };
         }
         self.is_peer = true;
         self.peer_id = self.peer_id.or_else(|| sender_of(request));
@@ -334,7 +365,8 @@ impl Session {
 
     /// No more requests should be read: too many under way, or too much output unsent.
     pub fn is_blocked(&self) -> bool {
-        self.slots.len() >= self.limits.requests_max
+        let requests_max = if self.is_voters { VOTER_REQUESTS_MAX } else { self.limits.requests_max };
+        self.slots.len() >= requests_max
             || self.alone_seq.is_some_and(|seq| seq >= self.first_seq)
             || self.output_bytes > self.limits.output_bytes_max / 2
     }

@@ -99,6 +99,11 @@ impl Place {
         }
     }
 
+    /// Its descriptor is about to change, or to be closed.
+    pub fn let_go(&self) {
+        self.doors.lock().sockets.remove(&self.id);
+    }
+
     pub fn activity(&self) -> &Activity {
         &self.activity
     }

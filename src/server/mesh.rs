@@ -48,9 +48,10 @@ impl ClientRequest {
 
 /// A connection on its way to the replica core: only its first voter request, which comes along, is unanswered.
 pub struct MovedSession {
+    // It goes before the socket.
+    pub place: Place,
     pub socket: OwnedFd,
     pub remote: SocketAddr,
-    pub place: Place,
     pub session: Session,
     pub first: ClientRequest,
     pub standing: Standing,

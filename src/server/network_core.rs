@@ -161,6 +161,7 @@ impl NetworkCore {
         place: Place,
         session: Session,
     ) -> Option<Rc<Client>> {
+        place.let_go();
         let connection = match Connection::adopt(socket, &self.ring) {
             Ok(connection) => connection,
             Err(error) => {

@@ -77,6 +77,8 @@ pub struct Served {
     on_way_bytes: usize,
     /// Large requests whose bytes are held: until when, and how many.
     large: BTreeMap<u64, (Until, usize)>,
+    /// Under way when it showed itself to be a voter's.
+    requests_before: usize,
     /// The round in which it came to stand in a line, and after how many it is let in at most.
     stood: Option<(u64, usize)>,
 }
@@ -84,6 +86,11 @@ pub struct Served {
 impl Served {
     pub fn is_voter(&self) -> bool {
         self.known == Known::Voter
+    }
+
+    /// Under way, of those that came after it had shown itself to be a voter's.
+    pub fn requests_as_voter(&self) -> usize {
+        self.session.requests_under_way().saturating_sub(self.requests_before)
     }
 
     /// Of large requests, or of many small ones that wait: read, or taken and not answered.
@@ -241,7 +248,7 @@ impl Core {
     }
 
     fn is_round_over(&self) -> bool {
-        self.spent_ns >= self.round.ns_max || self.read_bytes >= self.round.bytes_max
+        self.spent_ns >= self.turns.round_ns() || self.read_bytes >= self.round.bytes_max
     }
 }
 

@@ -26,6 +26,8 @@ const AT_ONCE: usize = 6;
 const HOSTILES_MAX: usize = 6;
 /// A request that waits "for ever".
 const LONG_MS: i32 = 300_000;
+/// Of the connections of those who claim to be a voter one of so many goes on.
+const GOES_ON_ONE_OF: u64 = 8;
 const KIB: usize = 1024;
 
 /// What it can know of the cluster, by asking.
@@ -172,7 +174,26 @@ impl Hostile {
             self.correlation_id += 1;
             let request = forged::claim(&mut self.dice, self.correlation_id, self.claim, voter, scene);
             network.send(now_ns, wire, End::Caller, request);
+            if wire.0.is_multiple_of(GOES_ON_ONE_OF) {
+                self.go_on(now_ns, network, scene, wire, voter);
+            }
         }
+    }
+
+    /// With a voter's place it asks for much more: all that a client asks for, or what a voter does.
+    fn go_on(&mut self, now_ns: u64, network: &mut Network, scene: &Scene, wire: WireId, voter: Host) {
+        let is_client = self.dice.permille(500);
+        let mut bytes = BytesMut::new();
+        for _ in 0..self.dice.between(8, 60) {
+            self.correlation_id += 1;
+            let id = self.correlation_id;
+            let request = match is_client {
+                true => self.small(id, scene.committed_end.0),
+                false => forged::claim(&mut self.dice, id, self.claim, voter, scene),
+            };
+            bytes.extend_from_slice(&request);
+        }
+        network.send(now_ns, wire, End::Caller, bytes.freeze());
     }
 
     /// One more connection, mostly to the leader, and one request on it. The first of them goes for it.

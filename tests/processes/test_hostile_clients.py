@@ -154,8 +154,8 @@ def test_a_short_idle_time_is_not_looked_at_ten_seconds_later(clusters, cores):
         with raw.Connection(node.port) as idle:
             begin = time.monotonic()
             assert idle.was_closed()
-            # 1.25 s and what the machine needs.
-            assert 0.9 < time.monotonic() - begin < 4
+            # 1.25 s and what the machine needs, and not whenever the next ten seconds are over.
+            assert 0.9 < time.monotonic() - begin < 8
 
 
 def test_invented_producers_push_nobody_out(undisturbed):

@@ -128,9 +128,10 @@ impl Lines {
         }
     }
 
-    /// Who is next of the first so many lines. It may have gone.
-    pub fn pop(&mut self, lines: usize) -> Option<ConnectionId> {
-        let waiting = self.lines[..lines].iter_mut().filter(|line| line.waiting > 0);
+    /// Who is next of these lines. It may have gone.
+    pub fn pop(&mut self, is_open: [bool; LINES]) -> Option<ConnectionId> {
+        let open = self.lines.iter_mut().zip(is_open).filter_map(|(line, is_open)| is_open.then_some(line));
+        let waiting = open.filter(|line| line.waiting > 0);
         waiting.min_by_key(|line| (line.used_ns, line.served))?.queue.pop_front().map(|(_, id)| id)
     }
 
@@ -250,7 +251,7 @@ mod tests {
         lines.begin_round();
         let mut used = [0; LINES];
         for _ in 0..119 {
-            let ConnectionId(n) = lines.pop(LINES).unwrap();
+            let ConnectionId(n) = lines.pop([true; LINES]).unwrap();
             let ticket = tickets[n as usize % LINES];
             lines.let_in(ticket);
             used[ticket.line] += ticket.ns;
@@ -259,8 +260,15 @@ mod tests {
         for ticket in &tickets[..2] {
             (0..lines.waiting_in(ticket.line)).for_each(|_| lines.leave(*ticket));
         }
-        assert_eq!((lines.pop(LINES).unwrap().0 % 3, lines.pop(LINES).unwrap().0 % 3), (2, 2));
-        assert_eq!(lines.pop(1), None, "the others wait for something else");
+        assert_eq!(
+            (lines.pop([true; LINES]).unwrap().0 % 3, lines.pop([true; LINES]).unwrap().0 % 3),
+            (2, 2)
+        );
+        assert_eq!(lines.pop([true, false, false]), None, "the others wait for something else");
+        assert!(
+            lines.pop([true, false, true]).is_some(),
+            "one that has had its part does not close the next"
+        );
     }
 
     /// As where there is room for one stint in a round.
@@ -273,7 +281,7 @@ mod tests {
         let named: Vec<u64> = (0..9)
             .map(|_| {
                 lines.begin_round();
-                let id = lines.pop(LINES).unwrap();
+                let id = lines.pop([true; LINES]).unwrap();
                 lines.let_in(ticket(id.0 as usize % LINES, 1));
                 id.0
             })
@@ -286,10 +294,10 @@ mod tests {
         let mut lines = Lines::default();
         let tickets: Vec<Ticket> = (0..6).map(|_| lines.draw(&Cost::default(), None)).collect();
         tickets.iter().enumerate().for_each(|(n, ticket)| lines.stand(ConnectionId(n as u64), *ticket));
-        let named: Vec<u64> = (0..4).map(|_| lines.pop(LINES).unwrap().0).collect();
+        let named: Vec<u64> = (0..4).map(|_| lines.pop([true; LINES]).unwrap().0).collect();
         named.iter().for_each(|n| lines.let_in(tickets[*n as usize]));
         named.iter().rev().for_each(|n| lines.stand(ConnectionId(*n), tickets[*n as usize]));
-        let again: Vec<u64> = (0..6).map(|_| lines.pop(LINES).unwrap().0).collect();
+        let again: Vec<u64> = (0..6).map(|_| lines.pop([true; LINES]).unwrap().0).collect();
         assert_eq!(again, [0, 1, 2, 3, 4, 5]);
     }
 

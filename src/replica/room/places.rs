@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A voter's connection that has had so many answers is known ...
 pub const KNOWN_ANSWERS: u64 = 8;
-/// ... as long as something was read from it so lately: a follower fetches at least each half second.
-const KNOWN_SILENCE_NS_MAX: u64 = 2_000 * NS_PER_MS;
+/// ... as long as something was read from it so lately: a follower fetches each half second, and behind a slow flush at least each
+/// quarter of its fetch timeout.
+const KNOWN_SILENCE_NS_MAX: u64 = 10_000 * NS_PER_MS;
 /// Of a voter's places one part in so many is kept for those that are known.
 const KNOWN_PART: usize = 2;
 /// To wait for an answer is worth as much as so many that one has had.
 const WAITS_WORTH: u64 = 2;
-/// A guest's place goes to a newcomer only behind so many others, or behind half of them.
+/// A guest's place goes to a newcomer only behind so many others, or behind half of them: to find the one that goes is not to take
+/// longer the more there are.
 const OLDER_GUESTS_MAX: usize = 128;
 
 /// Of a connection, as it was accepted: later ones are higher.
@@ -81,6 +83,7 @@ pub struct Activity {
     /// It waits for an answer of ours.
     waits: AtomicBool,
     answers: AtomicU64,
+    gives_way: AtomicBool,
 }
 
 impl Activity {
@@ -96,9 +99,19 @@ impl Activity {
         self.waits.store(true, Ordering::Relaxed);
     }
 
+    /// Answers that are asked for at once count once: to be known takes as many round trips.
     pub fn note_answered(&self, still_waits: bool) {
         self.waits.store(still_waits, Ordering::Relaxed);
-        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.answers.fetch_add(u64::from(!still_waits), Ordering::Relaxed);
+    }
+
+    /// It has to go for another one of the same voter.
+    fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+    }
+
+    pub fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     fn read_ns(&self) -> u64 {
@@ -106,7 +119,7 @@ impl Activity {
     }
 
     fn is_known(&self, now_ns: u64) -> bool {
-        self.answers(now_ns) == KNOWN_ANSWERS
+        self.answers(now_ns) >= KNOWN_ANSWERS
     }
 
     /// That it has had, as far as they count: of one that has gone without a word, none.
@@ -148,7 +161,7 @@ pub struct Places {
     seats: BTreeMap<PlaceId, Seat>,
     guests: BTreeSet<PlaceId>,
     clients: usize,
-    of_voters: usize,
+    of_voters: BTreeMap<NodeId, BTreeSet<PlaceId>>,
     next: u64,
 }
 
@@ -161,14 +174,18 @@ impl Places {
             seats: BTreeMap::new(),
             guests: BTreeSet::new(),
             clients: 0,
-            of_voters: 0,
+            of_voters: BTreeMap::new(),
             next: 0,
         }
     }
 
     /// Connections that have a place, without those that were told to go.
     pub fn taken(&self) -> PlaceCounts {
-        PlaceCounts { clients: self.clients, guests: self.guests.len(), voters: self.of_voters }
+        PlaceCounts {
+            clients: self.clients,
+            guests: self.guests.len(),
+            voters: self.of_voters.values().map(BTreeSet::len).sum(),
+        }
     }
 
     /// Most that there can ever be.
@@ -227,12 +244,13 @@ impl Places {
         }
         let now_ns = self.seats.get(&place).map_or(0, |seat| seat.activity.read_ns());
         let instead_of = self.least_of(voter, now_ns);
-        if let Some(silent) = instead_of {
-            self.send_away(silent);
+        if let Some(least) = instead_of {
+            self.seats.get(&least).into_iter().for_each(|seat| seat.activity.give_way());
+            self.send_away(least);
         }
         if let Some(seat) = self.seats.get_mut(&place) {
             seat.holder = Holder::Voter { id: voter };
-            self.of_voters += 1;
+            self.of_voters.entry(voter).or_default().insert(place);
         }
         Shown::Voter { instead_of }
     }
@@ -270,20 +288,17 @@ impl Places {
     /// of the others the one for which the least speaks, and among equals the one that has said nothing for the longest time. Whoever
     /// only claims to be the voter closes those who do the same.
     fn least_of(&self, voter: NodeId, now_ns: u64) -> Option<PlaceId> {
-        let of_voter = || {
-            let is_its = |seat: &Seat| matches!(seat.holder, Holder::Voter { id } if id == voter);
-            self.seats.iter().filter(move |(_, seat)| is_its(seat))
-        };
-        if of_voter().count() < self.limits.voter_connections_max {
+        let places = self.of_voters.get(&voter)?;
+        if places.len() < self.limits.voter_connections_max {
             return None;
         }
-        let known = of_voter().filter(|(_, seat)| seat.activity.is_known(now_ns));
-        let kept: BTreeSet<PlaceId> =
-            known.map(|(place, _)| *place).take(self.limits.voter_connections_max / KNOWN_PART).collect();
-        let rank = |(place, seat): &(&PlaceId, &Seat)| {
-            (kept.contains(place), seat.activity.worth(now_ns), seat.activity.read_ns())
+        let of_voter = || places.iter().filter_map(|place| Some((*place, &*self.seats.get(place)?.activity)));
+        let known = of_voter().filter(|(_, activity)| activity.is_known(now_ns)).map(|(place, _)| place);
+        let kept: BTreeSet<PlaceId> = known.take(self.limits.voter_connections_max / KNOWN_PART).collect();
+        let rank = |(place, activity): &(PlaceId, &Activity)| {
+            (kept.contains(place), activity.worth(now_ns), activity.read_ns())
         };
-        of_voter().min_by_key(rank).map(|(place, _)| *place)
+        of_voter().min_by_key(rank).map(|(place, _)| place)
     }
 
     fn send_away(&mut self, place: PlaceId) {
@@ -291,7 +306,10 @@ impl Places {
         match std::mem::replace(&mut seat.holder, Holder::Leaving) {
             Holder::Client => self.clients -= 1,
             Holder::Guest { .. } => _ = self.guests.remove(&place),
-            Holder::Voter { .. } => self.of_voters -= 1,
+            Holder::Voter { id } => {
+                let places = self.of_voters.get_mut(&id);
+                places.into_iter().for_each(|places| _ = places.remove(&place));
+            }
             Holder::Leaving => {}
         }
     }
@@ -432,6 +450,29 @@ mod tests {
             assert_ne!(instead_of, Some(place));
             claims.note_answered(false);
         }
+    }
+
+    /// Somebody who asks for the versions eight times at once is not known by it.
+    #[test]
+    fn to_be_known_takes_as_many_round_trips() {
+        let activity = Activity::new(0);
+        for left in (0..3 * KNOWN_ANSWERS).rev() {
+            activity.note_answered(left > 0);
+        }
+        assert!(!activity.is_known(0) && activity.answers(0) == 1);
+        (1..KNOWN_ANSWERS).for_each(|_| activity.note_answered(false));
+        assert!(activity.is_known(0));
+    }
+
+    #[test]
+    fn a_voters_connection_that_has_to_go_says_so() {
+        let mut places = places();
+        let active: Vec<Arc<Activity>> = (0..3).map(|n| Arc::new(Activity::new(n))).collect();
+        for activity in &active {
+            let (place, _) = places.arrive(0, activity.clone());
+            places.show_voter(place, NodeId(2));
+        }
+        assert_eq!([0, 1, 2].map(|n: usize| active[n].gives_way()), [true, false, false]);
     }
 
     /// Between an answer and its next Fetch it waits for nothing, and each of the others does.

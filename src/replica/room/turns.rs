@@ -292,6 +292,11 @@ impl Turns {
         self.mixture.saw_cheap(now_ns);
     }
 
+    /// How long this round is for those who ask for little.
+    pub fn round_ns(&self) -> u64 {
+        self.length_ns
+    }
+
     /// How many requests of this core may wait for the replica in this round, where so many may lie there.
     pub fn requests_max(&self, requests: usize) -> usize {
         if self.is_mixed { requests.min(MIXED_REQUESTS) } else { requests }
@@ -405,8 +410,8 @@ impl Turns {
         {
             return Some(newcomer);
         }
-        let lines = (0..room.lines()).take_while(|line| !self.is_over(*line) && self.is_time(*line)).count();
-        self.lines.pop(lines)
+        let is_open = |line| line < room.lines() && !self.is_over(line) && self.is_time(line);
+        self.lines.pop(std::array::from_fn(is_open))
     }
 
     /// The one that `next` has named. False: it does not wait any more.

@@ -364,6 +364,32 @@ fn a_voter_is_known_by_its_requests() {
     }
 }
 
+/// A voter's requests wait for nobody: whoever has forged one has nothing else of it.
+#[test]
+fn who_holds_a_voters_place_asks_for_what_voters_ask_for() {
+    let vote = frame(52, 0, 1, true, &[0, 1, 0]);
+    let as_voter = |bytes: &[u8]| {
+        let mut session = Session::new(limits());
+        receive(&mut session, &vote);
+        assert_eq!(poll(&mut session).len(), 1);
+        session.hold_to_voters();
+        receive(&mut session, bytes);
+        std::iter::from_fn(|| session.poll_request(NOW)).collect::<Vec<_>>()
+    };
+    let many = [vote_of("kraft", "1.0-native"), vote.clone(), vote.clone(), vote.clone()].concat();
+    let taken = as_voter(&many);
+    assert!(taken.iter().all(Result::is_ok));
+    assert_eq!(taken.len() + 1, VOTER_REQUESTS_MAX, "the others stay in the buffer");
+    for (bytes, why) in [
+        (metadata(2), "what clients ask for"),
+        (produce(2, 0, b"x"), "what clients ask for"),
+        (produce(2, 0, &[0; 9_000]), "no voter's request has"),
+    ] {
+        let end = as_voter(&bytes).pop().expect("something came").expect_err("it is closed");
+        assert!(end.0.contains(why), "{end}");
+    }
+}
+
 /// ApiVersions 3 from this program, and a Vote of version 0 of nobody.
 fn vote_of(software: &str, version: &str) -> Vec<u8> {
     let compact = |text: &str| [&[text.len() as u8 + 1], text.as_bytes()].concat();

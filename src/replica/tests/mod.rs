@@ -165,7 +165,6 @@ fn list_offsets_request(topic: &'static str, timestamps: &[i64]) -> km::ListOffs
     request
 }
 
-/// A candidate whose log is too short to be voted for: its epoch is taken over all the same.
 fn begin_request(leader: NodeId, epoch: i32) -> km::BeginQuorumEpochRequest {
     let mut partition = km::begin_quorum_epoch_request::PartitionData::default();
     (partition.leader_id, partition.leader_epoch) = (leader.0.into(), epoch);
@@ -177,6 +176,7 @@ fn begin_request(leader: NodeId, epoch: i32) -> km::BeginQuorumEpochRequest {
     request
 }
 
+/// A candidate whose log is too short to be voted for: its epoch is taken over all the same.
 fn vote_request(candidate: NodeId, epoch: i32) -> km::VoteRequest {
     let mut partition = km::vote_request::PartitionData::default();
     partition.replica_epoch = epoch;

@@ -108,6 +108,9 @@ impl Client {
         // Until now nobody has told what was read. Who claims late has not been a silent voter before.
         place.activity().note_read(self.received_ns.get());
         let shown = place.show(voter);
+        if shown == Some(true) {
+            self.session.borrow_mut().hold_to_voters();
+        }
         self.standing.set(if shown == Some(true) { Standing::Voter } else { standing });
         shown.is_some()
     }
@@ -150,6 +153,11 @@ impl Client {
         self.with_activity(|activity| {
             activity.note_answered(self.session.borrow().requests_under_way() > 0);
         });
+    }
+
+    /// It was a voter's, and had to go.
+    pub fn gives_way(&self) -> bool {
+        self.is_voter() && self.place.borrow().as_ref().is_some_and(|place| place.activity().gives_way())
     }
 
     /// Of a voter's: it has to keep its place.

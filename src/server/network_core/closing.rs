@@ -10,6 +10,10 @@ const STALLED: &str = "it has sent a part of a large request, and others wait fo
 const STUCK: &str = "it does not take its answers, and the memory for all unsent answers is used up \
                      (kraft.answers.max.bytes).";
 
+/// What is said of a voter's connection that lost its place to another one.
+const GAVE_WAY: &str = "as many as may be speak in the name of the same voter (kraft.voter.connections), and it was the least \
+                        like one. Where that goes on, somebody else uses the voter's id.";
+
 impl NetworkCore {
     /// Close who has sent half a frame and keeps others waiting for the memory of the rest; give back what nobody needs; tell
     /// what is taken. Called each second.
@@ -93,6 +97,9 @@ impl NetworkCore {
                 tracing::debug!("Closed the connection of {}: {why}", client.remote);
             }
             Some(why) => self.line(why, || format!("Closed the connection of {}: {why}", client.remote)),
+            None if client.gives_way() => {
+                self.line(GAVE_WAY, || format!("Closed the connection of {}: {GAVE_WAY}", client.remote))
+            }
             None => tracing::debug!("{} has closed its connection.", client.remote),
         }
     }

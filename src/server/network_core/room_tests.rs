@@ -100,7 +100,7 @@ fn few_requests_wait_for_the_replica_while_some_pipeline_and_others_do_not() {
             }
             send(&network);
         }
-        assert!((17..=64).contains(&waiting_max), "{waiting_max}");
+        assert!(waiting_max <= 64, "{waiting_max} of {}", CLIENTS * EACH);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
 }

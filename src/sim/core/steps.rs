@@ -61,6 +61,7 @@ impl Simulation {
             outbox: VecDeque::new(),
             on_way_bytes: 0,
             large: BTreeMap::new(),
+            requests_before: 0,
             stood: None,
         };
         node.core.seats.insert(place, wire);
@@ -350,6 +351,8 @@ impl Simulation {
         match shown {
             Shown::Client => true,
             Shown::Voter { instead_of } => {
+                served.requests_before = served.session.requests_under_way();
+                served.session.hold_to_voters();
                 node.core.answers.take_back(unsent_bytes, from_device);
                 node.core.voters_answers.add(unsent_bytes, from_device);
                 self.send_away(node, now, instead_of.into_iter().collect());
