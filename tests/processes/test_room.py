@@ -100,6 +100,21 @@ def test_who_only_claims_to_be_a_voter_closes_no_followers_connection(clusters, 
     assert cluster.leader() is leader and cluster.epoch() == epoch
 
 
+def test_a_forged_claim_has_nothing_of_a_voters_way_for_a_clients_requests(clusters):
+    """What voters ask for waits for nobody."""
+    cluster = clusters(3)
+    leader = cluster.leader()
+    follower = next(node.node_id for node in cluster if node is not leader)
+    with raw.Connection(leader.port) as forged:
+        forged.send(raw.fetch(0, replica_id=follower, max_wait_ms=0))
+        assert forged.receive() is not None
+        with pytest.raises(raw.Closed):
+            forged.produce(raw.batch(b"before all others"))
+    wait_for("a line that says why", lambda: "asks for what clients ask for" in leader.stderr())
+    with raw.Connection(leader.port) as healthy:
+        assert healthy.produce(raw.batch(b"x")).error == raw.NONE
+
+
 def test_a_guest_that_is_no_voter_is_closed_and_says_why(clusters):
     cluster = clusters(1, overrides={"max.connections": 2})
     held = [raw.Connection(cluster[1].port) for _ in range(2)]
