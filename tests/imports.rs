@@ -277,7 +277,7 @@ fn only_the_simulator_believes_whoever_asks() {
         }
     }
     let others: Vec<_> = callers.iter().filter(|path| !path.contains("/tests/")).cloned().collect();
-    assert_eq!(others, ["src/replica/mod.rs", "src/sim/cluster.rs"]);
+    assert_eq!(others, ["src/replica/engine/mod.rs", "src/replica/mod.rs", "src/sim/cluster.rs"]);
 }
 
 /// The searches above find what they are for.

@@ -64,7 +64,7 @@ impl Replica {
             max_bytes: max_bytes.min(self.limits.fetch_response_bytes_max),
             min_bytes: if has_error { 0 } else { request.min_bytes.max(0) as usize },
             deadline_ns: now.plus_ms(self.wait_ms(request.max_wait_ms)),
-            epoch: self.raft.epoch(),
+            epoch: self.engine.raft().epoch(),
             reader: Reader::Consumer { topics, place },
             is_voter: false,
             wake_at: 0,
@@ -93,7 +93,7 @@ impl Replica {
                     _ if !known && version >= TOPIC_ID_FROM => ErrorCode::UNKNOWN_TOPIC_ID,
                     _ if !known || partition.index != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
-                    _ => self.check_leader(partition.current_leader_epoch),
+                    _ => self.engine.check_leader(partition.current_leader_epoch),
                 };
                 if error.is_none() {
                     let from = Offset(partition.fetch_offset);
@@ -110,16 +110,6 @@ impl Replica {
         (topics, ours)
     }
 
-    /// Kafka's `Partition.checkCurrentLeaderEpoch`, then leadership. -1: the client does not know an epoch.
-    pub(super) fn check_leader(&self, current_leader_epoch: i32) -> ErrorCode {
-        match current_leader_epoch {
-            e if e >= 0 && e < self.raft.epoch().0 => ErrorCode::FENCED_LEADER_EPOCH,
-            e if e > self.raft.epoch().0 => ErrorCode::UNKNOWN_LEADER_EPOCH,
-            _ if !self.raft.is_leader() => ErrorCode::NOT_LEADER_OR_FOLLOWER,
-            _ => ErrorCode::NONE,
-        }
-    }
-
     fn empty_partition(&self, index: i32, error: ErrorCode) -> protocol::FetchPartition {
         let leader = self.leader_for_clients();
         protocol::FetchPartition {
@@ -127,11 +117,11 @@ impl Replica {
             error,
             high_watermark: -1,
             last_stable_offset: -1,
-            log_start_offset: self.log.log_start().0,
+            log_start_offset: self.engine.log().log_start().0,
             diverging: None,
             // KIP-951: tell where to go, if anywhere.
             current_leader: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER && leader.is_some())
-                .then(|| (leader, self.raft.epoch())),
+                .then(|| (leader, self.engine.raft().epoch())),
             snapshot: None,
             lagging: 0,
             records: BatchList::default(),
@@ -165,7 +155,7 @@ impl Replica {
             max_bytes: if request.one_batch { 1 } else { self.limits.replica_fetch_bytes_max },
             min_bytes: 1,
             deadline_ns: now.plus_ms(self.wait_ms(request.max_wait_ms)),
-            epoch: self.raft.epoch(),
+            epoch: self.engine.raft().epoch(),
             is_voter: self.context.voters.iter().any(|(voter, _)| *voter == request.replica.id),
             reader,
             wake_at: 0,
@@ -205,7 +195,7 @@ impl Replica {
         for core in 0..self.fetches.lines() {
             let mut has_moved = false;
             while let Some(job) = self.fetches.next_in_line(core) {
-                if !self.leads_in(job.epoch) {
+                if !self.engine.leads_in(job.epoch) {
                     self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
                 } else if let Some(job) = self.fetch_what_fits(now, job) {
                     self.fetches.stay_first(job);
@@ -224,7 +214,7 @@ impl Replica {
     fn fetch_what_fits(&mut self, now: Now, job: FetchJob) -> Option<FetchJob> {
         let bound = self.bound_of(&job);
         let id = self.fresh_id();
-        match self.log.read_memory(job.from, bound, job.max_bytes) {
+        match self.engine.read_memory(job.from, bound, job.max_bytes) {
             ReadOutcome::OnDevice if !self.has_place(&job, self.fetches.served_partitions()) => {
                 self.finish_fetch(job, BatchList::default());
             }
@@ -255,7 +245,7 @@ impl Replica {
     fn within_share(&mut self, job: &FetchJob, batches: BatchList, bytes: usize) -> Option<BatchList> {
         let Some(share) = self.share_of(job).filter(|share| !share.fits(bytes)) else { return Some(batches) };
         let left = share.left();
-        let ReadOutcome::Batches(fewer) = self.log.read_memory(job.from, self.bound_of(job), left) else {
+        let ReadOutcome::Batches(fewer) = self.engine.read_memory(job.from, self.bound_of(job), left) else {
             return None;
         };
         (fewer.iter().map(StampedBatch::size_bytes).sum::<usize>() <= left).then_some(fewer)
@@ -271,16 +261,16 @@ impl Replica {
 
     /// Let those read from the device whose turn it is.
     pub(super) fn start_reads(&mut self, now: Now) {
-        if self.log.flush_pending_since().is_some() {
+        if self.engine.log().flush_pending_since().is_some() {
             self.written_ns = now.monotonic_ns;
         }
         self.reads.set_writing(now.monotonic_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
         while let Some(granted) = self.reads.next(now.monotonic_ns) {
             let Granted { token, charge, bytes_max } = granted;
             if let Some(scan) = self.searches.get(token) {
-                let (from, bound) = (scan.next(), self.raft.high_watermark().map_or(Offset(0), |hw| hw.0));
-                if let ReadOutcome::OnDevice = self.log.read_memory(from, bound, bytes_max) {
-                    self.log.read_device(from, bound, bytes_max, token, charge);
+                let (from, bound) = (scan.next(), self.engine.committed_or_start());
+                if let ReadOutcome::OnDevice = self.engine.read_memory(from, bound, bytes_max) {
+                    self.engine.read_device(from, bound, bytes_max, token, charge);
                 } else {
                     self.reads.done(token);
                     self.scan_again(token);
@@ -292,9 +282,9 @@ impl Replica {
                 continue;
             };
             // While it waited the log may have been cut, and another may lead.
-            let (from, bound, is_valid) = (job.from, self.bound_of(job), self.leads_in(job.epoch));
-            if is_valid && matches!(self.log.read_memory(from, bound, bytes_max), ReadOutcome::OnDevice) {
-                self.log.read_device(from, bound, bytes_max, token, charge);
+            let (from, bound, is_valid) = (job.from, self.bound_of(job), self.engine.leads_in(job.epoch));
+            if is_valid && matches!(self.engine.read_memory(from, bound, bytes_max), ReadOutcome::OnDevice) {
+                self.engine.read_device(from, bound, bytes_max, token, charge);
             } else if let Some(job) = self.fetches.take_reading(token) {
                 self.reads.done(token);
                 match is_valid {
@@ -322,15 +312,15 @@ impl Replica {
     /// How far it may read. Between the high watermark and the log end a consumer waits: it read there under an older leader.
     fn bound_of(&self, job: &FetchJob) -> Offset {
         match job.reader {
-            Reader::Consumer { .. } => self.raft.high_watermark().map_or(job.from, |hw| hw.0),
-            Reader::Replica { .. } => self.log.log_end().0,
+            Reader::Consumer { .. } => self.engine.raft().high_watermark().map_or(job.from, |hw| hw.0),
+            Reader::Replica { .. } => self.engine.log().log_end().0,
         }
     }
 
     /// `there`: bytes that are there and too few. Which those are need not be looked at again before the rest is committed.
     fn park_fetch(&mut self, id: u64, mut job: FetchJob, there: usize) {
         let missing = job.min_bytes.min(job.max_bytes).saturating_sub(there).max(1);
-        job.wake_at = self.counters.committed_bytes + missing as u64;
+        job.wake_at = self.engine.counts().committed_bytes + missing as u64;
         match self.has_place(&job, self.fetches.parked_partitions()) {
             true => self.fetches.park(id, job),
             false => self.finish_fetch(job, BatchList::default()),
@@ -348,34 +338,36 @@ impl Replica {
     fn is_due(&self, now: Now, job: &FetchJob) -> bool {
         let news = match job.reader {
             Reader::Consumer { .. } => job.min_bytes == 0,
-            Reader::Replica { high_watermark, .. } => self.raft.high_watermark() > high_watermark,
+            Reader::Replica { high_watermark, .. } => self.engine.raft().high_watermark() > high_watermark,
         };
         news || job.deadline_ns <= now.monotonic_ns
     }
 
     /// At the end of a turn: hand new batches to parked followers, new commits to parked consumers.
     pub(super) fn wake_fetches(&mut self, now: Now) {
-        let has_high_watermark = self.raft.high_watermark().is_some();
+        let has_high_watermark = self.engine.raft().high_watermark().is_some();
         let is_first = has_high_watermark && !self.fetches.had_high_watermark;
         self.fetches.had_high_watermark = has_high_watermark;
-        if self.role_changed || is_first {
+        if self.engine.has_role_changed() || is_first {
             // Who waited hears of another leader; what was committed before this one's epoch was not counted for it.
             self.fetches.recheck_up_to = self.next_id;
         }
         let replicas = self.fetches.by_replica.values().copied();
         let is_news = |id: &u64| {
             self.fetches.get_parked(*id).is_some_and(|job| {
-                self.role_changed || self.log.log_end().0 > job.from || self.is_due(now, job)
+                self.engine.has_role_changed()
+                    || self.engine.log().log_end().0 > job.from
+                    || self.is_due(now, job)
             })
         };
         let mut awake: SmallVec<[u64; AWAKE_INLINE]> = replicas.filter(is_news).collect();
         // As many as one turn serves: the others stay where they are found again, and a turn for them is due at once.
-        awake.extend(self.fetches.ready(self.counters.committed_bytes).take(CONSUMERS_WOKEN_MAX));
+        awake.extend(self.fetches.ready(self.engine.counts().committed_bytes).take(CONSUMERS_WOKEN_MAX));
         awake.extend(self.fetches.due(now.monotonic_ns).take(CONSUMERS_WOKEN_MAX));
         awake.extend(self.fetches.to_recheck().take(CONSUMERS_WOKEN_MAX));
         for id in awake {
             match self.fetches.unpark(id) {
-                Some(job) if self.leads_in(job.epoch) => self.try_fetch(now, job),
+                Some(job) if self.engine.leads_in(job.epoch) => self.try_fetch(now, job),
                 Some(job) => self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER),
                 None => {}
             }
@@ -392,19 +384,21 @@ impl Replica {
             return self.on_scan_read(now, token, result);
         }
         let Some(job) = self.fetches.take_reading(token) else { return };
-        if !self.leads_in(job.epoch) {
+        if !self.engine.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {
             Ok(batches) => {
-                self.on_readable(&batches);
+                self.engine.on_readable(&batches);
+                self.hear_engine(now);
                 let from_device = shared_bytes(&batches);
                 self.finish_with(job, batches.into(), from_device)
             }
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(now, job),
             Err(error) => {
-                self.on_unreadable(now, "cannot serve", job.from, &error);
+                self.engine.on_unreadable(now, "cannot serve", job.from, &error);
+                self.hear_engine(now);
                 self.fail_fetch(job, ErrorCode::KAFKA_STORAGE_ERROR);
             }
         }
@@ -427,7 +421,7 @@ impl Replica {
 
     /// `from_device`: so many of their bytes are sent from what the device was read into.
     fn finish_with(&mut self, job: FetchJob, batches: BatchList, from_device: usize) {
-        if !self.leads_in(job.epoch) {
+        if !self.engine.leads_in(job.epoch) {
             return self.fail_fetch(job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let bytes = batches.iter().map(StampedBatch::size_bytes).sum::<usize>();
@@ -436,17 +430,13 @@ impl Replica {
         match job.reader {
             Reader::Replica { .. } => self.answer_replica(&job.ticket, None, batches, given),
             Reader::Consumer { mut topics, place } => {
-                let high_watermark = self.raft.high_watermark().map_or(-1, |hw| hw.0.0);
+                let high_watermark = self.engine.raft().high_watermark().map_or(-1, |hw| hw.0.0);
                 let partition = partition_at(&mut topics, place);
                 (partition.high_watermark, partition.last_stable_offset) = (high_watermark, high_watermark);
                 partition.records = batches;
                 self.answer_consumer(&job.ticket, topics, given);
             }
         }
-    }
-
-    fn leads_in(&self, epoch: Epoch) -> bool {
-        self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
     fn answer_consumer(&mut self, ticket: &Ticket, topics: Topics, given: Option<Given>) {
@@ -465,18 +455,22 @@ impl Replica {
         given: Option<Given>,
     ) {
         let told = raft::FetchResponse {
-            high_watermark: self.raft.high_watermark(),
+            high_watermark: self.engine.raft().high_watermark(),
             diverging,
-            lagging: self.lagging,
+            lagging: self.engine.lagging(),
             ..self.answer_of(ErrorCode::NONE)
         };
-        let response = fetch_response(&self.context, &told, self.log.log_start(), records);
+        let response = fetch_response(&self.context, &told, self.engine.log().log_start(), records);
         self.answer_given(ticket, Response::Fetch(response), given);
     }
 
     fn refuse_replica(&mut self, ticket: &Ticket, error: ErrorCode) {
-        let response =
-            fetch_response(&self.context, &self.answer_of(error), self.log.log_start(), BatchList::default());
+        let response = fetch_response(
+            &self.context,
+            &self.answer_of(error),
+            self.engine.log().log_start(),
+            BatchList::default(),
+        );
         self.answer(ticket, Response::Fetch(response));
     }
 
@@ -484,8 +478,8 @@ impl Replica {
     fn answer_of(&self, error: ErrorCode) -> raft::FetchResponse {
         raft::FetchResponse {
             error,
-            leader: self.raft.leader(),
-            epoch: self.raft.epoch(),
+            leader: self.engine.raft().leader(),
+            epoch: self.engine.raft().epoch(),
             high_watermark: None,
             diverging: None,
             snapshot: None,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::admit::Admitted;
 use super::inspection::{Found, Search};
+use super::notice::Level;
 use super::room::answers::Given;
 use crate::log::{Completion, DiskOp};
 use crate::protocol::Response;
@@ -144,21 +145,6 @@ impl Action {
         }
     }
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-/// Exit codes of the process (documented in README).
-pub const EXIT_OK: i32 = 0;
-pub const EXIT_CONFIG: i32 = 1;
-pub const EXIT_CORRUPT: i32 = 65;
-pub const EXIT_DISK: i32 = 74;
-pub const EXIT_KERNEL: i32 = 78;
 
 /// Where an answer goes, and when its request came.
 #[derive(Clone, Debug)]

@@ -57,7 +57,7 @@ impl Leaderless {
 
 impl Replica {
     pub(super) fn on_metadata(&mut self, now: Now, ticket: &Ticket, request: m::MetadataRequest) {
-        let without_ms = self.raft.without_quorum_ms(now);
+        let without_ms = self.engine.raft().without_quorum_ms(now);
         let advice = self.leaderless.advice(now, ticket.connection, without_ms, self.fetch_timeout_ms);
         let mut response = self.describe(now, ticket, &protocol::Request::Metadata(request));
         if let Response::Metadata(metadata) = &mut response

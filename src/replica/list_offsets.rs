@@ -114,8 +114,8 @@ impl Replica {
         let Some((place, timestamp)) = scan else {
             return self.answer(&ticket, Response::ListOffsets(response));
         };
-        let bound = self.raft.high_watermark().map_or(Offset(0), |hw| hw.0);
-        let next = self.log.seek_timestamp(timestamp, bound).unwrap_or(bound);
+        let bound = self.engine.committed_or_start();
+        let next = self.engine.log().seek_timestamp(timestamp, bound).unwrap_or(bound);
         let (inside, patience, look, asker) = (None, Patience::Short, None, Asker::default());
         let scan = TimestampScan { ticket, response, place, timestamp, next, inside, patience, look, asker };
         self.scan(scan);
@@ -130,7 +130,7 @@ impl Replica {
         if known_from(timestamp).is_none_or(|from| version < from) {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
-        let error = self.check_leader(current_leader_epoch);
+        let error = self.engine.check_leader(current_leader_epoch);
         if !error.is_none() {
             return Err(error);
         }
@@ -139,16 +139,16 @@ impl Replica {
             false => ErrorCode::OFFSET_NOT_AVAILABLE,
         };
         // A new leader does not know yet what is committed (KIP-207).
-        let Some(high_watermark) = self.raft.high_watermark() else {
+        let Some(high_watermark) = self.engine.raft().high_watermark() else {
             return Err(not_available);
         };
         let at = |offset: Offset| Ok(Question::Answered { timestamp: -1, offset: offset.0 });
         match timestamp {
             LATEST => at(high_watermark.0),
-            EARLIEST | EARLIEST_LOCAL => at(self.log.log_start()),
+            EARLIEST | EARLIEST_LOCAL => at(self.engine.log().log_start()),
             // Nothing is kept elsewhere, and nothing waits to be.
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => at(Offset(-1)),
-            MAX_TIMESTAMP => match self.latest.committed() {
+            MAX_TIMESTAMP => match self.engine.latest_committed() {
                 None => at(Offset(-1)),
                 Some(timestamp) => Ok(Question::Scan { timestamp }),
             },
@@ -173,12 +173,12 @@ impl Replica {
     }
 
     fn scan(&mut self, mut scan: TimestampScan) {
-        if !self.raft.is_leader() {
+        if !self.engine.raft().is_leader() {
             return self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         loop {
-            let bound = self.raft.high_watermark().map_or(Offset(0), |hw| hw.0);
-            match self.log.read_memory(scan.next, bound, SCAN_BYTES) {
+            let bound = self.engine.committed_or_start();
+            match self.engine.read_memory(scan.next, bound, SCAN_BYTES) {
                 ReadOutcome::Batches(batches) => {
                     let end = batches.last().map_or(bound, StampedBatch::next_offset);
                     match self.search(scan, &batches, end) {
@@ -205,10 +205,11 @@ impl Replica {
     ) {
         let Some(scan) = self.searches.remove(token) else { return };
         let batches = match result {
-            Ok(batches) if self.raft.is_leader() => batches,
+            Ok(batches) if self.engine.raft().is_leader() => batches,
             Ok(_) | Err(ReadError::Gone) => return self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
             Err(error) => {
-                self.on_unreadable(now, "cannot look for a timestamp from", scan.next, &error);
+                self.engine.on_unreadable(now, "cannot look for a timestamp from", scan.next, &error);
+                self.hear_engine(now);
                 return self.fail_scan(scan, ErrorCode::KAFKA_STORAGE_ERROR);
             }
         };
@@ -272,7 +273,7 @@ impl Replica {
         let inside = scan.inside.take();
         let looked = std::mem::replace(&mut scan.patience, Patience::Short);
         match found {
-            _ if !self.raft.is_leader() => self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            _ if !self.engine.raft().is_leader() => self.fail_scan(scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
             Found::Record(offset, timestamp) => self.finish_scan(scan, Some((offset, timestamp))),
             Found::TooLong if looked == Patience::Short => {
                 scan.patience = Patience::Long;
@@ -302,7 +303,7 @@ impl Replica {
         if offset < 0 {
             return -1;
         }
-        self.raft.epoch_at(Offset(offset)).unwrap_or(self.raft.epoch()).0
+        self.engine.raft().epoch_at(Offset(offset)).unwrap_or(self.engine.raft().epoch()).0
     }
 }
 

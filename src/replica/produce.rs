@@ -9,10 +9,9 @@ use super::producers::Verdict;
 use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
 use super::requests;
 use super::stages::Passed;
-use super::{Action, Replica, Ticket};
+use super::{Action, Level, Replica, Ticket};
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
-use crate::raft::Event;
 use crate::record::StampedBatch;
 use crate::types::*;
 use smallvec::smallvec;
@@ -21,13 +20,8 @@ use smallvec::smallvec;
 /// what waited for a quorum state, passes it: up to so many bounds.
 const UNCOMMITTED_BOUNDS_MAX: u64 = 2;
 
-/// A batch above the high watermark.
-pub(super) struct Uncommitted {
-    pub next: Offset,
-    pub bytes: usize,
-    /// Of its records; `None` where no consumer sees them.
-    pub timestamp: Option<i64>,
-}
+/// Between two lines about refused timestamps.
+const TIMESTAMP_LINE_INTERVAL_MS: u64 = 10_000;
 
 impl Replica {
     pub(super) fn on_produce(&mut self, now: Now, ticket: Ticket, request: AdmittedProduce) {
@@ -92,7 +86,7 @@ impl Replica {
         let parked = ParkedProduce {
             ticket,
             answers,
-            epoch: self.raft.epoch(),
+            epoch: self.engine.raft().epoch(),
             appended_ns: now.monotonic_ns,
             flushed_ns: 0,
             deadline_ns: now.plus_ms(wait_ms),
@@ -117,14 +111,14 @@ impl Replica {
             };
             return refuse(partition, unknown, None);
         }
-        if !self.raft.can_append() {
+        if !self.engine.raft().can_append() {
             return refuse(partition, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
         }
-        if self.disk_free_bytes < self.limits.disk_free_bytes_min {
+        if !self.engine.has_disk_room() {
             let why = "the disk is full: fewer bytes are free than kraft.disk.free.min.bytes".to_string();
             return refuse(partition, ErrorCode::KAFKA_STORAGE_ERROR, Some(why));
         }
-        if self.uncommitted_bytes >= self.limits.uncommitted_bytes_max * UNCOMMITTED_BOUNDS_MAX {
+        if self.engine.uncommitted_bytes() >= self.limits.uncommitted_bytes_max * UNCOMMITTED_BOUNDS_MAX {
             let why = "no majority has taken what came before: kraft.uncommitted.max.bytes has been reached twice over";
             return refuse(partition, ErrorCode::NOT_ENOUGH_REPLICAS, Some(why.to_string()));
         }
@@ -153,7 +147,7 @@ impl Replica {
             base_offset: base.0,
             needs: Some(next),
         };
-        match self.producers.check(batch.header()) {
+        match self.engine.producers().check(batch.header()) {
             Verdict::Refused(error) => refuse(nothing(Ok(batch)), error, None),
             Verdict::Duplicate { base_offset, last_offset, timestamp: _ } => {
                 self.counters.duplicate_batches += 1;
@@ -172,89 +166,38 @@ impl Replica {
     /// The first batch of a producer id. An error that clients do not repeat: what it says is told to whoever runs them, and
     /// the wait is longer than any delivery timeout.
     fn admit_newcomer(&mut self, now: Now, ticket: &Ticket) -> Result<(), String> {
-        let admitted = self.newcomers.admit(now, ticket.connection, &self.producers, &self.limits);
+        let admitted = self.newcomers.admit(now, ticket.connection, self.engine.producers(), &self.limits);
         if let Err(why) = &admitted {
             self.note_refused(now, |_| Some(format!("refused a new producer: {why}")));
         }
         admitted
     }
 
-    /// Raft gives the place, the log takes the bytes.
-    fn append_batch(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
-        let offsets = batch.header().last_offset_delta as i64 + 1;
-        let assigned = self.step_raft(now, Event::Append { offsets });
-        let assigned = assigned.expect("a leader that can append gives every batch its place");
-        batch.stamp(assigned.base_offset, assigned.epoch);
-        let place = (batch.base_offset(), batch.next_offset());
+    fn append_batch(&mut self, now: Now, batch: StampedBatch) -> (Offset, Offset) {
         self.counters.produced_batches += 1;
         self.counters.produced_records += batch.header().record_count as u64;
         self.counters.produced_bytes += batch.size_bytes() as u64;
-        self.append_to_log(batch);
+        let place = self.engine.append(now, batch);
+        self.hear_engine(now);
         place
-    }
-
-    /// Every batch of this node's log comes through here, whoever wrote it.
-    pub(super) fn append_to_log(&mut self, batch: StampedBatch) {
-        self.producers.on_append(batch.header());
-        if batch.header().is_control() {
-            self.on_leader_change_appended(batch.epoch(), batch.header().max_timestamp);
-        }
-        self.uncommitted.push_back(Uncommitted {
-            next: batch.next_offset(),
-            bytes: batch.size_bytes(),
-            timestamp: batch.header().data_timestamp(),
-        });
-        self.uncommitted_bytes += batch.size_bytes() as u64;
-        // The server looks once a second; a fast producer would fill the disk in between.
-        self.on_disk_free(self.disk_free_bytes.saturating_sub(batch.size_bytes() as u64));
-        self.log.append(batch);
-    }
-
-    pub(super) fn on_high_watermark(&mut self, now: Now, high_watermark: HighWatermark) {
-        self.committed_ns = now.monotonic_ns;
-        let records = (high_watermark.0.0 - self.committed_end.0).max(0) as u64;
-        // The first one after a start only tells how long the log is.
-        let records = if self.committed_end.0 == 0 { 0 } else { records };
-        self.committed_end = high_watermark.0;
-        self.stages.record_committed(0, records);
-        self.producers.on_committed(high_watermark);
-        self.log.on_committed(high_watermark);
-        while self.uncommitted.front().is_some_and(|batch| batch.next <= high_watermark.0) {
-            if let Some(Uncommitted { bytes, timestamp, .. }) = self.uncommitted.pop_front() {
-                self.latest.on_committed(timestamp);
-                self.uncommitted_bytes -= bytes as u64;
-                self.counters.committed_bytes += bytes as u64;
-                self.stages.record_committed(bytes as u64, 0);
-            }
-        }
-    }
-
-    pub(super) fn on_truncate(&mut self, to: LogEndOffset) {
-        self.producers.on_truncate(to.0);
-        self.on_cut_to(to.0);
-        while self.uncommitted.back().is_some_and(|batch| batch.next > to.0) {
-            if let Some(batch) = self.uncommitted.pop_back() {
-                self.uncommitted_bytes -= batch.bytes as u64;
-            }
-        }
     }
 
     /// Answer what is kept, what can no longer be kept, and what waited too long.
     pub(super) fn settle_produces(&mut self, now: Now) {
-        if self.role_changed {
-            let leading = self.raft.is_leader().then(|| self.raft.epoch());
+        if self.engine.has_role_changed() {
+            let leading = self.engine.raft().is_leader().then(|| self.engine.raft().epoch());
             for mut parked in self.purgatory.take_outdated(leading) {
                 fail(&mut parked.answers, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
                 self.answer_produce(parked);
             }
         }
-        if let Some(high_watermark) = self.raft.high_watermark() {
+        if let Some(high_watermark) = self.engine.raft().high_watermark() {
             while let Some(parked) = self.purgatory.pop_kept(Promise::Committed, high_watermark.0) {
                 self.record_stages(now, Promise::Committed, &parked);
                 self.answer_produce(parked);
             }
         }
-        while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, self.log.flushed().0) {
+        while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, self.engine.log().flushed().0) {
             self.record_stages(now, Promise::Flushed, &parked);
             self.answer_produce(parked);
         }
@@ -264,6 +207,24 @@ impl Replica {
             fail(&mut parked.answers, ErrorCode::REQUEST_TIMED_OUT, Some(why));
             self.answer_produce(parked);
         }
+    }
+
+    /// A producer takes it for final and drops its records: whoever runs the node hears of it.
+    fn on_timestamp_refused(&mut self, why: &str) {
+        self.counters.refused_timestamps += 1;
+        let now_ns = self.now.monotonic_ns;
+        let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
+        if self.timestamp_noted_ns.is_some_and(is_early) {
+            return;
+        }
+        self.timestamp_noted_ns = Some(now_ns);
+        let text = format!(
+            "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
+             and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
+             log.message.timestamp.before.max.ms. {} batches were refused so since the start",
+            self.counters.refused_timestamps
+        );
+        self.note(Level::Warn, text);
     }
 
     fn record_stages(&mut self, now: Now, promise: Promise, parked: &ParkedProduce) {
@@ -289,11 +250,13 @@ impl Replica {
                 index: answer.index,
                 error: answer.error,
                 base_offset: answer.base_offset,
-                log_start_offset: if answer.error.is_none() { self.log.log_start().0 } else { -1 },
+                log_start_offset: if answer.error.is_none() { self.engine.log().log_start().0 } else { -1 },
                 record_errors: answer.record_errors,
                 error_message: answer.message,
                 // KIP-951: the client goes on at the leader without asking for Metadata.
-                current_leader: leader.filter(|_| is_for_leader).map(|leader| (leader, self.raft.epoch())),
+                current_leader: leader
+                    .filter(|_| is_for_leader)
+                    .map(|leader| (leader, self.engine.raft().epoch())),
             };
             let (name, id) = (answer.topic_name, answer.topic_id);
             match response.topics.last_mut() {

@@ -157,21 +157,21 @@ pub struct Counters {
 impl Replica {
     pub fn standing(&self) -> Standing {
         Standing {
-            role: self.raft.role(),
-            epoch: self.raft.epoch(),
-            leader: self.raft.leader(),
-            high_watermark: self.raft.high_watermark(),
-            log_end: self.raft.log_end(),
-            flushed: self.log.flushed(),
-            is_gated: self.is_gated(),
-            is_truncating: !self.truncating_to.is_empty(),
+            role: self.engine.raft().role(),
+            epoch: self.engine.raft().epoch(),
+            leader: self.engine.raft().leader(),
+            high_watermark: self.engine.raft().high_watermark(),
+            log_end: self.engine.raft().log_end(),
+            flushed: self.engine.log().flushed(),
+            is_gated: self.engine.is_gated(),
+            is_truncating: self.engine.is_truncating(),
             memory: MemoryUse {
-                unflushed_bytes: self.log.unflushed_bytes(),
-                uncommitted_bytes: self.uncommitted_bytes,
-                tail_cache_bytes: self.log.tail_cache_bytes(),
+                unflushed_bytes: self.engine.log().unflushed_bytes(),
+                uncommitted_bytes: self.engine.uncommitted_bytes(),
+                tail_cache_bytes: self.engine.log().tail_cache_bytes(),
                 parked_produces: self.purgatory.len(),
                 parked_fetches: self.fetches.parked(),
-                producer_ids: self.producers.len(),
+                producer_ids: self.engine.producers().len(),
                 device_read_bytes: self.reads.held_bytes(),
                 heavy_bytes: self.heavy.bytes().taken,
             },
@@ -179,7 +179,7 @@ impl Replica {
     }
 
     pub fn status(&self, now: Now) -> Status {
-        let raft = &self.raft;
+        let raft = self.engine.raft();
         let (log_end, high_watermark) = (raft.log_end().0, raft.high_watermark());
         let lines = |progress: Vec<ReplicaProgress>| {
             progress.into_iter().map(|p| voter_status(p, log_end, now)).collect::<Vec<_>>()
@@ -194,23 +194,23 @@ impl Replica {
             epoch: raft.epoch().0,
             leader_id: raft.living_leader(now).map(|l| l.0),
             high_watermark: high_watermark.map(|hw| hw.0.0),
-            log_start_offset: self.log.log_start().0,
+            log_start_offset: self.engine.log().log_start().0,
             log_end_offset: log_end.0,
-            flushed_offset: self.log.flushed().0.0,
-            log_size_bytes: self.log.size_bytes(),
-            unflushed_bytes: self.log.unflushed_bytes(),
+            flushed_offset: self.engine.log().flushed().0.0,
+            log_size_bytes: self.engine.log().size_bytes(),
+            unflushed_bytes: self.engine.log().unflushed_bytes(),
             ready: not_ready.is_none(),
             not_ready,
             unfit: raft.unfit().map(Unfit::name),
             log_in_doubt: raft.doubt().is_some(),
-            log_damage: self.log_damage(),
-            waits_for_room: self.waits_for_room(),
+            log_damage: self.engine.log_damage(),
+            waits_for_room: self.engine.waits_for_room(),
             voters: lines(raft.voter_progress(now)),
             observers: lines(raft.observer_progress(now)),
-            producer_ids: self.producers.len(),
+            producer_ids: self.engine.producers().len(),
             parked_requests: self.parked_requests(),
-            disk_free_bytes: Some(self.disk_free_bytes).filter(|bytes| *bytes < u64::MAX),
-            counters: self.counters.clone(),
+            disk_free_bytes: Some(self.engine.disk_free_bytes()).filter(|bytes| *bytes < u64::MAX),
+            counters: self.counters(),
             watched: Watched {
                 voted: raft.quorum_state().voted,
                 log_end_epoch: raft.epochs().last().map_or(0, |last| last.epoch.0),
@@ -229,6 +229,45 @@ impl Replica {
         }
     }
 
+    fn counters(&self) -> Counters {
+        let counts = self.engine.counts();
+        Counters {
+            flushes: counts.flushes,
+            committed_bytes: counts.committed_bytes,
+            leader_changes: counts.leader_changes,
+            replicated_records: counts.replicated_records,
+            ..self.counters.clone()
+        }
+    }
+
+    /// Ready means that a quorum can commit, and that this node does its part: a vote that it cannot give is one.
+    fn why_not_ready(&self, now: Now) -> Option<String> {
+        let reasons = [self.why_no_part(now), self.engine.raft().doubt().map(str::to_string)];
+        reasons.into_iter().flatten().reduce(|what, doubt| format!("{what}; {doubt}"))
+    }
+
+    fn why_no_part(&self, now: Now) -> Option<String> {
+        let raft = self.engine.raft();
+        let high_watermark = raft.high_watermark();
+        Some(match () {
+            _ if self.engine.is_gated() => "what was promised is being made durable".to_string(),
+            _ if raft.living_leader(now).is_none() => match raft.leader() {
+                Some(leader) => format!(
+                    "no quorum: nothing has been heard of the leader {leader} within the fetch timeout"
+                ),
+                None => "no quorum: no leader is known".to_string(),
+            },
+            _ if high_watermark.is_none() => "it is not known yet what is committed".to_string(),
+            _ if !raft.is_leader() && high_watermark.is_some_and(|known| raft.log_end().0 < known.0) => {
+                "this node has not caught up with the leader".to_string()
+            }
+            _ => match self.engine.log_damage() {
+                Some(damage) => format!("log damaged at {damage}"),
+                None => raft.unfit()?.sentence().to_string(),
+            },
+        })
+    }
+
     /// A node that does not lead asks the leader, once.
     pub(super) fn on_describe_quorum(
         &mut self,
@@ -238,7 +277,8 @@ impl Replica {
         request: m::DescribeQuorumRequest,
     ) {
         // What is refused everywhere alike need not travel, nor wait for the leader with all that it names.
-        let goes = !self.raft.is_leader() && !is_forwarded && requests::asks_for_one_partition(&request);
+        let goes =
+            !self.engine.raft().is_leader() && !is_forwarded && requests::asks_for_one_partition(&request);
         match self.leader_endpoint().filter(|_| goes) {
             Some((leader, endpoint)) => {
                 let endpoint = Endpoint::clone(&endpoint);
@@ -271,7 +311,7 @@ impl Replica {
             R::InitProducerId(_) => self.fresh_producer_id(),
             _ => -1,
         };
-        let raft = &self.raft;
+        let raft = self.engine.raft();
         let progress = raft.voter_progress(now);
         let voters: Vec<_> = self
             .context
@@ -295,11 +335,11 @@ impl Replica {
             epoch: raft.epoch(),
             is_leader: raft.is_leader(),
             high_watermark: raft.high_watermark(),
-            log_start: self.log.log_start(),
+            log_start: self.engine.log().log_start(),
             log_end: raft.log_end(),
             log_dir: &self.log_dir,
-            log_size_bytes: self.log.size_bytes(),
-            disk_free_bytes: self.disk_free_bytes,
+            log_size_bytes: self.engine.log().size_bytes(),
+            disk_free_bytes: self.engine.disk_free_bytes(),
             limits: &self.limits,
             segment_bytes_max: self.limits.segment_bytes_max,
         };
@@ -342,27 +382,31 @@ impl Replica {
 
     /// The leader and where clients find it.
     pub(super) fn leader_endpoint_for_clients(&self) -> Option<(NodeId, Arc<Endpoint>)> {
-        let leader = self.raft.leader()?;
+        let leader = self.engine.raft().leader()?;
         Some((leader, self.endpoint_for_clients(leader)?.clone()))
     }
 
     /// The leader, where clients find it there.
     pub(super) fn leader_for_clients(&self) -> Option<NodeId> {
-        self.raft.living_leader(self.now).filter(|leader| self.serves_clients(*leader))
+        self.engine.raft().living_leader(self.now).filter(|leader| self.serves_clients(*leader))
     }
 
     /// In sync: the leader, and who has caught up with it within the fetch timeout. The leader tells its followers who has
     /// not, so that all nodes say the same. Without a leader nobody is.
     fn is_in_sync(&self, now: Now, place: usize) -> bool {
-        let lagging = if self.raft.is_leader() { self.raft.lagging(now) } else { self.lagging };
-        self.raft.living_leader(now).is_some() && lagging & (1 << place) == 0
+        let lagging = if self.engine.raft().is_leader() {
+            self.engine.raft().lagging(now)
+        } else {
+            self.engine.lagging()
+        };
+        self.engine.raft().living_leader(now).is_some() && lagging & (1 << place) == 0
     }
 
     /// Random 63 bits: no coordination between nodes is needed (Java asks any node, not the leader).
     fn fresh_producer_id(&mut self) -> i64 {
         loop {
             let id = (self.random.next_u64() >> 1) as i64;
-            if !self.producers.contains(id) {
+            if !self.engine.producers().contains(id) {
                 return id;
             }
         }

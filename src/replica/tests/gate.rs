@@ -69,8 +69,8 @@ fn inputs_wait_in_their_order_while_a_quorum_state_is_written() {
     cluster.run_ms(300);
     let replica = &cluster.nodes[&leader].replica;
     assert!(replica.standing().is_gated && !replica.status(cluster.now).ready);
-    assert_eq!(replica.deadline(), replica.log.deadline(), "nothing else can be done in time");
-    let ticks = replica.deferred.iter().filter(|d| matches!(d, Deferred::Input(Input::Tick))).count();
+    assert_eq!(replica.deadline(), replica.engine.log().deadline(), "nothing else can be done in time");
+    let ticks = replica.engine.waits().filter(|d| matches!(d, Deferred::Input(Input::Tick))).count();
     assert_eq!(ticks, 0, "what has no place in an order does not pile up");
     for voter in voters {
         assert_eq!(receive_vote(&mut cluster, voter), None);
@@ -96,7 +96,7 @@ fn a_flush_that_ends_or_stalls_while_a_quorum_state_is_written_is_heard_of_later
     let voter = disturb(&mut cluster, leader, 1);
     cluster.run_ms(200);
     let replica = &cluster.nodes[&leader].replica;
-    assert_eq!(replica.deadline(), replica.log.deadline());
+    assert_eq!(replica.deadline(), replica.engine.log().deadline());
     assert!(!cluster.nodes[&leader].notes.iter().any(|note| note.contains("stalled")));
     cluster.release_those(|completion| completion.buffer.is_some());
     cluster.run_ms(2);
@@ -139,7 +139,7 @@ fn a_node_that_closes_its_log_takes_nothing_more() {
     cluster.run_ms(1_000);
     assert!(cluster.receive::<km::MetadataResponse>(client, METADATA, 9).is_none());
     let replica = &cluster.nodes[&leader].replica;
-    assert_eq!(replica.deadline(), replica.log.deadline());
+    assert_eq!(replica.deadline(), replica.engine.log().deadline());
     assert_eq!(cluster.nodes[&leader].stopped, None);
     cluster.release();
     cluster.run_ms(2);
@@ -198,8 +198,9 @@ fn a_fetch_that_waited_for_a_slow_flush_waits_no_longer_than_there_is_time() {
     let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
     let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
     let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
-    assert_eq!(replica.after_flush.len(), 1);
-    replica.release_after_flush(late, FlushedOffset(replica.raft.log_end().0));
+    assert_eq!(replica.engine.waiting_for_flush(), 1);
+    let log_end = replica.engine.raft().log_end().0;
+    replica.engine.release_after_flush(late, FlushedOffset(log_end));
     let wait_ms = sent_fetch(replica, late).max_wait_ms;
     assert!((1..=200).contains(&wait_ms), "{wait_ms} ms");
 }
@@ -220,8 +221,8 @@ fn a_fetch_that_waited_for_a_slow_quorum_state_waits_no_longer_than_there_is_tim
     let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
     let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
     let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
-    assert!(replica.is_gated());
-    replica.on_quorum_state_durable(late);
+    assert!(replica.engine.is_gated());
+    replica.engine.on_quorum_state_durable(late);
     let fetch = sent_fetch(replica, late);
     assert_eq!(fetch.topics[0].partitions[0].current_leader_epoch, epoch);
     assert!((1..=200).contains(&fetch.max_wait_ms), "{} ms", fetch.max_wait_ms);
@@ -229,6 +230,7 @@ fn a_fetch_that_waited_for_a_slow_quorum_state_waits_no_longer_than_there_is_tim
 
 /// The Fetch that leaves now.
 fn sent_fetch(replica: &mut Replica, now: Now) -> protocol::FetchRequest {
+    replica.follow_engine(now);
     replica.pump_peers(now);
     let sent = std::iter::from_fn(|| replica.poll_action()).find_map(|action| match action {
         Action::PeerSend { link: PeerLink { lane: Lane::Fetch, .. }, chunks } => Some(chunks.concat()),
@@ -256,7 +258,7 @@ fn what_peers_said_waits_too() {
     cluster.run_ms(2);
     for id in [follower, other] {
         let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
-        assert!(replica.is_gated() || replica.closing);
+        assert!(!replica.engine.is_open());
         replica.peers.drop_peer(leader);
     }
     cluster.run_ms(2);

@@ -62,7 +62,7 @@ fn elect(cluster: &mut Cluster) -> NodeId {
 
 /// A Vote is an easy way to bring about an epoch, where no voter behind it is asked.
 fn believe_requests(cluster: &mut Cluster, id: NodeId) {
-    cluster.nodes.get_mut(&id).expect("a node").replica.raft.believe_requests();
+    cluster.nodes.get_mut(&id).expect("a node").replica.believe_requests();
 }
 
 fn produce_request(acks: i16, records: Bytes) -> km::ProduceRequest {
@@ -406,10 +406,11 @@ fn a_cut_within_a_batch_stops_the_node_with_a_clear_line() {
     let leader = elect(&mut cluster);
     let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
     let end = |offset| LogEndOffset(Offset(offset));
-    replica.check_cut(end(5), end(5));
-    assert!(!replica.stopped, "a cut between two batches is an ordinary thing");
-    replica.check_cut(end(5), end(3));
-    assert!(replica.stopped);
+    replica.engine.check_cut(end(5), end(5));
+    assert!(!replica.engine.is_stopped(), "a cut between two batches is an ordinary thing");
+    replica.engine.check_cut(end(5), end(3));
+    assert!(replica.engine.is_stopped());
+    replica.hear_engine(cluster.now);
     while let Some(action) = replica.poll_action() {
         if let Action::Stop { exit_code, why } = action {
             assert_eq!(exit_code, EXIT_CORRUPT);

@@ -148,7 +148,11 @@ fn a_forwarded_question_is_not_forwarded_again() {
 fn a_leader_parks_a_fetch_for_half_of_the_fetch_timeout_at_most() {
     for (fetch_timeout_ms, wait_ms) in [(2000, 500), (600, 300)] {
         let config = Config { fetch_timeout_ms, ..config(1, 3) };
-        assert_eq!(quorum::raft_config(&config, Uuid(1), 7).fetch_wait_ms_max, wait_ms);
+        assert_eq!(
+            engine::raft_config(&config, ReplicaKey { id: NodeId(1), directory_id: Uuid(1) }, 7)
+                .fetch_wait_ms_max,
+            wait_ms
+        );
     }
 }
 
@@ -171,25 +175,21 @@ fn producer_ids_are_fresh_and_positive() {
 fn what_is_not_committed_is_kept_in_mind_until_it_is_committed_or_cut() {
     let mut cluster = cluster_with(1, |config| config.limits.uncommitted_bytes_max = 150);
     let leader = elect(&mut cluster);
-    let now = cluster.now;
     let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
-    let end = replica.log.log_end().0.0;
-    let uncommitted =
-        |replica: &Replica| (replica.uncommitted.len(), replica.standing().memory.uncommitted_bytes);
-    assert_eq!(uncommitted(replica), (0, 0));
+    let end = replica.engine.log().log_end().0.0;
+    let uncommitted = |replica: &Replica| replica.standing().memory.uncommitted_bytes;
+    assert_eq!(uncommitted(replica), 0);
     for ahead in 1..=3 {
-        let next = Offset(end + ahead);
-        replica.uncommitted.push_back(produce::Uncommitted { next, bytes: 50, timestamp: None });
-        replica.uncommitted_bytes += 50;
+        replica.engine.note_uncommitted(Offset(end + ahead), 50);
     }
     assert!(replica.is_full());
-    replica.on_truncate(LogEndOffset(Offset(end + 2)));
-    assert_eq!(uncommitted(replica), (2, 100), "a batch that ends at the cut stays");
+    replica.engine.on_truncate(LogEndOffset(Offset(end + 2)));
+    assert_eq!(uncommitted(replica), 100, "a batch that ends at the cut stays");
     assert!(!replica.is_full());
-    replica.on_high_watermark(now, HighWatermark(Offset(end + 1)));
-    assert_eq!(uncommitted(replica), (1, 50), "one that ends at the high watermark is committed");
-    replica.on_high_watermark(now, HighWatermark(Offset(end + 2)));
-    assert_eq!(uncommitted(replica), (0, 0));
+    replica.engine.on_high_watermark(HighWatermark(Offset(end + 1)));
+    assert_eq!(uncommitted(replica), 50, "one that ends at the high watermark is committed");
+    replica.engine.on_high_watermark(HighWatermark(Offset(end + 2)));
+    assert_eq!(uncommitted(replica), 0);
 }
 
 #[test]
@@ -204,7 +204,11 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
         produce(cluster, client, -1, records.clone()).0
     };
     assert_eq!(free(&mut cluster, 1_000_000), 0, "the least that is asked for");
-    assert_eq!(cluster.nodes[&leader].replica.disk_free_bytes, 1_000_000 - size, "counted between two looks");
+    assert_eq!(
+        cluster.nodes[&leader].replica.engine.disk_free_bytes(),
+        1_000_000 - size,
+        "counted between two looks"
+    );
     assert_eq!(free(&mut cluster, 999_999), ErrorCode::KAFKA_STORAGE_ERROR.0);
     assert_eq!(free(&mut cluster, 0), ErrorCode::KAFKA_STORAGE_ERROR.0);
     assert_eq!(free(&mut cluster, 1_000_000), 0);

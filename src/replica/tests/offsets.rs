@@ -279,7 +279,7 @@ fn the_largest_timestamp_is_known_again_after_a_start_and_after_a_cut() {
     let client = cluster.connect(leader);
     assert_eq!(list_offsets(&mut cluster, client, late).1, -1);
     assert_eq!(list_offsets(&mut cluster, client, -3).1, newest);
-    let known = |cluster: &Cluster, id: NodeId| cluster.nodes[&id].replica.latest.committed();
+    let known = |cluster: &Cluster, id: NodeId| cluster.nodes[&id].replica.engine.latest_committed();
     assert_eq!(known(&cluster, former), Some(DAY_0 + 30), "it was {late} before the cut");
 }
 

@@ -1,6 +1,7 @@
 //! What a client is told when it asks for what this node does not have, or must not do.
 
 use super::*;
+use crate::raft::Effect;
 
 fn sole_leader() -> (Cluster, Client) {
     let mut cluster = cluster(1);
@@ -233,9 +234,10 @@ fn a_batch_that_would_stop_kafkas_voters_is_not_stored_in_an_interop_log() {
         records[12..16].copy_from_slice(&epoch.0.to_be_bytes());
         let (mut batches, bad) = crate::record::check_fetched(records.into());
         assert_eq!(bad, None);
-        batches[0].stamp(replica.log.log_end().0, epoch);
-        replica.fetched = batches;
-        replica.carry_out(now, Effect::AppendFetched { first: 0, count: 1 });
+        batches[0].stamp(replica.engine.log().log_end().0, epoch);
+        replica.engine.set_fetched(batches);
+        replica.engine.carry_out(now, Effect::AppendFetched { first: 0, count: 1 });
+        replica.hear_engine(now);
         let stopped = std::iter::from_fn(|| replica.poll_action())
             .any(|action| matches!(action, Action::Stop { exit_code: EXIT_CONFIG, .. }));
         assert_eq!(stopped, stops, "{data_mode:?}");

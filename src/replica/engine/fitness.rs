@@ -1,20 +1,25 @@
 //! Whether this node should lead: room on its disk, and a log that can be read.
 //!
-//! Called by `Replica` with what the disk says. Tells Raft, which hands over or lets others stand (`raft::fitness`), and
-//! whoever runs the node, in a line and in `Status`.
+//! Told by what the disk says, and by who could not read. Tells Raft at the end of a turn (`turn`), which hands over or lets
+//! others stand (`raft::fitness`), and whoever runs the node, in a line and in `Status`.
 
-use super::{Level, Replica};
+use super::Engine;
 use crate::log::{DiskError, REFILL, ReadError};
-use crate::raft::{Event, Unfit};
+use crate::raft::Unfit;
 use crate::record::StampedBatch;
+use crate::replica::notice::Level;
 use crate::types::*;
 
 /// There is room again with this part of `kraft.disk.free.min.bytes` above it: a disk at the edge must not move the
 /// leader back and forth.
 const ROOM_MARGIN_DIVISOR: u64 = 4;
+/// Between two lines about records that cannot be read, as long as they are the same.
+const DAMAGE_LINE_INTERVAL_MS: u64 = 60_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fitness {
+    /// `u64::MAX`: not known yet.
+    disk_free_bytes: u64,
     /// Fewer bytes are free than `disk_free_bytes_min`, and not enough since.
     is_full: bool,
     /// So many kinds of files want to grow and cannot.
@@ -25,20 +30,27 @@ pub(super) struct Fitness {
     damage_noted_ns: u64,
     /// Wall time of another leader when it began its epoch, and the monotonic ns at which we learnt it.
     other_clock: Option<(i64, u64)>,
-    clock_noted_ns: Option<u64>,
 }
 
-/// Between two lines about refused timestamps.
-const TIMESTAMP_LINE_INTERVAL_MS: u64 = 10_000;
-/// Between two lines about records that cannot be read, as long as they are the same.
-const DAMAGE_LINE_INTERVAL_MS: u64 = 60_000;
+impl Default for Fitness {
+    fn default() -> Fitness {
+        Fitness {
+            disk_free_bytes: u64::MAX,
+            is_full: false,
+            waits_for_room: 0,
+            damage: None,
+            damage_noted_ns: 0,
+            other_clock: None,
+        }
+    }
+}
 
-impl Replica {
-    /// `u64::MAX`: not known yet.
-    pub(super) fn on_disk_free(&mut self, bytes: u64) {
+impl<W> Engine<W> {
+    /// So much is free in the file system; `u64::MAX`: not known yet.
+    pub(in crate::replica) fn on_disk_free(&mut self, bytes: u64) {
         let min = self.limits.disk_free_bytes_min;
-        let (is_below, was_below) = (bytes < min, self.disk_free_bytes < min);
-        self.disk_free_bytes = bytes;
+        let (is_below, was_below) = (bytes < min, self.fitness.disk_free_bytes < min);
+        self.fitness.disk_free_bytes = bytes;
         if bytes < min {
             self.fitness.is_full = true;
         } else if bytes >= min.saturating_add(min / ROOM_MARGIN_DIVISOR) {
@@ -49,8 +61,22 @@ impl Replica {
         }
     }
 
-    fn note_disk_free(&mut self) {
-        let (bytes, min) = (self.disk_free_bytes, self.limits.disk_free_bytes_min);
+    /// The server looks once a second; a fast producer would fill the disk in between.
+    pub(super) fn on_appended_bytes(&mut self, bytes: u64) {
+        self.on_disk_free(self.fitness.disk_free_bytes.saturating_sub(bytes));
+    }
+
+    /// `u64::MAX`: not known yet.
+    pub(in crate::replica) fn disk_free_bytes(&self) -> u64 {
+        self.fitness.disk_free_bytes
+    }
+
+    pub(in crate::replica) fn has_disk_room(&self) -> bool {
+        self.fitness.disk_free_bytes >= self.limits.disk_free_bytes_min
+    }
+
+    pub(super) fn note_disk_free(&mut self) {
+        let (bytes, min) = (self.fitness.disk_free_bytes, self.limits.disk_free_bytes_min);
         let text = match (bytes < min, self.raft.is_leader()) {
             (true, true) => format!(
                 "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room, or until a voter that has some leads"
@@ -88,22 +114,22 @@ impl Replica {
         self.note(Level::Warn, text.to_string());
     }
 
-    pub(super) fn waits_for_room(&self) -> bool {
+    pub(in crate::replica) fn waits_for_room(&self) -> bool {
         self.fitness.waits_for_room > 0
     }
 
-    pub(super) fn unfit_to_lead(&self) -> Option<Unfit> {
+    pub(super) fn unfit_to_lead(&self, now: Now) -> Option<Unfit> {
         if self.fitness.damage.is_some() {
             return Some(Unfit::LogDamaged);
         }
         if self.fitness.is_full || self.waits_for_room() {
             return Some(Unfit::DiskFull);
         }
-        self.is_clock_behind().then_some(Unfit::ClockBehind)
+        self.is_clock_behind(now).then_some(Unfit::ClockBehind)
     }
 
     /// Records that are there and cannot be read: whoever needs them has to get them from another node.
-    pub(super) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
+    pub(in crate::replica) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
         let is_same = self.fitness.damage.as_ref().is_some_and(|(known, _)| *known == at);
         let due_ns = self.fitness.damage_noted_ns + DAMAGE_LINE_INTERVAL_MS * NS_PER_MS;
         if !is_same || now.monotonic_ns >= due_ns {
@@ -118,7 +144,7 @@ impl Replica {
     }
 
     /// What could not be read once may have been the device's bad moment.
-    pub(super) fn on_readable(&mut self, batches: &[StampedBatch]) {
+    pub(in crate::replica) fn on_readable(&mut self, batches: &[StampedBatch]) {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         let is_there = |at: Offset| first.base_offset() <= at && at < last.next_offset();
         if self.fitness.damage.as_ref().is_some_and(|(at, _)| is_there(*at)) {
@@ -133,85 +159,25 @@ impl Replica {
     }
 
     /// A leader begins its epoch with a batch that has its clock's time (a Fetch brings it to us within the moment).
-    pub(super) fn on_leader_change_appended(&mut self, epoch: Epoch, wall_ms: i64) {
+    pub(super) fn on_leader_change_appended(&mut self, now: Now, epoch: Epoch, wall_ms: i64) {
         let is_ours = self.raft.is_leader() && self.raft.epoch() == epoch;
         // An old one tells nothing of today's clocks but that it was later than this.
-        self.fitness.other_clock = (!is_ours && wall_ms > 0).then_some((wall_ms, self.now.monotonic_ns));
+        self.fitness.other_clock = (!is_ours && wall_ms > 0).then_some((wall_ms, now.monotonic_ns));
     }
 
     /// Who is behind by more than a record may lie ahead of a leader's clock refuses what producers send by the other clock,
     /// and they drop it. Which of the two is right nobody here can tell; the one ahead refuses nothing, unless records have a
     /// bound in the past too.
-    fn is_clock_behind(&self) -> bool {
+    fn is_clock_behind(&self, now: Now) -> bool {
         let limits = &self.limits;
         let Some((wall_ms, at_ns)) = self.fitness.other_clock else { return false };
-        let since_ms = (self.now.monotonic_ns.saturating_sub(at_ns) / NS_PER_MS) as i64;
-        let behind_ms = wall_ms.saturating_add(since_ms).saturating_sub(self.now.wall_ms);
+        let since_ms = (now.monotonic_ns.saturating_sub(at_ns) / NS_PER_MS) as i64;
+        let behind_ms = wall_ms.saturating_add(since_ms).saturating_sub(now.wall_ms);
         limits.timestamp_before_max_ms == i64::MAX && behind_ms > limits.timestamp_after_max_ms
     }
 
-    /// A producer takes it for final and drops its records: whoever runs the node hears of it.
-    pub(super) fn on_timestamp_refused(&mut self, why: &str) {
-        self.counters.refused_timestamps += 1;
-        let now_ns = self.now.monotonic_ns;
-        let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
-        if self.fitness.clock_noted_ns.is_some_and(is_early) {
-            return;
-        }
-        self.fitness.clock_noted_ns = Some(now_ns);
-        let text = format!(
-            "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
-             and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
-             log.message.timestamp.before.max.ms. {} batches were refused so since the start",
-            self.counters.refused_timestamps
-        );
-        self.note(Level::Warn, text);
-    }
-
     /// As a state of this node.
-    pub(super) fn log_damage(&self) -> Option<String> {
+    pub(in crate::replica) fn log_damage(&self) -> Option<String> {
         self.fitness.damage.as_ref().map(|(at, why)| format!("offset {at}: {why}"))
-    }
-
-    /// Ready means that a quorum can commit, and that this node does its part: a vote that it cannot give is one.
-    pub(super) fn why_not_ready(&self, now: Now) -> Option<String> {
-        let reasons = [self.why_no_part(now), self.raft.doubt().map(str::to_string)];
-        reasons.into_iter().flatten().reduce(|what, doubt| format!("{what}; {doubt}"))
-    }
-
-    fn why_no_part(&self, now: Now) -> Option<String> {
-        let raft = &self.raft;
-        let high_watermark = raft.high_watermark();
-        Some(match () {
-            _ if self.is_gated() => "what was promised is being made durable".to_string(),
-            _ if raft.living_leader(now).is_none() => match raft.leader() {
-                Some(leader) => format!(
-                    "no quorum: nothing has been heard of the leader {leader} within the fetch timeout"
-                ),
-                None => "no quorum: no leader is known".to_string(),
-            },
-            _ if high_watermark.is_none() => "it is not known yet what is committed".to_string(),
-            _ if !raft.is_leader() && high_watermark.is_some_and(|known| raft.log_end().0 < known.0) => {
-                "this node has not caught up with the leader".to_string()
-            }
-            _ => match self.log_damage() {
-                Some(damage) => format!("log damaged at {damage}"),
-                None => raft.unfit()?.sentence().to_string(),
-            },
-        })
-    }
-
-    /// At the end of a turn: whoever was told in the middle of it had not come to its end.
-    pub(super) fn maybe_tell_fitness(&mut self, now: Now) {
-        if self.role_changed
-            && self.raft.is_leader()
-            && self.disk_free_bytes < self.limits.disk_free_bytes_min
-        {
-            self.note_disk_free();
-        }
-        let unfit = self.unfit_to_lead();
-        if unfit != self.raft.unfit() {
-            self.step(now, Event::Fitness(unfit));
-        }
     }
 }

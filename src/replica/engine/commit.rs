@@ -1,0 +1,59 @@
+//! The log grows, is committed, is cut: what is kept of it here changes with it.
+
+use super::Engine;
+use super::told::Told;
+use crate::raft::Event;
+use crate::record::StampedBatch;
+use crate::types::*;
+
+impl<W> Engine<W> {
+    /// A client's batch, to a leader that can append: Raft gives the place, the log takes the bytes. Gives where it begins,
+    /// and where the next one will.
+    pub(in crate::replica) fn append(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
+        let offsets = batch.header().last_offset_delta as i64 + 1;
+        let assigned = self.step_raft(now, Event::Append { offsets });
+        let assigned = assigned.expect("a leader that can append gives every batch its place");
+        batch.stamp(assigned.base_offset, assigned.epoch);
+        let place = (batch.base_offset(), batch.next_offset());
+        self.append_to_log(now, batch);
+        place
+    }
+
+    /// Every batch of this node's log comes through here, whoever wrote it.
+    pub(super) fn append_to_log(&mut self, now: Now, batch: StampedBatch) {
+        self.producers.on_append(batch.header());
+        if batch.header().is_control() {
+            self.on_leader_change_appended(now, batch.epoch(), batch.header().max_timestamp);
+        }
+        self.uncommitted.push(batch.next_offset(), batch.size_bytes(), batch.header().data_timestamp());
+        self.on_appended_bytes(batch.size_bytes() as u64);
+        self.log.append(batch);
+    }
+
+    pub(in crate::replica) fn on_high_watermark(&mut self, high_watermark: HighWatermark) {
+        let records = (high_watermark.0.0 - self.committed_end.0).max(0) as u64;
+        // The first one after a start only tells how long the log is.
+        let records = if self.committed_end.0 == 0 { 0 } else { records };
+        self.committed_end = high_watermark.0;
+        self.producers.on_committed(high_watermark);
+        self.log.on_committed(high_watermark);
+        let mut bytes = 0;
+        while let Some(batch) = self.uncommitted.pop_committed(high_watermark) {
+            self.latest.on_committed(batch.timestamp);
+            bytes += batch.bytes as u64;
+        }
+        self.counts.committed_bytes += bytes;
+        self.told.push_back(Told::Committed { bytes, records });
+    }
+
+    pub(in crate::replica) fn on_truncate(&mut self, to: LogEndOffset) {
+        self.producers.on_truncate(to.0);
+        self.on_cut_to(to.0);
+        self.uncommitted.cut_to(to);
+    }
+
+    #[cfg(test)]
+    pub(in crate::replica) fn note_uncommitted(&mut self, next: Offset, bytes: usize) {
+        self.uncommitted.push(next, bytes, None);
+    }
+}

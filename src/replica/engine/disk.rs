@@ -1,0 +1,80 @@
+//! What the log tells: completions in, and what becomes of them.
+
+use super::Engine;
+use super::latest::Latest;
+use super::told::Told;
+use crate::log::{Completion, LogEvent};
+use crate::raft::Event;
+use crate::replica::notice::{EXIT_CORRUPT, EXIT_DISK, EXIT_OK, Level};
+use crate::types::*;
+
+impl<W> Engine<W> {
+    /// An operation of the disk is done. `go_on` tells what follows from it.
+    pub(in crate::replica) fn complete(&mut self, completion: Completion) {
+        self.log.complete(completion);
+        self.listens = true;
+    }
+
+    /// The next thing that the log has to tell. False: nothing more.
+    pub(super) fn hear_log(&mut self, now: Now) -> bool {
+        let event = if self.listens { self.log.poll_event() } else { None };
+        let Some(event) = event else {
+            self.listens = false;
+            return false;
+        };
+        self.has_heard = true;
+        self.on_log_event(now, event);
+        true
+    }
+
+    fn on_log_event(&mut self, now: Now, event: LogEvent) {
+        match event {
+            LogEvent::Ready => self.on_ready(),
+            LogEvent::Flushed(flushed) => {
+                self.counts.flushes += 1;
+                self.stall_reported = false;
+                self.told.push_back(Told::Flushed(flushed));
+                self.step_or_defer(now, Event::Flushed(flushed));
+            }
+            LogEvent::Truncated(end) => self.on_truncated(now, end),
+            LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
+            LogEvent::ReadDone { token, result } => self.told.push_back(Told::ReadDone { token, result }),
+            LogEvent::NoRoom(error) => self.on_no_room(&error),
+            LogEvent::RoomFound => self.on_room_found(),
+            LogEvent::RoomUnwanted => self.on_room_unwanted(),
+            LogEvent::ShutDown => self.stop(EXIT_OK, "shut down".to_string()),
+            LogEvent::Failed(error) => {
+                // A failed write may have reached the disk or not: nobody may ever be told either.
+                self.listens = false;
+                self.stop(EXIT_DISK, format!("stopping, nothing more is acknowledged: {error}"));
+            }
+        }
+    }
+
+    fn on_truncated(&mut self, now: Now, end: LogEndOffset) {
+        if let Some(wanted) = self.truncating_to.pop_front() {
+            self.check_cut(wanted, end);
+        }
+        if self.latest.cuts_into_found(end.0) {
+            let largest = self.log.max_timestamp().map(|(timestamp, _)| timestamp);
+            self.latest = Latest::found(end.0, largest);
+        }
+        self.step_or_defer(now, Event::Truncated(end));
+    }
+
+    /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
+    /// made: which of the two logs is damaged, nobody here can tell.
+    pub(in crate::replica) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
+        if made < wanted {
+            let why = format!(
+                "the leader's log parts from this one at offset {wanted}, inside of a batch that begins at {made}: one \
+                 of the two is damaged. Compare both with kafka-dump-log.sh before this node is started again"
+            );
+            self.stop(EXIT_CORRUPT, why);
+        }
+    }
+
+    pub(super) fn note(&mut self, level: Level, text: String) {
+        self.told.push_back(Told::Note { level, text });
+    }
+}

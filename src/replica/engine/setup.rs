@@ -1,0 +1,117 @@
+//! How an engine begins: from the configuration, and from what recovery has found.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Engine;
+use super::fitness::Fitness;
+use super::gate::Gate;
+use super::latest::Latest;
+use super::repeats::Repeats;
+use super::uncommitted::Uncommitted;
+use crate::config::{Config, Limits};
+use crate::log::{Log, LogConfig, RecoveredLog};
+use crate::raft::{Effects, Raft, RaftConfig, RecoveredState};
+use crate::replica::producers::Producers;
+use crate::types::*;
+
+/// How long a leader may park our Fetch (Kafka: `KafkaRaftClient.MAX_FETCH_WAIT_MS`).
+const FETCH_WAIT_MS_MAX: u64 = 500;
+
+impl<W> Engine<W> {
+    pub(in crate::replica) fn new(
+        config: &Config,
+        limits: Arc<Limits>,
+        local: ReplicaKey,
+        recovered: RecoveredLog,
+        producers: Producers,
+        seed: u64,
+        now: Now,
+    ) -> Engine<W> {
+        let raft = Raft::new(raft_config(config, local, seed), state(&recovered), now);
+        let log = Log::new(log_config(&limits), recovered);
+        let latest = Latest::found(log.log_end().0, log.max_timestamp().map(|(timestamp, _)| timestamp));
+        Engine {
+            raft,
+            log,
+            producers,
+            limits,
+            local: local.id,
+            data_mode: config.data_mode,
+            gate: Gate::Recovering,
+            resumes: None,
+            waiting: VecDeque::new(),
+            after_flush: VecDeque::new(),
+            truncating_to: VecDeque::new(),
+            effects: Effects::default(),
+            fetched: Vec::new(),
+            uncommitted: Uncommitted::default(),
+            latest,
+            committed_end: Offset(0),
+            lagging: 0,
+            role_changed: false,
+            fitness: Fitness::default(),
+            repeats: Repeats::default(),
+            stall_reported: false,
+            counts: Default::default(),
+            told: VecDeque::new(),
+            listens: false,
+            has_heard: false,
+            closing: false,
+            stopped: false,
+        }
+    }
+}
+
+pub(in crate::replica) fn raft_config(config: &Config, local: ReplicaKey, seed: u64) -> RaftConfig {
+    RaftConfig {
+        local,
+        // Static voters have no directory ids (kraft.version 0).
+        voters: config.voters.iter().map(|v| ReplicaKey { id: v.id, directory_id: Uuid::ZERO }).collect(),
+        election_timeout_ms: config.election_timeout_ms,
+        fetch_timeout_ms: config.fetch_timeout_ms,
+        election_backoff_max_ms: config.election_backoff_max_ms,
+        request_timeout_ms: config.request_timeout_ms,
+        retry_backoff_ms: config.retry_backoff_ms,
+        // A parked Fetch must come back before its sender takes the leader for dead.
+        fetch_wait_ms_max: FETCH_WAIT_MS_MAX.min(config.fetch_timeout_ms / 2),
+        first_leader: config.first_leader,
+        log_doubt: config.log_doubt,
+        seed,
+    }
+}
+
+fn state(recovered: &RecoveredLog) -> RecoveredState {
+    RecoveredState {
+        quorum_state: recovered.quorum_state,
+        log_start: log_start(recovered),
+        log_end: recovered.log_end,
+        committed: recovered.committed,
+        epochs: recovered.epochs.clone(),
+    }
+}
+
+/// A log whose beginning is gone does not keep the epoch of its last record: it is not above those of the first that is there, or of
+/// this node.
+fn log_start(recovered: &RecoveredLog) -> OffsetAndEpoch {
+    let first = recovered.epochs.first().map_or(recovered.quorum_state.epoch, |first| first.epoch);
+    let epoch = if recovered.log_start == Offset(0) { Epoch(0) } else { first };
+    OffsetAndEpoch { epoch, offset: recovered.log_start }
+}
+
+/// The log's part of the limits, also for recovery.
+pub fn log_config(limits: &Limits) -> LogConfig {
+    LogConfig {
+        segment_bytes_max: limits.segment_bytes_max,
+        zero_ahead_bytes: limits.zero_ahead_bytes,
+        write_buffer_bytes: limits.write_buffer_bytes,
+        write_buffers: limits.write_buffers,
+        group_bytes_max: limits.group_bytes_max,
+        tail_cache_bytes_max: limits.tail_cache_bytes_max,
+        unflushed_bytes_max: limits.unflushed_bytes_max,
+        commit_mark_idle_ms: limits.commit_mark_idle_ms,
+        index_interval_bytes: limits.index_interval_bytes,
+        producer_ids_max: limits.producer_ids_max,
+        check: LogCheck::Tail,
+    }
+}

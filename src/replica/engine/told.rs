@@ -1,0 +1,60 @@
+//! What the engine tells the parts above it. It never calls them: it queues, in the order in which it happened, and
+//! `Replica` hands it on.
+
+use crate::log::ReadError;
+use crate::raft::{self, FetchVerdict, RequestId};
+use crate::record::StampedBatch;
+use crate::replica::notice::Level;
+use crate::types::*;
+
+/// `W`: what the parts have put off while the gate was shut.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what was put off is nearly always a request, as large as all inputs"
+)]
+pub(in crate::replica) enum Told<W> {
+    Note {
+        level: Level,
+        text: String,
+    },
+    /// Ask a voter; what must be durable first is so.
+    Send {
+        to: NodeId,
+        request: raft::Request,
+    },
+    /// Close all connections to it.
+    DropPeer {
+        node: NodeId,
+        why: String,
+    },
+    /// Answer to a request that was stepped.
+    Reply {
+        request_id: RequestId,
+        response: raft::Response,
+    },
+    /// What is to become of a replica's Fetch that was stepped.
+    Verdict {
+        request_id: RequestId,
+        verdict: FetchVerdict,
+    },
+    RoleChanged,
+    Flushed(FlushedOffset),
+    /// So much more is committed.
+    Committed {
+        bytes: u64,
+        records: u64,
+    },
+    /// Answer to `Engine::read_device`. Also while the gate is shut.
+    ReadDone {
+        token: u64,
+        result: Result<Vec<StampedBatch>, ReadError>,
+    },
+    /// The turn of what was put off has come.
+    Due(W),
+    /// Nothing more is done, and nothing more may be answered.
+    Stop {
+        exit_code: i32,
+        why: String,
+    },
+}

@@ -1,0 +1,89 @@
+//! The end of a turn: what was appended is handed to the device in one group, and the engine looks at itself.
+
+use super::Engine;
+use crate::log::DiskOp;
+use crate::raft::Event;
+use crate::replica::notice::Level;
+use crate::types::*;
+
+impl<W> Engine<W> {
+    /// Form the device group of what was appended. What the log tells then may make Raft append, or write its state: that
+    /// belongs to this turn too. So: again, as long as `has_heard`.
+    pub(in crate::replica) fn advance(&mut self, now: Now) {
+        self.log.end_turn(now);
+        (self.listens, self.has_heard) = (true, false);
+    }
+
+    /// The log has told something since `advance`.
+    pub(in crate::replica) fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// What the device is to do.
+    pub(in crate::replica) fn poll_op(&mut self) -> Option<DiskOp> {
+        self.log.poll_op()
+    }
+
+    /// What follows from what has come in, one thing at a time: the next that waited for an open gate, or that the log has to
+    /// tell. Before each, what was told must be polled. False: nothing more.
+    pub(in crate::replica) fn go_on(&mut self, now: Now) -> bool {
+        debug_assert!(self.told.is_empty(), "what was told comes before what comes next");
+        self.run_waiting(now) || self.hear_log(now)
+    }
+
+    /// Does the device keep up, should this node lead, and who keeps up with it?
+    pub(in crate::replica) fn judge(&mut self, now: Now) {
+        self.maybe_report_stalled_flush(now);
+        self.maybe_tell_fitness(now);
+        if self.raft.is_leader() {
+            self.lagging = self.raft.lagging(now);
+        }
+    }
+
+    /// All have heard of the change of role.
+    pub(in crate::replica) fn forget_role_change(&mut self) {
+        self.role_changed = false;
+    }
+
+    fn maybe_report_stalled_flush(&mut self, now: Now) {
+        let Some(since) = self.log.flush_pending_since() else {
+            self.stall_reported = false;
+            return;
+        };
+        let stalled_ms = now.monotonic_ns.saturating_sub(since) / NS_PER_MS;
+        if !self.stall_reported && stalled_ms >= self.limits.flush_stall_ms_max {
+            self.stall_reported = true;
+            self.note(
+                Level::Warn,
+                format!("a flush has been under way for {stalled_ms} ms: the disk is stalled"),
+            );
+            self.step(now, Event::FlushStalled);
+        }
+    }
+
+    /// At the end of a turn: whoever was told in the middle of it had not come to its end.
+    fn maybe_tell_fitness(&mut self, now: Now) {
+        if self.role_changed && self.raft.is_leader() && !self.has_disk_room() {
+            self.note_disk_free();
+        }
+        let unfit = self.unfit_to_lead(now);
+        if unfit != self.raft.unfit() {
+            self.step(now, Event::Fitness(unfit));
+        }
+    }
+
+    /// Monotonic ns at which the engine wants a turn. While the gate is shut, or the log is being closed, nothing but the log
+    /// can do anything in time.
+    pub(in crate::replica) fn deadline(&self) -> Option<u64> {
+        let open = !self.is_gated() && !self.closing;
+        let stall = self.log.flush_pending_since().filter(|_| open && !self.stall_reported);
+        [
+            self.raft.deadline().filter(|_| open),
+            stall.map(|since| since + self.limits.flush_stall_ms_max * NS_PER_MS),
+            self.log.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
