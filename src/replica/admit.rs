@@ -4,7 +4,7 @@
 //! knows the limits and the one topic of this server, and never asks who leads or what the log holds: errors are kept
 //! beside their partition, and the replica puts them into the answer.
 
-use super::session::SessionLimits;
+use super::session_limits::SessionLimits;
 use crate::protocol::produce::TOPIC_ID_FROM;
 use crate::protocol::{self, ProduceRequest, messages as m};
 use crate::record::{self, BatchError, ProduceLimits, StampedBatch};

@@ -8,14 +8,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::input::{FORWARD_CLIENT_ID, Lane, PeerLink, Ticket};
 use super::peers::PeerAction;
-use super::{Lane, PeerLink, Ticket};
 use crate::protocol::messages as m;
 use crate::protocol::quorum;
 use crate::types::*;
 
-/// Client id of what we forward.
-pub const FORWARD_CLIENT_ID: &str = "kraft-forward";
 /// Requests that wait for the leader at once; more get the error that a client retries.
 const FORWARDED_MAX: usize = 100;
 

@@ -14,9 +14,9 @@
 //! whoever wants a crowd has as many as he likes.
 
 use super::admit::HeavyRequest;
+use super::desk::Desk;
+use super::input::{ConnectionId, Ticket};
 use super::room::gauges::Bounded;
-use super::{Action, ConnectionId, Replica, Ticket};
-use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Up to so many bytes they are of one size. The largest are above.
@@ -28,10 +28,10 @@ const ANSWER_NS_PER_KIB: u64 = 500;
 /// Of a core's time they have one part in so many: a turn with one takes milliseconds, and hardly any of the others' turns shall.
 const PARTS: u64 = 32;
 
-struct PutOff {
-    ticket: Ticket,
-    is_forwarded: bool,
-    request: HeavyRequest,
+pub(super) struct PutOff {
+    pub ticket: Ticket,
+    pub is_forwarded: bool,
+    pub request: HeavyRequest,
 }
 
 impl PutOff {
@@ -112,6 +112,14 @@ impl Heavy {
         }
     }
 
+    /// Behind all of its kind; somebody else loses his place for it, where there is no room.
+    pub fn put_off(&mut self, desk: &mut Desk, put_off: PutOff) {
+        for sent_away in self.push(put_off) {
+            let why = "it asks for many things at once, and so do too many others.".to_string();
+            desk.close(sent_away.ticket.connection, why);
+        }
+    }
+
     /// Gives those for whom there is no room: the new one itself, it may be.
     fn push(&mut self, put_off: PutOff) -> Vec<PutOff> {
         let (connection, api_key) = (put_off.ticket.connection, put_off.request.api_key);
@@ -153,7 +161,7 @@ impl Heavy {
     }
 
     /// The next one, if it is time.
-    fn pop(&mut self, now_ns: u64) -> Option<PutOff> {
+    pub fn pop(&mut self, now_ns: u64) -> Option<PutOff> {
         if now_ns < self.due_ns {
             return None;
         }
@@ -165,23 +173,6 @@ impl Heavy {
         let answer_ns = put_off.request.bytes as u64 * ANSWER_NS_PER_KIB / 1024;
         self.due_ns = now_ns.saturating_add((PARTS - 1) * answer_ns);
         Some(put_off)
-    }
-}
-
-impl Replica {
-    pub(super) fn put_off(&mut self, ticket: Ticket, is_forwarded: bool, request: HeavyRequest) {
-        for sent_away in self.heavy.push(PutOff { ticket, is_forwarded, request }) {
-            let connection = sent_away.ticket.connection;
-            let why = "it asks for many things at once, and so do too many others.".to_string();
-            self.actions.push_back(Action::Close { connection, why, if_silent_ms: None });
-        }
-    }
-
-    /// One of them, as if it had just come.
-    pub(super) fn answer_heavy(&mut self, now: Now) {
-        if let Some(PutOff { ticket, is_forwarded, request }) = self.heavy.pop(now.monotonic_ns) {
-            self.on_request(now, ticket, is_forwarded, *request.request);
-        }
     }
 }
 

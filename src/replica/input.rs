@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::admit::Admitted;
+pub use super::connection_id::ConnectionId;
 use super::inspection::{Found, Search};
 use super::notice::Level;
 use super::room::answers::Given;
@@ -10,24 +11,6 @@ use crate::log::{Completion, DiskOp};
 use crate::protocol::Response;
 use crate::protocol::frame::Chunks;
 use crate::types::*;
-
-/// A client connection, named by the server; never reused in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-impl ConnectionId {
-    const CORE_SHIFT: u32 = 48;
-
-    /// The `number`-th connection of a core, whose number is in the upper bits.
-    pub fn new(core: usize, number: u64) -> ConnectionId {
-        ConnectionId((core as u64) << ConnectionId::CORE_SHIFT | number)
-    }
-
-    /// The core that has its socket.
-    pub fn core(self) -> usize {
-        (self.0 >> ConnectionId::CORE_SHIFT) as usize
-    }
-}
 
 /// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own;
 /// and what clients ask must not stand before either.
@@ -145,6 +128,9 @@ impl Action {
         }
     }
 }
+
+/// Client id of what we forward: such a request is never forwarded again.
+pub(super) const FORWARD_CLIENT_ID: &str = "kraft-forward";
 
 /// Where an answer goes, and when its request came.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@
 //! Kafka's `NetworkClient` does), and is closed by the first thing that goes wrong on it. It never retries a request:
 //! Raft decides what still makes sense. Every `Connect` is answered by one close from the server, also after our `Close`.
 
+use super::input::{Lane, PeerLink};
 use super::room::places::KNOWN_ANSWERS;
-use super::{Lane, PeerLink};
 use crate::config::Config;
 use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
@@ -22,6 +22,9 @@ const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
 const RECONNECTS_PER_FETCH_TIMEOUT: u64 = 8;
 /// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
 pub const FETCHES_UNDER_WAY_MAX: usize = 2;
+
+/// Between two attempts to reach voters that nothing is asked of, only to hear where clients find them.
+const GREET_INTERVAL_MS: u64 = 2_000;
 
 #[derive(Debug)]
 pub enum PeerAction {
@@ -57,6 +60,8 @@ pub struct Peers {
     advertised: BTreeMap<NodeId, Arc<Endpoint>>,
     /// Voters that vote and take no clients: Kafka's own controllers.
     kafkas: BTreeSet<NodeId>,
+    /// When voters without a connection are greeted.
+    greet_at_ns: u64,
     actions: VecDeque<PeerAction>,
     events: VecDeque<PeerEvent>,
     /// Where Fetches are encoded.
@@ -98,6 +103,7 @@ impl Peers {
             serve_clients: BTreeSet::new(),
             advertised: BTreeMap::new(),
             kafkas: BTreeSet::new(),
+            greet_at_ns: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             room: BytesMut::new(),
@@ -140,7 +146,7 @@ impl Peers {
 
     /// Connect to each voter that we have no connection to, only to hear what its ApiVersions says. If that fails nobody is
     /// told, and what is sent later does not wait for it.
-    pub fn greet(&mut self, now: Now) {
+    fn greet(&mut self, now: Now) {
         for node in self.unconnected_voters() {
             let key = PeerLink { node, lane: Lane::Control };
             let link = self.links.entry(key).or_insert_with(Link::new);
@@ -150,8 +156,20 @@ impl Peers {
         }
     }
 
-    /// There is a voter to be greeted.
-    pub fn knows_unconnected(&self) -> bool {
+    /// Now and then, as long as there is one.
+    pub fn maybe_greet(&mut self, now: Now) {
+        if now.monotonic_ns >= self.greet_at_ns {
+            self.greet_at_ns = now.plus_ms(GREET_INTERVAL_MS);
+            self.greet(now);
+        }
+    }
+
+    /// When a voter is to be greeted next.
+    pub fn greet_deadline(&self) -> Option<u64> {
+        self.knows_unconnected().then_some(self.greet_at_ns)
+    }
+
+    fn knows_unconnected(&self) -> bool {
         self.context.voters.iter().any(|(id, _)| self.is_unconnected(*id))
     }
 

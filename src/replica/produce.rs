@@ -1,19 +1,25 @@
 //! Produce: from checked batches to offsets, and from durable offsets to answers.
 //!
-//! Called by `Replica::on_request` and `end_turn`. Follows Kafka's `ReplicaManager.appendRecords` and
-//! `UnifiedLog.append`, with one difference: nothing is promised before it is durable (acks=1 waits for this node's
-//! flush, acks=-1 for the high watermark, which counts only flushed offsets).
+//! Called by `Replica`: with requests, with what the engine tells, and at the end of a turn. Follows Kafka's
+//! `ReplicaManager.appendRecords` and `UnifiedLog.append`, with one difference: nothing is promised before it is durable
+//! (acks=1 waits for this node's flush, acks=-1 for the high watermark, which counts only flushed offsets).
+
+mod newcomers;
+mod purgatory;
 
 use super::admit::{AdmittedPartition, AdmittedProduce};
+use super::desk::{Desk, Engine};
+use super::input::{ConnectionId, Ticket};
+use super::notice::Level;
 use super::producers::Verdict;
-use super::purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise};
 use super::requests;
 use super::stages::Passed;
-use super::{Action, Level, Replica, Ticket};
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
 use crate::record::StampedBatch;
 use crate::types::*;
+use newcomers::Newcomers;
+use purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise, Purgatory};
 use smallvec::smallvec;
 
 /// At one bound nothing more is read from producers that are known (`Replica::is_full`). What new connections bring, and
@@ -23,16 +29,52 @@ const UNCOMMITTED_BOUNDS_MAX: u64 = 2;
 /// Between two lines about refused timestamps.
 const TIMESTAMP_LINE_INTERVAL_MS: u64 = 10_000;
 
-impl Replica {
-    pub(super) fn on_produce(&mut self, now: Now, ticket: Ticket, request: AdmittedProduce) {
-        self.counters.produce_requests += 1;
+#[derive(Default)]
+pub(super) struct Produce {
+    newcomers: Newcomers,
+    purgatory: Purgatory,
+    /// Monotonic ns at which the high watermark last moved.
+    committed_ns: u64,
+    timestamp_noted_ns: Option<u64>,
+}
+
+impl Produce {
+    pub fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
+        self.purgatory.on_flushed(flushed, now);
+    }
+
+    pub fn on_committed(&mut self, now: Now) {
+        self.committed_ns = now.monotonic_ns;
+    }
+
+    pub fn forget(&mut self, connection: ConnectionId) {
+        self.newcomers.on_closed(connection);
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.purgatory.deadline()
+    }
+
+    /// Requests that wait.
+    pub fn parked(&self) -> usize {
+        self.purgatory.len()
+    }
+
+    pub fn on_request(
+        &mut self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        ticket: Ticket,
+        request: AdmittedProduce,
+    ) {
+        desk.counters.produce_requests += 1;
         let promise = match request.acks {
             0 => None,
             1 => Some(Promise::Flushed),
             _ => Some(Promise::Committed),
         };
         let acks_valid = (-1..=1).contains(&request.acks);
-        let parked_full = self.purgatory.len() >= self.limits.parked_requests_max;
+        let parked_full = self.purgatory.len() >= desk.limits.parked_requests_max;
         let mut answers = PartitionAnswers::new();
         for partition in request.partitions {
             let refusal = match () {
@@ -47,29 +89,20 @@ impl Replica {
             };
             answers.push(match refusal {
                 Some((error, why)) => refuse(partition, error, Some(why.to_string())),
-                None => self.append_partition(now, &ticket, partition),
+                None => self.append_partition(engine, desk, &ticket, partition),
             });
         }
-        self.counters.refused_requests += answers.iter().any(|a| !a.error.is_none()) as u64;
+        desk.counters.refused_requests += answers.iter().any(|a| !a.error.is_none()) as u64;
         match promise {
-            None => self.answer_nothing(&ticket, &answers),
-            Some(promise) => self.park_or_answer(now, ticket, promise, request.timeout_ms, answers),
-        }
-    }
-
-    /// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
-    fn answer_nothing(&mut self, ticket: &Ticket, answers: &[PartitionAnswer]) {
-        let (connection, seq) = (ticket.connection, ticket.seq);
-        self.actions.push_back(Action::Answer { connection, seq, response: None, given: None });
-        if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
-            let why = format!("produce with acks=0 failed with {}", refused.error.name());
-            self.actions.push_back(Action::Close { connection, why, if_silent_ms: None });
+            None => answer_nothing(desk, &ticket, &answers),
+            Some(promise) => self.park_or_answer(engine, desk, ticket, promise, request.timeout_ms, answers),
         }
     }
 
     fn park_or_answer(
         &mut self,
-        now: Now,
+        engine: &Engine,
+        desk: &mut Desk,
         ticket: Ticket,
         promise: Promise,
         timeout_ms: i32,
@@ -80,27 +113,28 @@ impl Replica {
         // time. A flush that takes longer than this ends the leader.
         let wait_ms = match promise {
             Promise::Committed => timeout_ms.max(0) as u64,
-            Promise::Flushed => self.limits.flush_stall_ms_max.max(timeout_ms.max(0) as u64),
+            Promise::Flushed => desk.limits.flush_stall_ms_max.max(timeout_ms.max(0) as u64),
         };
-        let wait_ms = wait_ms.min(self.limits.request_wait_ms_max);
+        let wait_ms = wait_ms.min(desk.limits.request_wait_ms_max);
         let parked = ParkedProduce {
             ticket,
             answers,
-            epoch: self.engine.raft().epoch(),
-            appended_ns: now.monotonic_ns,
+            epoch: engine.raft().epoch(),
+            appended_ns: desk.now.monotonic_ns,
             flushed_ns: 0,
-            deadline_ns: now.plus_ms(wait_ms),
+            deadline_ns: desk.now.plus_ms(wait_ms),
         };
         match needs {
-            None => self.answer_produce(parked),
-            // Kept at once when it is a duplicate of something committed: `settle_produces` ends the turn.
+            None => answer(engine, desk, parked),
+            // Kept at once when it is a duplicate of something committed: `end_turn` is behind it.
             Some(needs) => self.purgatory.park(promise, needs, parked),
         }
     }
 
     fn append_partition(
         &mut self,
-        now: Now,
+        engine: &mut Engine,
+        desk: &mut Desk,
         ticket: &Ticket,
         partition: AdmittedPartition,
     ) -> PartitionAnswer {
@@ -111,14 +145,14 @@ impl Replica {
             };
             return refuse(partition, unknown, None);
         }
-        if !self.engine.raft().can_append() {
+        if !engine.raft().can_append() {
             return refuse(partition, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
         }
-        if !self.engine.has_disk_room() {
+        if !engine.has_disk_room() {
             let why = "the disk is full: fewer bytes are free than kraft.disk.free.min.bytes".to_string();
             return refuse(partition, ErrorCode::KAFKA_STORAGE_ERROR, Some(why));
         }
-        if self.engine.uncommitted_bytes() >= self.limits.uncommitted_bytes_max * UNCOMMITTED_BOUNDS_MAX {
+        if engine.uncommitted_bytes() >= desk.limits.uncommitted_bytes_max * UNCOMMITTED_BOUNDS_MAX {
             let why = "no majority has taken what came before: kraft.uncommitted.max.bytes has been reached twice over";
             return refuse(partition, ErrorCode::NOT_ENOUGH_REPLICAS, Some(why.to_string()));
         }
@@ -131,7 +165,7 @@ impl Replica {
                 let blamed = error.take_record_errors().into_iter().map(|e| (e.index, e.why));
                 let (code, why) = (error.error(), error.to_string());
                 if code == ErrorCode::INVALID_TIMESTAMP {
-                    self.on_timestamp_refused(&why);
+                    self.on_timestamp_refused(desk, &why);
                 }
                 let refused = refuse(nothing(Err(error)), code, Some(why));
                 return PartitionAnswer { record_errors: blamed.collect(), ..refused };
@@ -147,17 +181,17 @@ impl Replica {
             base_offset: base.0,
             needs: Some(next),
         };
-        match self.engine.producers().check(batch.header()) {
+        match engine.producers().check(batch.header()) {
             Verdict::Refused(error) => refuse(nothing(Ok(batch)), error, None),
             Verdict::Duplicate { base_offset, last_offset, timestamp: _ } => {
-                self.counters.duplicate_batches += 1;
+                desk.counters.duplicate_batches += 1;
                 answer(base_offset, Offset(last_offset.0 + 1))
             }
-            Verdict::Newcomer if let Err(why) = self.admit_newcomer(now, ticket) => {
+            Verdict::Newcomer if let Err(why) = self.admit_newcomer(engine, desk, ticket) => {
                 refuse(nothing(Ok(batch)), ErrorCode::POLICY_VIOLATION, Some(why))
             }
             Verdict::New | Verdict::Newcomer => {
-                let (base, next) = self.append_batch(now, batch);
+                let (base, next) = append(engine, desk, batch);
                 answer(base, next)
             }
         }
@@ -165,54 +199,50 @@ impl Replica {
 
     /// The first batch of a producer id. An error that clients do not repeat: what it says is told to whoever runs them, and
     /// the wait is longer than any delivery timeout.
-    fn admit_newcomer(&mut self, now: Now, ticket: &Ticket) -> Result<(), String> {
-        let admitted = self.newcomers.admit(now, ticket.connection, self.engine.producers(), &self.limits);
+    fn admit_newcomer(&mut self, engine: &Engine, desk: &mut Desk, ticket: &Ticket) -> Result<(), String> {
+        let admitted = self.newcomers.admit(desk.now, ticket.connection, engine.producers(), &desk.limits);
         if let Err(why) = &admitted {
-            self.note_refused(now, |_| Some(format!("refused a new producer: {why}")));
+            desk.note_refused(|_| Some(format!("refused a new producer: {why}")));
         }
         admitted
     }
 
-    fn append_batch(&mut self, now: Now, batch: StampedBatch) -> (Offset, Offset) {
-        self.counters.produced_batches += 1;
-        self.counters.produced_records += batch.header().record_count as u64;
-        self.counters.produced_bytes += batch.size_bytes() as u64;
-        let place = self.engine.append(now, batch);
-        self.hear_engine(now);
-        place
+    pub fn end_turn(&mut self, engine: &Engine, desk: &mut Desk) {
+        self.settle(engine, desk);
+        self.newcomers.on_turn(desk.now, engine.raft().log_end(), &desk.limits);
     }
 
     /// Answer what is kept, what can no longer be kept, and what waited too long.
-    pub(super) fn settle_produces(&mut self, now: Now) {
-        if self.engine.has_role_changed() {
-            let leading = self.engine.raft().is_leader().then(|| self.engine.raft().epoch());
+    fn settle(&mut self, engine: &Engine, desk: &mut Desk) {
+        if engine.has_role_changed() {
+            let leading = engine.raft().is_leader().then(|| engine.raft().epoch());
             for mut parked in self.purgatory.take_outdated(leading) {
                 fail(&mut parked.answers, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
-                self.answer_produce(parked);
+                answer(engine, desk, parked);
             }
         }
-        if let Some(high_watermark) = self.engine.raft().high_watermark() {
+        if let Some(high_watermark) = engine.raft().high_watermark() {
             while let Some(parked) = self.purgatory.pop_kept(Promise::Committed, high_watermark.0) {
-                self.record_stages(now, Promise::Committed, &parked);
-                self.answer_produce(parked);
+                self.record_stages(desk, Promise::Committed, &parked);
+                answer(engine, desk, parked);
             }
         }
-        while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, self.engine.log().flushed().0) {
-            self.record_stages(now, Promise::Flushed, &parked);
-            self.answer_produce(parked);
+        while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, engine.log().flushed().0) {
+            self.record_stages(desk, Promise::Flushed, &parked);
+            answer(engine, desk, parked);
         }
-        for mut parked in self.purgatory.take_expired(now) {
+        for mut parked in self.purgatory.take_expired(desk.now) {
             // The record may still commit, as in Kafka (DelayedProduce.onExpiration).
             let why = "the record was appended but not committed within timeout.ms".to_string();
             fail(&mut parked.answers, ErrorCode::REQUEST_TIMED_OUT, Some(why));
-            self.answer_produce(parked);
+            answer(engine, desk, parked);
         }
     }
 
     /// A producer takes it for final and drops its records: whoever runs the node hears of it.
-    fn on_timestamp_refused(&mut self, why: &str) {
-        self.counters.refused_timestamps += 1;
-        let now_ns = self.now.monotonic_ns;
+    fn on_timestamp_refused(&mut self, desk: &mut Desk, why: &str) {
+        desk.counters.refused_timestamps += 1;
+        let now_ns = desk.now.monotonic_ns;
         let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
         if self.timestamp_noted_ns.is_some_and(is_early) {
             return;
@@ -222,54 +252,68 @@ impl Replica {
             "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
              and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
              log.message.timestamp.before.max.ms. {} batches were refused so since the start",
-            self.counters.refused_timestamps
+            desk.counters.refused_timestamps
         );
-        self.note(Level::Warn, text);
+        desk.note(Level::Warn, text);
     }
 
-    fn record_stages(&mut self, now: Now, promise: Promise, parked: &ParkedProduce) {
+    fn record_stages(&self, desk: &mut Desk, promise: Promise, parked: &ParkedProduce) {
         let committed_ns = self.committed_ns.max(parked.appended_ns);
-        self.stages.record(&Passed {
+        desk.stages.record(&Passed {
             received_ns: parked.ticket.received_ns,
             decoded_ns: parked.ticket.decoded_ns,
             appended_ns: Some(parked.appended_ns),
             flushed_ns: (parked.flushed_ns > 0).then_some(parked.flushed_ns),
             committed_ns: (promise == Promise::Committed).then_some(committed_ns),
-            answered_ns: now.monotonic_ns,
+            answered_ns: desk.now.monotonic_ns,
         });
     }
+}
 
-    fn answer_produce(&mut self, parked: ParkedProduce) {
-        let mut response = ProduceResponse::default();
-        let not_leader =
-            parked.answers.iter().any(|answer| answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER);
-        let leader = if not_leader { self.leader_for_clients() } else { None };
-        for answer in parked.answers {
-            let is_for_leader = answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
-            let partition = ProducedPartition {
-                index: answer.index,
-                error: answer.error,
-                base_offset: answer.base_offset,
-                log_start_offset: if answer.error.is_none() { self.engine.log().log_start().0 } else { -1 },
-                record_errors: answer.record_errors,
-                error_message: answer.message,
-                // KIP-951: the client goes on at the leader without asking for Metadata.
-                current_leader: leader
-                    .filter(|_| is_for_leader)
-                    .map(|leader| (leader, self.engine.raft().epoch())),
-            };
-            let (name, id) = (answer.topic_name, answer.topic_id);
-            match response.topics.last_mut() {
-                Some(topic) if topic.name == name && topic.id == id => topic.partitions.push(partition),
-                _ => response.topics.push(ProducedTopic { name, id, partitions: smallvec![partition] }),
-            }
-        }
-        if not_leader {
-            let endpoint = self.leader_endpoint_for_clients().filter(|(id, _)| Some(*id) == leader);
-            response.node_endpoints.extend(endpoint);
-        }
-        self.answer(&parked.ticket, Response::Produce(response));
+/// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
+fn answer_nothing(desk: &mut Desk, ticket: &Ticket, answers: &[PartitionAnswer]) {
+    desk.answer_nothing(ticket);
+    if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
+        desk.close(ticket.connection, format!("produce with acks=0 failed with {}", refused.error.name()));
     }
+}
+
+fn append(engine: &mut Engine, desk: &mut Desk, batch: StampedBatch) -> (Offset, Offset) {
+    desk.counters.produced_batches += 1;
+    desk.counters.produced_records += batch.header().record_count as u64;
+    desk.counters.produced_bytes += batch.size_bytes() as u64;
+    let place = engine.append(desk.now, batch);
+    desk.take_notes(engine);
+    place
+}
+
+fn answer(engine: &Engine, desk: &mut Desk, parked: ParkedProduce) {
+    let mut response = ProduceResponse::default();
+    let not_leader = parked.answers.iter().any(|answer| answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let leader = if not_leader { desk.leader_for_clients(engine) } else { None };
+    for answer in parked.answers {
+        let is_for_leader = answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        let partition = ProducedPartition {
+            index: answer.index,
+            error: answer.error,
+            base_offset: answer.base_offset,
+            log_start_offset: if answer.error.is_none() { engine.log().log_start().0 } else { -1 },
+            record_errors: answer.record_errors,
+            error_message: answer.message,
+            // KIP-951: the client goes on at the leader without asking for Metadata.
+            current_leader: leader.filter(|_| is_for_leader).map(|leader| (leader, engine.raft().epoch())),
+        };
+        let (name, id) = (answer.topic_name, answer.topic_id);
+        match response.topics.last_mut() {
+            Some(topic) if topic.name == name && topic.id == id => topic.partitions.push(partition),
+            _ => response.topics.push(ProducedTopic { name, id, partitions: smallvec![partition] }),
+        }
+    }
+    if not_leader {
+        let endpoint = desk.leader_endpoint_for_clients(engine).filter(|(id, _)| Some(*id) == leader);
+        response.node_endpoints.extend(endpoint);
+    }
+    desk.answer(&parked.ticket, Response::Produce(response));
 }
 
 fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String>) -> PartitionAnswer {

@@ -8,20 +8,19 @@
 use super::admit::{self, Admitted};
 use super::collapse::{Weight, weigh};
 use super::cost::Announced;
-use super::forward::FORWARD_CLIENT_ID;
+use super::input::FORWARD_CLIENT_ID;
 use super::inspection::Inspection;
-use super::list_offsets::MAX_TIMESTAMP;
 use super::receive::{ReceiveBuffer, Sender};
 use super::receive_pool::ReceivePool;
 use super::room::frames::SMALL_FRAME_BYTES;
-use crate::config::Config;
-use crate::protocol::messages::StrBytes;
+pub use super::session_limits::SessionLimits;
+use super::times::needs_search;
 use crate::protocol::quorum::PeerSoftware;
 use crate::protocol::{
     self, ClientId, EncodedFrame, FetchResponse, FrameError, ProduceResponse, Request, RequestHeader,
     Response,
 };
-use crate::record::{Asker, ProduceLimits, Wanted};
+use crate::record::{Asker, Wanted};
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -40,59 +39,6 @@ const FETCHED_BYTES_ABOUT: usize = 512;
 const COALESCE_ROOM_BYTES: usize = 1024;
 /// Size at which what was copied together becomes a chunk of its own.
 const COALESCED_BYTES_MAX: usize = 64 * 1024;
-
-/// What a connection may take, and what it may produce to.
-#[derive(Clone, Debug)]
-pub struct SessionLimits {
-    pub request_bytes_max: usize,
-    /// Unsent bytes of answers; over it the connection is closed, over half of it no more requests are taken.
-    pub output_bytes_max: usize,
-    /// Requests whose answers have not been handed out.
-    pub requests_max: usize,
-    /// A connection that moves nothing for longer is closed (`connections.max.idle.ms`).
-    pub idle_ms_max: u64,
-    /// Things that one request may ask for.
-    pub request_entries_max: usize,
-    pub message_bytes_max: usize,
-    pub timestamp_before_max_ms: i64,
-    pub timestamp_after_max_ms: i64,
-    pub topic_name: StrBytes,
-    pub topic_id: Uuid,
-    pub data_mode: DataMode,
-    pub compressed_check: CompressedCheck,
-    pub decompressed_bytes_max: usize,
-}
-
-impl SessionLimits {
-    pub fn of(config: &Config) -> SessionLimits {
-        let limits = &config.limits;
-        SessionLimits {
-            request_bytes_max: limits.request_bytes_max,
-            output_bytes_max: limits.connection_output_bytes_max,
-            requests_max: limits.connection_requests_max,
-            request_entries_max: limits.request_entries_max,
-            idle_ms_max: limits.connection_idle_ms_max,
-            message_bytes_max: limits.message_bytes_max,
-            timestamp_before_max_ms: limits.timestamp_before_max_ms,
-            timestamp_after_max_ms: limits.timestamp_after_max_ms,
-            topic_name: config.topic_name.clone().into(),
-            topic_id: config.topic_id,
-            data_mode: config.data_mode,
-            compressed_check: config.compressed_check,
-            decompressed_bytes_max: limits.decompressed_bytes_max,
-        }
-    }
-
-    /// What a batch may be that comes now.
-    pub(super) fn produce_limits(&self, now: Now) -> ProduceLimits {
-        ProduceLimits {
-            message_bytes_max: self.message_bytes_max,
-            timestamp_before_max_ms: self.timestamp_before_max_ms,
-            timestamp_after_max_ms: self.timestamp_after_max_ms,
-            now_wall_ms: now.wall_ms,
-        }
-    }
-}
 
 /// A whole request, decoded and admitted.
 #[derive(Debug)]
@@ -474,7 +420,7 @@ impl Session {
 fn may_search(request: &Request) -> bool {
     let Request::ListOffsets(request) = request else { return false };
     let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
-    partitions.any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP)
+    partitions.any(|partition| needs_search(partition.timestamp))
 }
 
 fn is_voter_rpc(request: &Request) -> bool {

@@ -30,7 +30,7 @@ impl<W> Engine<W> {
         self.log.append(batch);
     }
 
-    pub(in crate::replica) fn on_high_watermark(&mut self, high_watermark: HighWatermark) {
+    pub(super) fn on_high_watermark(&mut self, high_watermark: HighWatermark) {
         let records = (high_watermark.0.0 - self.committed_end.0).max(0) as u64;
         // The first one after a start only tells how long the log is.
         let records = if self.committed_end.0 == 0 { 0 } else { records };
@@ -46,14 +46,9 @@ impl<W> Engine<W> {
         self.told.push_back(Told::Committed { bytes, records });
     }
 
-    pub(in crate::replica) fn on_truncate(&mut self, to: LogEndOffset) {
+    pub(super) fn on_truncate(&mut self, to: LogEndOffset) {
         self.producers.on_truncate(to.0);
         self.on_cut_to(to.0);
         self.uncommitted.cut_to(to);
-    }
-
-    #[cfg(test)]
-    pub(in crate::replica) fn note_uncommitted(&mut self, next: Offset, bytes: usize) {
-        self.uncommitted.push(next, bytes, None);
     }
 }

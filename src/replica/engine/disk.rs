@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::latest::Latest;
-use super::told::Told;
+use super::told::{Next, Told};
 use crate::log::{Completion, LogEvent};
 use crate::raft::Event;
 use crate::replica::notice::{EXIT_CORRUPT, EXIT_DISK, EXIT_OK, Level};
@@ -15,16 +15,16 @@ impl<W> Engine<W> {
         self.listens = true;
     }
 
-    /// The next thing that the log has to tell. False: nothing more.
-    pub(super) fn hear_log(&mut self, now: Now) -> bool {
+    /// The next thing that the log has to tell.
+    pub(super) fn hear_log(&mut self, now: Now) -> Next<W> {
         let event = if self.listens { self.log.poll_event() } else { None };
         let Some(event) = event else {
             self.listens = false;
-            return false;
+            return Next::Nothing;
         };
         self.has_heard = true;
         self.on_log_event(now, event);
-        true
+        Next::Done
     }
 
     fn on_log_event(&mut self, now: Now, event: LogEvent) {
@@ -64,7 +64,7 @@ impl<W> Engine<W> {
 
     /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
     /// made: which of the two logs is damaged, nobody here can tell.
-    pub(in crate::replica) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
+    pub(super) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
         if made < wanted {
             let why = format!(
                 "the leader's log parts from this one at offset {wanted}, inside of a batch that begins at {made}: one \

@@ -68,12 +68,7 @@ impl<W> Engine<W> {
         }
     }
 
-    #[cfg(test)]
-    pub(in crate::replica) fn waiting_for_flush(&self) -> usize {
-        self.after_flush.len()
-    }
-
-    pub(in crate::replica) fn release_after_flush(&mut self, now: Now, flushed: FlushedOffset) {
+    pub(super) fn release_after_flush(&mut self, now: Now, flushed: FlushedOffset) {
         while self.after_flush.front().is_some_and(|(needs, _)| *needs <= flushed) && !self.is_gated() {
             if let Some((_, mut effect)) = self.after_flush.pop_front() {
                 self.raft.on_released(now, &mut effect);
@@ -83,7 +78,7 @@ impl<W> Engine<W> {
     }
 
     /// Do what Raft wants done; what must be durable first is so when this is called.
-    pub(in crate::replica) fn carry_out(&mut self, now: Now, effect: Effect) {
+    pub(super) fn carry_out(&mut self, now: Now, effect: Effect) {
         match effect {
             Effect::Send { to, request } => self.told.push_back(Told::Send { to, request }),
             Effect::Reply { request_id, response } => {

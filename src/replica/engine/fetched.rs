@@ -58,11 +58,6 @@ impl<W> Engine<W> {
             leader()
         ))
     }
-
-    #[cfg(test)]
-    pub(in crate::replica) fn set_fetched(&mut self, batches: Vec<StampedBatch>) {
-        self.fetched = batches;
-    }
 }
 
 fn span_of(batch: &StampedBatch) -> BatchSpan {

@@ -5,7 +5,7 @@
 //! disk. Completions of the disk pass.
 
 use super::Engine;
-use super::told::Told;
+use super::told::Next;
 use crate::raft::{Effect, Event};
 use crate::types::*;
 
@@ -34,17 +34,9 @@ impl<W> Engine<W> {
         !matches!(self.gate, Gate::Open)
     }
 
-    /// Not before the gate opens: then it is told as `Told::Due`, behind all that came before it.
+    /// Not before the gate opens: then it comes as `Next::Due`, behind all that came before it.
     pub(in crate::replica) fn put_off(&mut self, what: W) {
         self.waiting.push_back(Waiting::PutOff(what));
-    }
-
-    #[cfg(test)]
-    pub(in crate::replica) fn waits(&self) -> impl Iterator<Item = &W> {
-        self.waiting.iter().filter_map(|waiting| match waiting {
-            Waiting::PutOff(what) => Some(what),
-            Waiting::Event(_) => None,
-        })
     }
 
     pub(super) fn step_or_defer(&mut self, now: Now, event: Event) {
@@ -64,7 +56,7 @@ impl<W> Engine<W> {
         self.resumes = Some(Event::Tick);
     }
 
-    pub(in crate::replica) fn on_quorum_state_durable(&mut self, now: Now) {
+    pub(super) fn on_quorum_state_durable(&mut self, now: Now) {
         let Gate::QuorumState { then, after_flush } = std::mem::replace(&mut self.gate, Gate::Open) else {
             panic!("a quorum state became durable that nobody waits for");
         };
@@ -77,20 +69,22 @@ impl<W> Engine<W> {
         self.resumes = Some(Event::QuorumStateDurable);
     }
 
-    /// The first of what waited, where the gate has opened. False: nothing waits, or has to go on waiting.
-    pub(super) fn run_waiting(&mut self, now: Now) -> bool {
+    /// The first of what waited, where the gate has opened. Nothing: nothing waits, or it has to go on waiting.
+    pub(super) fn run_waiting(&mut self, now: Now) -> Next<W> {
         if let Some(event) = self.resumes.take() {
             self.step(now, event);
-            return true;
+            return Next::Done;
         }
         if !self.is_open() {
-            return false;
+            return Next::Nothing;
         }
         match self.waiting.pop_front() {
-            Some(Waiting::Event(event)) => self.step(now, event),
-            Some(Waiting::PutOff(what)) => self.told.push_back(Told::Due(what)),
-            None => return false,
+            Some(Waiting::Event(event)) => {
+                self.step(now, event);
+                Next::Done
+            }
+            Some(Waiting::PutOff(what)) => Next::Due(what),
+            None => Next::Nothing,
         }
-        true
     }
 }

@@ -15,6 +15,8 @@ mod fetched;
 mod fitness;
 mod gate;
 mod latest;
+#[cfg(test)]
+mod opened;
 mod repeats;
 mod setup;
 mod told;
@@ -28,6 +30,7 @@ use crate::config::Limits;
 use crate::log::{Keep, Log, ReadOutcome};
 use crate::raft::{Effect, Effects, Event, Raft};
 use crate::record::StampedBatch;
+use crate::replica::notice::Level;
 use crate::replica::producers::Producers;
 use crate::types::*;
 use fitness::Fitness;
@@ -37,7 +40,7 @@ use repeats::Repeats;
 pub use setup::log_config;
 #[cfg(test)]
 pub(super) use setup::raft_config;
-pub(super) use told::Told;
+pub(super) use told::{Next, Told};
 use uncommitted::Uncommitted;
 
 /// `W`: what the parts above put off while the gate is shut. Not looked into.
@@ -74,7 +77,7 @@ pub(super) struct Engine<W> {
     stall_reported: bool,
     counts: Counts,
     // What is told.
-    told: VecDeque<Told<W>>,
+    told: VecDeque<Told>,
     /// The log may have something to tell.
     listens: bool,
     has_heard: bool,
@@ -96,8 +99,19 @@ pub(super) struct Counts {
 
 impl<W> Engine<W> {
     /// What has happened, in order.
-    pub(super) fn poll(&mut self) -> Option<Told<W>> {
+    pub(super) fn poll(&mut self) -> Option<Told> {
         self.told.pop_front()
+    }
+
+    /// The next of it, if it is a line: that stands before what is answered because of it.
+    pub(super) fn poll_note(&mut self) -> Option<(Level, String)> {
+        if !matches!(self.told.front(), Some(Told::Note { .. })) {
+            return None;
+        }
+        match self.told.pop_front() {
+            Some(Told::Note { level, text }) => Some((level, text)),
+            _ => None,
+        }
     }
 
     /// It takes what comes: neither is something being made durable first, nor has it come to its end.

@@ -7,13 +7,8 @@ use crate::record::StampedBatch;
 use crate::replica::notice::Level;
 use crate::types::*;
 
-/// `W`: what the parts have put off while the gate was shut.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "what was put off is nearly always a request, as large as all inputs"
-)]
-pub(in crate::replica) enum Told<W> {
+pub(in crate::replica) enum Told {
     Note {
         level: Level,
         text: String,
@@ -50,11 +45,19 @@ pub(in crate::replica) enum Told<W> {
         token: u64,
         result: Result<Vec<StampedBatch>, ReadError>,
     },
-    /// The turn of what was put off has come.
-    Due(W),
     /// Nothing more is done, and nothing more may be answered.
     Stop {
         exit_code: i32,
         why: String,
     },
+}
+
+/// What the engine has found to do by itself.
+#[derive(Debug)]
+pub(in crate::replica) enum Next<W> {
+    Nothing,
+    /// It has done it, and may have told something.
+    Done,
+    /// The turn of what was put off has come.
+    Due(W),
 }

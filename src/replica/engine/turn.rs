@@ -1,6 +1,7 @@
 //! The end of a turn: what was appended is handed to the device in one group, and the engine looks at itself.
 
 use super::Engine;
+use super::told::Next;
 use crate::log::DiskOp;
 use crate::raft::Event;
 use crate::replica::notice::Level;
@@ -25,10 +26,13 @@ impl<W> Engine<W> {
     }
 
     /// What follows from what has come in, one thing at a time: the next that waited for an open gate, or that the log has to
-    /// tell. Before each, what was told must be polled. False: nothing more.
-    pub(in crate::replica) fn go_on(&mut self, now: Now) -> bool {
+    /// tell. Before each, what was told must be polled.
+    pub(in crate::replica) fn go_on(&mut self, now: Now) -> Next<W> {
         debug_assert!(self.told.is_empty(), "what was told comes before what comes next");
-        self.run_waiting(now) || self.hear_log(now)
+        match self.run_waiting(now) {
+            Next::Nothing => self.hear_log(now),
+            next => next,
+        }
     }
 
     /// Does the device keep up, should this node lead, and who keeps up with it?

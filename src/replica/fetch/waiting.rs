@@ -1,12 +1,12 @@
 //! Fetches that wait: for records, for the device, or for others to take their answers.
 //!
-//! Kept by `Replica`, which decides. What a waiting Fetch holds is its answer so far: so the partitions that they name are
+//! Kept by `fetch`, which decides. What a waiting Fetch holds is its answer so far: so the partitions that they name are
 //! counted, and not only the Fetches.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Topics;
-use crate::replica::{ConnectionId, Ticket};
+use crate::replica::input::{ConnectionId, Ticket};
 use crate::types::*;
 
 /// A Fetch whose records are still to come: parked, or being read from the disk.
@@ -43,7 +43,7 @@ pub(super) enum Reader {
 
 /// Fetches under way, by id.
 #[derive(Default)]
-pub struct Fetches {
+pub(in crate::replica) struct Fetches {
     parked: BTreeMap<u64, FetchJob>,
     /// At the device, or in the line for it.
     reading: BTreeMap<u64, FetchJob>,

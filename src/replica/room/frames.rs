@@ -5,7 +5,7 @@
 //! little it stands in a line, which nobody passes, and its connection is not read. Small frames need nothing; while others
 //! wait only little is read at once, so that no large one comes whole without having asked.
 
-use crate::replica::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::types::NS_PER_MS;
 use std::collections::VecDeque;
 

@@ -91,7 +91,7 @@ mod tests {
     use super::super::frames::{FrameLimits, Hold};
     use super::super::turns::{Room, RoundLimits, Turn};
     use super::*;
-    use crate::replica::ConnectionId;
+    use crate::replica::connection_id::ConnectionId;
 
     const ANSWERS: AnswerLimits = AnswerLimits { bytes_max: 1_000, device_bytes_max: 500, stall_ms_max: 10 };
 

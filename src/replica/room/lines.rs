@@ -4,7 +4,7 @@
 //! who asks for little waits behind others like it. Of each round the lines have the same part, as far as they need it: the one that has had the
 //! least goes next, and the first of a round is the line that was not served for the longest time.
 
-use crate::replica::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::replica::cost::{self, Announced};
 use std::collections::VecDeque;
 

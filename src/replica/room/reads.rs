@@ -5,7 +5,7 @@
 //! allowance of their own and go first. What is held is told by the bytes themselves: a [`Charge`] lives as long as any
 //! slice of what was read.
 
-use crate::replica::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};

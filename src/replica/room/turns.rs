@@ -19,7 +19,7 @@
 
 use super::lines::{self, Cost, LINES, Lines, Ticket};
 use super::mixture::{Depth, Mixture};
-use crate::replica::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::replica::cost::{self, Announced};
 use std::collections::VecDeque;
 

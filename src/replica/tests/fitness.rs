@@ -131,7 +131,7 @@ fn a_follower_without_room_waits_and_acknowledges_nothing_meanwhile() {
     assert_eq!(notes_with(&cluster, full, "found no room"), 1, "said once");
     assert_eq!(status.role, "follower");
     // It goes on to say that it lives, and is not sent all again for it that it holds already.
-    let sent = |cluster: &Cluster| cluster.nodes[&leader].replica.counters.fetched_bytes;
+    let sent = |cluster: &Cluster| cluster.nodes[&leader].replica.desk.counters.fetched_bytes;
     let before = sent(&cluster);
     cluster.run_ms(8_000);
     // Each 0.4 of a fetch timeout of 2 s.

@@ -195,12 +195,12 @@ fn a_fetch_that_waited_for_a_slow_flush_waits_no_longer_than_there_is_time() {
     cluster.hold = |_, kind| matches!(kind, OpKind::Write { .. });
     cluster.send(client, PRODUCE, 9, &produce_request(-1, batch(&[b"x"])));
     cluster.run_ms(2);
-    let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
+    let fetch_timeout_ms = config(1, 3).fetch_timeout_ms;
     let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
     let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
     assert_eq!(replica.engine.waiting_for_flush(), 1);
     let log_end = replica.engine.raft().log_end().0;
-    replica.engine.release_after_flush(late, FlushedOffset(log_end));
+    replica.engine.do_flushed(late, FlushedOffset(log_end));
     let wait_ms = sent_fetch(replica, late).max_wait_ms;
     assert!((1..=200).contains(&wait_ms), "{wait_ms} ms");
 }
@@ -218,11 +218,11 @@ fn a_fetch_that_waited_for_a_slow_quorum_state_waits_no_longer_than_there_is_tim
     let epoch = cluster.status(follower).epoch + 1;
     cluster.send(voter, BEGIN_QUORUM_EPOCH, 0, &begin_request(leader, epoch));
     cluster.run_ms(1);
-    let fetch_timeout_ms = cluster.nodes[&follower].replica.fetch_timeout_ms;
+    let fetch_timeout_ms = config(1, 3).fetch_timeout_ms;
     let late = Now { monotonic_ns: cluster.now.plus_ms(fetch_timeout_ms - 100), ..cluster.now };
     let replica = &mut cluster.nodes.get_mut(&follower).expect("a node").replica;
     assert!(replica.engine.is_gated());
-    replica.engine.on_quorum_state_durable(late);
+    replica.engine.do_quorum_state_durable(late);
     let fetch = sent_fetch(replica, late);
     assert_eq!(fetch.topics[0].partitions[0].current_leader_epoch, epoch);
     assert!((1..=200).contains(&fetch.max_wait_ms), "{} ms", fetch.max_wait_ms);
@@ -230,8 +230,9 @@ fn a_fetch_that_waited_for_a_slow_quorum_state_waits_no_longer_than_there_is_tim
 
 /// The Fetch that leaves now.
 fn sent_fetch(replica: &mut Replica, now: Now) -> protocol::FetchRequest {
-    replica.follow_engine(now);
-    replica.pump_peers(now);
+    replica.desk.now = now;
+    replica.follow_engine();
+    replica.pump_peers();
     let sent = std::iter::from_fn(|| replica.poll_action()).find_map(|action| match action {
         Action::PeerSend { link: PeerLink { lane: Lane::Fetch, .. }, chunks } => Some(chunks.concat()),
         _ => None,
@@ -259,11 +260,11 @@ fn what_peers_said_waits_too() {
     for id in [follower, other] {
         let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
         assert!(!replica.engine.is_open());
-        replica.peers.drop_peer(leader);
+        replica.desk.peers.drop_peer(leader);
     }
     cluster.run_ms(2);
     let replica = &mut cluster.nodes.get_mut(&other).expect("a node").replica;
-    assert!(replica.peers.poll_event().is_some(), "nothing is begun that would not be ended");
+    assert!(replica.desk.peers.poll_event().is_some(), "nothing is begun that would not be ended");
     assert!(receive_vote(&mut cluster, voter).is_none());
     cluster.release();
     cluster.run_ms(2);

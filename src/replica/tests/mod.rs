@@ -406,11 +406,11 @@ fn a_cut_within_a_batch_stops_the_node_with_a_clear_line() {
     let leader = elect(&mut cluster);
     let replica = &mut cluster.nodes.get_mut(&leader).expect("a node").replica;
     let end = |offset| LogEndOffset(Offset(offset));
-    replica.engine.check_cut(end(5), end(5));
+    replica.engine.do_cut(end(5), end(5));
     assert!(!replica.engine.is_stopped(), "a cut between two batches is an ordinary thing");
-    replica.engine.check_cut(end(5), end(3));
+    replica.engine.do_cut(end(5), end(3));
     assert!(replica.engine.is_stopped());
-    replica.hear_engine(cluster.now);
+    replica.hear_engine();
     while let Some(action) = replica.poll_action() {
         if let Action::Stop { exit_code, why } = action {
             assert_eq!(exit_code, EXIT_CORRUPT);

@@ -126,7 +126,7 @@ fn a_forwarded_question_is_not_forwarded_again() {
     let leader = elect(&mut cluster);
     cluster.run_ms(700);
     let client = cluster.connect(others(&cluster, leader)[0]);
-    cluster.client_id = forward::FORWARD_CLIENT_ID;
+    cluster.client_id = FORWARD_CLIENT_ID;
     let answer: km::DescribeQuorumResponse =
         cluster.call(client, DESCRIBE_QUORUM, 2, &describe_quorum_request());
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER.0);
@@ -183,12 +183,12 @@ fn what_is_not_committed_is_kept_in_mind_until_it_is_committed_or_cut() {
         replica.engine.note_uncommitted(Offset(end + ahead), 50);
     }
     assert!(replica.is_full());
-    replica.engine.on_truncate(LogEndOffset(Offset(end + 2)));
+    replica.engine.do_truncate(LogEndOffset(Offset(end + 2)));
     assert_eq!(uncommitted(replica), 100, "a batch that ends at the cut stays");
     assert!(!replica.is_full());
-    replica.engine.on_high_watermark(HighWatermark(Offset(end + 1)));
+    replica.engine.do_commit(HighWatermark(Offset(end + 1)));
     assert_eq!(uncommitted(replica), 50, "one that ends at the high watermark is committed");
-    replica.engine.on_high_watermark(HighWatermark(Offset(end + 2)));
+    replica.engine.do_commit(HighWatermark(Offset(end + 2)));
     assert_eq!(uncommitted(replica), 0);
 }
 

@@ -308,9 +308,9 @@ fn a_few_look_into_batches_at_once_and_the_others_wait_with_nothing_in_hand() {
         let left = clients.len() - answered.len();
         assert_eq!(cluster.held_searches.len(), left.min(4));
         let replica = &cluster.nodes[&clients[0].0].replica;
-        assert_eq!(replica.searches.len(), left);
+        assert_eq!(replica.list_offsets.searches(), left);
         // A batch of some bytes is charged as the largest that it could have been.
-        assert!(replica.reads.held_bytes() <= 4 * (2 << 20), "{}", replica.reads.held_bytes());
+        assert!(replica.desk.reads.held_bytes() <= 4 * (2 << 20), "{}", replica.desk.reads.held_bytes());
         cluster.release_searches();
         cluster.run_ms(5);
         for (place, client) in clients.iter().enumerate() {
@@ -323,7 +323,7 @@ fn a_few_look_into_batches_at_once_and_the_others_wait_with_nothing_in_hand() {
         assert!(rounds < 20);
     }
     assert!(answered.is_sorted(), "who came first is first: {answered:?}");
-    assert_eq!(cluster.nodes[&clients[0].0].replica.reads.held_bytes(), 0);
+    assert_eq!(cluster.nodes[&clients[0].0].replica.desk.reads.held_bytes(), 0);
 }
 
 /// As many as there are threads for, and no more than leave others the half of what may be read.
@@ -364,7 +364,7 @@ fn a_search_ends_with_its_connection() {
     assert!(cluster.held_searches.iter().all(|(_, search)| !search.wanted.is_over()));
     clients[..11].iter().for_each(|client| cluster.disconnect(*client));
     cluster.run_ms(5);
-    assert_eq!(cluster.nodes[&clients[0].0].replica.searches.len(), 0);
+    assert_eq!(cluster.nodes[&clients[0].0].replica.list_offsets.searches(), 0);
     assert!(
         cluster.held_searches.iter().all(|(_, search)| search.wanted.is_over()),
         "nobody goes on with them"

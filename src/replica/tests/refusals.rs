@@ -235,9 +235,8 @@ fn a_batch_that_would_stop_kafkas_voters_is_not_stored_in_an_interop_log() {
         let (mut batches, bad) = crate::record::check_fetched(records.into());
         assert_eq!(bad, None);
         batches[0].stamp(replica.engine.log().log_end().0, epoch);
-        replica.engine.set_fetched(batches);
-        replica.engine.carry_out(now, Effect::AppendFetched { first: 0, count: 1 });
-        replica.hear_engine(now);
+        replica.engine.do_effect(now, Effect::AppendFetched { first: 0, count: 1 }, batches);
+        replica.hear_engine();
         let stopped = std::iter::from_fn(|| replica.poll_action())
             .any(|action| matches!(action, Action::Stop { exit_code: EXIT_CONFIG, .. }));
         assert_eq!(stopped, stops, "{data_mode:?}");
@@ -250,7 +249,7 @@ fn beside_kafkas_voters_only_those_serve_clients_that_said_so() {
         let configs = (1..=3).map(|id| Config { data_mode, ..config(id, 3) }).collect();
         let cluster = Cluster::new(configs);
         // Nobody has said anything yet.
-        let serves = |id| cluster.nodes[&NodeId(1)].replica.serves_clients(NodeId(id));
+        let serves = |id| cluster.nodes[&NodeId(1)].replica.desk.serves_clients(NodeId(id));
         assert_eq!([1, 2, 3].map(serves), [true, others_serve, others_serve], "{data_mode:?}");
     }
 }

@@ -124,13 +124,13 @@ fn nobody_waits_on_a_connection_that_is_gone_and_only_so_many_wait_at_all() {
     cluster.disconnect(readers[1]);
     cluster.run_ms(1);
     assert_eq!(cluster.status(leader).parked_requests, 2);
-    let due = cluster.nodes[&leader].replica.fetches.deadline();
+    let due = cluster.nodes[&leader].replica.fetch.fetches().deadline();
     assert!(due.is_some_and(|due| due > cluster.now.monotonic_ns));
     cluster.disconnect(readers[0]);
     cluster.disconnect(readers[2]);
     cluster.run_ms(1);
     assert_eq!(
-        (cluster.status(leader).parked_requests, cluster.nodes[&leader].replica.fetches.deadline()),
+        (cluster.status(leader).parked_requests, cluster.nodes[&leader].replica.fetch.fetches().deadline()),
         (0, None)
     );
 }
@@ -333,7 +333,7 @@ fn each_topic_of_a_produce_is_answered_in_one_place() {
 
 /// Ids of the parked: who is woken and parks again gets another one.
 fn parked(cluster: &Cluster, leader: NodeId) -> Vec<u64> {
-    cluster.nodes[&leader].replica.fetches.parked_ids()
+    cluster.nodes[&leader].replica.fetch.fetches().parked_ids()
 }
 
 #[test]
@@ -618,7 +618,7 @@ fn a_fetch_that_names_many_partitions_takes_as_many_places() {
     assert_eq!(waits, [true, true, false]);
     readers.into_iter().for_each(|reader| cluster.disconnect(reader));
     cluster.run_ms(1);
-    assert_eq!(cluster.nodes[&leader].replica.fetches.parked_partitions(), 0);
+    assert_eq!(cluster.nodes[&leader].replica.fetch.fetches().parked_partitions(), 0);
 }
 
 /// Many a rolling restart ends within minutes, and newcomers must not be refused for as long as it would take to watch everybody.

@@ -10,9 +10,9 @@
 //! can make those look old, and so let them be pushed out, and cannot touch another's. Who copies old records with their times
 //! could be taken for silent only as the one who has waited for longest of all, within this time of a start, with the table full.
 
-use super::ConnectionId;
-use super::producers::Producers;
 use crate::config::Limits;
+use crate::replica::input::ConnectionId;
+use crate::replica::producers::Producers;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 

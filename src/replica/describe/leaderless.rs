@@ -4,13 +4,10 @@
 //! to, and asks again and again, while the others have a leader. One that asks for a while is told to begin anew with
 //! its bootstrap servers (KIP-1102, Metadata 13), one of an older version, or that does not, loses its connection.
 
-use super::{Action, ConnectionId, Replica, Ticket};
-use crate::protocol::{self, Response, messages as m};
+use crate::replica::input::ConnectionId;
 use crate::types::*;
 use std::collections::BTreeMap;
 
-/// Metadata from which it has an error of its own (KIP-1102).
-const TOP_LEVEL_ERROR_FROM: i16 = 13;
 /// Fetch timeouts after which a connection that still asks is told to begin anew, and those after which it is closed. One
 /// that has just been made gets the same answer as those before: its client may have begun anew already.
 const REBOOTSTRAP_FETCH_TIMEOUTS: u64 = 1;
@@ -22,7 +19,7 @@ const CLOSE_FETCH_TIMEOUTS: u64 = 5;
 pub(super) struct Leaderless(BTreeMap<ConnectionId, u64>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Advice {
+pub(super) enum Advice {
     Wait,
     Rebootstrap,
     Leave,
@@ -34,7 +31,7 @@ impl Leaderless {
     }
 
     /// `without_quorum_ms`: for so long this node has not known of one.
-    fn advice(
+    pub fn advice(
         &mut self,
         now: Now,
         asked: ConnectionId,
@@ -51,26 +48,6 @@ impl Leaderless {
             CLOSE_FETCH_TIMEOUTS.. => Advice::Leave,
             REBOOTSTRAP_FETCH_TIMEOUTS.. => Advice::Rebootstrap,
             _ => Advice::Wait,
-        }
-    }
-}
-
-impl Replica {
-    pub(super) fn on_metadata(&mut self, now: Now, ticket: &Ticket, request: m::MetadataRequest) {
-        let without_ms = self.engine.raft().without_quorum_ms(now);
-        let advice = self.leaderless.advice(now, ticket.connection, without_ms, self.fetch_timeout_ms);
-        let mut response = self.describe(now, ticket, &protocol::Request::Metadata(request));
-        if let Response::Metadata(metadata) = &mut response
-            && advice != Advice::Wait
-            && ticket.api_version >= TOP_LEVEL_ERROR_FROM
-        {
-            metadata.error_code = ErrorCode::REBOOTSTRAP_REQUIRED.0;
-        }
-        self.answer(ticket, response);
-        if advice == Advice::Leave {
-            let why =
-                "it asks for the leader, and this node knows of no quorum: another one may.".to_string();
-            self.actions.push_back(Action::Close { connection: ticket.connection, why, if_silent_ms: None });
         }
     }
 }

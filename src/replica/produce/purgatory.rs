@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::Ticket;
 use crate::protocol::messages::StrBytes;
+use crate::replica::input::Ticket;
 use crate::types::*;
 
 /// What a waiting request waits for.
@@ -160,7 +160,7 @@ impl Purgatory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::ConnectionId;
+    use crate::replica::input::ConnectionId;
 
     fn request(epoch: i32, deadline_ns: u64) -> ParkedProduce {
         let ticket =

@@ -5,11 +5,11 @@
 //! device; the others stand in line with nothing in hand, and read again when it is their turn. What needs a long look has a
 //! line of its own.
 
-use super::ConnectionId;
-use super::inspection::Patience;
-use super::list_offsets::TimestampScan;
-use super::room::reads::BESIDE_BYTES;
+use super::TimestampScan;
 use crate::config::Limits;
+use crate::replica::input::ConnectionId;
+use crate::replica::inspection::Patience;
+use crate::replica::room::reads::BESIDE_BYTES;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 

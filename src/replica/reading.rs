@@ -1,0 +1,117 @@
+//! Reads from the device: whose turn it is, and who is told what was read.
+//!
+//! Called by `Replica`. Who may read when is `room::reads`' to say; what to read, and what becomes of it, is said by the part
+//! that waits for it: a Fetch, or a search of ListOffsets.
+
+use super::desk::{Desk, Engine};
+use super::fetch::{Fetch, Wish};
+use super::input::{Action, ConnectionId};
+use super::list_offsets::ListOffsets;
+use super::room::reads::{Granted, ReadLimits, Stalled};
+use crate::config::Limits;
+use crate::log::{ReadError, ReadOutcome};
+use crate::record::StampedBatch;
+use crate::types::*;
+
+/// So long after its last write the log is taken to write on.
+const WRITES_LATELY_NS: u64 = 100 * NS_PER_MS;
+/// Who waits for bytes that others hold is looked at again after this long: nobody tells when they are taken.
+const READS_LOOK_MS: u64 = 5;
+
+pub(super) fn read_limits(limits: &Limits) -> ReadLimits {
+    ReadLimits {
+        bytes_max: limits.device_reads_bytes_max,
+        answer_bytes_max: limits.device_read_bytes_max.min(limits.fetch_response_bytes_max),
+        voter_bytes_max: limits.replica_fetch_bytes_max,
+        message_bytes_max: limits.message_bytes_max,
+        under_way_max: limits.device_reads_max,
+        stall_ms_max: limits.room_stall_ms_max,
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Reading {
+    /// When the log was seen to write last.
+    written_ns: u64,
+    /// Who waits for the device, or for what others have not taken, is looked at again then.
+    due_ns: Option<u64>,
+}
+
+impl Reading {
+    pub fn deadline(&self) -> Option<u64> {
+        self.due_ns
+    }
+
+    /// Let those read from the device whose turn it is.
+    pub fn start(
+        &mut self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        fetch: &mut Fetch,
+        list_offsets: &mut ListOffsets,
+    ) {
+        let now_ns = desk.now.monotonic_ns;
+        if engine.log().flush_pending_since().is_some() {
+            self.written_ns = now_ns;
+        }
+        desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
+        while let Some(granted) = desk.reads.next(now_ns) {
+            if let Some(from) = list_offsets.wants_read(granted.token) {
+                let bound = engine.committed_or_start();
+                if let Err(granted) = read(engine, from, bound, granted) {
+                    desk.reads.done(granted.token);
+                    list_offsets.read_otherwise(engine, desk, granted.token);
+                }
+                continue;
+            }
+            let refused = match fetch.wants_read(engine, granted.token) {
+                Some(Wish { from, bound, is_valid: true }) => read(engine, from, bound, granted),
+                Some(_) | None => Err(granted),
+            };
+            if let Err(granted) = refused {
+                desk.reads.done(granted.token);
+                fetch.read_otherwise(engine, desk, granted.token);
+            }
+        }
+        let must_look_again = desk.reads.must_look_again() || fetch.has_lines();
+        self.due_ns = must_look_again.then(|| desk.now.plus_ms(READS_LOOK_MS));
+        for Stalled { connection, if_silent_ms } in desk.reads.stalled(now_ns) {
+            let why =
+                "it does not take its answers, and others wait for the memory that they hold.".to_string();
+            desk.act(Action::Close { connection, why, if_silent_ms });
+        }
+    }
+
+    /// What was asked for under this token is read, or cannot be.
+    pub fn on_done(
+        &self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        fetch: &mut Fetch,
+        list_offsets: &mut ListOffsets,
+        token: u64,
+        result: Result<Vec<StampedBatch>, ReadError>,
+    ) {
+        match list_offsets.wants_read(token) {
+            Some(_) => list_offsets.on_read(engine, desk, token, result),
+            None => fetch.on_read(engine, desk, token, result),
+        }
+    }
+
+    /// Nobody waits for what this connection asked for.
+    pub fn forget(&self, desk: &mut Desk, fetch: &mut Fetch, connection: ConnectionId) {
+        for token in desk.reads.forget(connection) {
+            fetch.forget_read(token);
+        }
+    }
+}
+
+/// `Err`: it need not be read from the device (any more).
+fn read(engine: &mut Engine, from: Offset, bound: Offset, granted: Granted) -> Result<(), Granted> {
+    if !matches!(engine.read_memory(from, bound, granted.bytes_max), ReadOutcome::OnDevice) {
+        return Err(granted);
+    }
+    let Granted { token, charge, bytes_max } = granted;
+    engine.read_device(from, bound, bytes_max, token, charge);
+    Ok(())
+}
