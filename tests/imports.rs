@@ -83,6 +83,55 @@ const TABLE: &[Row] = &[
     },
 ];
 
+/// The rooms of `replica`, from the bottom up: each may name only those that stand before it and that its row allows. So there is
+/// no circle among them. The engine stands below all who know a request; the parts own what they park, and name each other only
+/// where one hands on to another.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("notice", &[]),
+    ("connection_id", &[]),
+    ("stages", &[]),
+    ("counters", &[]),
+    ("times", &[]),
+    ("producers", &[]),
+    ("requests", &[]),
+    ("engine", &["notice", "producers"]),
+    ("collapse", &[]),
+    ("session_limits", &[]),
+    ("admit", &["session_limits"]),
+    ("inspection", &["admit"]),
+    ("cost", &["admit"]),
+    ("room", &["connection_id", "cost"]),
+    ("receive_pool", &[]),
+    ("receive", &["cost", "receive_pool"]),
+    ("input", &["admit", "connection_id", "inspection", "notice", "room"]),
+    (
+        "session",
+        &[
+            "admit",
+            "collapse",
+            "cost",
+            "input",
+            "inspection",
+            "receive",
+            "receive_pool",
+            "session_limits",
+            "times",
+        ],
+    ),
+    ("peers", &["input", "room"]),
+    ("forward", &["input", "peers"]),
+    ("desk", &["counters", "engine", "input", "notice", "peers", "room", "stages"]),
+    ("leadership", &["desk"]),
+    ("status", &["counters", "desk", "room"]),
+    ("produce", &["admit", "desk", "input", "notice", "producers", "requests", "stages"]),
+    ("fetch", &["desk", "input", "room"]),
+    ("list_offsets", &["desk", "input", "inspection", "room", "times"]),
+    ("quorum", &["desk", "input", "notice", "peers"]),
+    ("describe", &["desk", "forward", "input", "requests"]),
+    ("heavy", &["admit", "desk", "input", "room"]),
+    ("reading", &["desk", "fetch", "input", "list_offsets", "room"]),
+];
+
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
 const PURE: &[&str] = &["types", "record", "raft", "protocol", "log", "replica", "sim"];
 const IMPURE_STD: &[&str] = &["fs", "net", "os", "process", "thread"];
@@ -206,6 +255,65 @@ fn modules_import_only_what_the_table_allows() {
     }
     assert!(paths > 50, "only {paths} paths were found: does the search still work?");
     assert!(wrong.is_empty(), "against the import table:\n{}", wrong.join("\n"));
+}
+
+/// What a file of `replica` names beside its own room: a room, or something of the root, with its line. Not in its tests.
+fn rooms_named(file: &SourceFile) -> Vec<(String, usize)> {
+    let inner = file.path.trim_start_matches("src/").trim_end_matches(".rs");
+    let own: Vec<&str> = inner.split('/').filter(|part| *part != "mod").collect();
+    let mut found = Vec::new();
+    for (at, token) in file.tokens.iter().enumerate().filter(|(_, token)| !token.is_test) {
+        let is_path_start = at == 0 || !matches!(file.tokens[at - 1].text.as_str(), "::" | ".");
+        let supers = file.tokens[at..].iter().step_by(2).take_while(|token| token.text == "super").count();
+        let (depth, after) = match token.text.as_str() {
+            "crate" if is_path_start => (0, at + 1),
+            "super" if is_path_start => (own.len() + token.inline_depth - supers, at + 2 * supers - 1),
+            _ => continue,
+        };
+        let follows = |at: usize| file.tokens.get(at).is_some_and(|token| token.text == "::");
+        let mut firsts = if follows(after) { group(&file.tokens, after + 1) } else { Vec::new() };
+        if depth == 0 {
+            firsts.retain(|first| file.tokens[*first].text == "replica" && follows(first + 1));
+            firsts = firsts.into_iter().flat_map(|first| group(&file.tokens, first + 2)).collect();
+        }
+        if depth <= 1 {
+            found.extend(firsts.iter().map(|first| (file.tokens[*first].text.clone(), token.line)));
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_of_the_replica_import_only_what_stands_below_them() {
+    let mut wrong = Vec::new();
+    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
+        let is_below = |name: &str| ROOMS[..place].iter().any(|(below, _)| *below == name);
+        let above = allowed.iter().filter(|name| !is_below(name));
+        wrong.extend(
+            above.map(|name| format!("the table lets {room} import {name}, which does not stand below it")),
+        );
+    }
+    let mut paths = 0;
+    for file in files_under("src/replica") {
+        let inner = file.path.trim_start_matches("src/replica/");
+        let name = inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs");
+        // The root puts the rooms together, and tests may look everywhere.
+        if name == "mod" || file.tokens.iter().all(|token| token.is_test) {
+            continue;
+        }
+        let Some((room, allowed)) = ROOMS.iter().find(|(room, _)| *room == name) else {
+            wrong.push(format!("{} is a room that the table does not know", file.path));
+            continue;
+        };
+        for (named, line) in rooms_named(&file) {
+            paths += 1;
+            if named != *room && !allowed.contains(&named.as_str()) {
+                wrong.push(format!("{}:{line} imports {named}", file.path));
+            }
+        }
+    }
+    assert!(paths > 60, "only {paths} paths were found: does the search still work?");
+    assert!(wrong.is_empty(), "against the table of rooms:\n{}", wrong.join("\n"));
 }
 
 /// Names of the crates in Cargo.toml, as Rust writes them.
