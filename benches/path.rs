@@ -233,7 +233,7 @@ fn leading_raft() -> Raft {
     let (quorum_state, epochs) = (QuorumState::EMPTY, Vec::new());
     let recovered = RecoveredState {
         quorum_state,
-        log_start: Offset(0),
+        log_start: OffsetAndEpoch::default(),
         log_end: LogEndOffset(Offset(0)),
         committed: OffsetAndEpoch::default(),
         epochs,
