@@ -4,6 +4,7 @@
 pub mod config;
 pub mod io;
 pub mod log;
+pub mod properties;
 pub mod protocol;
 pub mod raft;
 pub mod record;

@@ -20,8 +20,8 @@ use Crates::{Any, Only};
 
 const TABLE: &[Row] = &[
     Row { module: "types", modules: &[], crates: Only(&[]) },
-    // A .properties file is read by the crate that knows Java's escapes, and its own crate for the encoding.
-    Row { module: "config", modules: &["types"], crates: Only(&["encoding_rs", "java_properties"]) },
+    Row { module: "properties", modules: &[], crates: Only(&[]) },
+    Row { module: "config", modules: &["types", "properties"], crates: Only(&[]) },
     // The four codecs are `record::compression`'s alone.
     Row {
         module: "record",
@@ -54,7 +54,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "io",
         // `LogSource` is what recovery reads through; io implements it.
-        modules: &["types", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
+        modules: &["types", "properties", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
         crates: Only(&["bytes", "glommio", "io_uring", "libc", "tracing"]),
     },
     Row {
@@ -133,7 +133,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
-const PURE: &[&str] = &["types", "record", "raft", "protocol", "log", "replica", "sim"];
+const PURE: &[&str] = &["types", "properties", "record", "raft", "protocol", "log", "replica", "sim"];
 const IMPURE_STD: &[&str] = &["fs", "net", "os", "process", "thread"];
 const CLOCKS: &[&str] = &["Instant", "SystemTime"];
 /// Their order is random, and so would be a run of raft's or the simulator's.

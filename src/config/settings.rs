@@ -1,11 +1,10 @@
 //! Where settings come from and which one counts: flag, then override, then environment, then file.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use java_properties::{LineContent, PropertiesIter};
+use crate::properties;
 
 /// Who set a value. A later one of the list wins over an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,21 +135,13 @@ impl Settings {
 
     /// `shown` is the path as error messages name it.
     pub fn read_properties(&mut self, shown: &str, bytes: &[u8]) -> Result<(), SettingsError> {
-        // Java reads Latin-1, people write UTF-8: bytes that are not UTF-8 must be Latin-1.
-        // The crate's own Latin-1 decoder panics at some files of one line.
-        let text: Cow<'_, str> = match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
-        };
-        for line in PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8) {
-            let line = line.map_err(|e| {
-                let line = e.line_number().unwrap_or(0);
-                SettingsError(format!("{shown}:{line}: not in the syntax of a .properties file: {e}"))
-            })?;
-            let origin = Origin::File { path: shown.to_string(), line: line.line_number() };
-            if let LineContent::KVPair(key, value) = line.consume_content() {
-                self.set(&key, &value, origin);
-            }
+        let text = properties::decode(bytes);
+        let found = properties::read(&text).map_err(|e| {
+            SettingsError(format!("{shown}:{}: not in the syntax of a .properties file: {e}", e.line))
+        })?;
+        for property in found {
+            let origin = Origin::File { path: shown.to_string(), line: property.line };
+            self.set(&property.key, &property.value, origin);
         }
         Ok(())
     }

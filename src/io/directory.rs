@@ -17,6 +17,7 @@ use super::file_thread::{
     COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
 };
 use crate::log::{DiskError, LogSource, SUMMARY_BYTES_MAX, SegmentId, SmallFile};
+use crate::properties;
 use crate::types::{DataMode, NodeId, Uuid};
 
 const META_FILE: &str = "meta.properties";
@@ -93,7 +94,7 @@ impl Directory {
         }
         let meta_path = self.path.join(META_FILE);
         let text = read_small(&meta_path).map_err(|e| not_usable(&meta_path, "cannot be read", &e))?;
-        let mut properties = parse_properties(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        let mut properties = parse_properties(&meta_path, &text.unwrap_or_default())?;
         properties.insert(DATA_MODE_KEY.into(), owner.data_mode.to_string());
         write_meta(&self.path, owner, self.directory_id, &properties)
     }
@@ -241,7 +242,7 @@ pub struct Found {
 
 /// Reads the text of a meta.properties, whoever wrote it, and compares it with the owner. `path` is for the line of `Err`.
 pub fn read_meta(path: &Path, text: &[u8], owner: &Owner) -> Result<Found, String> {
-    let properties = parse_properties(&String::from_utf8_lossy(text));
+    let properties = parse_properties(path, text)?;
     let meta = Meta { path, properties: &properties };
     meta.check_version()?;
     meta.check("cluster.id", "kraft.cluster.id", &owner.cluster_id, "another cluster's")?;
@@ -318,35 +319,24 @@ fn write_meta(
     id: Uuid,
     others: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
-    let mut properties = others.clone();
-    properties.insert("version".into(), "1".into());
-    properties.insert("cluster.id".into(), owner.cluster_id.clone());
-    properties.insert("node.id".into(), owner.node_id.to_string());
-    properties.insert("directory.id".into(), id.to_string());
-    let text: String = properties.iter().map(|(key, value)| format!("{key}={}\n", escape(value))).collect();
+    let mut all = others.clone();
+    all.insert("version".into(), "1".into());
+    all.insert("cluster.id".into(), owner.cluster_id.clone());
+    all.insert("node.id".into(), owner.node_id.to_string());
+    all.insert("directory.id".into(), id.to_string());
+    let text: String = all.iter().map(|(key, value)| properties::line_of(key, value)).collect();
     replace_file(path, META_FILE, text.as_bytes()).map_err(|e| not_usable(path, "is not writable", &e))
 }
 
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('=', "\\=").replace(':', "\\:")
-}
-
-/// Java's properties, as far as meta files use them: comments, `key=value`, a backslash before a special character.
-fn parse_properties(text: &str) -> BTreeMap<String, String> {
-    let mut properties = BTreeMap::new();
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['#', '!']) {
-            continue;
-        }
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        let mut characters = value.trim().chars();
-        let mut unescaped = String::new();
-        while let Some(c) = characters.next() {
-            unescaped.extend(if c == '\\' { characters.next() } else { Some(c) });
-        }
-        properties.insert(key.trim().to_string(), unescaped);
-    }
-    properties
+fn parse_properties(path: &Path, text: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    let found = properties::read(&properties::decode(text)).map_err(|e| {
+        format!(
+            "{}:{}: not in the syntax of a .properties file: {e}. Restore the file, or start with an empty directory.",
+            path.display(),
+            e.line
+        )
+    })?;
+    Ok(found.into_iter().map(|found| (found.key, found.value.trim().to_string())).collect())
 }
 
 /// Kafka's `partition.metadata`: the topic id that the files belong to.
