@@ -355,6 +355,14 @@ fn modules_use_only_the_crates_that_the_table_allows() {
     assert!(wrong.is_empty(), "against the import table:\n{}", wrong.join("\n"));
 }
 
+/// What is used of it is said in one place, and could be had elsewhere.
+#[test]
+fn one_file_names_glommio() {
+    let names = |file: &SourceFile| file.tokens.iter().any(|token| token.text == "glommio");
+    let files: Vec<_> = files_under("src").into_iter().filter(names).map(|file| file.path).collect();
+    assert_eq!(files, ["src/io/executor.rs"]);
+}
+
 #[test]
 fn pure_modules_have_no_files_threads_or_clocks() {
     let mut wrong = Vec::new();

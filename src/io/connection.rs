@@ -208,17 +208,13 @@ fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: li
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::executor::tests::{run, sleep, task};
     use crate::io::ring::tests::{connected, driven_ring};
-    use glommio::LocalExecutorBuilder;
     use std::io::{Read, Write};
 
     fn pair() -> (std::net::TcpStream, OwnedFd) {
         let (server, client) = connected();
         (client, server.into())
-    }
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
     }
 
     async fn read(connection: &Connection, buffer: &mut BytesMut) -> io::Result<usize> {
@@ -254,7 +250,7 @@ mod tests {
             while connection.unsent_bytes() > 0 {
                 rounds += 1;
                 assert!(rounds < 20_000, "{} bytes were not sent within 20 s", connection.unsent_bytes());
-                glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+                sleep(std::time::Duration::from_millis(1)).await;
             }
             assert_eq!(connection.take_sent(), source.len());
             assert!(
@@ -272,8 +268,8 @@ mod tests {
         run(async move {
             let connection = Rc::new(Connection::adopt(server, &driven_ring()).unwrap());
             let other = connection.clone();
-            let reader = glommio::spawn_local(async move { read(&other, &mut BytesMut::new()).await });
-            glommio::timer::sleep(std::time::Duration::from_millis(20)).await;
+            let reader = task(async move { read(&other, &mut BytesMut::new()).await });
+            sleep(std::time::Duration::from_millis(20)).await;
             connection.shut_down();
             assert_eq!(reader.await.unwrap(), 0);
         });

@@ -1,6 +1,6 @@
 //! The kernel's side: files and sockets through the ring of a core, clocks. It moves bytes and decides nothing.
 //!
-//! Only this module and `server` name glommio or io-uring. `server` calls it; it never looks inside a request, a
+//! Only this module names io-uring, and only `executor.rs` glommio. `server` calls it; it never looks inside a request, a
 //! batch or the replica's state.
 
 pub mod clock;
@@ -9,6 +9,7 @@ pub mod directory;
 pub mod disk_error;
 pub mod doorbell;
 pub mod durable;
+pub mod executor;
 pub mod file_thread;
 pub mod kernel;
 pub mod listener;

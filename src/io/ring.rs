@@ -1,8 +1,8 @@
 //! The ring of one core: the only place where the core sleeps, and what its sockets, its log device and its doorbell
 //! wait in.
 //!
-//! glommio runs the core's tasks, but does not wait for them: its own way to sleep and back takes eight system calls on
-//! three rings and a barrier across all CPUs. Here one call hands over the turn's writes, sleeps until anything has
+//! The executor runs the core's tasks, but does not wait for them: glommio's way to sleep and back takes eight system calls
+//! on three rings and a barrier across all CPUs. Here one call hands over the turn's writes, sleeps until anything has
 //! completed, and tells what. `server` calls it between turns; nothing in here blocks but [`CoreRing::wait`].
 //! Nothing waits for glommio's own rings: it looks at them once a second.
 
@@ -17,6 +17,7 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::doorbell::Doorbell;
+use super::executor::let_others_run;
 use outbox::Sends;
 
 pub mod outbox;
@@ -206,12 +207,12 @@ impl CoreRing {
         self.has_woken.get()
     }
 
-    /// Let all tasks run that have been woken or started, and those that they wake. They run while glommio has the caller
-    /// at the end of its queue: no system call.
+    /// Let all tasks run that have been woken or started, and those that they wake. They run while the executor has the
+    /// caller at the end of its queue: no system call.
     pub async fn run_tasks(&self) {
         loop {
             self.has_woken.set(false);
-            glommio::executor().yield_now().await;
+            let_others_run().await;
             if !self.has_woken.get() {
                 return;
             }

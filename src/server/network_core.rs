@@ -23,6 +23,7 @@ use super::mesh::{ClientRequest, Entered, MovedSession};
 pub use super::request_sink::RequestSink;
 use crate::io::clock;
 use crate::io::connection::Connection;
+use crate::io::executor;
 use crate::io::listener::Accepted;
 use crate::io::memory;
 use crate::io::rate_limit::{RateLimit, and_more};
@@ -138,7 +139,7 @@ impl NetworkCore {
         let Entered { accepted: Accepted { socket, remote }, place } = entered;
         let session = Session::new(self.limits.clone());
         if let Some(client) = self.adopt(socket, remote, place, session) {
-            glommio::spawn_local(self.clone().serve(client)).detach();
+            executor::spawn(self.clone().serve(client));
         }
     }
 
@@ -150,7 +151,7 @@ impl NetworkCore {
             client.standing.set(standing);
             self.count_voter(&client);
             self.hand_on(&client, first, false);
-            glommio::spawn_local(self.clone().serve(client)).detach();
+            executor::spawn(self.clone().serve(client));
         }
     }
 

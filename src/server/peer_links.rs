@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::inputs::Inputs;
 use crate::io::connection::Connection;
+use crate::io::executor;
 use crate::io::peer::{self, FirstAddress};
 use crate::io::ring::CoreRing;
 use crate::protocol::frame::Chunks;
@@ -87,7 +88,7 @@ impl PeerLinks {
         self.close(name);
         let link = Rc::new(Link { name, connection: RefCell::default(), is_over: Cell::new(false) });
         self.links.borrow_mut().insert(name, link.clone());
-        glommio::spawn_local(self.clone().run(link, endpoint)).detach();
+        executor::spawn(self.clone().run(link, endpoint));
     }
 
     async fn run(self: Rc<Self>, link: Rc<Link>, endpoint: Endpoint) {

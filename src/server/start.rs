@@ -6,8 +6,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement};
-
 use super::control::{Control, ControlError};
 use super::doors::Doors;
 use super::inputs::Inputs;
@@ -24,6 +22,7 @@ use crate::io::directory::{Directory, DirectorySource, Owner, Refusal, random_u6
 use crate::io::disk_error::Blame;
 use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, Probe};
+use crate::io::executor::{self, Executor, ExecutorThread, THREADS_OF_EXECUTOR};
 use crate::io::file_thread::{FileThreads, LogFiles};
 use crate::io::listener::{Acceptor, Listener};
 use crate::io::log_device::LogDevice;
@@ -40,18 +39,8 @@ use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
 use crate::types::{DataMode, HighWatermark, LogCheck, NS_PER_MS, Offset, Uuid};
 
-/// Executors use no files of glommio's own; the least that it takes.
-const EXECUTOR_MEMORY_BYTES: usize = 64 << 10;
-const RING_DEPTH: usize = 1024;
-/// glommio starts one for blocking calls, which nothing here makes.
-const THREADS_OF_EXECUTOR: usize = 1;
-/// Long on purpose. When it fires before the first task of a round has run, as it does on a busy machine, glommio 0.9
-/// takes the round for an idle one and sleeps on runnable tasks until the next event (its `run_task_queues`). Nothing
-/// here rests on preemption: tasks are short, and a core waits in its own ring.
-const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-const EXECUTOR_WAKE_INTERVAL: Duration = Duration::from_secs(1);
 /// A network core looks this often for who keeps memory from others, and at the latest then for idle connections.
 const NETWORK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 
@@ -436,8 +425,8 @@ fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals
     control.watch_room(doors.most(), rooms.clone());
     let acceptor = start_acceptor(listener, deliver_to, doors.clone()).map_err(failed)?;
     kernel::check_threads(THREADS_OF_EXECUTOR).map_err(failed)?;
-    let builder = executor(node.placement.cores[0], "replica-core");
-    let executor = builder.make().map_err(|e| shortage("The replica core cannot be started", &e.into()))?;
+    let executor = Executor::build(node.placement.cores[0], "replica-core")
+        .map_err(|e| shortage("The replica core cannot be started", &e))?;
     kernel::check_workers().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
     let parts = Parts {
         threads,
@@ -458,15 +447,6 @@ fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals
     // Its tasks hold sockets and buffers that the kernel may still use; the process is about to end.
     std::mem::forget(executor);
     ended
-}
-
-fn executor(cpu: Option<usize>, name: &str) -> LocalExecutorBuilder {
-    let placement = cpu.map_or(ExecutorPlacement::Unbound, ExecutorPlacement::Fixed);
-    LocalExecutorBuilder::new(placement)
-        .name(name)
-        .io_memory(EXECUTOR_MEMORY_BYTES)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT_TIMER)
 }
 
 /// As many as the descriptors allow; what is left out of `max.connections` is told.
@@ -539,7 +519,7 @@ async fn replica_core(node: Node, parts: Parts) -> Result<Ended, Failure> {
         tracing::warn!("Flush workers share the replica core's CPU ({error}): flushes may be slower.");
     }
     let inputs = Rc::new(Inputs::new(placement.cores.len()));
-    glommio::spawn_local(wake_executor()).detach();
+    executor::wake_regularly();
     let (control, network_ring) = (parts.control, ring.clone());
     let sink = RequestSink::Local(inputs.clone());
     let connect_timeout = Duration::from_millis(config.request_timeout_ms);
@@ -569,13 +549,6 @@ async fn replica_core(node: Node, parts: Parts) -> Result<Ended, Failure> {
     Ok(core.run().await)
 }
 
-/// Bounds what a lost wake-up of the executor costs (see `PREEMPT_TIMER`): nothing else of it ever comes from outside.
-async fn wake_executor() {
-    loop {
-        glommio::timer::sleep(EXECUTOR_WAKE_INTERVAL).await;
-    }
-}
-
 /// A core that has only client connections, on a thread of its own.
 fn start_network_core(
     core: usize,
@@ -592,24 +565,23 @@ fn start_network_core(
     let (to_replica, receiver) = ReplicaSender::new(replica);
     kernel::check_threads(1 + THREADS_OF_EXECUTOR).map_err(failed)?;
     let (built, is_built) = mpsc::sync_channel(1);
-    let thread = executor(node.placement.cores[core], "network-core")
-        .spawn(move || async move {
-            let ring = CoreRing::new(doorbell);
-            // The start waits for it.
-            let _ = built.send(ring.as_ref().map(|_| ()).map_err(|e| e.raw_os_error().unwrap_or(0)));
-            if let Ok(ring) = ring {
-                let sink = RequestSink::Mesh(to_replica);
-                let network = NetworkCore::new(core, limits, room, control, sink, inspectors, ring.clone());
-                network_core(network, ring, messages).await
-            }
-        })
-        .map_err(|e| failed(e.into()))?;
+    let thread = ExecutorThread::start(node.placement.cores[core], "network-core", move || async move {
+        let ring = CoreRing::new(doorbell);
+        // The start waits for it.
+        let _ = built.send(ring.as_ref().map(|_| ()).map_err(|e| e.raw_os_error().unwrap_or(0)));
+        if let Ok(ring) = ring {
+            let sink = RequestSink::Mesh(to_replica);
+            let network = NetworkCore::new(core, limits, room, control, sink, inspectors, ring.clone());
+            network_core(network, ring, messages).await
+        }
+    })
+    .map_err(failed)?;
     match is_built.recv() {
         Ok(Ok(())) => {}
         Ok(Err(errno)) => return Err(failed(std::io::Error::from_raw_os_error(errno))),
         // Its executor was not even built, and the thread says why.
         Err(_) => {
-            let error = thread.join().err().map_or(std::io::Error::other("it has ended"), Into::into);
+            let error = thread.join().err().unwrap_or(std::io::Error::other("it has ended"));
             return Err(failed(error));
         }
     }
@@ -617,7 +589,7 @@ fn start_network_core(
 }
 
 async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {
-    glommio::spawn_local(wake_executor()).detach();
+    executor::wake_regularly();
     let idle_interval_ns = network.idle_interval_ns().min(NETWORK_INTERVAL_NS);
     let (mut stalled_closed_ns, mut idle_closed_ns) = (clock::monotonic_ns(), clock::monotonic_ns());
     let mut is_stopping = false;

@@ -1,4 +1,6 @@
 use super::*;
+use crate::io::executor::spawn;
+use crate::io::executor::tests::{run, sleep};
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,13 +12,12 @@ use std::time::Instant;
 pub fn driven_ring() -> Rc<CoreRing> {
     let ring = CoreRing::new(Doorbell::new().unwrap()).unwrap();
     let driven = ring.clone();
-    glommio::spawn_local(async move {
+    spawn(async move {
         loop {
             driven.wait(Duration::ZERO).unwrap();
-            glommio::timer::sleep(Duration::from_micros(200)).await;
+            sleep(Duration::from_micros(200)).await;
         }
-    })
-    .detach();
+    });
     ring
 }
 
@@ -26,11 +27,10 @@ pub fn drive<T: 'static>(task: impl AsyncFnOnce(Rc<CoreRing>) -> T + 'static) ->
         let ring = new_ring();
         let result = Rc::new(RefCell::new(None));
         let (slot, own) = (result.clone(), ring.clone());
-        glommio::spawn_local(async move {
+        spawn(async move {
             let done = task(own).await;
             *slot.borrow_mut() = Some(done);
-        })
-        .detach();
+        });
         loop {
             ring.run_tasks().await;
             if let Some(result) = result.borrow_mut().take() {
@@ -39,10 +39,6 @@ pub fn drive<T: 'static>(task: impl AsyncFnOnce(Rc<CoreRing>) -> T + 'static) ->
             ring.wait(Duration::from_secs(20)).unwrap();
         }
     })
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
 }
 
 pub fn new_ring() -> Rc<CoreRing> {
@@ -74,21 +70,20 @@ fn a_task_sleeps_until_its_socket_is_ready_and_all_tasks_run_before_the_core_sle
         let (here, mut there) = UnixStream::pair().unwrap();
         let seen = Rc::new(Cell::new(0));
         let (counted, own) = (seen.clone(), ring.clone());
-        glommio::spawn_local(async move {
+        spawn(async move {
             let readable = Readiness::to_read(own.clone(), here.as_raw_fd());
             loop {
                 poll_fn(|cx| readable.poll(cx)).await;
                 // A task that wakes others, each of which wakes the next.
                 for _ in 0..10 {
                     own.note_woken();
-                    glommio::executor().yield_now().await;
+                    let_others_run().await;
                 }
                 counted.set(counted.get() + 1);
                 let mut byte = [0];
                 std::io::Read::read_exact(&mut &here, &mut byte).unwrap();
             }
-        })
-        .detach();
+        });
         for n in 0..5 {
             ring.run_tasks().await;
             ring.wait(Duration::ZERO).unwrap();

@@ -40,7 +40,7 @@ impl Node {
             if let Some(input) = self.look() {
                 return Some(input);
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         None
     }
@@ -191,7 +191,7 @@ fn who_leaves_while_it_waits_for_the_thread_keeps_nobody_waiting() {
         let is_given = || node.network.clients.borrow().get(&first).is_some_and(|c| c.is_decoding.get());
         while !is_given() {
             assert!(node.look().is_none());
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         node.network.close(first, "the test ends it".into(), None);
         node.network.accept(stays_accepted);

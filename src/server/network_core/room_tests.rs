@@ -139,7 +139,7 @@ fn a_large_frame_of_a_voter_needs_memory_as_a_clients_does() {
             if network.frames.borrow().has_line() {
                 break;
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
             network.begin_round(clock::monotonic_ns());
         }
         assert!(network.frames.borrow().has_line(), "it stands in the line");
@@ -211,7 +211,7 @@ fn when_all_memory_for_answers_is_used_who_has_been_stuck_the_longest_goes() {
             if network.answers.held_bytes() == 0 {
                 break;
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(network.answers.held_bytes(), 0);
     });
@@ -237,7 +237,7 @@ fn while_a_fetch_waits_for_memory_who_takes_nothing_goes() {
             send(&network);
             // Many short ones: the ring is looked at in between, however late this thread gets its time.
             for _ in 0..10 {
-                glommio::timer::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
             network.clients.borrow()[&connection].note_sent();
         }
@@ -268,7 +268,7 @@ fn half_a_frame_is_given_up_whatever_its_connection_waited_for_before() {
         network.accept(accepted);
         while network.frames.borrow().used_bytes() == 0 {
             network.begin_round(clock::monotonic_ns());
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         let client = network.clients.borrow().values().next().unwrap().clone();
         // Left over from a wait for something else.
@@ -281,7 +281,7 @@ fn half_a_frame_is_given_up_whatever_its_connection_waited_for_before() {
             0
         ));
         while !client.awaits_bytes.get() {
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         network.close_stalled(clock::monotonic_ns() + 10_000 * NS_PER_MS);
         assert!(matches!(next_input(&inputs, &network).await, Input::ConnectionClosed { .. }));
@@ -320,7 +320,7 @@ fn a_new_connection_says_what_it_is_though_clients_stand_in_line() {
             if !inputs.is_empty(true) {
                 break;
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         let Some(Input::Request { connection: of_voter, seq, .. }) = pop(&inputs) else {
             panic!("the vote waits in the clients' line")
@@ -330,7 +330,7 @@ fn a_new_connection_says_what_it_is_though_clients_stand_in_line() {
         network.flush();
         network.ring.submit().unwrap();
         assert_eq!(voter.join().unwrap(), 1);
-        glommio::timer::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         assert!(!matches!(pop(&inputs), Some(Input::Request { .. })), "the client waits for the next round");
         network.close(connection, "the test is over".into(), None);
         assert_eq!(client.join().unwrap(), 0);
@@ -414,7 +414,7 @@ fn of_who_asks_for_much_little_is_read_at_once_while_others_ask_for_little() {
             while client.connection.unread_bytes() < THERE {
                 rounds += 1;
                 assert!(rounds < 20_000, "{} bytes have come in 20 s", client.connection.unread_bytes());
-                glommio::timer::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
             // Somebody asks for much, and others for little; or that was an hour ago.
             network.may_go(&client, client.session.borrow().announced());

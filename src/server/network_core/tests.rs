@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Settings;
 use crate::io::doorbell::Doorbell;
+use crate::io::executor::tests::{run, sleep};
 use crate::io::listener::{Acceptor, Listener};
 use crate::io::ring::tests::driven_ring;
 use crate::protocol::messages as m;
@@ -15,8 +16,6 @@ use crate::server::doors::Doors;
 use crate::server::inputs::{Inputs, Next};
 use crate::server::mesh::{CREDITS_PER_CORE, CoreSender, ReplicaSender, Standing, ToNetwork, ToReplica};
 use crate::types::{Endpoint, NodeId};
-use glommio::LocalExecutorBuilder;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver};
@@ -87,10 +86,6 @@ impl Rig {
     }
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
-    LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(future)
-}
-
 /// The network of the replica's core, and what it hands on.
 fn replica_core(control: Control) -> (Rc<Inputs>, Rc<NetworkCore>) {
     let inputs = Rc::new(Inputs::new(1));
@@ -125,7 +120,7 @@ async fn next_input(inputs: &Inputs, network: &NetworkCore) -> Input {
             return input;
         }
         network.begin_round(clock::monotonic_ns());
-        glommio::timer::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     panic!("no input within 20 s");
 }
@@ -301,7 +296,7 @@ fn a_session_with_enough_under_way_is_not_read_until_it_is_answered() {
         let mut seen = 0;
         while seen < 20 {
             let mut batch = vec![next_input(&inputs, &network).await];
-            glommio::timer::sleep(Duration::from_millis(30)).await;
+            sleep(Duration::from_millis(30)).await;
             batch.extend(std::iter::from_fn(|| pop(&inputs)));
             assert!(batch.len() <= limits().requests_max, "{} under way", batch.len());
             for input in batch {
@@ -381,7 +376,7 @@ fn who_reads_late_gets_everything_and_is_served_on() {
             send(&network);
             let is_blocked = || network.clients.borrow().values().all(|c| c.session.borrow().is_blocked());
             if blocked.is_some() && inputs.is_empty(true) && is_blocked() {
-                glommio::timer::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
                 assert!(is_blocked() && inputs.is_empty(true), "read although its answers are unsent");
                 blocked.take().unwrap().send(()).unwrap();
             }
@@ -419,7 +414,7 @@ fn answers_count_against_the_bound_until_they_are_sent_and_no_longer() {
                 if client_state.connection.unsent_bytes() == 0 {
                     break;
                 }
-                glommio::timer::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
         }
         assert!(client.join().unwrap() > limits().output_bytes_max);
@@ -445,9 +440,9 @@ fn producers_wait_while_the_replica_is_full() {
         network.set_full(true);
         network.answer(connection, seq, answer_with(1), None);
         send(&network);
-        glommio::timer::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
         network.begin_round(clock::monotonic_ns());
-        glommio::timer::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         // The read that was under way may still bring one request in; it must not be taken.
         assert!(inputs.is_empty(true), "a producer was read while the replica was full");
         network.set_full(false);
@@ -468,7 +463,7 @@ fn idle_connections_are_closed_and_their_places_freed() {
         network.accept(accepted);
         let now_ns = clock::monotonic_ns();
         network.close_idle(now_ns + limits().idle_ms_max * NS_PER_MS / 2);
-        glommio::timer::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         assert!(inputs.is_empty(true));
         network.close_idle(now_ns + (limits().idle_ms_max + 1_000) * NS_PER_MS);
         let is_quiet = |client: &Rc<Client>| client.is_idle.get();
@@ -512,7 +507,7 @@ fn a_client_that_goes_with_all_its_requests_under_way_is_noticed() {
             for _ in 0..8 {
                 assert!(matches!(next_input(&inputs, &network).await, Input::Request { .. }));
             }
-            glommio::timer::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
             assert!(inputs.is_empty(true), "it is blocked");
             goes.send(()).unwrap();
             assert!(
@@ -553,7 +548,7 @@ fn a_peer_moves_to_the_replica_core_as_a_whole() {
                 if let Ok(message) = from_core.try_recv() {
                     return message;
                 }
-                glommio::timer::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
             panic!("no message within 20 s");
         };
@@ -626,7 +621,7 @@ fn compressed_batches_are_judged_elsewhere_and_keep_their_place() {
                 network.answer(connection, seq, answer_with(1), None);
                 send(&network);
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(seen, [(0, false), (1, false), (2, true), (3, false), (4, false)]);
         assert_eq!(client.join().unwrap(), [1, 2, 3, 4, 5]);
@@ -652,7 +647,7 @@ fn a_connection_may_end_while_its_batch_is_judged() {
         network.accept(accepted);
         let is_waiting = || network.clients.borrow().values().any(|c| c.waker.borrow().is_some());
         while !is_waiting() {
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         let id = *network.clients.borrow().keys().next().unwrap();
         network.close(id, "the test ends it".into(), None);
@@ -667,7 +662,7 @@ fn a_connection_may_end_while_its_batch_is_judged() {
             panic!("not a request")
         };
         network.on_inspected(*request);
-        glommio::timer::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
         assert!(inputs.is_empty(true), "nothing comes after the end of a connection");
         drop(client.join().unwrap());
     });
