@@ -11,9 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, registry};
 
 use super::output::{Said, Stream, complain};
 use crate::config::Note;
@@ -21,6 +22,9 @@ use crate::types::write_printable;
 
 /// A longer message is cut.
 const MESSAGE_BYTES_MAX: usize = 8192;
+
+/// Whose debug lines `-v` shows.
+const VERBOSE: [&str; 2] = ["kraft", "kraft_server"];
 
 /// The stream of this process, for last words.
 static LINES: OnceLock<Stream<Line>> = OnceLock::new();
@@ -63,20 +67,23 @@ impl LogSettings {
         Ok(())
     }
 
-    fn filter(&self, wanted: Option<String>) -> (EnvFilter, Option<String>) {
-        let usual =
-            || EnvFilter::new(if self.verbose { "info,kraft=debug,kraft_server=debug" } else { "info" });
-        match wanted.map(|directives| (EnvFilter::try_new(&directives), directives)) {
-            None => (usual(), None),
-            Some((Ok(filter), _)) => (filter, None),
-            Some((Err(e), directives)) => {
+    /// Levels by the names of modules; lines of this server stand in no span that could be asked for.
+    fn filter(&self, wanted: Option<String>) -> (Targets, Option<String>) {
+        let usual = || match self.verbose {
+            true => Targets::new()
+                .with_default(Level::INFO)
+                .with_targets(VERBOSE.map(|name| (name, Level::DEBUG))),
+            false => Targets::new().with_default(Level::INFO),
+        };
+        let Some(directives) = wanted else { return (usual(), None) };
+        match directives.parse() {
+            Ok(filter) => (filter, None),
+            Err(e) => {
                 let directives = directives.escape_debug();
-                (
-                    usual(),
-                    Some(format!(
-                        "RUST_LOG={directives} is not understood ({e}). Write for example RUST_LOG=kraft=debug."
-                    )),
-                )
+                let problem = format!(
+                    "RUST_LOG={directives} is not understood ({e}). Write for example RUST_LOG=kraft=debug."
+                );
+                (usual(), Some(problem))
             }
         }
     }
