@@ -23,8 +23,8 @@ while (($#)); do
   (($# == 0)) || shift
 done
 [[ $files == *.log* && $max_bytes =~ ^[0-9]{1,10}$ ]] || exec "${tool[@]}" "${arguments[@]}"
-lengths="$(release_dir)/kraft-dump-log"
-[[ $lengths -nt $base_dir/src/bin/kraft-dump-log.rs ]] || build_server
+lengths="$(tools_dir)/kraft-dump-log"
+[[ $lengths -nt $base_dir/src/bin/kraft-dump-log.rs ]] || build kraft-dump-log
 
 # Sets `valid_bytes` where this is a segment with zeros, and only zeros, behind its last batch; fails of anything else.
 has_zeros_behind() {

@@ -3,5 +3,5 @@
 set -euo pipefail
 base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$base_dir/bin/steps.sh"
-if server_is_stale; then build_server; fi
-exec "$(release_dir)/kraft-latency" "$@"
+if [[ -z ${KRAFT_TOOLS_DIR:-} ]] && is_stale kraft-latency; then build kraft-latency; fi
+exec "$(tools_dir)/kraft-latency" "$@"

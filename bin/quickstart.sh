@@ -117,11 +117,11 @@ failed_with_logs() {
 }
 
 # ------------------------------------------------------------------------------------------------------------ the steps
-build() {
+build_server() {
   step "Building the server (release)"
-  if server_is_stale; then
-    note "the first build takes a few minutes"
-    build_server || exit 1
+  if is_stale kraft-server; then
+    note "the first build takes two minutes on two cores"
+    build kraft-server || exit 1
   else
     done_line "$(release_dir)/kraft-server is up to date"
   fi
@@ -293,6 +293,7 @@ read_back() {
   done_line "wrote $wanted records, read $got: up to offset $last, the high watermark is $high_watermark"
 }
 
+# The table of a node that has stopped, which it prints itself; of one that runs, from its interval logs.
 show_latency() {
   local files
   shopt -s nullglob
@@ -300,7 +301,12 @@ show_latency() {
   shopt -u nullglob
   step "Latency on the leader, node $leader, per stage"
   ((${#files[@]})) || failed_with_logs "there is no latency-*.hlog in $data_dir/node-$leader"
-  "$(release_dir)/kraft-latency" "${files[@]}" || failed_with_logs "kraft-latency cannot read ${files[*]}"
+  if [[ $keep == true ]]; then
+    "$base_dir/bin/kraft-latency.sh" "${files[@]}" || failed_with_logs "kraft-latency cannot read ${files[*]}"
+  else
+    sed -n '/^stage (us)/,/^Interval log:/{ /^Interval log:/!p }' "$data_dir/node-$leader.out" | grep . ||
+      failed_with_logs "node $leader printed no latencies"
+  fi
   note "interval logs (HdrHistogram format; merge or plot them with bin/kraft-latency.sh FILE... [--hgrm OUT] [--svg OUT]):"
   printf '      %s\n' "$data_dir"/node-*/latency-*.hlog >&2
 }
@@ -318,7 +324,7 @@ leave_running() {
 check_earlier_run
 check_ports
 prepare_data_dir
-build
+build_server
 client "$base_dir/bin/fetch-kafka-tools.sh" || exit 1
 start_nodes
 wait_until_ready

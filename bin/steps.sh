@@ -104,18 +104,26 @@ ensure_rust() {
 # Where cargo puts the release binaries, or where a test run has them.
 release_dir() { echo "${KRAFT_RELEASE_DIR:-${CARGO_TARGET_DIR:-$base_dir/target}/release}"; }
 
-# The server's binary is older than its sources, or absent.
-server_is_stale() {
-  local binary
-  binary=$(release_dir)/kraft-server
-  [[ ! -x $binary ]] || [[ -n $(find "$base_dir/src" "$base_dir/Cargo.toml" "$base_dir/Cargo.lock" -newer "$binary" -print -quit) ]]
+# What needs no LTO, kraft-perf and what reads a node's files: where a test run has it. By hand it is built for release too.
+tools_dir() { echo "${KRAFT_TOOLS_DIR:-$(release_dir)}"; }
+
+# is_stale PROGRAM...: one of them is older than the sources, or absent.
+is_stale() {
+  local program binary
+  for program in "$@"; do
+    binary=$(release_dir)/$program
+    [[ -x $binary ]] || return 0
+    [[ -z $(find "$base_dir/src" "$base_dir/Cargo.toml" "$base_dir/Cargo.lock" -newer "$binary" -print -quit) ]] || return 0
+  done
+  return 1
 }
 
-build_server() {
+# build PROGRAM...: for release. Linking one compiles it as a whole (LTO), which is half of all the time: only what is run.
+build() {
   ensure_rust
   mkdir -p "$base_dir/build"
-  run_with_progress "cargo build --release" "$base_dir/build/cargo-build.$$.log" \
-    cargo build --release --locked --manifest-path "$base_dir/Cargo.toml" --color never || return 1
+  run_with_progress "cargo build --release, $*" "$base_dir/build/cargo-build.$$.log" \
+    cargo build --release --locked --manifest-path "$base_dir/Cargo.toml" --color never "${@/#/--bin=}" || return 1
   rm -f "$base_dir/build/cargo-build.$$.log"
 }
 

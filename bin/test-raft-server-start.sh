@@ -22,9 +22,9 @@ if [[ $1 == -daemon ]]; then
   shift
 fi
 
-if server_is_stale; then
+if is_stale kraft-server; then
   step "Building the server (release)"
-  build_server
+  build kraft-server
 fi
 
 # A node serves up to max.connections clients; the usual soft limit of 1024 files is far below that.

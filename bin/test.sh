@@ -15,8 +15,8 @@ usage: bin/test.sh [STAGE...]
 Runs all stages, or those named, in this order:
   format      cargo fmt --check
   lint        cargo clippy, warnings are errors; shellcheck where it is installed
-  unit        cargo test: unit tests, golden scripts, imports, fixtures
-  build       cargo build --release
+  unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver
+  build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
               kafka-python, confluent-kafka (tests/clients/run.sh has seven clients more, and older ones)
@@ -111,7 +111,7 @@ stage_lint() {
   ensure_rust
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
   run_with_progress "cargo clippy" "$logs/lint.log" \
-    cargo clippy --locked --all-targets --color never -- -D warnings || return 1
+    cargo clippy --locked --workspace --all-targets --color never -- -D warnings || return 1
   if command -v shellcheck >/dev/null 2>&1; then
     run_with_progress "shellcheck" "$logs/shellcheck.log" shellcheck -x -P bin -e SC1091 bin/*.sh || return 1
   fi
@@ -121,7 +121,7 @@ stage_unit() {
   local status=0
   ensure_rust
   run_with_progress "cargo test" "$logs/unit.log" \
-    env RUST_BACKTRACE=1 cargo test --locked --no-fail-fast --color never || status=1
+    env RUST_BACKTRACE=1 cargo test --locked --workspace --no-fail-fast --color never || status=1
   passed=$((passed + $(count "$logs/unit.log" passed)))
   failed=$((failed + $(count "$logs/unit.log" failed)))
   if ((status)); then
@@ -133,7 +133,7 @@ stage_unit() {
   return "$status"
 }
 
-stage_build() { build_server; }
+stage_build() { build kraft-server kraft-sim; }
 
 # The seed from which this commit's seeds count: 32 bits of its id, far enough apart that those of two commits do
 # not overlap unless these bits are the same.
@@ -168,7 +168,7 @@ simulate() {
 stage_simulation() {
   local status=0 first jobs seed cause old=0
   local -a arguments
-  if server_is_stale; then build_server || return 1; fi
+  if is_stale kraft-sim; then build kraft-server kraft-sim || return 1; fi
   jobs=$(nproc 2>/dev/null || echo 1)
   : >"$logs/simulation.log"
   while read -r seed cause; do
@@ -199,13 +199,16 @@ stage_simulation() {
 }
 
 stage_processes() {
-  local status=0
+  local status=0 tools
   ensure_packages kcat:kcat python3:python3 ss:iproute2 javac:default-jdk-headless || return 1
   python_environment || return 1
   "$base_dir/bin/fetch-kafka-tools.sh" || return 1
   "$base_dir/bin/fetch-prometheus.sh" >/dev/null || return 1
-  if server_is_stale; then build_server || return 1; fi
-  follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" \
+  if is_stale kraft-server; then build kraft-server || return 1; fi
+  # As stage unit has built them: a release build would compile each as a whole once more, for nothing that is measured.
+  tools=${CARGO_TARGET_DIR:-$base_dir/target}/debug
+  run_with_progress "cargo build, the tools" "$logs/tools.log" cargo build --locked --workspace --bins --color never || return 1
+  follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" "KRAFT_TOOLS_DIR=$tools" \
     "$base_dir/build/venv/bin/python" -m pytest tests/processes -p no:cacheprovider || status=1
   passed=$((passed + $(count "$logs/processes.log" passed)))
   failed=$((failed + $(count "$logs/processes.log" failed) + $(count "$logs/processes.log" error)))

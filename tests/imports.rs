@@ -18,6 +18,8 @@ enum Crates {
 }
 use Crates::{Any, Only};
 
+const LOAD: &str = "perf/load";
+
 const TABLE: &[Row] = &[
     Row { module: "types", modules: &[], crates: Only(&[]) },
     Row { module: "properties", modules: &[], crates: Only(&[]) },
@@ -66,7 +68,23 @@ const TABLE: &[Row] = &[
         module: "bin",
         modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
         // base64 and serde_json for interval logs and reports.
-        // kraft-perf measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
+        crates: Only(&[
+            "base64",
+            "bytes",
+            "clap",
+            "hdrhistogram",
+            "plotters",
+            "serde_json",
+            "signal_hook",
+            "tracing",
+            "tracing_subscriber",
+        ]),
+    },
+    // A package of its own, for which `kraft` is a crate.
+    Row {
+        module: LOAD,
+        modules: &["types", "record", "protocol", "server"],
+        // It measures the device and the loopback itself, past `io`: libc and io_uring are for that, and for epoll.
         crates: Only(&[
             "base64",
             "bytes",
@@ -77,8 +95,7 @@ const TABLE: &[Row] = &[
             "plotters",
             "serde_json",
             "signal_hook",
-            "tracing",
-            "tracing_subscriber",
+            "tempfile",
         ]),
     },
 ];
@@ -139,8 +156,15 @@ const CLOCKS: &[&str] = &["Instant", "SystemTime"];
 /// Their order is random, and so would be a run of raft's or the simulator's.
 const RANDOM_ORDER: &[&str] = &["HashMap", "HashSet", "RandomState"];
 
+fn all_files() -> Vec<SourceFile> {
+    ["src", LOAD].into_iter().flat_map(files_under).collect()
+}
+
 fn module_of(file: &SourceFile) -> Option<&'static Row> {
-    let name = file.path.strip_prefix("src/")?.split('/').next()?;
+    let name = match file.path.strip_prefix("src/") {
+        Some(path) => path.split('/').next()?,
+        None => LOAD,
+    };
     let name = name.strip_suffix(".rs").unwrap_or(name);
     TABLE.iter().find(|row| row.module == name)
 }
@@ -157,7 +181,7 @@ fn depth_of(path: &str) -> usize {
 
 /// Each path into the crate as its first two segments, with its line: `crate::log::op`, groups taken apart.
 fn crate_paths(file: &SourceFile) -> Vec<(String, String, usize)> {
-    let is_bin = file.path.starts_with("src/bin/");
+    let is_bin = file.path.starts_with("src/bin/") || file.path.starts_with(LOAD);
     let mut found = Vec::new();
     for at in 0..file.tokens.len() {
         let is_path_start = at == 0 || !matches!(file.tokens[at - 1].text.as_str(), "::" | ".");
@@ -241,7 +265,7 @@ fn modules_import_only_what_the_table_allows() {
     let known: BTreeSet<&str> = TABLE.iter().map(|row| row.module).collect();
     let mut wrong = Vec::new();
     let mut paths = 0;
-    for file in files_under("src") {
+    for file in all_files() {
         let Some(row) = module_of(&file) else {
             assert_eq!(file.path, "src/lib.rs", "a module that the table does not know");
             continue;
@@ -316,7 +340,7 @@ fn rooms_of_the_replica_import_only_what_stands_below_them() {
     assert!(wrong.is_empty(), "against the table of rooms:\n{}", wrong.join("\n"));
 }
 
-/// Names of the crates in Cargo.toml, as Rust writes them.
+/// Names of the crates in Cargo.toml, as Rust writes them. Those of the load driver are all among the workspace's.
 fn dependencies() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
     let mut names = BTreeSet::new();
@@ -324,7 +348,9 @@ fn dependencies() -> BTreeSet<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             is_inside = line.ends_with("dependencies]");
-        } else if let Some((name, _)) = line.split_once('=').filter(|_| is_inside && !line.starts_with('#')) {
+        } else if let Some((name, _)) =
+            line.split_once(['=', '.']).filter(|_| is_inside && !line.starts_with('#'))
+        {
             names.insert(name.trim().replace('-', "_"));
         }
     }
@@ -336,7 +362,7 @@ fn modules_use_only_the_crates_that_the_table_allows() {
     let crates = dependencies();
     assert!(crates.contains("kafka_protocol") && crates.contains("proptest"), "{crates:?}");
     let mut wrong = Vec::new();
-    for file in files_under("src") {
+    for file in all_files() {
         let Some(Row { crates: Only(allowed), .. }) = module_of(&file) else { continue };
         for at in 0..file.tokens.len() {
             let token = &file.tokens[at];
@@ -359,7 +385,7 @@ fn modules_use_only_the_crates_that_the_table_allows() {
 #[test]
 fn one_file_names_glommio() {
     let names = |file: &SourceFile| file.tokens.iter().any(|token| token.text == "glommio");
-    let files: Vec<_> = files_under("src").into_iter().filter(names).map(|file| file.path).collect();
+    let files: Vec<_> = all_files().into_iter().filter(names).map(|file| file.path).collect();
     assert_eq!(files, ["src/io/executor.rs"]);
 }
 

@@ -59,6 +59,8 @@ class Run:
     def __init__(self, options, lengths, kind="compare"):
         self.root, self.options, self.lengths = ROOT, options, lengths
         self.bin_dir = pathlib.Path(options.bin_dir or ROOT)
+        # perf/load: built without LTO, and so in a directory of its own.
+        self.tools_dir = pathlib.Path(options.tools_dir or self.bin_dir)
         self.port_base, self.overrides = options.port_base, options.override
         commit = said(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]) or "unknown"
         self.commit = commit + ("-dirty" if said(["git", "-C", ROOT, "status", "--porcelain", "-uno"]) else "")
@@ -87,11 +89,14 @@ class Run:
         self.missing.setdefault(what, why)
 
     def binary(self, name):
-        return self.bin_dir / name
+        return (self.bin_dir if name == "kraft-server" else self.tools_dir) / name
 
     def without_paths(self, text):
         """Without this machine's paths: the run is kept."""
-        return text.replace(str(self.data), "DATA").replace(f"{ROOT}/", "").replace(f"{self.bin_dir}/", "").replace(str(self.bin_dir), "BIN")
+        text = text.replace(str(self.data), "DATA").replace(f"{ROOT}/", "")
+        for path in (self.bin_dir, self.tools_dir):
+            text = text.replace(f"{path}/", "").replace(str(path), "BIN")
+        return text
 
     def check_room(self, gb):
         free = shutil.disk_usage(self.data).free

@@ -16,6 +16,6 @@ if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
   PYTHONPATH="$base_dir/tests/processes" exec "$venv/bin/python" tests/clients/matrix.py --help
 fi
 ensure_packages kcat:kcat ss:iproute2 javac:default-jdk-headless mvn:maven npm:npm cmake:cmake c++:g++ go:golang-go
-if server_is_stale; then build_server; fi
+if is_stale kraft-server; then build kraft-server; fi
 exec env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH="$base_dir/tests/processes" "KRAFT_RELEASE_DIR=$(release_dir)" \
   "$venv/bin/python" tests/clients/matrix.py "$@"

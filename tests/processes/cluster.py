@@ -19,6 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE_DIR = Path(os.environ.get("KRAFT_RELEASE_DIR")
                    or Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release")
 SERVER = RELEASE_DIR / "kraft-server"
+# The load driver, and what reads a node's files: bin/test.sh has them from the build of its unit tests.
+TOOLS_DIR = Path(os.environ.get("KRAFT_TOOLS_DIR") or RELEASE_DIR)
 TOPIC = "__cluster_metadata"
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 # Slow machines under load; none of the tests that bound a time use it.

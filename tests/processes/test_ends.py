@@ -14,11 +14,11 @@ import pytest
 
 import kafka_tools
 import raw
-from cluster import SERVER, wait_for
+from cluster import SERVER, TOOLS_DIR, wait_for
 from test_configuration import properties
 
-DUMP_LOG = SERVER.with_name("kraft-dump-log")
-SIMULATOR = SERVER.with_name("kraft-sim")
+DUMP_LOG = TOOLS_DIR / "kraft-dump-log"
+SIMULATOR = TOOLS_DIR / "kraft-sim"
 # A hand-over to voters that stand still lasts as long as this allows.
 PATIENT = {"controller.quorum.request.timeout.ms": 60000, "controller.quorum.fetch.timeout.ms": 60000}
 

@@ -15,7 +15,7 @@ from kafka import KafkaProducer
 
 import kafka_tools
 import raw
-from cluster import CLUSTER_ID, PATIENCE_S, RELEASE_DIR, STEADY, free_port, wait_for
+from cluster import CLUSTER_ID, PATIENCE_S, STEADY, TOOLS_DIR, free_port, wait_for
 from interop_moves import Moves, log_end
 from java_voter import (JAVA_PATIENCE_S, JAVA_TOPIC, JAVA_TOPIC_ID, NEWEST_KAFKA, OLDEST_KAFKA, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster,
                         Standing, batches_on_disk, check_logs_equal, interop_node, kafka_libs, replica_fetch, standing)
@@ -60,7 +60,7 @@ def produce(node, records, **options):
 
 
 def dump_of_ours(path, *flags):
-    return subprocess.run([RELEASE_DIR / "kraft-dump-log", *flags, path], capture_output=True, text=True)
+    return subprocess.run([TOOLS_DIR / "kraft-dump-log", *flags, path], capture_output=True, text=True)
 
 
 def check_dumps_agree(node, segments=None):

@@ -10,9 +10,9 @@ import pytest
 
 import kafka_tools
 import raw
-from cluster import RELEASE_DIR, TOPIC, wait_for
+from cluster import TOOLS_DIR, TOPIC, wait_for
 
-LATENCY = RELEASE_DIR / "kraft-latency"
+LATENCY = TOOLS_DIR / "kraft-latency"
 KAFKAS_LINE = re.compile(r"^Throughput \(bytes/second\): [\d.]+, Latency \(ms\): [\d.]+ p75 [\d.]+ p99 [\d.]+ p999", re.M)
 
 

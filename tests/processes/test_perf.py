@@ -7,9 +7,9 @@ import xml.etree.ElementTree
 
 import kafka_tools
 import pytest
-from cluster import RELEASE_DIR, die_with_parent, wait_for
+from cluster import TOOLS_DIR, die_with_parent, wait_for
 
-PERF = RELEASE_DIR / "kraft-perf"
+PERF = TOOLS_DIR / "kraft-perf"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 LINES = [f"line {n} " + "abc" * (n % 40) for n in range(50)]
 

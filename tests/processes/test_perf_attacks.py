@@ -10,7 +10,7 @@ import threading
 
 import kafka_tools
 import pytest
-from cluster import RELEASE_DIR, REPOSITORY, STEADY, wait_for
+from cluster import RELEASE_DIR, REPOSITORY, STEADY, TOOLS_DIR, wait_for
 from test_perf_compare import free_port_block
 
 sys.path.insert(0, str(REPOSITORY / "perf"))
@@ -26,7 +26,7 @@ def test_one_attacker_makes_a_complete_row(scratch):
     data.mkdir()
     steady = [part for key, value in STEADY.items() for part in ("--override", f"{key}={value}")]
     kafka_tools.run("perf/attacks", "--only", "half-frames", "--seconds", 2, "--nice", 0, "--check", *steady, "--port-base", free_port_block(),
-                    "--data-dir", data, "--out", out, "--bin-dir", RELEASE_DIR).check()
+                    "--data-dir", data, "--out", out, "--bin-dir", RELEASE_DIR, "--tools-dir", TOOLS_DIR).check()
     assert list(data.iterdir()) == [], "it removes its data"
     row, = json.loads((out / "attacks.json").read_text())["rows"]
     for stretch in ("quiet", "control", "beside"):

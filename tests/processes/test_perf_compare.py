@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import kafka_tools
-from cluster import RELEASE_DIR, REPOSITORY, free_port
+from cluster import RELEASE_DIR, REPOSITORY, TOOLS_DIR, free_port
 
 sys.path.insert(0, str(REPOSITORY / "perf"))
 
@@ -28,7 +28,7 @@ def compare(scratch, *options):
         out, data = scratch / f"out-{attempt}", scratch / f"data-{attempt}"
         data.mkdir()
         kafka_tools.run("perf/compare", "--tiny", "--port-base", free_port_block(), "--data-dir", data, "--out", out,
-                        "--bin-dir", RELEASE_DIR, *options).check()
+                        "--bin-dir", RELEASE_DIR, "--tools-dir", TOOLS_DIR, *options).check()
         assert list(data.iterdir()) == [], "it removes its data"
         summary = (out / "summary.md").read_text()
         if "nothing was acknowledged" not in summary:

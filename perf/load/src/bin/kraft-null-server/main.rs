@@ -4,9 +4,8 @@
 //! Speaks ApiVersions, Metadata (any topic exists, with one partition), InitProducerId and Produce; anything else ends the
 //! connection. It keeps no data: never point a client at it whose records matter.
 
-#[path = "kraft-null-server/answers.rs"]
 mod answers;
-#[path = "kraft-perf/epoll.rs"]
+#[path = "../../epoll.rs"]
 mod epoll;
 
 use std::collections::HashMap;

@@ -5,41 +5,26 @@
 //! - `load.rs`: a run. `worker.rs`: a thread of it, over `connection.rs`, `link.rs`, `epoll.rs` and `cluster.rs`.
 //! - `recording.rs`: what was seen. `report.rs`: how it is shown.
 
-#[path = "kraft-perf/batch.rs"]
 mod batch;
-#[path = "kraft-perf/cluster.rs"]
 mod cluster;
-#[path = "kraft-perf/compression.rs"]
 mod compression;
-#[path = "kraft-perf/connection.rs"]
 mod connection;
-#[path = "kraft-perf/device.rs"]
 mod device;
-#[path = "kraft-perf/epoll.rs"]
 mod epoll;
-#[path = "percentiles/hgrm.rs"]
+// As kraft-latency shows it.
+#[path = "../../../src/bin/percentiles/hgrm.rs"]
 mod hgrm;
-#[path = "kraft-perf/link.rs"]
 mod link;
-#[path = "kraft-perf/load.rs"]
 mod load;
-#[path = "kraft-perf/loopback.rs"]
 mod loopback;
-#[path = "kraft-perf/options.rs"]
 mod options;
-#[path = "kraft-perf/pace.rs"]
 mod pace;
-#[path = "percentiles/plot.rs"]
+#[path = "../../../src/bin/percentiles/plot.rs"]
 mod plot;
-#[path = "kraft-perf/raw.rs"]
 mod raw;
-#[path = "kraft-perf/recording.rs"]
 mod recording;
-#[path = "kraft-perf/report.rs"]
 mod report;
-#[path = "kraft-perf/wire.rs"]
 mod wire;
-#[path = "kraft-perf/worker.rs"]
 mod worker;
 
 use std::io::Write as _;
