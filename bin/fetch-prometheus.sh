@@ -20,6 +20,7 @@ if [[ ! -x $place/usr/bin/promtool ]]; then
   cd "$place"
   # The package lists of a fresh machine are empty or old: update them only when that is seen to matter.
   if ! apt-get -q download prometheus >download.log 2>&1; then
+    # shellcheck disable=SC2024 # The log is this user's.
     if [[ $EUID == 0 ]]; then apt-get -q update >download.log 2>&1; else sudo apt-get -q update >download.log 2>&1; fi || true
     apt-get -q download prometheus >download.log 2>&1 || {
       fail "Debian's package prometheus cannot be fetched: $place/download.log"

