@@ -160,7 +160,7 @@ check_oldest_compiler() {
   # A directory of its own: the other compiler would build all anew after each change of compilers.
   run_with_progress "cargo +$oldest check" "$logs/oldest.log" \
     env CARGO_TARGET_DIR="$base_dir/build/rust-$oldest" CARGO_PROFILE_DEV_DEBUG=0 \
-    cargo "+$oldest" check --locked --workspace --bins --color never
+    cargo "+$oldest" check --locked --workspace --bins --config 'profile.dev.package."*".opt-level=0' --color never
 }
 
 stage_lint() {

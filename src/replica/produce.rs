@@ -181,14 +181,17 @@ impl Produce {
             base_offset: base.0,
             needs: Some(next),
         };
-        match engine.producers().check(batch.header()) {
+        let verdict = engine.producers().check(batch.header());
+        if matches!(verdict, Verdict::Newcomer)
+            && let Err(why) = self.admit_newcomer(engine, desk, ticket)
+        {
+            return refuse(nothing(Ok(batch)), ErrorCode::POLICY_VIOLATION, Some(why));
+        }
+        match verdict {
             Verdict::Refused(error) => refuse(nothing(Ok(batch)), error, None),
             Verdict::Duplicate { base_offset, last_offset, timestamp: _ } => {
                 desk.counters.duplicate_batches += 1;
                 answer(base_offset, Offset(last_offset.0 + 1))
-            }
-            Verdict::Newcomer if let Err(why) = self.admit_newcomer(engine, desk, ticket) => {
-                refuse(nothing(Ok(batch)), ErrorCode::POLICY_VIOLATION, Some(why))
             }
             Verdict::New | Verdict::Newcomer => {
                 let (base, next) = append(engine, desk, batch);
