@@ -1,7 +1,7 @@
 //! Torn or rotten: whether a bad batch at the end of the log can be what is left of a write that never completed.
 //!
 //! Called by recovery for what lies above the commit mark. It looks at bytes and decides; it reads and cuts nothing. What it
-//! does not call torn may have been acknowledged. The whole argument is in ARCHITECTURE.md, "Torn or rotten"; in short:
+//! does not call torn may have been acknowledged. The whole argument is in docs/design/torn-or-rotten.md; in short:
 //! - One group is in flight at a time. A sector of it that did not arrive reads as it stood: zeros from the group's first byte
 //!   on. So a torn batch has a *piece* (its part of one sector) that is all zeros.
 //! - No batch that was acknowledged and lies above the mark has such a piece, if the piece is long enough to count: the writer
