@@ -8,7 +8,7 @@ pub enum Level {
     Error,
 }
 
-/// Exit codes of the process (documented in README).
+/// Exit codes of the process (documented in docs/starts-and-ends.md).
 pub const EXIT_OK: i32 = 0;
 pub const EXIT_CONFIG: i32 = 1;
 pub const EXIT_CORRUPT: i32 = 65;
