@@ -131,6 +131,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "inspection",
             "receive",
             "receive_pool",
+            "room",
             "session_limits",
             "times",
         ],
