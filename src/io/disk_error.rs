@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use super::durable::free_inodes;
+use super::file_system::free_inodes;
 use crate::log::{DiskError, REFILL};
 
 /// `operation` as in "write 8192 bytes at 4096 of 00000000000000000000.log".

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::disk_error::disk_error_in;
+use super::file_system::is_tmpfs;
 use crate::log::{BLOCK_BYTES, DiskError};
 
 /// Files of a node are for its user to write and for its group to read, a directory that it makes as well. What else the
@@ -20,7 +21,6 @@ pub const DIRECTORY_MODE: u32 = 0o750;
 /// 128 KiB of probe file: all of it zeroed before the first timed write, as a segment is.
 pub const PROBE_WRITES: usize = 32;
 const PROBE_FILE: &str = "durable-write.probe";
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Both modes keep one contract: a durable write has completed only when the device has it (RWF_DSYNC).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,22 +230,6 @@ impl Drop for ZeroedBlocks {
     }
 }
 
-fn is_tmpfs(directory: &Path) -> io::Result<bool> {
-    Ok(file_system(directory)?.f_type as i64 == TMPFS_MAGIC)
-}
-
-/// Bytes that this user may still write to the file system of `directory`.
-pub fn free_bytes(directory: &Path) -> io::Result<u64> {
-    let stat = file_system(directory)?;
-    Ok(stat.f_bavail as u64 * stat.f_bsize as u64)
-}
-
-/// Inodes of the file system of `directory`: free ones, and all; all are 0 where it does not count them.
-pub fn free_inodes(directory: &Path) -> io::Result<(u64, u64)> {
-    let stat = file_system(directory)?;
-    Ok((stat.f_ffree, stat.f_files))
-}
-
 /// Make a directory, and those above it, where they are missing.
 pub fn create_directories(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
@@ -258,19 +242,6 @@ pub fn create_new(path: &Path) -> io::Result<File> {
         _ => {}
     }
     OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
-}
-
-fn file_system(directory: &Path) -> io::Result<libc::statfs> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
-    // SAFETY: a NUL-terminated path and a zeroed struct for the call to fill; all zeros is a valid statfs.
-    unsafe {
-        let mut stat: libc::statfs = std::mem::zeroed();
-        if libc::statfs(path.as_ptr(), &mut stat) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stat)
-    }
 }
 
 /// Make the names of a directory durable.
@@ -303,12 +274,5 @@ mod tests {
     fn a_directory_that_cannot_be_written_is_an_error_with_its_name() {
         let error = probe(Path::new("/proc/self")).unwrap_err();
         assert!(error.operation.contains("/proc/self"), "{error}");
-    }
-
-    #[test]
-    fn free_space_is_that_of_the_file_system() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(free_bytes(directory.path()).unwrap() > 0);
-        assert!(free_bytes(&directory.path().join("absent")).is_err());
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::disk_error::{disk_error_in, without_errno};
 use super::doorbell::Doorbell;
 use super::durable::{self, DurableWrite, ZeroedBlocks};
+use super::file_system::free_bytes;
 use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
 use crate::types::Offset;
 
@@ -239,7 +240,7 @@ impl Worker {
 
     fn report_disk_free(&self) {
         // Where statfs fails the writes fail too, and those say it better.
-        if let Ok(bytes) = durable::free_bytes(&self.files.directory) {
+        if let Ok(bytes) = free_bytes(&self.files.directory) {
             self.report(FileEvent::DiskFree(bytes));
         }
     }

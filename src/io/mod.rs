@@ -10,6 +10,7 @@ pub mod disk_error;
 pub mod doorbell;
 pub mod durable;
 pub mod executor;
+mod file_system;
 pub mod file_thread;
 pub mod kernel;
 pub mod listener;

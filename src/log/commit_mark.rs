@@ -12,8 +12,8 @@
 //! leads). A mark of version 1 has no `committed`, and proves nothing about it.
 
 use super::buffer::BLOCK_BYTES;
+use super::index::Place;
 use super::op::SegmentId;
-use super::segment::Place;
 use crate::types::*;
 
 /// Size of the commit mark's file.

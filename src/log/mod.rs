@@ -22,7 +22,9 @@ pub mod buffer;
 mod commit_mark;
 mod epoch_checkpoint;
 mod flights;
+mod index;
 pub mod op;
+mod producer_tail;
 mod quorum_state;
 mod reader;
 mod recovery;
@@ -31,25 +33,29 @@ mod segment;
 mod summary;
 mod summary_check;
 mod tail;
+mod task;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod torn;
 mod truncation;
+mod turn;
 mod writer;
 
 pub use buffer::*;
 pub use commit_mark::{COMMIT_MARK_FILE_BYTES, COMMIT_MARK_INTERVAL_BYTES};
 pub use op::*;
+pub use producer_tail::{PRODUCER_BATCHES_KEPT, ProducerBatch};
 pub use reader::Keep;
 pub use recovery::{Recovered, recover};
-pub use summary::{PRODUCER_BATCHES_KEPT, ProducerBatch, Summary};
+pub use summary::Summary;
 
 use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use bytes::Bytes;
 use flights::{Flights, Purpose};
-use segment::{Place, Segments};
+use index::Place;
+use segment::Segments;
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Clone, Debug)]
@@ -227,7 +233,7 @@ pub struct Log {
     /// Closed segments whose summaries are not written, oldest first.
     summaries_due: VecDeque<SegmentId>,
     flushed_since_mark_bytes: u64,
-    task: Option<tasks::Task>,
+    task: Option<task::Task>,
     truncations: VecDeque<truncation::Truncation>,
     quorum_state: Option<(QuorumState, usize)>,
     /// The opening repairs write it first.
@@ -246,7 +252,7 @@ pub struct Log {
     small_room: room::Room,
     ready: bool,
     failed: bool,
-    shutdown: tasks::Shutdown,
+    shutdown: task::Shutdown,
     now_ns: u64,
     idle_since_ns: Option<u64>,
 }
@@ -294,7 +300,7 @@ impl Log {
             small_room: room::Room::default(),
             ready: false,
             failed: false,
-            shutdown: tasks::Shutdown::No,
+            shutdown: task::Shutdown::No,
             now_ns: 0,
             idle_since_ns: None,
             config,
@@ -318,7 +324,7 @@ impl Log {
     /// Append at the log end; `batch.base_offset()` must be the log end. In the tail cache at once, on its way to the
     /// device at `end_turn`.
     pub fn append(&mut self, batch: StampedBatch) {
-        assert!(self.shutdown == tasks::Shutdown::No, "nothing is appended to a log that shuts down");
+        assert!(self.shutdown == task::Shutdown::No, "nothing is appended to a log that shuts down");
         assert_eq!(batch.base_offset(), self.log_end, "a batch is appended at the log end");
         let epoch_begins = epoch_checkpoint::note_batch(&mut self.epochs, batch.epoch(), self.log_end);
         let epoch = self.epochs.last().map(|e| e.epoch);
@@ -340,26 +346,6 @@ impl Log {
         let waiting = self.quorum_state.map_or(0, |(_, writes)| writes);
         self.quorum_state = Some((state, waiting + 1));
         self.maybe_replace_quorum_state();
-    }
-
-    /// Form the device group of this turn, the commit mark, the next segment, zeros ahead.
-    pub fn end_turn(&mut self, now: Now) {
-        self.now_ns = now.monotonic_ns;
-        if self.failed {
-            return;
-        }
-        self.lists.clear_returned();
-        self.maybe_replace_quorum_state();
-        self.maybe_replace_epoch_checkpoint();
-        self.maybe_vouch();
-        self.advance();
-        self.maybe_forget_room();
-        self.maybe_mark();
-        self.maybe_write_summary();
-        if self.shutdown == tasks::Shutdown::Wanted {
-            // The last segment that was due may be one that can have no summary: then no completion comes to go on with.
-            self.advance();
-        }
     }
 
     pub fn poll_op(&mut self) -> Option<DiskOp> {
@@ -476,8 +462,8 @@ impl Log {
 
     /// Flush all, write the mark, cut the last segment to its length; then `LogEvent::ShutDown`.
     pub fn shutdown(&mut self) {
-        if self.shutdown == tasks::Shutdown::No {
-            self.shutdown = tasks::Shutdown::Wanted;
+        if self.shutdown == task::Shutdown::No {
+            self.shutdown = task::Shutdown::Wanted;
         }
     }
 
@@ -548,7 +534,7 @@ impl Log {
 
     fn maybe_replace_epoch_checkpoint(&mut self) {
         if self.checkpoint_stale
-            && self.shutdown != tasks::Shutdown::Begun
+            && self.shutdown != task::Shutdown::Begun
             && !self.small_room.must_wait(self.now_ns)
             && !self.flights.any(|p| p == Purpose::EpochCheckpoint)
         {

@@ -19,9 +19,10 @@
 use super::buffer::{BLOCK_BYTES, block_floor};
 use super::commit_mark::{CommitMark, Slots, epochs_crc, is_other_slot_rotten, read_slots};
 use super::epoch_checkpoint::{self, epoch_before, note_batch};
+use super::index::Place;
 use super::op::{SegmentId, SmallFile};
 use super::quorum_state;
-use super::segment::{Place, Segment, Segments};
+use super::segment::{Segment, Segments};
 use super::summary::Summary;
 use super::torn::Remains;
 use super::{Corrupt, Doubt, Effort, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};

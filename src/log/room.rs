@@ -6,8 +6,8 @@
 //! is anything before the log is ready: a start on a full disk is an error that somebody sees.
 
 use super::flights::Purpose;
-use super::tasks::{Shutdown, Step, TaskKind};
-use super::{DiskError, Log, LogEvent, OpKind};
+use super::task::{Shutdown, Step, TaskKind};
+use super::{DiskError, Log, LogEvent};
 use crate::types::NS_PER_MS;
 use std::collections::VecDeque;
 
@@ -57,19 +57,6 @@ impl Room {
         }
         let pause_ms = pause_ms.unwrap_or(RETRY_MS);
         self.waits = Some((now_ns + pause_ms * NS_PER_MS, pause_ms));
-    }
-}
-
-/// A copy of the step, if it is one that takes room.
-pub(super) fn growing(kind: &OpKind) -> Option<OpKind> {
-    match kind {
-        OpKind::CreateSegment { segment, zeroed } => {
-            Some(OpKind::CreateSegment { segment: *segment, zeroed: *zeroed })
-        }
-        OpKind::ExtendSegment { segment, from, to, written } => {
-            Some(OpKind::ExtendSegment { segment: *segment, from: *from, to: *to, written: *written })
-        }
-        _ => None,
     }
 }
 

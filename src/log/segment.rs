@@ -4,9 +4,9 @@
 //! from a summary). Holds no bytes of batches. The index is the one thing in memory that grows with the log: 20 bytes
 //! for each `index_interval_bytes`, or for each batch where that is larger.
 
-use super::LogConfig;
+use super::index::{BatchPrint, IndexEntry};
 use super::op::SegmentId;
-use super::summary::{BatchPrint, ProducerTail, Summary};
+use super::producer_tail::ProducerTail;
 use crate::record::BatchHeader;
 use crate::types::*;
 
@@ -23,27 +23,6 @@ impl SegmentId {
         plain.then(|| digits.parse().ok().map(|offset| SegmentId(Offset(offset)))).flatten()
     }
 }
-
-/// A byte position in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub segment: SegmentId,
-    pub position: u64,
-}
-
-/// Where a run of batches begins, and its largest timestamp. Offsets count from the segment's base: Kafka bounds both them
-/// and positions by an i32. Packed: there is one for each run of the whole log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, packed(4))]
-pub(super) struct IndexEntry {
-    pub offset: u32,
-    pub position: u32,
-    pub max_timestamp: i64,
-    /// Of the batch that has it.
-    pub max_timestamp_offset: u32,
-}
-
-const _: () = assert!(size_of::<IndexEntry>() == 20);
 
 /// A run of batches: from the one at `position`, which has `offset`, to `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,17 +93,15 @@ impl Segment {
         }
     }
 
-    /// As a scan would have it, but for its producers.
-    pub(super) fn from_summary(summary: &Summary, config: &LogConfig) -> Segment {
-        let mut segment = Segment {
-            id: summary.segment,
-            length: summary.length,
-            index: summary.index.clone(),
-            ends: Some((summary.first, summary.last)),
-            producers: None,
-            has_summary: true,
-            ..Segment::new(summary.segment, config.index_interval_bytes, config.producer_ids_max)
-        };
+    /// As a scan would have it, but for its producers: closed, and with a summary.
+    pub(super) fn summarized(
+        self,
+        length: u64,
+        index: Vec<IndexEntry>,
+        ends: (BatchPrint, BatchPrint),
+    ) -> Segment {
+        let mut segment =
+            Segment { length, index, ends: Some(ends), producers: None, has_summary: true, ..self };
         segment.find_peaks();
         segment
     }

@@ -7,14 +7,12 @@
 //!
 //! All numbers are big-endian. A CRC-32C over everything before it is the last field; the counts say how long the file is.
 
+use super::LogConfig;
+use super::index::{BatchPrint, IndexEntry};
 use super::op::SegmentId;
-use super::segment::{IndexEntry, Segment};
-use crate::record::BatchHeader;
+use super::producer_tail::{ProducerBatch, ProducerTail};
+use super::segment::Segment;
 use crate::types::*;
-use std::collections::BTreeMap;
-
-/// Batches kept of each producer (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
-pub const PRODUCER_BATCHES_KEPT: usize = 5;
 
 const MAGIC: &[u8; 8] = b"KRFTSUMM";
 /// Since 2 a run of control batches has no time in the index.
@@ -25,139 +23,6 @@ const PRINT_BYTES: usize = 8 + 8 + 4 + 4 + 4;
 const EPOCH_BYTES: usize = 4 + 8;
 const ENTRY_BYTES: usize = 4 + 4 + 8 + 4;
 const PRODUCER_BYTES: usize = 8 + 2 + 8 + 4 + 4 + 8;
-
-/// By what a batch is known again: the last batch of a segment with this offset and epoch is that of one history only (Raft's
-/// log matching), so that another log's segment of the same size is not taken for this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BatchPrint {
-    pub base_offset: Offset,
-    pub position: u64,
-    pub size_bytes: u32,
-    pub epoch: Epoch,
-    pub crc: u32,
-}
-
-impl BatchPrint {
-    pub(super) fn of(header: &BatchHeader, position: u64) -> BatchPrint {
-        BatchPrint {
-            base_offset: header.base_offset,
-            position,
-            size_bytes: header.size_bytes as u32,
-            epoch: header.leader_epoch,
-            crc: header.crc,
-        }
-    }
-
-    pub(super) fn end_position(&self) -> u64 {
-        self.position.saturating_add(u64::from(self.size_bytes))
-    }
-}
-
-/// What the fold over a producer's batches needs of one (Kafka: `BatchMetadata`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProducerBatch {
-    pub producer_id: i64,
-    pub producer_epoch: i16,
-    pub base_offset: Offset,
-    pub last_offset_delta: i32,
-    pub base_sequence: i32,
-    /// The batch's largest timestamp.
-    pub timestamp: i64,
-}
-
-impl ProducerBatch {
-    /// `None`: the batch is no producer's. Only transaction markers are control batches with a producer id, and there are
-    /// no transactions.
-    pub fn of(header: &BatchHeader) -> Option<ProducerBatch> {
-        (header.producer_id >= 0 && !header.is_control()).then_some(ProducerBatch {
-            producer_id: header.producer_id,
-            producer_epoch: header.producer_epoch,
-            base_offset: header.base_offset,
-            last_offset_delta: header.last_offset_delta,
-            base_sequence: header.base_sequence,
-            timestamp: header.max_timestamp,
-        })
-    }
-
-    pub fn last_offset(&self) -> Offset {
-        Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
-    }
-}
-
-/// The last batches of each producer in one segment: what the fold over the segment comes to, whatever was before it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ProducerTail {
-    producers: BTreeMap<i64, LastBatches>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct LastBatches {
-    batches: [ProducerBatch; PRODUCER_BATCHES_KEPT],
-    count: usize,
-}
-
-impl LastBatches {
-    fn push(&mut self, batch: ProducerBatch) {
-        if self.count == PRODUCER_BATCHES_KEPT {
-            self.batches.copy_within(1.., 0);
-            self.count -= 1;
-        }
-        self.batches[self.count] = batch;
-        self.count += 1;
-    }
-
-    fn batches(&self) -> &[ProducerBatch] {
-        &self.batches[..self.count]
-    }
-
-    fn last_offset(&self) -> Offset {
-        self.batches().last().map_or(Offset(0), ProducerBatch::last_offset)
-    }
-}
-
-impl ProducerTail {
-    /// Of those over `producer_ids_max` the ones that have not appended for longest are forgotten, as the replica does it;
-    /// when they are twice as many, so that it is seldom.
-    pub(super) fn push(&mut self, header: &BatchHeader, producer_ids_max: usize) {
-        let Some(batch) = ProducerBatch::of(header) else { return };
-        self.producers.entry(batch.producer_id).or_default().push(batch);
-        if self.producers.len() > producer_ids_max.saturating_mul(2) {
-            self.forget_over(producer_ids_max);
-        }
-    }
-
-    fn forget_over(&mut self, producer_ids_max: usize) {
-        let excess = self.producers.len().saturating_sub(producer_ids_max);
-        if excess == 0 {
-            return;
-        }
-        let mut ends: Vec<Offset> = self.producers.values().map(LastBatches::last_offset).collect();
-        let at = excess.min(ends.len() - 1);
-        let (_, oldest_kept, _) = ends.select_nth_unstable(at);
-        let oldest_kept = *oldest_kept;
-        self.producers.retain(|_, last| last.last_offset() >= oldest_kept);
-    }
-
-    /// Producers known.
-    pub(super) fn len(&self) -> usize {
-        self.producers.len()
-    }
-
-    /// In the order of the log.
-    fn batches(&self, producer_ids_max: usize) -> Vec<ProducerBatch> {
-        let mut bounded = self.clone();
-        bounded.forget_over(producer_ids_max);
-        let mut all: Vec<_> = bounded.producers.values().flat_map(LastBatches::batches).copied().collect();
-        all.sort_by_key(|b| b.base_offset);
-        all
-    }
-
-    fn of_batches(batches: &[ProducerBatch]) -> ProducerTail {
-        let mut tail = ProducerTail::default();
-        batches.iter().for_each(|b| tail.producers.entry(b.producer_id).or_default().push(*b));
-        tail
-    }
-}
 
 /// What a summary says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +59,15 @@ impl Summary {
             index: segment.index.clone(),
             producers: segment.producers.as_ref()?.batches(producer_ids_max),
         })
+    }
+
+    /// Its segment, as a scan would have it, but for its producers.
+    pub(super) fn to_segment(&self, config: &LogConfig) -> Segment {
+        Segment::new(self.segment, config.index_interval_bytes, config.producer_ids_max).summarized(
+            self.length,
+            self.index.clone(),
+            (self.first, self.last),
+        )
     }
 
     /// First offset behind the segment.

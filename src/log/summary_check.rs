@@ -7,10 +7,10 @@
 
 use super::buffer::BLOCK_BYTES;
 use super::epoch_checkpoint::{epoch_before, note_batch};
+use super::index::BatchPrint;
 use super::op::{SegmentId, SmallFile};
 use super::recovery::{Recovered, Scan};
-use super::segment::Segment;
-use super::summary::{BatchPrint, Summary};
+use super::summary::Summary;
 use crate::record::BatchHeader;
 use crate::types::*;
 
@@ -98,7 +98,7 @@ impl Scan<'_> {
         for e in &summary.epochs {
             note_batch(&mut self.epochs, e.epoch, e.start_offset);
         }
-        let mut segment = Segment::from_summary(&summary, self.config);
+        let mut segment = summary.to_segment(self.config);
         // The log goes on in it, and writes another summary of it then.
         segment.producers = is_last.then(|| summary.producer_tail());
         self.expected = summary.end;

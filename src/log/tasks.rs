@@ -1,65 +1,16 @@
 //! Tasks: what must happen step after step, each step durable before the next, while no group is in flight.
 //!
 //! Opening (repairs and the flush after recovery), rolling to the next segment, truncation, and shutdown. One runs at a time;
-//! `Log::end_turn` advances it, and between tasks forms groups.
+//! `turn` advances it, and between tasks forms groups.
 
-use super::commit_mark::CommitMark;
 use super::flights::Purpose;
 use super::recovery::Repair;
 use super::segment::Segment;
-use super::truncation::Cut;
+use super::task::{Shutdown, Step, Task, TaskKind};
 use super::{
-    BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, SmallFile, block_ceil, quorum_state, room,
+    BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, SmallFile, block_ceil, quorum_state,
 };
-use crate::types::*;
-use bytes::Bytes;
 use std::collections::VecDeque;
-
-pub(super) struct Task {
-    pub kind: TaskKind,
-    pub steps: VecDeque<Step>,
-    /// What the last step read.
-    pub read: Option<Bytes>,
-    /// The step under way, where it takes room on the disk and may find none.
-    pub growing: Option<OpKind>,
-}
-
-pub(super) enum TaskKind {
-    /// `create`: the directory was empty. The last segment's file is zeroed up to `zeroed` then.
-    Open {
-        create: bool,
-        zeroed: u64,
-    },
-    Roll {
-        to: SegmentId,
-        zeroed: u64,
-    },
-    /// `None` until the place of the cut is known.
-    Truncate {
-        to: Offset,
-        cut: Option<Cut>,
-    },
-    ShutDown,
-}
-
-pub(super) enum Step {
-    Op(OpKind),
-    /// A durable commit mark.
-    Mark(CommitMark),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shutdown {
-    No,
-    Wanted,
-    Begun,
-}
-
-impl Task {
-    pub(super) fn new(kind: TaskKind, steps: impl IntoIterator<Item = Step>) -> Task {
-        Task { kind, steps: steps.into_iter().collect(), read: None, growing: None }
-    }
-}
 
 impl Log {
     /// What recovery found necessary; then a flush, because what was read back may sit only in the device's cache.
@@ -99,54 +50,6 @@ impl Log {
         block_ceil(wanted.max(batch_bytes).max(BLOCK_BYTES as u64))
     }
 
-    /// Go on with the task; where there is none start the next one, or write.
-    pub(super) fn advance(&mut self) {
-        loop {
-            if self.failed || self.flights.any(|p| p == Purpose::Task) {
-                return;
-            }
-            let Some(task) = self.task.as_mut() else {
-                match self.start_task() {
-                    true => continue,
-                    false => return self.write_on(),
-                }
-            };
-            // A durable mark is a step too.
-            if self.flights.any(|p| p == Purpose::Mark) {
-                return;
-            }
-            let takes_room = |step: &Step| matches!(step, Step::Op(kind) if room::growing(kind).is_some());
-            if task.steps.front().is_some_and(takes_room) && self.room.must_wait(self.now_ns) {
-                return;
-            }
-            match task.steps.pop_front() {
-                Some(step) => return self.submit_step(step),
-                None => self.finish_task(),
-            }
-        }
-    }
-
-    fn write_on(&mut self) {
-        if self.truncations.is_empty() && self.shutdown != Shutdown::Begun {
-            if !self.room.must_wait(self.now_ns) {
-                self.maybe_extend();
-            }
-            self.maybe_submit_group();
-        }
-    }
-
-    fn submit_step(&mut self, step: Step) {
-        match step {
-            Step::Op(kind) => {
-                if let Some(task) = self.task.as_mut() {
-                    task.growing = room::growing(&kind);
-                }
-                self.submit(kind, Purpose::Task);
-            }
-            Step::Mark(mark) => self.submit_mark(mark, true),
-        }
-    }
-
     pub(super) fn complete_step(&mut self, done: Done) {
         let task = self.task.as_mut().expect("the task whose step completes is under way");
         if let Done::Read(bytes) = done {
@@ -155,7 +58,7 @@ impl Log {
     }
 
     /// True where something was started or settled.
-    fn start_task(&mut self) -> bool {
+    pub(super) fn start_task(&mut self) -> bool {
         if !self.truncations.is_empty() {
             return self.start_truncation();
         }
@@ -206,7 +109,7 @@ impl Log {
         true
     }
 
-    fn finish_task(&mut self) {
+    pub(super) fn finish_task(&mut self) {
         let Some(task) = self.task.take() else { return };
         match task.kind {
             TaskKind::Open { create, zeroed } => self.finish_opening(create, zeroed),

@@ -7,12 +7,12 @@
 //! would follow it as if it had been appended, and a stale summary would speak of other bytes.
 
 use super::flights::Purpose;
-use super::segment::Place;
-use super::tasks::{Shutdown, Step, Task, TaskKind};
+use super::index::Place;
+use super::task::{Cut, Shutdown, Step, Task, TaskKind};
 use super::{
     BLOCK_BYTES, DiskError, Log, LogEvent, OpKind, REFILL, SegmentId, SmallFile, block_ceil, block_floor,
 };
-use crate::record::{BatchHeader, check_fetched};
+use crate::record::check_fetched;
 use crate::types::*;
 use bytes::Bytes;
 
@@ -23,15 +23,6 @@ pub(super) struct Truncation {
     epochs: Vec<EpochStart>,
     /// Bytes behind `to` have been handed to the device.
     on_device: bool,
-}
-
-/// Where the cut is.
-pub(super) struct Cut {
-    end: Offset,
-    place: Place,
-    /// Headers of the batches that survive in the index run that is cut.
-    run: Vec<BatchHeader>,
-    tail_block: Box<[u8; BLOCK_BYTES]>,
 }
 
 impl Log {

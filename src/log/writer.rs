@@ -14,9 +14,9 @@
 use super::commit_mark::{self, COMMIT_MARK_INTERVAL_BYTES, CommitMark};
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
+use super::index::Place;
 use super::recovery::Repair;
-use super::segment::Place;
-use super::tasks::Shutdown;
+use super::task::Shutdown;
 use super::torn;
 use super::{
     BLOCK_BYTES, ChunkFiller, FileId, Log, LogEvent, OpKind, SegmentId, WriteBuffer, block_ceil, block_floor,

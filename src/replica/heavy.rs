@@ -16,7 +16,7 @@
 use super::admit::HeavyRequest;
 use super::desk::Desk;
 use super::input::{ConnectionId, Ticket};
-use super::room::gauges::Bounded;
+use super::room::taken::Bounded;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Up to so many bytes they are of one size. The largest are above.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::counters::Counters;
 use super::desk::{Desk, Engine};
-use super::room::gauges::Bounded;
+use super::room::taken::Bounded;
 use crate::raft::{Campaigns, ReplicaProgress, RoleName, Unfit};
 use crate::types::*;
 

@@ -27,9 +27,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
-use crate::replica::room::gauges::RoomTaken;
 use crate::replica::room::limits::CoreRoom;
 use crate::replica::room::places::PlaceCounts;
+use crate::replica::room::taken::RoomTaken;
 use crate::replica::{Status, stages::Stages};
 use interval_log::IntervalLog;
 use latency::StageHistograms;

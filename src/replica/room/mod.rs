@@ -2,7 +2,7 @@
 //!
 //! Asked by `server` (and by the simulator) before it accepts, reads or hands on. Pure: it decides and counts, and is told
 //! the time. Each core has its own `Turns`, `Frames` and `Share` of answers; `Places` and `Reads` are the node's. `limits` says how
-//! much of each the configuration gives, `gauges` what is taken. The argument why nobody waits for ever is in docs/design/room.md,
+//! much of each the configuration gives, `gauges` and `taken` what is taken. The argument why nobody waits for ever is in docs/design/room.md,
 //! the figures in docs/limits.md.
 
 pub mod answers;
@@ -13,4 +13,5 @@ pub mod lines;
 pub mod mixture;
 pub mod places;
 pub mod reads;
+pub mod taken;
 pub mod turns;

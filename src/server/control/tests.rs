@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::Settings;
 use crate::replica::room::frames::{Frames, Hold};
-use crate::replica::room::gauges::Bounded;
 use crate::replica::room::limits::core_rooms;
+use crate::replica::room::taken::Bounded;
 use crate::replica::room::turns::Turns;
 use crate::replica::{ConnectionId, Counters, VoterStatus};
 use serde_json::Value;

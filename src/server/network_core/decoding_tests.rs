@@ -1,7 +1,7 @@
 //! Large requests, and the thread that decodes them.
 
 use super::*;
-use crate::replica::room::gauges::RoomTaken;
+use crate::replica::room::taken::RoomTaken;
 
 /// Metadata 4 of so many names.
 fn names(correlation_id: i32, count: usize) -> Vec<u8> {

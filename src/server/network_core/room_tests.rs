@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::replica::room::frames::Hold;
-use crate::replica::room::gauges::RoomTaken;
+use crate::replica::room::taken::RoomTaken;
 use crate::replica::room::turns::Turn;
 use std::os::fd::AsRawFd;
 use std::task::Waker;

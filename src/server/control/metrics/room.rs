@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::Out;
-use crate::replica::room::gauges::{Bounded, RoomTaken};
 use crate::replica::room::places::PlaceCounts;
+use crate::replica::room::taken::{Bounded, RoomTaken};
 use crate::replica::{Status, Watched};
 
 /// Of places: taken, and most that there are.
