@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::durable::DurableLog;
 use super::lies::Lie;
 use super::names::Names;
-use super::rot::{Decay, Rotten};
+use super::platter::{DiskFile, Rotten, Undone};
 use crate::log::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,20 +18,6 @@ pub type Ticket = u64;
 
 /// The slowest disk still does it in this time.
 const TAKES_NS_MAX: u64 = 5_000_000_000;
-
-#[derive(Clone, Debug, Default)]
-pub struct DiskFile {
-    /// What a power cut leaves, at least: its length is the one that was last flushed.
-    pub durable: Vec<u8>,
-    /// What a read sees.
-    pub(super) cached: Vec<u8>,
-    /// Sectors that differ.
-    pub(super) dirty: BTreeSet<usize>,
-    /// From here on a flush has changed the platter since `DurableLog` last looked.
-    changed_from: Option<usize>,
-    /// What it has lost without being asked.
-    pub(super) decay: Decay,
-}
 
 /// What this disk does wrong just now, each in a thousandth of operations.
 #[derive(Clone, Debug, Default)]
@@ -76,14 +62,6 @@ pub struct SimDisk {
     pub log: DurableLog,
     /// Changes of names, sizes and sectors that power cuts have undone.
     pub undone: Undone,
-}
-
-/// How much of what was not flushed power cuts have taken back.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Undone {
-    pub names: u64,
-    pub sizes: u64,
-    pub sectors: u64,
 }
 
 impl SimDisk {
@@ -532,98 +510,6 @@ impl SimDisk {
 
 fn disk_error(operation: &str) -> DiskError {
     DiskError { operation: operation.to_string(), reason: "Input/output error".to_string(), errno: 5 }
-}
-
-impl DiskFile {
-    pub(super) fn zeros(size: usize) -> DiskFile {
-        DiskFile { durable: vec![0; size], cached: vec![0; size], ..DiskFile::default() }
-    }
-
-    fn read(&self, position: u64, length: usize) -> Bytes {
-        let start = (position as usize).min(self.cached.len());
-        Bytes::copy_from_slice(&self.cached[start..(start + length).min(self.cached.len())])
-    }
-
-    pub(super) fn write(&mut self, at: usize, bytes: &[u8], sector: usize) {
-        let end = (at + bytes.len()).min(self.cached.len());
-        if at < end {
-            let (old, new) = (&mut self.cached[at..end], &bytes[..end - at]);
-            self.decay.on_written(at, old, new);
-            old.copy_from_slice(new);
-            self.dirty.extend(at / sector..end.div_ceil(sector));
-        }
-    }
-
-    /// With them the size that is needed to read them.
-    fn flush(&mut self, at: usize, length: usize, sector: usize) {
-        let sectors = at / sector..(at + length).div_ceil(sector);
-        let flushed: Vec<usize> = self.dirty.range(sectors).copied().collect();
-        for dirty in flushed {
-            self.dirty.remove(&dirty);
-            let range = dirty * sector..((dirty + 1) * sector).min(self.cached.len());
-            self.decay.on_flushed(range.clone());
-            if self.durable.len() < range.end {
-                self.durable.resize(range.end, 0);
-            }
-            let (old, new) = (&mut self.durable[range.clone()], &self.cached[range.clone()]);
-            if let Some(at) = old.iter().zip(new).position(|(old, new)| old != new) {
-                let at = range.start + at;
-                self.changed_from = Some(self.changed_from.map_or(at, |from| from.min(at)));
-                old.copy_from_slice(new);
-            }
-        }
-    }
-
-    /// Data and size, as `fsync` does it.
-    pub(super) fn flush_whole(&mut self, sector: usize) {
-        self.flush(0, self.cached.len(), sector);
-        if self.cached.len() < self.durable.len() {
-            let end = self.cached.len();
-            self.changed_from = Some(self.changed_from.map_or(end, |from| from.min(end)));
-        }
-        self.durable.resize(self.cached.len(), 0);
-        self.decay.on_cut(self.durable.len());
-    }
-
-    /// Durable, as the operations that do it promise.
-    fn resize(&mut self, size: usize, sector: usize) {
-        self.resize_cached(size, sector);
-        self.flush_whole(sector);
-    }
-
-    /// Nobody has waited for the flush.
-    fn resize_cached(&mut self, size: usize, sector: usize) {
-        let old = self.cached.len();
-        self.cached.resize(size, 0);
-        self.decay.on_dropped(size.min(old)..old);
-        self.dirty.retain(|s| s * sector < size);
-        // The platter may still hold what an earlier cut took away.
-        self.dirty.extend(old.min(size) / sector..size.min(self.durable.len()).div_ceil(sector));
-    }
-
-    fn cut_power(&mut self, dice: &mut Dice, sector: usize, keep: u64, undone: &mut Undone) {
-        if self.durable.len() != self.cached.len() {
-            match dice.permille(500) {
-                true => {
-                    self.durable.resize(self.cached.len(), 0);
-                    self.decay.on_cut(self.durable.len());
-                }
-                false => undone.sizes += 1,
-            }
-        }
-        for dirty in std::mem::take(&mut self.dirty) {
-            let end = ((dirty + 1) * sector).min(self.cached.len()).min(self.durable.len());
-            let Some(new) = self.cached.get(dirty * sector..end) else { continue };
-            if dice.permille(keep) {
-                self.durable[dirty * sector..end].copy_from_slice(new);
-                self.decay.on_flushed(dirty * sector..end);
-            } else {
-                undone.sectors += 1;
-            }
-        }
-        self.cached.clone_from(&self.durable);
-        self.decay.on_power_cut();
-    }
 }
 
 /// Recovery reads through it; `read` fails where the disk is in trouble.

@@ -3,7 +3,7 @@
 //!
 //! Kept up to date by `SimDisk` after each operation, read by the checker: a node says what it has flushed, this knows.
 
-use super::disk::DiskFile;
+use super::platter::DiskFile;
 use crate::log::SegmentId;
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, check_fetched};
 use crate::types::*;

@@ -4,9 +4,9 @@
 //! believes its followers, and only a password would help (docs/design/hostile-clients.md).
 
 use super::dice::Dice;
-use super::hostile::Scene;
 use super::kafka;
 use super::network::Host;
+use super::scene::Scene;
 use bytes::Bytes;
 
 pub fn request(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes {

@@ -11,6 +11,7 @@ use super::forged::{self, Claim};
 use super::history::Value;
 use super::kafka;
 use super::network::{End, Host, Network, Parcel, WireId};
+use super::scene::Scene;
 use super::{Event, FIRST_HOSTILE, Simulation};
 use crate::record::compression::Codec;
 use crate::record::data_batch;
@@ -29,14 +30,6 @@ const LONG_MS: i32 = 300_000;
 /// Of the connections of those who claim to be a voter one of so many goes on.
 const GOES_ON_ONE_OF: u64 = 8;
 const KIB: usize = 1024;
-
-/// What it can know of the cluster, by asking.
-#[derive(Clone, Copy, Debug)]
-pub struct Scene {
-    pub epoch: Epoch,
-    pub leader: Option<Host>,
-    pub committed_end: Offset,
-}
 
 #[derive(Debug, Default)]
 struct Line {

@@ -29,14 +29,17 @@ mod lulls;
 mod names;
 mod network;
 mod node;
+mod platter;
 mod promises;
 mod quiet;
 mod refusals;
 mod rot;
+mod scene;
 mod shrink;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trace;
 mod transit;
 mod waits;

@@ -4,7 +4,7 @@
 //! `SimDisk` tells it what was changed and when the directory was flushed. Contents are not its business.
 
 use super::dice::Dice;
-use super::disk::DiskFile;
+use super::platter::DiskFile;
 use crate::log::{SegmentId, SmallFile};
 use std::collections::{BTreeMap, BTreeSet};
 

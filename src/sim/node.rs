@@ -6,7 +6,7 @@ use super::dice::Dice;
 use super::disk::SimDisk;
 use super::durable::{BatchId, DurableLog};
 use super::network::{End, Host, Parcel, WireId};
-use super::promises::Told;
+use super::told::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
 use crate::replica::inspection::Found;

@@ -6,6 +6,7 @@
 use super::checker::Checker;
 use super::network::{Host, WireId};
 use super::node::Node;
+use super::told::Told;
 use super::{FIRST_CLIENT, Simulation};
 use crate::config::Limits;
 use crate::protocol::{Request, Response, decode_request};
@@ -14,21 +15,6 @@ use crate::replica::Standing;
 use crate::replica::admit::AdmittedProduce;
 use crate::types::*;
 use bytes::Bytes;
-
-/// What a node has told somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A producer: its records end here.
-    Acknowledged { acks: i16, end: Offset },
-    /// A client: this is committed.
-    Committed { end: Offset },
-    /// The leader, in a Fetch: all before is durable here.
-    Holds { end: Offset },
-    /// Anybody: the node is in this epoch.
-    Epoch(Epoch),
-    /// Voters: it has voted for itself.
-    Stands(Epoch),
-}
 
 /// What a platter says when something is told.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,11 +3,9 @@
 //! Part of `SimDisk`. Called by faults; nobody is told, `DurableLog` neither: it is noticed at the next start, or when it
 //! is read.
 
-use super::disk::{DiskFile, SimDisk};
+use super::disk::SimDisk;
 use crate::log::{BLOCK_BYTES, Doubt, SegmentId, SmallFile};
 use crate::types::Offset;
-use std::borrow::Cow;
-use std::ops::Range;
 
 /// A run of zeros in a block that is shorter cannot pass for a sector that was never written.
 const ZEROS_MAX: usize = 16;
@@ -17,60 +15,6 @@ const MARK_BYTES: usize = 64;
 const MARK_SEGMENT_AT: usize = 8 + 4 + 8 + 8 + 4;
 /// And what was known to be committed.
 const MARK_COMMITTED_AT: usize = MARK_SEGMENT_AT + 8 + 8 + 8 + 4;
-
-/// Bytes of a file that are not what was written, until something else is.
-#[derive(Clone, Debug, Default)]
-pub struct Decay(Vec<RottenByte>);
-
-#[derive(Clone, Copy, Debug)]
-struct RottenByte {
-    at: usize,
-    written: u8,
-    /// Something else has been written here, and not been flushed.
-    is_covered: bool,
-}
-
-impl Decay {
-    fn add(&mut self, at: usize, written: u8, is_covered: bool) {
-        if !self.0.iter().any(|byte| byte.at == at) {
-            self.0.push(RottenByte { at, written, is_covered });
-        }
-    }
-
-    /// `new` is written from `at` on, over `old`. A node writes the last block of its log again as it has read it: what was
-    /// rotten there still is.
-    pub(super) fn on_written(&mut self, at: usize, old: &[u8], new: &[u8]) {
-        for byte in &mut self.0 {
-            let Some(i) = byte.at.checked_sub(at) else { continue };
-            byte.is_covered |= old.get(i).zip(new.get(i)).is_some_and(|(old, new)| old != new);
-        }
-    }
-
-    pub(super) fn on_dropped(&mut self, range: Range<usize>) {
-        self.0.iter_mut().filter(|byte| range.contains(&byte.at)).for_each(|byte| byte.is_covered = true);
-    }
-
-    pub(super) fn on_flushed(&mut self, range: Range<usize>) {
-        self.0.retain(|byte| !(byte.is_covered && range.contains(&byte.at)));
-    }
-
-    pub(super) fn on_cut(&mut self, size: usize) {
-        self.0.retain(|byte| byte.at < size);
-    }
-
-    pub(super) fn on_power_cut(&mut self) {
-        self.0.iter_mut().for_each(|byte| byte.is_covered = false);
-    }
-}
-
-/// What has rotted beside the log, as long as it has not been written over.
-#[derive(Debug, Default)]
-pub struct Rotten {
-    /// Slots of the commit mark, as they read since.
-    marks: Vec<(usize, Vec<u8>)>,
-    /// quorum-state: as it reads since, and as it was written.
-    votes: Option<(Vec<u8>, Vec<u8>)>,
-}
 
 impl SimDisk {
     /// What the commit mark does not vouch for: a bit of it flips. False: the mark vouches for all that is there.
@@ -143,7 +87,7 @@ impl SimDisk {
 
     /// Something of the log is not what was written.
     pub fn is_log_rotten(&self) -> bool {
-        self.segments.values().any(|file| !file.decay.0.is_empty())
+        self.segments.values().any(|file| !file.decay.is_none())
     }
 
     /// A segment, and how many of its bytes all slots of the commit mark vouch for.
@@ -173,7 +117,7 @@ impl SimDisk {
 
     /// What the commit mark on the platter knows to be committed; `None` where a bit of it has rotted, or there is no mark.
     pub fn marked_committed(&self) -> Option<Offset> {
-        let mark = self.mark.as_ref().filter(|mark| mark.decay.0.is_empty())?;
+        let mark = self.mark.as_ref().filter(|mark| mark.decay.is_none())?;
         let slots = [0, BLOCK_BYTES].into_iter().filter_map(|slot| {
             let at = slot + MARK_COMMITTED_AT;
             Some(Offset(i64::from_be_bytes(mark.durable.get(at..at + 8)?.try_into().ok()?)))
@@ -296,58 +240,9 @@ impl SimDisk {
     }
 }
 
-impl DiskFile {
-    /// False: the platter has no such byte.
-    fn flip(&mut self, at: usize, bits: u8, sector: usize) -> bool {
-        let is_there = at < self.durable.len().min(self.cached.len());
-        is_there && {
-            self.decays_to(at, self.durable[at] ^ bits, sector);
-            true
-        }
-    }
-
-    /// The platter changes, not what the disk has taken and not yet put there.
-    fn decays_to(&mut self, at: usize, byte: u8, sector: usize) {
-        let is_dirty = self.dirty.contains(&(at / sector));
-        self.decay.add(at, self.durable[at], is_dirty);
-        self.durable[at] = byte;
-        if !is_dirty {
-            self.cached[at] = byte;
-        }
-    }
-
-    /// False: that changes nothing.
-    fn overwrite(&mut self, at: usize, block: &[u8], sector: usize) -> bool {
-        let end = at + block.len();
-        if end > self.durable.len().min(self.cached.len()) || self.durable[at..end] == *block {
-            return false;
-        }
-        for (at, byte) in (at..end).zip(block) {
-            if self.durable[at] != *byte {
-                self.decays_to(at, *byte, sector);
-            }
-        }
-        true
-    }
-
-    /// The platter from this byte on, as if nothing had rotted.
-    pub(super) fn as_written(&self, from: usize) -> Option<Cow<'_, [u8]>> {
-        let bytes = self.durable.get(from..)?;
-        if self.decay.0.is_empty() {
-            return Some(bytes.into());
-        }
-        let mut bytes = bytes.to_vec();
-        for rotten in &self.decay.0 {
-            if let Some(byte) = rotten.at.checked_sub(from).and_then(|at| bytes.get_mut(at)) {
-                *byte = rotten.written;
-            }
-        }
-        Some(bytes.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::platter::DiskFile;
     use super::*;
 
     const SECTOR: usize = 512;
@@ -360,7 +255,7 @@ mod tests {
         file.flush_whole(SECTOR);
         assert_eq!(&file.durable[..3], b"new");
         assert_eq!(&file.as_written(0).expect("flushed")[..3], b"new");
-        assert!(file.decay.0.is_empty());
+        assert!(file.decay.is_none());
     }
 
     #[test]

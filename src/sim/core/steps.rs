@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::replica::cost::Announced;
+use crate::sim::node::Node;
 
 /// What it costs the replica to take a request that is not put off: few things are answered for, and records lie where they are.
 const TAKEN_NS_MAX: u64 = 50_000;
