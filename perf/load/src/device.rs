@@ -24,10 +24,10 @@ use io_uring::{IoUring, opcode, types};
 
 use kraft::server::control::latency::resizable;
 
-use crate::options::{Wait, seconds};
+use crate::flags::{Wait, seconds};
 use crate::pace::Schedule;
 use crate::raw::{self, Measured};
-use crate::report::Written;
+use crate::written::Written;
 
 const BLOCK_BYTES: usize = 4096;
 const MIB: usize = 1 << 20;

@@ -12,9 +12,10 @@ use crate::batch::Templates;
 use crate::cluster::Cluster;
 use crate::epoll::raise_descriptor_limit;
 use crate::options::{LoadOptions, Plan};
-use crate::recording::Recording;
-use crate::report::{Report, Written};
+use crate::recording::{Recording, Seconds};
+use crate::report::Report;
 use crate::worker::{Interval, Shared, Worker};
+use crate::written::Written;
 
 /// Epolls, files, and what a library may open.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -107,12 +108,6 @@ fn cpu_seconds() -> f64 {
     };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
-/// All seconds of all threads, put together.
-pub struct Seconds {
-    pub each: Vec<Recording>,
-    pub unanswered: u64,
 }
 
 struct Collector {

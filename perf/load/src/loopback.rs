@@ -11,9 +11,9 @@ use clap::Args;
 
 use kraft::server::control::latency::resizable;
 
-use crate::options::seconds;
+use crate::flags::seconds;
 use crate::raw::{self, Measured};
-use crate::report::Written;
+use crate::written::Written;
 
 const SIZE_BYTES_MAX: usize = 64 << 20;
 /// Round trips that are not measured.

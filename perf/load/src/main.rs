@@ -1,9 +1,9 @@
 //! `kraft-perf`: loads a Kafka broker over its protocol and measures in ns; and measures what lies below any broker, the
 //! disk (`kraft-perf device`) and the loopback (`kraft-perf loopback`).
 //!
-//! - `options.rs`: flags. `batch.rs`, `compression.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
+//! - `options.rs`, `flags.rs`: flags. `batch.rs`, `compression.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
 //! - `load.rs`: a run. `worker.rs`: a thread of it, over `connection.rs`, `link.rs`, `epoll.rs` and `cluster.rs`.
-//! - `recording.rs`: what was seen. `report.rs`: how it is shown.
+//! - `recording.rs`: what was seen. `report.rs`, `written.rs`: how it is shown.
 
 mod batch;
 mod cluster;
@@ -11,6 +11,7 @@ mod compression;
 mod connection;
 mod device;
 mod epoll;
+mod flags;
 // As kraft-latency shows it.
 #[path = "../../../src/bin/percentiles/hgrm.rs"]
 mod hgrm;
@@ -26,6 +27,7 @@ mod recording;
 mod report;
 mod wire;
 mod worker;
+mod written;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -35,7 +37,7 @@ use clap::Parser;
 use kraft::server::output::note_line;
 
 use options::{Arguments, Command};
-use report::Written;
+use written::Written;
 
 /// Records were refused or never answered: the figures are printed, but they are not those of the load that was asked for.
 const EXIT_INCOMPLETE: u8 = 2;

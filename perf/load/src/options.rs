@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::batch::Payload;
 use crate::compression::Compression;
 use crate::device::DeviceOptions;
+use crate::flags::{Wait, seconds};
 use crate::loopback::LoopbackOptions;
 
 /// What a Kafka leader remembers of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -137,12 +138,6 @@ pub struct LoadOptions {
     pub progress: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Wait {
-    Sleep,
-    Yield,
-}
-
 /// What the threads work from: every value checked.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -268,11 +263,6 @@ impl LoadOptions {
 
 fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{flag} 0: give at least 1.")) } else { Ok(()) }
-}
-
-pub fn seconds(flag: &str, value: f64) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| format!("{flag} {value}: give a number of seconds that is not negative."))
 }
 
 fn acks(text: &str) -> Result<i16, String> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use kraft::server::control::latency::{StageHistograms, resizable};
 
-use crate::report::{Written, write};
+use crate::written::{Written, write};
 
 const MIB: f64 = 1_048_576.0;
 

@@ -105,6 +105,12 @@ impl Recording {
     }
 }
 
+/// All seconds of all threads, put together.
+pub struct Seconds {
+    pub each: Vec<Recording>,
+    pub unanswered: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

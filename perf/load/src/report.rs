@@ -1,7 +1,6 @@
 //! What a run has shown: text, JSON, interval log, percentile distribution, plot.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::serialization::V2DeflateSerializer;
@@ -12,9 +11,9 @@ use kraft::server::control::latency::StageHistograms;
 
 use crate::batch::Payload;
 use crate::compression::Compression;
-use crate::load::Seconds;
 use crate::options::{End, LoadOptions, Plan};
-use crate::recording::{Pause, Recording};
+use crate::recording::{Pause, Recording, Seconds};
+use crate::written::{Written, write};
 use crate::{hgrm, plot};
 
 /// From the due time (open loop) or from the first sending.
@@ -37,14 +36,6 @@ pub struct Report {
     leader: String,
     batch_bytes: usize,
     client_cpu_seconds: f64,
-}
-
-/// What remains to be printed.
-pub struct Written {
-    pub stdout: String,
-    pub notes: Vec<String>,
-    /// All records were acknowledged, and there were some.
-    pub is_complete: bool,
 }
 
 impl Report {
@@ -284,9 +275,4 @@ impl Report {
 fn unix_ns(start: SystemTime, since_start_ns: u64) -> u64 {
     let start = start.duration_since(UNIX_EPOCH).unwrap_or_default();
     start.as_nanos() as u64 + since_start_ns
-}
-
-pub fn write(path: &Path, bytes: &[u8]) -> Result<String, String> {
-    std::fs::write(path, bytes).map_err(|e| format!("{}: cannot be written ({e}).", path.display()))?;
-    Ok(format!("wrote {}", path.display()))
 }
