@@ -15,9 +15,9 @@ use crate::replica::inspection::Patience;
 use crate::replica::room::answers::{Share, Unsent};
 use crate::replica::room::frames::{Frames, Hold, SMALL_FRAME_BYTES, Until};
 use crate::replica::room::limits::{CoreRoom, place_limits};
-use crate::replica::room::places::{Activity, PlaceId, Places, Shown};
+use crate::replica::room::places::{Activity, KNOWN_ANSWERS, KNOWN_SILENCE_NS_MAX, PlaceId, Places, Shown};
 use crate::replica::room::turns::{NEWCOMER_STEPS, Room, RoundLimits, Turn, Turns};
-use crate::replica::session::{Arrived, Session, SessionLimits};
+use crate::replica::session::{Arrived, Session, SessionLimits, VOTER_REQUESTS_MAX};
 use crate::replica::*;
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
@@ -77,7 +77,9 @@ pub struct Served {
     on_way_bytes: usize,
     /// Large requests whose bytes are held: until when, and how many.
     large: BTreeMap<u64, (Until, usize)>,
-    /// Under way when it showed itself to be a voter's.
+    /// Round trips that it has had as a voter's.
+    answers: u64,
+    /// Under way when it showed itself to be a voter's, and not answered since.
     requests_before: usize,
     /// The round in which it came to stand in a line, and after how many it is let in at most.
     stood: Option<(u64, usize)>,
@@ -88,9 +90,10 @@ impl Served {
         self.known == Known::Voter
     }
 
-    /// Under way, of those that came after it had shown itself to be a voter's.
-    pub fn requests_as_voter(&self) -> usize {
-        self.session.requests_under_way().saturating_sub(self.requests_before)
+    /// Under way above what a voter's connection may have, but for what it had asked for before it showed itself to be one.
+    pub fn requests_over(&self) -> usize {
+        let most = self.requests_before.max(VOTER_REQUESTS_MAX);
+        self.session.requests_under_way().saturating_sub(most)
     }
 
     /// Of large requests, or of many small ones that wait: read, or taken and not answered.

@@ -14,7 +14,6 @@ use crate::replica::receive::RECEIVE_BYTES_MAX;
 use crate::replica::room::frames::SMALL_FRAME_BYTES;
 use crate::replica::room::limits::{answer_limits, frame_limits, place_limits};
 use crate::replica::room::reads::BESIDE_BYTES;
-use crate::replica::session::VOTER_REQUESTS_MAX;
 use crate::types::*;
 
 impl Simulation {
@@ -87,8 +86,7 @@ fn above_limits(node: &Node) -> Option<String> {
     let read_bytes_max = limits.request_bytes_max.max(RECEIVE_BYTES_MAX) + SMALL_FRAME_BYTES;
     let under_way = clients().map(|served| served.session.requests_under_way()).max().unwrap_or(0);
     let voters = node.served.values().filter(|served| served.is_voter());
-    // What it had asked for before it showed itself to be a voter's is answered too.
-    let of_voter = voters.map(|served| served.requests_as_voter()).max().unwrap_or(0);
+    let over = voters.map(Served::requests_over).max().unwrap_or(0);
     let unsent = clients().map(Served::unsent_bytes).max().unwrap_or(0);
     let unsent_of_all: usize = clients().map(Served::unsent_bytes).sum();
     let device = node.standing.map_or(0, |standing| standing.memory.device_read_bytes);
@@ -101,7 +99,7 @@ fn above_limits(node: &Node) -> Option<String> {
         // One read brings what nobody knew of before.
         ("bytes of requests", held, frame_limits(limits, 1).bytes_max + read_bytes_max),
         ("requests under way of a connection", under_way, limits.connection_requests_max),
-        ("requests under way of a voter's connection", of_voter, VOTER_REQUESTS_MAX),
+        ("requests too many under way of a voter's connection", over, 0),
         ("requests that wait for the replica", node.core.queued(), node.core.queued_max()),
         // What the device was read for is not let go before its last byte is sent.
         (

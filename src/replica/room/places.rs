@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub const KNOWN_ANSWERS: u64 = 8;
 /// ... as long as something was read from it so lately: a follower fetches each half second, and behind a slow flush at least each
 /// quarter of its fetch timeout.
-const KNOWN_SILENCE_NS_MAX: u64 = 10_000 * NS_PER_MS;
+pub const KNOWN_SILENCE_NS_MAX: u64 = 10_000 * NS_PER_MS;
 /// Of a voter's places one part in so many is kept for those that are known.
 const KNOWN_PART: usize = 2;
 /// To wait for an answer is worth as much as so many that one has had.

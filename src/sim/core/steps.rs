@@ -62,6 +62,7 @@ impl Simulation {
             outbox: VecDeque::new(),
             on_way_bytes: 0,
             large: BTreeMap::new(),
+            answers: 0,
             requests_before: 0,
             stood: None,
         };
@@ -356,6 +357,7 @@ impl Simulation {
                 served.session.hold_to_voters();
                 node.core.answers.take_back(unsent_bytes, from_device);
                 node.core.voters_answers.add(unsent_bytes, from_device);
+                self.check_gives_way(node, now, instead_of);
                 self.send_away(node, now, instead_of.into_iter().collect());
                 true
             }
@@ -431,6 +433,9 @@ impl Simulation {
         let Some(served) = node.served.get_mut(&wire) else { return };
         node.core.frames.answered(&mut served.hold, seq);
         served.large.remove(&seq);
+        let under_way = served.session.requests_under_way();
+        served.requests_before = served.requests_before.min(under_way);
+        served.answers += u64::from(served.is_voter() && under_way == 0);
         if served.is_voter() && !self.liar.is(Lie::SilentFirst) {
             served.activity.note_answered(served.session.requests_under_way() > 0);
         }
@@ -483,6 +488,26 @@ impl Simulation {
     }
 
     // --- what must hold
+
+    /// A voter's connection is about to go for another one in the same name. Of those that are known half of the places are kept.
+    fn check_gives_way(&mut self, node: &Node, now: Now, place: Option<PlaceId>) {
+        let wire = place.and_then(|place| node.core.seats.get(&place));
+        let Some(goes) = wire.and_then(|wire| node.served.get(wire)) else { return };
+        let is_known = |served: &Served| {
+            let silent_ns = now.monotonic_ns.saturating_sub(served.received_ns);
+            served.is_voter() && served.answers >= KNOWN_ANSWERS && silent_ns <= KNOWN_SILENCE_NS_MAX
+        };
+        let voter = goes.session.peer_id();
+        let came_before = |served: &Served| served.session.peer_id() == voter && served.place < goes.place;
+        let before = node.served.values().filter(|served| is_known(served) && came_before(served)).count();
+        if is_known(goes) && before < node.config.limits.voter_connections_max / 2 {
+            let detail = format!(
+                "node {} closes a connection of {} in the name of {voter:?} that has had {} answers, for a newer one",
+                node.host, goes.host, goes.answers
+            );
+            self.checker.violate("a voter's connection that is known keeps its place", detail);
+        }
+    }
 
     /// A client is about to take a request: in a round that is over only one whose stint has begun may.
     fn check_round(&mut self, node: &mut Node, wire: WireId) {
