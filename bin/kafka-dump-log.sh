@@ -24,7 +24,7 @@ while (($#)); do
 done
 [[ $files == *.log* && $max_bytes =~ ^[0-9]{1,10}$ ]] || exec "${tool[@]}" "${arguments[@]}"
 lengths="$(tools_dir)/kraft-dump-log"
-[[ $lengths -nt $base_dir/src/bin/kraft-dump-log.rs ]] || build kraft-dump-log
+[[ -n ${KRAFT_TOOLS_DIR:-} ]] || ! is_stale kraft-dump-log || build kraft-dump-log
 
 # Sets `valid_bytes` where this is a segment with zeros, and only zeros, behind its last batch; fails of anything else.
 has_zeros_behind() {

@@ -1,6 +1,5 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-// In the order of the produce path.
 pub mod config;
 pub mod io;
 pub mod log;

@@ -123,7 +123,7 @@ impl ListOffsets {
         let Some((place, timestamp)) = scan else {
             return desk.answer(&ticket, Response::ListOffsets(response));
         };
-        let bound = engine.committed_or_start();
+        let bound = engine.committed_or_zero();
         let next = engine.log().seek_timestamp(timestamp, bound).unwrap_or(bound);
         let (inside, patience, look, asker) = (None, Patience::Short, None, Asker::default());
         let scan = TimestampScan { ticket, response, place, timestamp, next, inside, patience, look, asker };
@@ -150,7 +150,7 @@ impl ListOffsets {
             return fail(desk, scan, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         loop {
-            let bound = engine.committed_or_start();
+            let bound = engine.committed_or_zero();
             match engine.read_memory(scan.next, bound, SCAN_BYTES) {
                 ReadOutcome::Batches(batches) => {
                     let end = batches.last().map_or(bound, StampedBatch::next_offset);

@@ -57,7 +57,7 @@ impl Reading {
         desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
         while let Some(granted) = desk.reads.next(now_ns) {
             if let Some(from) = list_offsets.wants_read(granted.token) {
-                let bound = engine.committed_or_start();
+                let bound = engine.committed_or_zero();
                 if let Err(granted) = read(engine, from, bound, granted) {
                     desk.reads.done(granted.token);
                     list_offsets.read_otherwise(engine, desk, granted.token);

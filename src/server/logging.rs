@@ -50,8 +50,7 @@ impl LogSettings {
     /// Log to stderr from now on. `RUST_LOG` decides which lines, else `verbose`. An error: no thread for it.
     pub fn start(&self) -> io::Result<()> {
         let lines = start_lines(self.format, io::stderr())?;
-        let wanted = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
-        let (filter, problem) = self.filter(wanted);
+        let (filter, problem) = self.filter(std::env::var("RUST_LOG").ok());
         // Fails only where a subscriber is installed already, as in tests: then that one gets the lines.
         let _ = registry().with(filter).with(LineLayer { lines: lines.clone() }).try_init();
         let _ = LINES.set(lines);
@@ -75,7 +74,14 @@ impl LogSettings {
                 .with_targets(VERBOSE.map(|name| (name, Level::DEBUG))),
             false => Targets::new().with_default(Level::INFO),
         };
-        let Some(directives) = wanted else { return (usual(), None) };
+        // An empty one would be taken for the level of errors.
+        let directives = wanted.unwrap_or_default();
+        let directives: Vec<&str> =
+            directives.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+        if directives.is_empty() {
+            return (usual(), None);
+        }
+        let directives = directives.join(",");
         match directives.parse() {
             Ok(filter) => (filter, None),
             Err(e) => {

@@ -57,6 +57,8 @@ fn levels_follow_flag_and_variable() {
     assert_eq!(logged(LogFormat::Text, &verbose, None, log).len(), 1);
     assert_eq!(logged(LogFormat::Text, &verbose, Some("error"), log).len(), 0);
     assert_eq!(logged(LogFormat::Text, &LogSettings::default(), Some("debug"), log).len(), 2);
+    assert_eq!(logged(LogFormat::Text, &LogSettings::default(), Some("debug, ,"), log).len(), 2);
+    assert_eq!(logged(LogFormat::Text, &verbose, Some(","), log).len(), 1, "as if it were not set");
     let (_, problem) = verbose.filter(Some("kraft=loud".to_string()));
     assert!(problem.unwrap().contains("RUST_LOG=kraft=loud is not understood"));
 }

@@ -183,8 +183,8 @@ impl<W> Engine<W> {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
 
-    /// Where consumers read up to, if it is known.
-    pub(super) fn committed_or_start(&self) -> Offset {
+    /// Where consumers read up to; 0 where that is not known.
+    pub(super) fn committed_or_zero(&self) -> Offset {
         self.raft.high_watermark().map_or(Offset(0), |high_watermark| high_watermark.0)
     }
 

@@ -65,7 +65,7 @@ fn fetches_that_wait_keep_no_memory_from_producers() {
 /// What is handed on stands before every record that comes later.
 #[test]
 fn few_requests_wait_for_the_replica_while_some_pipeline_and_others_do_not() {
-    const CLIENTS: i32 = 10;
+    const CLIENTS: i32 = 40;
     const EACH: i32 = 30;
     let rig = rig();
     let (clients, accepted): (Vec<_>, Vec<_>) = (0..CLIENTS)
@@ -100,7 +100,7 @@ fn few_requests_wait_for_the_replica_while_some_pipeline_and_others_do_not() {
             }
             send(&network);
         }
-        assert!(waiting_max <= 64, "{waiting_max} of {}", CLIENTS * EACH);
+        assert!((17..=64).contains(&waiting_max), "{waiting_max} of {}", CLIENTS * EACH);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
 }
