@@ -417,39 +417,37 @@ mod tests {
         assert_eq!(places.show_voter(other, NodeId(3)), Shown::Voter { instead_of: None });
     }
 
-    /// Its Fetch is parked for half a second, and it says nothing meanwhile.
-    #[test]
-    fn who_waits_for_an_answer_stays_while_others_only_claim_to_be_the_voter() {
+    /// A hundred others claim to be the voter, with one request each. The follower's connection stays.
+    fn stays_beside_claims(follower: &Arc<Activity>, claim: impl Fn(&Activity)) {
         let mut places = places();
-        let follower = Arc::new(Activity::new(0));
         let (place, _) = places.arrive(0, follower.clone());
         places.show_voter(place, NodeId(2));
-        follower.note_asked();
         for n in 1..100 {
-            let claims = Arc::new(Activity::new(n));
-            let (claim, _) = places.arrive(n, claims.clone());
-            let Shown::Voter { instead_of } = places.show_voter(claim, NodeId(2)) else { panic!("a voter") };
+            let activity = Arc::new(Activity::new(n));
+            let (other, _) = places.arrive(n, activity.clone());
+            let Shown::Voter { instead_of } = places.show_voter(other, NodeId(2)) else { panic!("a voter") };
             assert_ne!(instead_of, Some(place));
-            claims.note_asked();
-            claims.note_answered(false);
+            claim(&activity);
         }
     }
 
-    /// Each of the others sends one request, and is answered.
+    /// Its Fetch is parked for half a second, and it says nothing meanwhile.
+    #[test]
+    fn who_waits_for_an_answer_stays_while_others_only_claim_to_be_the_voter() {
+        let follower = Arc::new(Activity::new(0));
+        follower.note_asked();
+        stays_beside_claims(&follower, |claim| {
+            claim.note_asked();
+            claim.note_answered(false);
+        });
+    }
+
+    /// Each of the others is answered, and it waits for nothing.
     #[test]
     fn who_has_had_more_answers_stays_before_it_is_known() {
-        let mut places = places();
         let follower = Arc::new(Activity::new(0));
-        let (place, _) = places.arrive(0, follower.clone());
-        places.show_voter(place, NodeId(2));
         (0..2).for_each(|_| follower.note_answered(false));
-        for n in 1..100 {
-            let claims = Arc::new(Activity::new(n));
-            let (claim, _) = places.arrive(n, claims.clone());
-            let Shown::Voter { instead_of } = places.show_voter(claim, NodeId(2)) else { panic!("a voter") };
-            assert_ne!(instead_of, Some(place));
-            claims.note_answered(false);
-        }
+        stays_beside_claims(&follower, |claim| claim.note_answered(false));
     }
 
     /// Somebody who asks for the versions eight times at once is not known by it.
