@@ -27,9 +27,10 @@ use crate::types::*;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use limits::ENVELOPE_BYTES;
-pub use settings::{Origin, Setting, Settings, SettingsError};
-pub use surroundings::{check_surroundings, error_at};
+pub(crate) use limits::ENVELOPE_BYTES;
+pub use settings::Settings;
+pub(crate) use settings::{Origin, SettingsError};
+pub(crate) use surroundings::{check_surroundings, error_at};
 
 /// A voter of the static quorum, as `controller.quorum.voters` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,91 +113,91 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest record batch that a client may produce.
-    pub message_bytes_max: usize,
+    pub(crate) message_bytes_max: usize,
     /// Largest request frame.
-    pub request_bytes_max: usize,
+    pub(crate) request_bytes_max: usize,
     /// A compressed batch with more bytes of records than this is refused.
-    pub decompressed_bytes_max: usize,
+    pub(crate) decompressed_bytes_max: usize,
     /// Threads that look into compressed batches; one more looks into those that grow much.
-    pub inspection_threads: usize,
+    pub(crate) inspection_threads: usize,
     /// Large requests in memory, from their length on until they are answered.
-    pub queued_request_bytes_max: usize,
+    pub(crate) queued_request_bytes_max: usize,
     /// Client connections open at once.
-    pub connections_max: usize,
+    pub(crate) connections_max: usize,
     /// Connections beside them that have not shown yet whether they are a voter's.
-    pub guest_connections_max: usize,
+    pub(crate) guest_connections_max: usize,
     /// How long they may take for it.
-    pub guest_ms_max: u64,
+    pub(crate) guest_ms_max: u64,
     /// Connections of each other voter, beside `connections_max`.
-    pub voter_connections_max: usize,
+    pub(crate) voter_connections_max: usize,
     /// What a core reads from its clients between two turns.
-    pub round_bytes_max: usize,
+    pub(crate) round_bytes_max: usize,
     /// How long it takes requests from them between two turns.
-    pub round_ms_max: u64,
+    pub(crate) round_ms_max: u64,
     /// One answer to a client that is read from the device.
-    pub device_read_bytes_max: usize,
+    pub(crate) device_read_bytes_max: usize,
     /// Read from the device for clients and not taken by them yet.
-    pub device_reads_bytes_max: usize,
+    pub(crate) device_reads_bytes_max: usize,
     /// Of all clients' answers that do not come from the device and are not taken.
-    pub answers_bytes_max: usize,
+    pub(crate) answers_bytes_max: usize,
     /// Reads for clients at the device at once.
-    pub device_reads_max: usize,
+    pub(crate) device_reads_max: usize,
     /// A client that holds memory for longer without moving is closed if others wait for it.
-    pub room_stall_ms_max: u64,
-    pub segment_bytes_max: u64,
+    pub(crate) room_stall_ms_max: u64,
+    pub(crate) segment_bytes_max: u64,
     /// A segment is reserved or zeroed this far ahead of the writer, at most.
-    pub zero_ahead_bytes: u64,
+    pub(crate) zero_ahead_bytes: u64,
     /// Records in one answer to a consumer.
-    pub fetch_response_bytes_max: usize,
+    pub(crate) fetch_response_bytes_max: usize,
     /// Records in one answer to a voter or observer.
-    pub replica_fetch_bytes_max: usize,
+    pub(crate) replica_fetch_bytes_max: usize,
     /// Newest batches kept in memory for tailing readers.
-    pub tail_cache_bytes_max: usize,
+    pub(crate) tail_cache_bytes_max: usize,
     /// One write buffer of the log device: a multiple of 4 KiB.
-    pub write_buffer_bytes: usize,
-    pub write_buffers: usize,
+    pub(crate) write_buffer_bytes: usize,
+    pub(crate) write_buffers: usize,
     /// Bytes of one durable write.
-    pub group_bytes_max: usize,
+    pub(crate) group_bytes_max: usize,
     /// Appended and not flushed: no Produce is taken above it.
-    pub unflushed_bytes_max: u64,
+    pub(crate) unflushed_bytes_max: u64,
     /// Appended and not committed: no Produce is taken above it.
-    pub uncommitted_bytes_max: u64,
+    pub(crate) uncommitted_bytes_max: u64,
     /// Unsent answers of one connection: a reader above it is closed. Exceeds `fetch_response_bytes_max`.
-    pub connection_output_bytes_max: usize,
+    pub(crate) connection_output_bytes_max: usize,
     /// Requests of one connection under way.
-    pub connection_requests_max: usize,
+    pub(crate) connection_requests_max: usize,
     /// Topics, partitions, resources or keys that one request may name, each counted once.
-    pub request_entries_max: usize,
+    pub(crate) request_entries_max: usize,
     /// Decoded bytes of requests for many things that wait for their turn; one alone may have more. No key says it.
-    pub heavy_bytes_max: usize,
+    pub(crate) heavy_bytes_max: usize,
     /// Inputs of one turn of the replica.
-    pub turn_inputs_max: usize,
+    pub(crate) turn_inputs_max: usize,
     /// A leader whose flush takes longer resigns.
-    pub flush_stall_ms_max: u64,
+    pub(crate) flush_stall_ms_max: u64,
     /// An idle log writes its commit mark after this long.
-    pub commit_mark_idle_ms: u64,
+    pub(crate) commit_mark_idle_ms: u64,
     /// The index in memory has an entry for each run of batches of this size.
-    pub index_interval_bytes: u64,
+    pub(crate) index_interval_bytes: u64,
     /// Idempotent producers remembered.
     pub producer_ids_max: usize,
     /// New ones that one connection may bring.
-    pub connection_producer_ids_max: usize,
+    pub(crate) connection_producer_ids_max: usize,
     /// Who has been silent for so long makes room for a new one, where there is none.
-    pub producer_id_idle_ms_min: u64,
+    pub(crate) producer_id_idle_ms_min: u64,
     /// How long a client's request may be parked, whatever it asks for.
-    pub request_wait_ms_max: u64,
+    pub(crate) request_wait_ms_max: u64,
     /// A connection that is idle for longer is closed.
-    pub connection_idle_ms_max: u64,
+    pub(crate) connection_idle_ms_max: u64,
     /// Requests parked until data, a commit or a timeout.
-    pub parked_requests_max: usize,
+    pub(crate) parked_requests_max: usize,
     /// Below it Produce gets KAFKA_STORAGE_ERROR.
-    pub disk_free_bytes_min: u64,
+    pub(crate) disk_free_bytes_min: u64,
     /// All interval logs of latencies together; 0: none are written.
-    pub latency_log_bytes_max: u64,
+    pub(crate) latency_log_bytes_max: u64,
     /// How far a record's timestamp may lie before the broker's clock.
-    pub timestamp_before_max_ms: i64,
+    pub(crate) timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie after the broker's clock.
-    pub timestamp_after_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
 }
 
 /// A configuration with all that is worth telling about it.
@@ -204,36 +205,36 @@ pub struct Limits {
 pub struct Loaded {
     pub config: Config,
     /// In the order of reading, for `--print-config`.
-    pub effective: Vec<Effective>,
+    pub(crate) effective: Vec<Effective>,
     /// To be logged once logging has started.
-    pub notes: Vec<Note>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// One value in force, and who set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
-    pub key: &'static str,
-    pub value: String,
-    pub origin: Origin,
+pub(crate) struct Effective {
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
     /// The key as it was written, where that is the other dialect's.
-    pub written_as: Option<String>,
+    pub(crate) written_as: Option<String>,
 }
 
 /// A sentence about the configuration that does not stop the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    pub warning: bool,
-    pub text: String,
+pub(crate) struct Note {
+    pub(crate) warning: bool,
+    pub(crate) text: String,
 }
 
 /// One line: where, key and value, what is wrong and what to do. The process ends with exit code 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// File and line, variable or flag; `None` where the key is missing everywhere.
-    pub place: Option<String>,
-    pub key: String,
-    pub value: Option<String>,
-    pub why: String,
+    place: Option<String>,
+    key: String,
+    value: Option<String>,
+    why: String,
 }
 
 impl fmt::Display for ConfigError {
@@ -256,7 +257,7 @@ impl std::error::Error for ConfigError {}
 pub struct Refused {
     /// In the order of reading, at least one.
     pub errors: Vec<ConfigError>,
-    pub notes: Vec<Note>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// Check all settings and make them a configuration. All errors are told at once.
@@ -279,7 +280,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, Refused> {
 #[cfg(test)]
 impl Config {
     /// The defaults, for a node that no file describes.
-    pub fn for_tests(node_id: NodeId, voters: Vec<Voter>) -> Config {
+    pub(crate) fn for_tests(node_id: NodeId, voters: Vec<Voter>) -> Config {
         let endpoint = voters.iter().find(|v| v.id == node_id).expect("the node is a voter").endpoint.clone();
         Config {
             node_id,

@@ -3,7 +3,7 @@
 pub mod config;
 pub mod io;
 pub mod log;
-pub mod properties;
+mod properties;
 pub mod protocol;
 pub mod raft;
 pub mod record;

@@ -13,19 +13,19 @@ const BLANKS: [char; 3] = [' ', '\t', '\x0c'];
 
 /// `key=value`, without its escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Property {
-    pub key: String,
+pub(crate) struct Property {
+    pub(crate) key: String,
     /// Blanks at its end belong to it.
-    pub value: String,
+    pub(crate) value: String,
     /// From 1: where it begins.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// The first thing in a text that is not in the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyntaxError {
-    pub line: usize,
-    pub why: &'static str,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    why: &'static str,
 }
 
 impl fmt::Display for SyntaxError {
@@ -35,7 +35,7 @@ impl fmt::Display for SyntaxError {
 }
 
 /// Java reads Latin-1, people write UTF-8: bytes that are not UTF-8 must be Latin-1.
-pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text).into(),
         Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
@@ -43,7 +43,7 @@ pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// All properties of a text, in its order. Of repeated keys the last one counts; all are here.
-pub fn read(text: &str) -> Result<Vec<Property>, SyntaxError> {
+pub(crate) fn read(text: &str) -> Result<Vec<Property>, SyntaxError> {
     let mut lines = natural_lines(text).zip(1..);
     let mut properties = Vec::new();
     while let Some((first, line)) = lines.next() {
@@ -67,7 +67,7 @@ pub fn read(text: &str) -> Result<Vec<Property>, SyntaxError> {
 }
 
 /// One line, with its end, that `read` and Java read as this key and value.
-pub fn line_of(key: &str, value: &str) -> String {
+pub(crate) fn line_of(key: &str, value: &str) -> String {
     let mut line = String::new();
     key.chars().for_each(|c| escape(c, true, &mut line));
     line.push('=');

@@ -40,8 +40,8 @@ pub struct OffsetAndEpoch {
 /// First offset of an epoch in the log (a line of Kafka's `leader-epoch-checkpoint`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    pub epoch: Epoch,
-    pub start_offset: Offset,
+    pub(crate) epoch: Epoch,
+    pub(crate) start_offset: Offset,
 }
 
 /// A replica: its node id and the id of its directory (KIP-853). The directory id is zero where it is unknown.
@@ -52,7 +52,7 @@ pub struct ReplicaKey {
 }
 
 /// Upper bounds of the buckets of `LatencyBuckets` in ns: 10 us to 10 s in steps of 1, 2, 5.
-pub const LATENCY_BUCKETS_NS: [u64; 19] = [
+const LATENCY_BUCKETS_NS: [u64; 19] = [
     10_000,
     20_000,
     50_000,
@@ -76,36 +76,32 @@ pub const LATENCY_BUCKETS_NS: [u64; 19] = [
 
 /// A histogram of few and fixed buckets, for what only a monitoring system reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LatencyBuckets {
+pub(crate) struct LatencyBuckets {
     /// The last one has no bound.
     counts: [u64; LATENCY_BUCKETS_NS.len() + 1],
     sum_ns: u64,
 }
 
 impl LatencyBuckets {
-    pub fn record(&mut self, ns: u64) {
+    pub(crate) fn record(&mut self, ns: u64) {
         self.record_many(ns, 1);
     }
 
-    pub fn record_many(&mut self, ns: u64, count: u64) {
+    pub(crate) fn record_many(&mut self, ns: u64, count: u64) {
         self.counts[LATENCY_BUCKETS_NS.partition_point(|bound| *bound < ns)] += count;
         self.sum_ns = self.sum_ns.saturating_add(ns.saturating_mul(count));
     }
 
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn sum_seconds(&self) -> f64 {
+    pub(crate) fn sum_seconds(&self) -> f64 {
         self.sum_ns as f64 / 1e9
     }
 
     /// (upper bound in seconds, how many lie in this bucket); the last bound is infinite.
-    pub fn buckets(&self) -> Vec<(f64, u64)> {
+    pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = LATENCY_BUCKETS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         bounds.zip(self.counts).collect()
     }
@@ -208,10 +204,10 @@ impl fmt::Display for DataMode {
 }
 
 /// Characters of a stranger's text that a log line or an error shows.
-pub const SHOWN_CHARS_MAX: usize = 64;
+const SHOWN_CHARS_MAX: usize = 64;
 
 /// Text that came over the wire, as people may see it: nothing in it can forge a line, turn it round or fill a disk.
-pub struct Shown<'a>(pub &'a str);
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,7 +220,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// What does not print (control characters, those that change the direction of writing, those without width) is escaped.
-pub fn write_printable(to: &mut impl fmt::Write, c: char) -> fmt::Result {
+pub(crate) fn write_printable(to: &mut impl fmt::Write, c: char) -> fmt::Result {
     match c {
         '\'' | '"' | '\\' => to.write_char(c),
         _ => c.escape_debug().try_for_each(|c| to.write_char(c)),
@@ -241,15 +237,15 @@ pub struct Endpoint {
 /// What a node keeps of elections, durable before anything that rests on it is said (Kafka's `quorum-state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumState {
-    pub epoch: Epoch,
-    pub leader: Option<NodeId>,
-    pub voted: Option<ReplicaKey>,
+    pub(crate) epoch: Epoch,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) voted: Option<ReplicaKey>,
     /// False from the first start on an empty directory until the log has caught up with a leader: such a voter
     /// may be one whose disk was wiped, and must not help a short log to win (`design: empty voter`).
-    pub caught_up: bool,
+    pub(crate) caught_up: bool,
     /// True from a start that found the end of the log damaged, and not for certain by a write that never completed, until
     /// the log has caught up with a leader: records that this voter has acknowledged may be missing.
-    pub in_doubt: bool,
+    pub(crate) in_doubt: bool,
 }
 
 impl QuorumState {
@@ -265,10 +261,10 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
-pub const NS_PER_MS: u64 = 1_000_000;
+pub(crate) const NS_PER_MS: u64 = 1_000_000;
 
 impl Now {
-    pub fn plus_ms(self, ms: u64) -> u64 {
+    pub(crate) fn plus_ms(self, ms: u64) -> u64 {
         self.monotonic_ns + ms * NS_PER_MS
     }
 }
@@ -282,12 +278,12 @@ impl Uuid {
     /// Topic id of `__cluster_metadata` (Kafka: `Uuid.METADATA_TOPIC_ID`).
     pub const METADATA_TOPIC_ID: Uuid = Uuid(1);
 
-    pub fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// `None` where the text is not the 22 characters that stand for 16 bytes.
-    pub fn parse(text: &str) -> Option<Uuid> {
+    pub(crate) fn parse(text: &str) -> Option<Uuid> {
         if text.len() != 22 {
             return None;
         }
@@ -451,7 +447,7 @@ mod tests {
     #[test]
     fn latencies_lie_in_the_bucket_below_whose_bound_they_are() {
         let mut latencies = LatencyBuckets::default();
-        assert!(latencies.is_empty());
+        assert_eq!(latencies.len(), 0);
         [1, 10_000, 10_001, u64::MAX].into_iter().for_each(|ns| latencies.record(ns));
         latencies.record_many(3_000_000, 5);
         let buckets = latencies.buckets();

@@ -6,8 +6,9 @@
 
 #[path = "fixtures/frames.rs"]
 mod fixtures;
+// Public here as in its own package.
 #[path = "../fuzz/src/lib.rs"]
-mod targets;
+pub mod targets;
 
 use fixtures::{Seeded, frames, log_files};
 use kraft::record::compression::Codec;

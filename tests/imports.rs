@@ -138,16 +138,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("peers", &["input", "room"]),
     ("forward", &["input", "peers"]),
-    ("desk", &["counters", "engine", "input", "notice", "peers", "room", "stages"]),
+    ("desk", &["connection_id", "counters", "engine", "input", "notice", "peers", "room", "stages"]),
     ("leadership", &["desk"]),
     ("status", &["counters", "desk", "room"]),
-    ("produce", &["admit", "desk", "input", "notice", "producers", "requests", "stages"]),
-    ("fetch", &["desk", "input", "room"]),
-    ("list_offsets", &["desk", "input", "inspection", "room", "times"]),
+    ("produce", &["admit", "connection_id", "desk", "input", "notice", "producers", "requests", "stages"]),
+    ("fetch", &["connection_id", "desk", "input", "room"]),
+    ("list_offsets", &["connection_id", "desk", "input", "inspection", "room", "times"]),
     ("quorum", &["desk", "input", "notice", "peers"]),
-    ("describe", &["desk", "forward", "input", "requests"]),
-    ("heavy", &["admit", "desk", "input", "room"]),
-    ("reading", &["desk", "fetch", "input", "list_offsets", "room"]),
+    ("describe", &["connection_id", "desk", "forward", "input", "requests"]),
+    ("heavy", &["admit", "connection_id", "desk", "input", "room"]),
+    ("reading", &["connection_id", "desk", "fetch", "input", "list_offsets", "room"]),
 ];
 
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
@@ -245,8 +245,13 @@ fn exports(path: &str) -> BTreeSet<String> {
     let file = files_under(folder).into_iter().find(|file| file.path == path);
     let tokens = file.unwrap_or_else(|| panic!("{path} is missing")).tokens;
     let items = ["struct", "enum", "trait", "fn", "const", "static", "type"];
-    let public = |w: &[Token]| w[0].text == "pub" && items.contains(&w[1].text.as_str());
-    tokens.windows(3).filter(|w| public(w)).map(|w| w[2].text.clone()).collect()
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
+    let is_shown =
+        |at: usize| text(at) == "pub" || at >= 3 && text(at - 3) == "pub" && text(at - 1) == "crate";
+    (1..tokens.len())
+        .filter(|at| items.contains(&text(*at)) && is_shown(at - 1))
+        .map(|at| text(at + 1).into())
+        .collect()
 }
 
 fn is_allowed(row: &Row, first: &str, second: &str) -> bool {

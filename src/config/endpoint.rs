@@ -15,8 +15,8 @@ const HOST_BYTES_MAX: usize = 253;
 /// `NAME://host:port` of `listeners` or `advertised.listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listener {
-    pub name: String,
-    pub endpoint: Endpoint,
+    pub(crate) name: String,
+    pub(crate) endpoint: Endpoint,
 }
 
 /// Whether a port may be 0 (the system chooses).

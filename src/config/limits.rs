@@ -15,11 +15,11 @@ const HOUR_MS: u64 = 3_600_000;
 const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
 /// What stands around a batch in a request or an answer: headers, names, ids, endpoints.
-pub const ENVELOPE_BYTES: usize = KIB;
+pub(crate) const ENVELOPE_BYTES: usize = KIB;
 
 impl Limits {
     /// Largest answer of another voter, whatever clients may send: one batch is sent whole, however large.
-    pub fn voter_answer_bytes_max(&self) -> usize {
+    pub(crate) fn voter_answer_bytes_max(&self) -> usize {
         let records = self.replica_fetch_bytes_max.max(self.message_bytes_max);
         self.request_bytes_max.max(records.saturating_add(ENVELOPE_BYTES))
     }

@@ -70,7 +70,7 @@ struct Timeouts {
 }
 
 impl Node {
-    pub fn into_config(self, limits: Limits) -> Config {
+    pub(super) fn into_config(self, limits: Limits) -> Config {
         Config {
             node_id: self.quorum.node_id,
             directory_id: self.identity.directory_id,

@@ -22,13 +22,13 @@ pub(super) struct Reader<'a> {
 }
 
 pub(super) struct Finished {
-    pub errors: Vec<ConfigError>,
-    pub effective: Vec<Effective>,
-    pub notes: Vec<Note>,
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) effective: Vec<Effective>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(settings: &'a Settings) -> Reader<'a> {
+    pub(crate) fn new(settings: &'a Settings) -> Reader<'a> {
         Reader {
             settings,
             errors: Vec::new(),
@@ -39,13 +39,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The setting of a key that has one name only.
-    pub fn find(&mut self, key: &'static str) -> Option<&'a Setting> {
+    pub(crate) fn find(&mut self, key: &'static str) -> Option<&'a Setting> {
         self.known.insert(key);
         self.settings.get(key)
     }
 
     /// The setting of a key with a name in each dialect. Both at once, from sources of the same rank, must agree.
-    pub fn find_either(&mut self, key: &'static str, other: &'static str) -> Option<&'a Setting> {
+    pub(super) fn find_either(&mut self, key: &'static str, other: &'static str) -> Option<&'a Setting> {
         match (self.find(key), self.find(other)) {
             (Some(a), Some(b)) if a.origin.rank() == b.origin.rank() => {
                 if a.value != b.value {
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A wrong value.
-    pub fn refuse(&mut self, setting: &Setting, why: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, setting: &Setting, why: impl Into<String>) {
         self.errors.push(ConfigError {
             place: Some(setting.origin.to_string()),
             key: setting.key.clone(),
@@ -75,27 +75,27 @@ impl<'a> Reader<'a> {
     }
 
     /// A key that must be there and is not, or values that do not go together.
-    pub fn miss(&mut self, key: &str, why: impl Into<String>) {
+    pub(super) fn miss(&mut self, key: &str, why: impl Into<String>) {
         self.errors.push(ConfigError { place: None, key: key.to_string(), value: None, why: why.into() });
     }
 
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(Note { warning: false, text: text.into() });
     }
 
-    pub fn warn(&mut self, text: impl Into<String>) {
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
         self.notes.push(Note { warning: true, text: text.into() });
     }
 
     /// Note a value in force under its name of today.
-    pub fn effective(&mut self, key: &'static str, value: impl Display, setting: Option<&Setting>) {
+    pub(crate) fn effective(&mut self, key: &'static str, value: impl Display, setting: Option<&Setting>) {
         let origin = setting.map_or(Origin::Default, |s| s.origin.clone());
         let written_as = setting.filter(|s| s.key != key).map(|s| s.key.clone());
         self.effective.push(Effective { key, value: value.to_string(), origin, written_as });
     }
 
     /// Parse a setting that was found; a value that does not parse is refused and `default` stands in for it.
-    pub fn value<T: Display + Clone>(
+    pub(crate) fn value<T: Display + Clone>(
         &mut self,
         key: &'static str,
         setting: Option<&Setting>,
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A key without a default: absent and empty mean none.
-    pub fn optional<T: Display>(
+    pub(super) fn optional<T: Display>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn number<T>(&mut self, key: &'static str, default: T, bounds: RangeInclusive<T>) -> T
+    pub(crate) fn number<T>(&mut self, key: &'static str, default: T, bounds: RangeInclusive<T>) -> T
     where
         T: Copy + Display + FromStr + PartialOrd,
     {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         self.number_of(key, setting, default, bounds)
     }
 
-    pub fn number_of<T>(
+    pub(super) fn number_of<T>(
         &mut self,
         key: &'static str,
         setting: Option<&Setting>,
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All that was collected. Keys that nobody has asked for are noted here.
-    pub fn finish(mut self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         let settings = self.settings;
         let mut unused = Vec::new();
         for setting in settings.iter() {

@@ -8,7 +8,7 @@ use crate::properties;
 
 /// Who set a value. A later one of the list wins over an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     Default,
     File { path: String, line: usize },
     Environment { variable: String },
@@ -42,10 +42,10 @@ impl fmt::Display for Origin {
 
 /// One key with its value (trimmed, as Kafka does) and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    pub key: String,
-    pub value: String,
-    pub origin: Origin,
+pub(crate) struct Setting {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) origin: Origin,
 }
 
 /// A source that cannot be read at all.
@@ -94,20 +94,20 @@ impl Settings {
         Settings::default()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
-    pub fn get(&self, key: &str) -> Option<&Setting> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Setting> {
         self.by_key.get(key)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Setting> {
         self.by_key.values()
     }
 
     /// Of two settings of a key the one from the stronger source counts, of equal ones the last.
-    pub fn set(&mut self, key: &str, value: &str, origin: Origin) {
+    pub(crate) fn set(&mut self, key: &str, value: &str, origin: Origin) {
         let weaker = self.by_key.get(key).is_some_and(|old| old.origin.rank() > origin.rank());
         if !weaker {
             let setting = Setting { key: key.to_string(), value: value.trim().to_string(), origin };
@@ -116,7 +116,7 @@ impl Settings {
     }
 
     /// Java's `.properties` syntax. Repeated keys are fine, the last one counts.
-    pub fn read_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+    pub(crate) fn read_file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let shown = path.display().to_string();
         let fail = |why: String| SettingsError(format!("{shown}: {why}"));
         let metadata = std::fs::metadata(path).map_err(|e| {
@@ -147,7 +147,7 @@ impl Settings {
     }
 
     /// `KAFKA_NODE_ID` sets node.id: `_` stands for `.`, `__` for `_` and `___` for `-`, as in Kafka's container image.
-    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+    pub(crate) fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
         for (variable, value) in variables {
             if NO_SETTINGS.contains(&variable.as_str()) {
                 continue;
@@ -160,7 +160,7 @@ impl Settings {
     }
 
     /// `key=value`, the argument of `--override`.
-    pub fn read_override(&mut self, argument: &str) -> Result<(), SettingsError> {
+    pub(crate) fn read_override(&mut self, argument: &str) -> Result<(), SettingsError> {
         match argument.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
                 self.set(key.trim(), value, Origin::Override);

@@ -15,7 +15,7 @@ use crate::types::*;
 const RESOLVE_WAIT: Duration = Duration::from_millis(500);
 
 /// All that is wrong between this configuration and this machine.
-pub fn check_surroundings(loaded: &Loaded) -> Vec<ConfigError> {
+pub(crate) fn check_surroundings(loaded: &Loaded) -> Vec<ConfigError> {
     let config = &loaded.config;
     let mut errors = Vec::new();
     if let Err(why) = check_local(&config.listener) {
@@ -30,7 +30,7 @@ pub fn check_surroundings(loaded: &Loaded) -> Vec<ConfigError> {
 }
 
 /// An error of a key that has a value in force: it says where that came from.
-pub fn error_at(loaded: &Loaded, key: &str, why: String) -> ConfigError {
+pub(crate) fn error_at(loaded: &Loaded, key: &str, why: String) -> ConfigError {
     let effective: Option<&Effective> = loaded.effective.iter().find(|e| e.key == key);
     ConfigError {
         place: effective.map(|e| e.origin.to_string()),

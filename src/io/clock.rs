@@ -3,12 +3,12 @@
 use crate::types::Now;
 
 /// Monotonic nanoseconds for timeouts, wall milliseconds for timestamps.
-pub fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now { monotonic_ns: monotonic_ns(), wall_ms: wall_ms() }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
-pub fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let time = read(libc::CLOCK_MONOTONIC);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -19,7 +19,7 @@ const KEEPALIVE_IDLE_S: libc::c_int = 60;
 const KEEPALIVE_INTERVAL_S: libc::c_int = 10;
 const KEEPALIVE_PROBES: libc::c_int = 6;
 
-pub struct Connection {
+pub(crate) struct Connection {
     // It goes before the socket.
     readable: Readiness,
     ended: Readiness,
@@ -31,7 +31,7 @@ pub struct Connection {
 
 impl Connection {
     /// Take over a connected socket, on the core whose ring it is.
-    pub fn adopt(socket: OwnedFd, ring: &Rc<CoreRing>) -> io::Result<Connection> {
+    pub(crate) fn adopt(socket: OwnedFd, ring: &Rc<CoreRing>) -> io::Result<Connection> {
         // Small answers must not wait for the acknowledgement of the one before.
         set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
         // A client whose machine is gone says nothing any more.
@@ -51,7 +51,7 @@ impl Connection {
 
     /// Ready when a `read` may bring something. With fewer than `awaited` bytes the reader could do nothing, so it is not
     /// woken for less; the room that it has for them bounds it.
-    pub fn poll_readable(&self, cx: &mut Context<'_>, awaited: usize) -> Poll<()> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>, awaited: usize) -> Poll<()> {
         if self.is_drained.get() {
             ready!(self.readable.poll_for(cx, awaited));
             self.is_drained.set(false);
@@ -61,7 +61,7 @@ impl Connection {
 
     /// Read into the spare room of `buffer`, which must have some, `bytes_max` at most. 0: the other side has closed.
     /// `WouldBlock`: there is nothing, and `poll_readable` waits for it.
-    pub fn read(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
         loop {
             match self.receive(buffer, bytes_max) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Both in one.
-    pub fn poll_read(
+    pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
@@ -91,12 +91,12 @@ impl Connection {
     }
 
     /// Ready when the other side sends nothing more, also where nobody reads. The kernel is asked once, through the ring.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.ended.poll(cx)
     }
 
     /// Received and not read.
-    pub fn unread_bytes(&self) -> usize {
+    pub(crate) fn unread_bytes(&self) -> usize {
         let mut bytes: libc::c_int = 0;
         // SAFETY: an int to write to.
         let failed = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
@@ -119,48 +119,48 @@ impl Connection {
     }
 
     /// Bytes to send, behind those that wait already. Nothing of a connection that is gone.
-    pub fn push(&self, chunk: Bytes) {
+    pub(crate) fn push(&self, chunk: Bytes) {
         self.outbox.push(chunk);
     }
 
     /// Send what was pushed with the ring's next call.
-    pub fn send(&self) {
+    pub(crate) fn send(&self) {
         self.outbox.send();
     }
 
     /// Bytes that were pushed and are not with the kernel.
-    pub fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         self.outbox.unsent_bytes()
     }
 
     /// Bytes that the kernel has taken since the last time.
-    pub fn take_sent(&self) -> usize {
+    pub(crate) fn take_sent(&self) -> usize {
         self.outbox.take_sent()
     }
 
     /// Wake this task when a send has ended.
-    pub fn wake_when_sent(&self, waker: &Waker) {
+    pub(crate) fn wake_when_sent(&self, waker: &Waker) {
         self.outbox.wake_when_sent(waker);
     }
 
     /// The other side takes nothing.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.outbox.is_full()
     }
 
     /// End both directions, after what was sent as far as there is room for it: whoever waits for this connection wakes up
     /// and sees it.
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.outbox.shut_down();
     }
 
     /// Its socket, open as long as this lives.
-    pub fn descriptor(&self) -> &OwnedFd {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.socket
     }
 
     /// The round trip to the other side as TCP has measured it; `None` where nothing was acknowledged yet.
-    pub fn round_trip_ns(&self) -> Option<u64> {
+    pub(crate) fn round_trip_ns(&self) -> Option<u64> {
         let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
         let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
         // SAFETY: the kernel writes at most as many bytes as it is told, into a struct of plain numbers that is all zeros.
@@ -182,7 +182,7 @@ impl Connection {
     }
 
     /// A second descriptor of the same connection, to serve it from another core.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         self.socket.try_clone()
     }
 }

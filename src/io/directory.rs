@@ -46,9 +46,9 @@ pub struct Owner {
 
 /// Why a directory is not used: one line, and whose fault that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub blame: Blame,
-    pub line: String,
+pub(crate) struct Refusal {
+    pub(crate) blame: Blame,
+    pub(crate) line: String,
 }
 
 /// What a file says that contradicts the configuration.
@@ -60,21 +60,21 @@ impl From<String> for Refusal {
 
 /// Locked for this process until it is dropped.
 #[derive(Debug)]
-pub struct Directory {
-    pub path: PathBuf,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
     /// `<path>/<topic>-0`
-    pub partition: PathBuf,
-    pub directory_id: Uuid,
+    pub(crate) partition: PathBuf,
+    pub(crate) directory_id: Uuid,
     /// meta.properties says that the log is of the owner's mode. If not, another program or an older server wrote what
     /// is there, and the caller looks at the log before `record_data_mode`.
-    pub is_data_mode_known: bool,
+    pub(crate) is_data_mode_known: bool,
     _lock: File,
 }
 
 impl Directory {
     /// Create what is missing, lock it, and check that it is this node's. `Err`: one line that names key, value, file
     /// and remedy.
-    pub fn open(path: &Path, owner: &Owner) -> Result<Directory, Refusal> {
+    pub(crate) fn open(path: &Path, owner: &Owner) -> Result<Directory, Refusal> {
         create_directories(path).map_err(|e| not_usable(path, "cannot be created", &e))?;
         let lock = lock(path)?;
         let (directory_id, is_data_mode_known) = check_meta(path, owner)?;
@@ -88,7 +88,7 @@ impl Directory {
     }
 
     /// The log is of the owner's mode from now on.
-    pub fn record_data_mode(&self, owner: &Owner) -> Result<(), Refusal> {
+    pub(crate) fn record_data_mode(&self, owner: &Owner) -> Result<(), Refusal> {
         if self.is_data_mode_known {
             return Ok(());
         }
@@ -120,7 +120,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
 
 /// Whether a new file finds its place in the directory, which is made where it is missing. The line says what is wrong
 /// and what to do, without the key: who asks knows where the directory was named.
-pub fn check_writable(directory: &Path) -> Result<(), Refusal> {
+pub(crate) fn check_writable(directory: &Path) -> Result<(), Refusal> {
     let check = || -> io::Result<()> {
         create_directories(directory)?;
         let probe = directory.join(format!(".kraft-writable-{}", std::process::id()));
@@ -237,7 +237,7 @@ pub struct Found {
     properties: BTreeMap<String, String>,
     /// Kafka wrote none before its 3.7.
     pub directory_id: Option<Uuid>,
-    pub is_data_mode_known: bool,
+    pub(crate) is_data_mode_known: bool,
 }
 
 /// Reads the text of a meta.properties, whoever wrote it, and compares it with the owner. `path` is for the line of `Err`.
@@ -417,7 +417,7 @@ fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A random id of version 4, as Java draws them. Never one that starts with a dash: tools take that for a flag.
-pub fn random_uuid() -> io::Result<Uuid> {
+fn random_uuid() -> io::Result<Uuid> {
     loop {
         let bits = (random_u64()? as u128) << 64 | random_u64()? as u128;
         let id = Uuid(bits & !(0xf000 << 64) & !(0xc << 60) | 0x4000 << 64 | 0x8 << 60);
@@ -428,14 +428,14 @@ pub fn random_uuid() -> io::Result<Uuid> {
 }
 
 /// From the kernel: seeds and ids.
-pub fn random_u64() -> io::Result<u64> {
+pub(crate) fn random_u64() -> io::Result<u64> {
     let mut bytes = [0u8; 8];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
 /// What recovery reads. Buffered on purpose: it reads once, forwards, and the kernel's read-ahead helps.
-pub struct DirectorySource {
+pub(crate) struct DirectorySource {
     partition: PathBuf,
     open: Option<(SegmentId, File)>,
 }
@@ -445,7 +445,7 @@ impl DirectorySource {
     /// process is gone, and what is read before them would not be what the disk holds. Then makes the names durable:
     /// it may have died between a rename and the flush of the directory, and a vote read from a quorum-state that a
     /// power cut takes back would be given twice.
-    pub fn open(partition: &Path) -> Result<DirectorySource, DiskError> {
+    pub(crate) fn open(partition: &Path) -> Result<DirectorySource, DiskError> {
         let mut source = DirectorySource { partition: partition.to_path_buf(), open: None };
         let segments = source.segments()?;
         let last = segments.iter().rev().take(SEGMENTS_DRAINED).map(|(id, _)| segment_file_name(*id));

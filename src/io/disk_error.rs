@@ -8,13 +8,13 @@ use super::file_system::free_inodes;
 use crate::log::{DiskError, REFILL};
 
 /// `operation` as in "write 8192 bytes at 4096 of 00000000000000000000.log".
-pub fn disk_error(operation: impl Into<String>, error: &io::Error) -> DiskError {
+pub(crate) fn disk_error(operation: impl Into<String>, error: &io::Error) -> DiskError {
     let errno = error.raw_os_error().unwrap_or(0);
     DiskError { operation: operation.into(), reason: reason(errno, error), errno }
 }
 
 /// The same where a file could be created or could grow: of a full file system it says what is used up, room or inodes.
-pub fn disk_error_in(directory: &Path, operation: impl Into<String>, error: &io::Error) -> DiskError {
+pub(super) fn disk_error_in(directory: &Path, operation: impl Into<String>, error: &io::Error) -> DiskError {
     let mut failure = disk_error(operation, error);
     if let Some(advice) = advice_in(directory, error) {
         failure.reason = format!("{error}; {advice}");
@@ -24,7 +24,7 @@ pub fn disk_error_in(directory: &Path, operation: impl Into<String>, error: &io:
 
 /// What an error of a file system means for who starts a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub(crate) enum Blame {
     /// The disk: full, broken, read-only.
     Disk,
     /// A limit of the process or of the kernel.
@@ -33,7 +33,7 @@ pub enum Blame {
     Configuration,
 }
 
-pub fn blame(error: &io::Error) -> Blame {
+pub(crate) fn blame(error: &io::Error) -> Blame {
     match error.raw_os_error().unwrap_or(0) {
         libc::ENOSPC
         | libc::EDQUOT
@@ -48,7 +48,7 @@ pub fn blame(error: &io::Error) -> Blame {
 }
 
 /// What to do about it, where that is known. `directory` is where a file was to be created or to grow.
-pub fn advice_in(directory: &Path, error: &io::Error) -> Option<String> {
+pub(super) fn advice_in(directory: &Path, error: &io::Error) -> Option<String> {
     let errno = error.raw_os_error().unwrap_or(0);
     if errno == libc::ENOSPC
         && let Ok((0, all @ 1..)) = free_inodes(directory)
@@ -62,7 +62,7 @@ pub fn advice_in(directory: &Path, error: &io::Error) -> Option<String> {
 }
 
 /// A result that no errno describes, for example a write that stopped half-way.
-pub fn without_errno(operation: impl Into<String>, reason: impl Into<String>) -> DiskError {
+pub(super) fn without_errno(operation: impl Into<String>, reason: impl Into<String>) -> DiskError {
     DiskError { operation: operation.into(), reason: reason.into(), errno: 0 }
 }
 

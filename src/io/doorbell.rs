@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Cheap to clone; any thread may ring.
 #[derive(Clone, Debug)]
-pub struct Doorbell {
+pub(crate) struct Doorbell {
     inner: Arc<Inner>,
 }
 
@@ -22,7 +22,7 @@ struct Inner {
 }
 
 impl Doorbell {
-    pub fn new() -> io::Result<Doorbell> {
+    pub(crate) fn new() -> io::Result<Doorbell> {
         // SAFETY: no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
@@ -34,7 +34,7 @@ impl Doorbell {
     }
 
     /// Call it after the queue has been filled, never before.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if self.inner.rung.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -44,12 +44,12 @@ impl Doorbell {
         unsafe { libc::write(self.inner.eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    pub fn raw_fd(&self) -> RawFd {
+    pub(super) fn raw_fd(&self) -> RawFd {
         self.inner.eventfd.as_raw_fd()
     }
 
     /// It was rung: from here on it may be rung again. Look into the queues after it, not before.
-    pub fn hear(&self) {
+    pub(crate) fn hear(&self) {
         let mut count = [0u8; 8];
         // SAFETY: eight writable bytes, as an eventfd gives them. Called after the ring has found it readable.
         unsafe { libc::read(self.inner.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };

@@ -16,10 +16,10 @@ use crate::log::{BLOCK_BYTES, DiskError};
 
 /// Files of a node are for its user to write and for its group to read, a directory that it makes as well. What else the
 /// umask takes away stays away; a directory that is there keeps its mode.
-pub const FILE_MODE: u32 = 0o640;
-pub const DIRECTORY_MODE: u32 = 0o750;
+pub(crate) const FILE_MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;
 /// 128 KiB of probe file: all of it zeroed before the first timed write, as a segment is.
-pub const PROBE_WRITES: usize = 32;
+const PROBE_WRITES: usize = 32;
 const PROBE_FILE: &str = "durable-write.probe";
 
 /// Both modes keep one contract: a durable write has completed only when the device has it (RWF_DSYNC).
@@ -36,13 +36,13 @@ pub enum DurableWrite {
 }
 
 impl DurableWrite {
-    pub fn is_direct(&self) -> bool {
+    fn is_direct(&self) -> bool {
         matches!(self, DurableWrite::Direct | DurableWrite::Tmpfs { direct: true, .. })
     }
 
     /// Open for reading and writing, and creating it if asked. Never with O_APPEND: writes name their positions. What is
     /// created is never somewhere else, behind a symbolic link.
-    pub fn open(&self, path: &Path, create: bool) -> io::Result<File> {
+    pub(super) fn open(&self, path: &Path, create: bool) -> io::Result<File> {
         let direct = if self.is_direct() { libc::O_DIRECT } else { 0 };
         let here = if create { libc::O_NOFOLLOW } else { 0 };
         OpenOptions::new()
@@ -73,12 +73,12 @@ impl fmt::Display for DurableWrite {
 
 /// What the probe found. Latencies are of single 4 KiB durable writes inside a zeroed file.
 #[derive(Clone, Debug)]
-pub struct Probe {
-    pub mode: DurableWrite,
-    pub min: Duration,
-    pub p50: Duration,
-    pub p99: Duration,
-    pub max: Duration,
+pub(crate) struct Probe {
+    pub(crate) mode: DurableWrite,
+    pub(crate) min: Duration,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) max: Duration,
 }
 
 impl fmt::Display for Probe {
@@ -96,7 +96,7 @@ impl fmt::Display for Probe {
 }
 
 /// Try direct writes in this directory, then buffered ones, and time the kind that works. Leaves no file behind.
-pub fn probe(directory: &Path) -> Result<Probe, DiskError> {
+pub(crate) fn probe(directory: &Path) -> Result<Probe, DiskError> {
     let path = directory.join(PROBE_FILE);
     // One that a killed start has left, or a link that somebody has put there.
     let _ = std::fs::remove_file(&path);
@@ -144,12 +144,12 @@ fn time_writes(mode: &DurableWrite, path: &Path) -> io::Result<Probe> {
 }
 
 /// The whole slice at `position`, durable when it returns (RWF_DSYNC). Blocks: for file threads and starts only.
-pub fn write_durable(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+fn write_durable(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
     write_all_at(file, bytes, position, libc::RWF_DSYNC)
 }
 
 /// The whole slice at `position`; a following `sync_data` makes it durable.
-pub fn write_plain(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+pub(super) fn write_plain(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
     write_all_at(file, bytes, position, 0)
 }
 
@@ -231,12 +231,12 @@ impl Drop for ZeroedBlocks {
 }
 
 /// Make a directory, and those above it, where they are missing.
-pub fn create_directories(path: &Path) -> io::Result<()> {
+pub(super) fn create_directories(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
 /// A file that is new: one of that name is removed first, and a link is never followed.
-pub fn create_new(path: &Path) -> io::Result<File> {
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -245,7 +245,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Make the names of a directory durable.
-pub fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

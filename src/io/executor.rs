@@ -17,7 +17,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutor, LocalExecutorBuilder, Placement};
 
 /// Threads that glommio starts for an executor, for blocking calls, which nothing here makes.
-pub const THREADS_OF_EXECUTOR: usize = 1;
+pub(crate) const THREADS_OF_EXECUTOR: usize = 1;
 /// For files of glommio's, which are not used; the least that it takes.
 const MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1024;
@@ -28,24 +28,24 @@ const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// On the thread that has built it.
-pub struct Executor(LocalExecutor);
+pub(crate) struct Executor(LocalExecutor);
 
 impl Executor {
-    pub fn build(cpu: Option<usize>, name: &str) -> io::Result<Executor> {
+    pub(crate) fn build(cpu: Option<usize>, name: &str) -> io::Result<Executor> {
         Ok(Executor(builder(cpu, name).make()?))
     }
 
     /// Returns with the task, whatever others are still there.
-    pub fn run<T>(&self, task: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&self, task: impl Future<Output = T>) -> T {
         self.0.run(task)
     }
 }
 
 /// A thread with an executor that runs one task, and those that it spawns.
-pub struct ExecutorThread(ExecutorJoinHandle<()>);
+pub(crate) struct ExecutorThread(ExecutorJoinHandle<()>);
 
 impl ExecutorThread {
-    pub fn start<F: Future<Output = ()> + 'static>(
+    pub(crate) fn start<F: Future<Output = ()> + 'static>(
         cpu: Option<usize>,
         name: &str,
         task: impl FnOnce() -> F + Send + 'static,
@@ -54,7 +54,7 @@ impl ExecutorThread {
     }
 
     /// An error where its executor could not be built.
-    pub fn join(self) -> io::Result<()> {
+    pub(crate) fn join(self) -> io::Result<()> {
         Ok(self.0.join()?)
     }
 }
@@ -68,17 +68,17 @@ fn builder(cpu: Option<usize>, name: &str) -> LocalExecutorBuilder {
 }
 
 /// A task of this core, which nobody waits for.
-pub fn spawn(task: impl Future<Output = ()> + 'static) {
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(task).detach();
 }
 
 /// Whoever else is ready runs first. No system call.
-pub async fn let_others_run() {
+pub(super) async fn let_others_run() {
     glommio::executor().yield_now().await;
 }
 
 /// Bounds what a lost wake-up of the executor costs (see `PREEMPT_TIMER`): nothing else of it ever comes from outside.
-pub fn wake_regularly() {
+pub(crate) fn wake_regularly() {
     spawn(async {
         loop {
             glommio::timer::sleep(WAKE_INTERVAL).await;
@@ -88,20 +88,20 @@ pub fn wake_regularly() {
 
 /// For tests, which have no core that waits.
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub fn run<T>(task: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(task: impl Future<Output = T>) -> T {
         Executor::build(None, "test").unwrap().run(task)
     }
 
     /// The executor's own timer: what the test waits for is looked at meanwhile.
-    pub async fn sleep(time: Duration) {
+    pub(crate) async fn sleep(time: Duration) {
         glommio::timer::sleep(time).await;
     }
 
     /// A task beside the caller's; its value is waited for.
-    pub fn task<T: 'static>(task: impl Future<Output = T> + 'static) -> impl Future<Output = T> {
+    pub(crate) fn task<T: 'static>(task: impl Future<Output = T> + 'static) -> impl Future<Output = T> {
         glommio::spawn_local(task)
     }
 

@@ -5,18 +5,18 @@ use std::path::Path;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-pub fn is_tmpfs(directory: &Path) -> io::Result<bool> {
+pub(super) fn is_tmpfs(directory: &Path) -> io::Result<bool> {
     Ok(file_system(directory)?.f_type as i64 == TMPFS_MAGIC)
 }
 
 /// Bytes that this user may still write to the file system of `directory`.
-pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
     let stat = file_system(directory)?;
     Ok(stat.f_bavail as u64 * stat.f_bsize as u64)
 }
 
 /// Inodes of the file system of `directory`: free ones, and all; all are 0 where it does not count them.
-pub fn free_inodes(directory: &Path) -> io::Result<(u64, u64)> {
+pub(super) fn free_inodes(directory: &Path) -> io::Result<(u64, u64)> {
     let stat = file_system(directory)?;
     Ok((stat.f_ffree, stat.f_files))
 }

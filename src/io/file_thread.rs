@@ -22,29 +22,29 @@ use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallF
 use crate::types::Offset;
 
 /// Operations waiting for one thread. The log has a handful under way at most.
-pub const FILE_OPERATIONS_MAX: usize = 64;
+const FILE_OPERATIONS_MAX: usize = 64;
 /// Zeros are written in pieces of this size.
 const ZERO_WRITE_BYTES: usize = 1 << 20;
 const DISK_FREE_INTERVAL: Duration = Duration::from_secs(1);
 const BLOCK: u64 = BLOCK_BYTES as u64;
-pub const COMMIT_MARK_FILE: &str = "commit-mark";
+pub(super) const COMMIT_MARK_FILE: &str = "commit-mark";
 /// Two slots, each in a block of its own: writing one cannot tear the other.
-pub const COMMIT_MARK_BYTES: u64 = 2 * BLOCK;
+const COMMIT_MARK_BYTES: u64 = 2 * BLOCK;
 
 /// Names of the log's files, and how they are opened.
 #[derive(Clone, Debug)]
-pub struct LogFiles {
+pub(crate) struct LogFiles {
     /// `<log dir>/<topic>-0`
-    pub directory: PathBuf,
-    pub mode: DurableWrite,
+    pub(crate) directory: PathBuf,
+    pub(crate) mode: DurableWrite,
 }
 
-pub fn segment_file_name(segment: SegmentId) -> String {
+pub(super) fn segment_file_name(segment: SegmentId) -> String {
     format!("{:020}.log", segment.0.0)
 }
 
 /// The segment that a file name stands for; `None` for any other file.
-pub fn parse_segment_file_name(name: &str) -> Option<SegmentId> {
+pub(super) fn parse_segment_file_name(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".log")?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -53,7 +53,7 @@ pub fn parse_segment_file_name(name: &str) -> Option<SegmentId> {
 }
 
 /// Kafka leaves files alone whose names it does not know, such as a summary's (`LogLoader.loadSegmentFiles`).
-pub fn small_file_name(file: SmallFile) -> Cow<'static, str> {
+pub(super) fn small_file_name(file: SmallFile) -> Cow<'static, str> {
     match file {
         SmallFile::QuorumState => "quorum-state".into(),
         SmallFile::LeaderEpochCheckpoint => "leader-epoch-checkpoint".into(),
@@ -62,11 +62,11 @@ pub fn small_file_name(file: SmallFile) -> Cow<'static, str> {
 }
 
 impl LogFiles {
-    pub fn segment(&self, segment: SegmentId) -> PathBuf {
+    pub(crate) fn segment(&self, segment: SegmentId) -> PathBuf {
         self.directory.join(segment_file_name(segment))
     }
 
-    pub fn path(&self, file: FileId) -> PathBuf {
+    pub(crate) fn path(&self, file: FileId) -> PathBuf {
         match file {
             FileId::Segment(segment) => self.segment(segment),
             FileId::CommitMark => self.directory.join(COMMIT_MARK_FILE),
@@ -74,7 +74,7 @@ impl LogFiles {
     }
 
     /// Make the commit mark's file, zeroed and durable, where there is none: the ring writes only inside files.
-    pub fn create_commit_mark(&self) -> Result<(), DiskError> {
+    pub(crate) fn create_commit_mark(&self) -> Result<(), DiskError> {
         let path = self.path(FileId::CommitMark);
         let create = || -> io::Result<()> {
             if std::fs::metadata(&path).is_ok_and(|m| m.len() >= COMMIT_MARK_BYTES) {
@@ -92,7 +92,7 @@ impl LogFiles {
 
 /// An operation of `OpKind` that needs a file thread. It can cross threads, because it lends no write buffer.
 #[derive(Debug)]
-pub enum FileOperation {
+pub(crate) enum FileOperation {
     Create { segment: SegmentId, zeroed: u64 },
     Extend { segment: SegmentId, from: u64, to: u64, written: bool },
     Zero { segment: SegmentId, from: u64, to: u64 },
@@ -105,7 +105,7 @@ pub enum FileOperation {
 
 impl FileOperation {
     /// `Err` gives back what belongs on the ring.
-    pub fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
+    pub(super) fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
         Ok(match kind {
             OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
             OpKind::ExtendSegment { segment, from, to, written } => {
@@ -145,7 +145,7 @@ impl FileOperation {
 
 /// What comes back from the threads.
 #[derive(Debug)]
-pub enum FileEvent {
+pub(crate) enum FileEvent {
     Done {
         id: OpId,
         result: Result<(), DiskError>,
@@ -155,7 +155,7 @@ pub enum FileEvent {
 }
 
 /// Both threads, as the log device holds them. They end when it is dropped, after what they were given.
-pub struct FileThreads {
+pub(crate) struct FileThreads {
     segments: SyncSender<(OpId, FileOperation)>,
     small_files: SyncSender<(OpId, FileOperation)>,
     events: Receiver<FileEvent>,
@@ -164,7 +164,7 @@ pub struct FileThreads {
 
 impl FileThreads {
     /// Call it before the calling thread is pinned: a thread inherits the CPUs of the one that starts it.
-    pub fn start(files: LogFiles, doorbell: Doorbell) -> io::Result<FileThreads> {
+    pub(crate) fn start(files: LogFiles, doorbell: Doorbell) -> io::Result<FileThreads> {
         let (event_sender, events) = mpsc::channel();
         let start = |name: &str, disk_free: bool| -> io::Result<SyncSender<_>> {
             let (sender, receiver) = mpsc::sync_channel(FILE_OPERATIONS_MAX);
@@ -182,7 +182,7 @@ impl FileThreads {
         Ok(FileThreads { segments, small_files, events, files })
     }
 
-    pub fn submit(&self, id: OpId, operation: FileOperation) -> Result<(), DiskError> {
+    pub(crate) fn submit(&self, id: OpId, operation: FileOperation) -> Result<(), DiskError> {
         let sender = match operation {
             FileOperation::Replace { .. } | FileOperation::Remove { .. } => &self.small_files,
             _ => &self.segments,
@@ -198,11 +198,11 @@ impl FileThreads {
         })
     }
 
-    pub fn poll(&self) -> Option<FileEvent> {
+    pub(crate) fn poll(&self) -> Option<FileEvent> {
         self.events.try_recv().ok()
     }
 
-    pub fn files(&self) -> &LogFiles {
+    pub(crate) fn files(&self) -> &LogFiles {
         &self.files
     }
 }
@@ -412,7 +412,7 @@ fn zero_in_block(file: &File, from: u64, to: u64) -> io::Result<()> {
 
 /// As `replace_file`, but the new contents are written over those of two times before, whose blocks are kept under the
 /// temporary name: a vote needs no room on a full disk. The first time there is none yet.
-pub fn replace_with_spare(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+fn replace_with_spare(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
     let (path, spare) = (directory.join(name), directory.join(format!("{name}.tmp")));
     let fill = |mut file: File| -> io::Result<()> {
         io::Write::write_all(&mut file, contents)?;
@@ -449,7 +449,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
 
 /// The old contents or the new ones are there after any crash, never a mixture: temporary file, flush, rename, flush
 /// of the directory.
-pub fn replace_file(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+pub(super) fn replace_file(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
     let write = || -> io::Result<()> {
         // Left by a crash, or put there by somebody else as a link to elsewhere: it goes.

@@ -26,7 +26,7 @@ const DESCRIPTORS_RESERVED: u64 = 128;
 const CONNECTIONS_MIN: u64 = 16;
 
 /// `Err`: one sentence, with what to do.
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     check_memory()?;
     check_descriptors()?;
     check_io_uring()?;
@@ -210,7 +210,7 @@ fn explain_descriptors(limit: u64) -> Result<(), String> {
 }
 
 /// So many threads can be started at once. For those that glommio starts: it panics where it gets none.
-pub fn check_threads(count: usize) -> io::Result<()> {
+pub(crate) fn check_threads(count: usize) -> io::Result<()> {
     let (hold, held) = mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let mut threads = Vec::new();
@@ -233,7 +233,7 @@ pub fn check_threads(count: usize) -> io::Result<()> {
 
 /// A thread of the kernel must be there for what the device cannot do at once. Called when all threads of this process are
 /// started, on the thread that will own the log: it keeps that worker.
-pub fn check_workers() -> Result<(), String> {
+pub(crate) fn check_workers() -> Result<(), String> {
     let mut ring =
         IoUring::new(8).map_err(|error| explain_refusal(&error, &Surroundings::of_this_process()))?;
     let nothing = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
@@ -253,14 +253,14 @@ pub fn check_workers() -> Result<(), String> {
 }
 
 /// How many connections the descriptor limit leaves room for, after raising it as far as it goes.
-pub fn connections_possible() -> usize {
+pub(crate) fn connections_possible() -> usize {
     let limit = raise_limit(libc::RLIMIT_NOFILE).unwrap_or(1024);
     limit.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN).try_into().unwrap_or(usize::MAX)
 }
 
 /// What was not to be had at the start (a thread, a descriptor, memory), with the limits that there are and what to do: half a
 /// sentence.
-pub fn explain_shortage(error: &io::Error) -> String {
+pub(crate) fn explain_shortage(error: &io::Error) -> String {
     let limit = |resource| match current_limit(resource) {
         Ok(libc::RLIM_INFINITY) | Err(_) => "unlimited".to_string(),
         Ok(limit) => limit.to_string(),
@@ -323,7 +323,7 @@ fn group_threads_max() -> Option<u64> {
 }
 
 /// The largest file of this process (ulimit -f); `None` where there is no limit.
-pub fn file_bytes_max() -> Option<u64> {
+pub(crate) fn file_bytes_max() -> Option<u64> {
     current_limit(libc::RLIMIT_FSIZE).ok().filter(|limit| *limit != libc::RLIM_INFINITY)
 }
 

@@ -19,30 +19,31 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bound and listening, not accepting yet: clients that come early wait in the backlog.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     sockets: Vec<TcpListener>,
 }
 
 /// A connection from outside, on its way to a core.
 #[derive(Debug)]
-pub struct Accepted {
-    pub socket: OwnedFd,
-    pub remote: SocketAddr,
+pub(crate) struct Accepted {
+    pub(crate) socket: OwnedFd,
+    pub(crate) remote: SocketAddr,
 }
 
 impl Listener {
     /// Every address that the host stands for. `Err`: one line with the listener and what to do.
-    pub fn bind(endpoint: &Endpoint) -> Result<Listener, String> {
+    pub(crate) fn bind(endpoint: &Endpoint) -> Result<Listener, String> {
         let sockets = bind_all(endpoint).map_err(|why| format!("listeners={endpoint}: {why}"))?;
         Ok(Listener { sockets })
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    #[cfg(test)]
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter_map(|s| s.local_addr().ok()).collect()
     }
 
     /// Accept from now on. `deliver` is called on the acceptor's thread for each connection.
-    pub fn start(self, deliver: impl FnMut(Accepted) + Send + 'static) -> io::Result<Acceptor> {
+    pub(crate) fn start(self, deliver: impl FnMut(Accepted) + Send + 'static) -> io::Result<Acceptor> {
         let (stop_reader, stop) = io::pipe()?;
         let mut accepting = Accepting {
             sockets: self.sockets,
@@ -57,7 +58,7 @@ impl Listener {
 
 /// A socket for every address that the host stands for and this machine has; `localhost` is 127.0.0.1 and, where it exists,
 /// ::1, because clients take either; an empty host is one socket for IPv4 and IPv6. `Err`: half a line, with what to do.
-pub fn bind_all(endpoint: &Endpoint) -> Result<Vec<TcpListener>, String> {
+pub(crate) fn bind_all(endpoint: &Endpoint) -> Result<Vec<TcpListener>, String> {
     let addresses = resolve(endpoint)
         .map_err(|e| format!("the host cannot be resolved ({e}). Use a name or address of this machine."))?;
     let mut sockets: Vec<TcpListener> = Vec::new();
@@ -140,7 +141,7 @@ fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// The running acceptor. Dropping it closes the port.
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }

@@ -35,13 +35,13 @@ const MADV_COLLAPSE: libc::c_int = 25;
 
 /// What the owner takes with `poll`.
 #[derive(Debug)]
-pub enum DeviceEvent {
+pub(crate) enum DeviceEvent {
     Completion(Completion),
     /// Bytes free on the log's file system, about every second.
     DiskFree(u64),
 }
 
-pub struct LogDevice {
+pub(crate) struct LogDevice {
     ring: Rc<CoreRing>,
     threads: FileThreads,
     /// Segments sort before the commit mark, so that it is never the lowest.
@@ -91,7 +91,7 @@ enum Transfer {
 
 impl LogDevice {
     /// `regions` are the log's write buffers by index.
-    pub fn new(threads: FileThreads, ring: Rc<CoreRing>, regions: &[(*const u8, usize)]) -> LogDevice {
+    pub(crate) fn new(threads: FileThreads, ring: Rc<CoreRing>, regions: &[(*const u8, usize)]) -> LogDevice {
         let mut device = LogDevice {
             ring,
             threads,
@@ -130,16 +130,12 @@ impl LogDevice {
 
     /// Let flushes run on these CPUs, also where the calling thread is pinned to one: a worker that shares the core
     /// of a busy executor waits for it.
-    pub fn set_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
+    pub(crate) fn set_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
         self.ring.register_worker_cpus(cpus)
     }
 
-    pub fn buffers_registered(&self) -> bool {
-        self.buffers_registered
-    }
-
     /// Queue an operation; the kernel gets it with `submit`.
-    pub fn push(&mut self, op: DiskOp) {
+    pub(crate) fn push(&mut self, op: DiskOp) {
         let kind = match FileOperation::from_kind(op.kind) {
             Ok(operation) => return self.push_file_operation(op.id, operation),
             Err(ring_kind) => ring_kind,
@@ -229,7 +225,7 @@ impl LogDevice {
 
     /// Give the ring what was pushed; the kernel gets it with the ring's next call. Never more than `TRANSFERS_MAX`: the
     /// rest goes with the turn that follows the next completion. False: there was nothing.
-    pub fn submit(&mut self) -> bool {
+    pub(crate) fn submit(&mut self) -> bool {
         let sent_before = self.sent;
         while self.sent < TRANSFERS_MAX
             && let Some(slot) = self.unsent.pop_front()
@@ -244,7 +240,7 @@ impl LogDevice {
     }
 
     /// How long the durable writes since the start took.
-    pub fn flushes(&self) -> &LatencyBuckets {
+    pub(crate) fn flushes(&self) -> &LatencyBuckets {
         &self.flushes
     }
 
@@ -277,16 +273,16 @@ impl LogDevice {
     }
 
     /// True when `poll` would return something. No system call.
-    pub fn has_events(&mut self) -> bool {
+    pub(crate) fn has_events(&mut self) -> bool {
         !self.completed.is_empty() || self.ring.has_transfers()
     }
 
     /// Writes that the kernel has and that are not completed: worth a short spin.
-    pub fn writes_in_flight(&self) -> usize {
+    pub(crate) fn writes_in_flight(&self) -> usize {
         self.writes_in_flight
     }
 
-    pub fn poll(&mut self) -> Option<DeviceEvent> {
+    pub(crate) fn poll(&mut self) -> Option<DeviceEvent> {
         loop {
             if let Some(event) = self.completed.pop_front() {
                 return Some(event);

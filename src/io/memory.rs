@@ -1,7 +1,7 @@
 //! Memory that the allocator keeps although nobody uses it.
 
 /// Give it to the kernel. It takes a few milliseconds for a hundred MiB: only after a burst, never for each request.
-pub fn give_back() {
+pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no pointers; what is in use stays where it is.
     unsafe {

@@ -3,21 +3,21 @@
 //! Only this module names io-uring, and only `executor.rs` glommio. `server` calls it; it never looks inside a request, a
 //! batch or the replica's state.
 
-pub mod clock;
-pub mod connection;
+pub(crate) mod clock;
+pub(crate) mod connection;
 pub mod directory;
-pub mod disk_error;
-pub mod doorbell;
+pub(crate) mod disk_error;
+pub(crate) mod doorbell;
 pub mod durable;
-pub mod executor;
+pub(crate) mod executor;
 mod file_system;
-pub mod file_thread;
-pub mod kernel;
-pub mod listener;
-pub mod log_device;
-pub mod memory;
+pub(crate) mod file_thread;
+pub(crate) mod kernel;
+pub(crate) mod listener;
+pub(crate) mod log_device;
+pub(crate) mod memory;
 mod net;
-pub mod peer;
-pub mod rate_limit;
-pub mod ring;
-pub mod scheduling;
+pub(crate) mod peer;
+pub(crate) mod rate_limit;
+pub(crate) mod ring;
+pub(crate) mod scheduling;

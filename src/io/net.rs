@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A TCP socket of the address's family, which nothing waits on.
-pub fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+pub(super) fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
@@ -17,18 +17,18 @@ pub fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-pub fn connect(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+pub(crate) fn connect(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
     // SAFETY: the name lives during the call, and is as long as it says.
     with_name(address, |name, size| unsafe { libc::connect(socket.as_raw_fd(), name, size) })
 }
 
-pub fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+pub(crate) fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
     // SAFETY: the name lives during the call, and is as long as it says.
     with_name(address, |name, size| unsafe { libc::bind(socket.as_raw_fd(), name, size) })
 }
 
 /// An option that is a number.
-pub fn set_option(
+pub(super) fn set_option(
     socket: &OwnedFd,
     level: libc::c_int,
     option: libc::c_int,

@@ -20,7 +20,7 @@ use crate::types::Endpoint;
 /// orders a connection has less patience than a name with several dead addresses takes; so the next order goes on where
 /// this one was given up. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct FirstAddress(Rc<Cell<usize>>);
+pub(crate) struct FirstAddress(Rc<Cell<usize>>);
 
 impl FirstAddress {
     /// Another link to the same endpoint may have gone on already.
@@ -33,7 +33,7 @@ impl FirstAddress {
 
 /// Try each address of the endpoint in turn, each for at most `timeout`, as long as `is_wanted`. The error names the last one
 /// tried, or one that refused (`ErrorKind::ConnectionRefused`: the host lives, and nobody listens).
-pub async fn connect(
+pub(crate) async fn connect(
     endpoint: &Endpoint,
     timeout: Duration,
     ring: &Rc<CoreRing>,

@@ -9,7 +9,7 @@ const CAUSES_MAX: usize = 32;
 const CAUSE_BYTES_MAX: usize = 48;
 
 #[derive(Debug, Default)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     causes: HashMap<String, Cause>,
 }
 
@@ -22,7 +22,7 @@ struct Cause {
 impl RateLimit {
     /// `Some(n)`: log it now; `n` lines of this cause were left out since the last one. Causes that begin alike are one:
     /// behind the first number, and far behind the beginning, there may stand what a stranger has chosen.
-    pub fn admit(&mut self, cause: &str, now_ns: u64) -> Option<u64> {
+    pub(crate) fn admit(&mut self, cause: &str, now_ns: u64) -> Option<u64> {
         let is_open = |c: char| c.is_ascii_digit() || matches!(c, '"' | '\'');
         let cause = cause.split(is_open).next().unwrap_or_default();
         let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rev().find(|end| cause.is_char_boundary(*end));
@@ -47,7 +47,7 @@ impl RateLimit {
 }
 
 /// " (and 12 more like it)", or nothing.
-pub fn and_more(suppressed: u64) -> String {
+pub(crate) fn and_more(suppressed: u64) -> String {
     if suppressed == 0 { String::new() } else { format!(" (and {suppressed} more like it)") }
 }
 

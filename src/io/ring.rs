@@ -20,7 +20,7 @@ use super::doorbell::Doorbell;
 use super::executor::let_others_run;
 use outbox::Sends;
 
-pub mod outbox;
+pub(crate) mod outbox;
 
 const SUBMISSION_ENTRIES: u32 = 256;
 /// More completions than this are kept by the kernel, and cost a system call more.
@@ -40,7 +40,7 @@ const ROOM: u64 = 6;
 /// Fewer awaited bytes than this come in one piece anyway.
 const LOW_WATER_BYTES_MIN: usize = 16 * 1024;
 
-pub struct CoreRing {
+pub(crate) struct CoreRing {
     inner: RefCell<Inner>,
     doorbell: Doorbell,
     is_rung: Cell<bool>,
@@ -81,7 +81,7 @@ impl Watch {
 
 impl CoreRing {
     /// Call it on the thread that will own it. `doorbell` wakes this core from others.
-    pub fn new(doorbell: Doorbell) -> io::Result<Rc<CoreRing>> {
+    pub(crate) fn new(doorbell: Doorbell) -> io::Result<Rc<CoreRing>> {
         let ring = IoUring::builder()
             .setup_coop_taskrun()
             .setup_single_issuer()
@@ -112,27 +112,23 @@ impl CoreRing {
         self.inner.borrow_mut().push(poll.user_data(user_data(BELL, 0)));
     }
 
-    pub fn doorbell(&self) -> &Doorbell {
-        &self.doorbell
-    }
-
     /// True once after each time that the doorbell was rung: look into the queues after it, not before.
-    pub fn take_rung(&self) -> bool {
+    pub(crate) fn take_rung(&self) -> bool {
         self.is_rung.replace(false)
     }
 
-    pub fn is_rung(&self) -> bool {
+    pub(crate) fn is_rung(&self) -> bool {
         self.is_rung.get()
     }
 
     /// # Safety
     /// The memory stays where it is as long as the ring lives.
-    pub unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+    pub(super) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.inner.borrow().ring.submitter().register_buffers(buffers) }
     }
 
-    pub fn register_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
+    pub(super) fn register_worker_cpus(&self, cpus: &libc::cpu_set_t) -> io::Result<()> {
         self.inner.borrow().ring.submitter().register_iowq_aff(cpus)
     }
 
@@ -140,27 +136,27 @@ impl CoreRing {
     ///
     /// # Safety
     /// Memory and descriptor of the entry live until its result has been taken.
-    pub unsafe fn push_transfer(&self, entry: squeue::Entry, slot: usize) {
+    pub(super) unsafe fn push_transfer(&self, entry: squeue::Entry, slot: usize) {
         self.inner.borrow_mut().push(entry.user_data(user_data(TRANSFER, slot)));
     }
 
-    pub fn poll_transfer(&self) -> Option<(usize, i32)> {
+    pub(super) fn poll_transfer(&self) -> Option<(usize, i32)> {
         self.inner.borrow_mut().transfers.pop_front()
     }
 
-    pub fn has_transfers(&self) -> bool {
+    pub(super) fn has_transfers(&self) -> bool {
         !self.inner.borrow().transfers.is_empty()
     }
 
     /// Give the kernel what was queued, without waiting. Then as `reap`. `Err`: the ring itself is broken.
-    pub fn submit(&self) -> io::Result<()> {
+    pub(crate) fn submit(&self) -> io::Result<()> {
         let result = self.inner.borrow_mut().submit();
         self.reap();
         result
     }
 
     /// Give the kernel what was queued and sleep until something has completed, `timeout` at most. Then as `reap`.
-    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
         {
             let mut inner = self.inner.borrow_mut();
             inner.fill()?;
@@ -178,7 +174,7 @@ impl CoreRing {
 
     /// Take what has completed and wake those who wait for it. No system call, unless the queue ran over or the doorbell
     /// was rung.
-    pub fn reap(&self) {
+    pub(crate) fn reap(&self) {
         let (mut woken, bell) = {
             let mut inner = self.inner.borrow_mut();
             let bell = inner.take_completions();
@@ -199,17 +195,17 @@ impl CoreRing {
     }
 
     /// Whoever wakes a task of this core by itself says so here, so that the core does not sleep on it.
-    pub fn note_woken(&self) {
+    pub(crate) fn note_woken(&self) {
         self.has_woken.set(true);
     }
 
-    pub fn has_woken(&self) -> bool {
+    pub(crate) fn has_woken(&self) -> bool {
         self.has_woken.get()
     }
 
     /// Let all tasks run that have been woken or started, and those that they wake. They run while the executor has the
     /// caller at the end of its queue: no system call.
-    pub async fn run_tasks(&self) {
+    pub(crate) async fn run_tasks(&self) {
         loop {
             self.has_woken.set(false);
             let_others_run().await;
@@ -369,7 +365,7 @@ fn is_transient(error: io::Error) -> io::Result<()> {
 }
 
 /// One direction of one socket. The socket is closed after it is dropped, not before.
-pub struct Readiness {
+pub(super) struct Readiness {
     ring: Rc<CoreRing>,
     fd: RawFd,
     events: u32,
@@ -379,22 +375,22 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    pub fn to_read(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+    pub(super) fn to_read(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
         Readiness::new(ring, fd, libc::POLLIN | libc::POLLRDHUP, Some(1))
     }
 
     /// Of a TCP socket, for `poll_for`.
-    pub fn to_receive(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+    pub(super) fn to_receive(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
         // An entry that was meant for a closed socket of the same number may still come before the first watch.
         Readiness::new(ring, fd, libc::POLLIN | libc::POLLRDHUP, None)
     }
 
     /// Fires when the other side has closed its direction.
-    pub fn to_end(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+    pub(super) fn to_end(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
         Readiness::new(ring, fd, libc::POLLRDHUP, Some(1))
     }
 
-    pub fn to_write(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
+    pub(super) fn to_write(ring: Rc<CoreRing>, fd: RawFd) -> Readiness {
         Readiness::new(ring, fd, libc::POLLOUT, Some(1))
     }
 
@@ -408,13 +404,13 @@ impl Readiness {
     }
 
     /// Ready when the kernel has said since the last time that it is; one task at a time.
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_for(cx, 1)
     }
 
     /// As `poll`, for a reader that can do nothing with less than `bytes`: it need not wake up for each of many pieces. A
     /// socket at its end is ready too. Now and then it is ready with less.
-    pub fn poll_for(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
+    pub(super) fn poll_for(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
         let mut inner = self.ring.inner.borrow_mut();
         let Some(slot) = self.watch.get() else {
             let wanted = inner.low_water(bytes);
@@ -441,4 +437,4 @@ impl Drop for Readiness {
 
 #[cfg(test)]
 #[path = "ring/tests.rs"]
-pub mod tests;
+pub(crate) mod tests;

@@ -19,21 +19,21 @@ const NICE_MAX: libc::c_int = 19;
 
 /// Whether a thread gives way to others.
 #[derive(Debug)]
-pub struct Courtesy {
+pub(crate) struct Courtesy {
     /// Somebody has chosen another policy for us, which stays.
     is_ours: bool,
     gives_way: bool,
 }
 
 impl Courtesy {
-    pub fn of_this_thread() -> Courtesy {
+    pub(crate) fn of_this_thread() -> Courtesy {
         // SAFETY: no pointers; 0 is this thread.
         let policy = unsafe { libc::sched_getscheduler(0) };
         Courtesy { is_ours: policy == libc::SCHED_OTHER, gives_way: false }
     }
 
     /// Call it about every second, with what was committed since.
-    pub fn adapt(&mut self, bytes: u64, elapsed_ns: u64) {
+    pub(crate) fn adapt(&mut self, bytes: u64, elapsed_ns: u64) {
         let is_loaded = u128::from(bytes) * 1_000_000_000
             >= u128::from(LOADED_BYTES_PER_SECOND) * u128::from(elapsed_ns.max(1));
         if !self.is_ours || is_loaded == self.gives_way {
@@ -48,14 +48,14 @@ impl Courtesy {
 }
 
 /// For threads whose work is never urgent: they take the CPU from nobody who has woken up.
-pub fn give_way() {
+pub(crate) fn give_way() {
     if let Err(error) = set_policy(libc::SCHED_BATCH) {
         tracing::debug!("The thread's scheduling policy stays as it is: {error}.");
     }
 }
 
 /// For threads whose work can wait for everybody: of a CPU that others want they get hardly anything.
-pub fn be_last() {
+pub(crate) fn be_last() {
     give_way();
     // SAFETY: no pointers; 0 is this thread, whose niceness is its own.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE_MAX) } != 0 {

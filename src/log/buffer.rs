@@ -9,10 +9,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// 4 KiB: alignment of every direct write, in memory and in the file.
-pub const BLOCK_BYTES: usize = 4096;
+pub(crate) const BLOCK_BYTES: usize = 4096;
 
 /// 2 MiB: a pool of this size and more begins at a multiple of it, so that the kernel can back it with huge pages.
-pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Round down to a block's start.
 pub(super) fn block_floor(position: u64) -> u64 {
@@ -30,7 +30,7 @@ pub(super) fn block_ceil(position: u64) -> u64 {
 #[derive(Debug)]
 pub struct WriteBuffer {
     /// Its index in the pool, for registered buffers (IORING_OP_WRITE_FIXED).
-    pub index: u16,
+    pub(crate) index: u16,
     memory: NonNull<u8>,
     capacity: usize,
     /// Never dropped but by `free`.
@@ -72,32 +72,32 @@ impl Drop for PoolMemory {
 impl WriteBuffer {
     /// Give the memory back. Only for an executor that writes from it itself and is done (the simulator, which starts
     /// more nodes than a machine has memory for); one that lends it to a kernel keeps it for ever.
-    pub fn free(self) {
+    pub(crate) fn free(self) {
         drop(ManuallyDrop::into_inner(self.pool));
     }
 
-    pub fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: `capacity` zeroed bytes were allocated here, and `&self` keeps writers out.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.capacity) }
     }
 
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` is the only way in.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.capacity) }
     }
 
-    pub fn as_ptr(&self) -> *const u8 {
+    pub(crate) fn as_ptr(&self) -> *const u8 {
         self.memory.as_ptr()
     }
 
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 }
 
 /// All buffers of a log, in one piece of memory: `count` equal ones for groups, and one block for the commit mark, so that
 /// a mark never takes a buffer from a group.
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     free: Vec<WriteBuffer>,
     mark_block: Option<WriteBuffer>,
     regions: Vec<(*const u8, usize)>,
@@ -105,7 +105,7 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    pub fn new(count: usize, bytes_each: usize) -> BufferPool {
+    pub(crate) fn new(count: usize, bytes_each: usize) -> BufferPool {
         assert!(count > 0 && count < u16::MAX as usize, "a log needs between 1 and 65534 write buffers");
         assert!(
             bytes_each > 0 && bytes_each.is_multiple_of(BLOCK_BYTES),
@@ -124,7 +124,7 @@ impl BufferPool {
     }
 
     /// (address, length) of each buffer by its index, for `register_buffers`. The last is the commit mark's block.
-    pub fn regions(&self) -> Vec<(*const u8, usize)> {
+    pub(crate) fn regions(&self) -> Vec<(*const u8, usize)> {
         self.regions.clone()
     }
 
@@ -133,12 +133,12 @@ impl BufferPool {
         self.free.len() * self.bytes_each
     }
 
-    pub fn take(&mut self) -> Option<WriteBuffer> {
+    pub(crate) fn take(&mut self) -> Option<WriteBuffer> {
         self.free.pop()
     }
 
     /// See `WriteBuffer::free`. What is lent out is not among them.
-    pub fn free(self) {
+    pub(crate) fn free(self) {
         self.free.into_iter().chain(self.mark_block).for_each(WriteBuffer::free);
     }
 

@@ -17,9 +17,9 @@ use super::op::SegmentId;
 use crate::types::*;
 
 /// Size of the commit mark's file.
-pub const COMMIT_MARK_FILE_BYTES: usize = 2 * BLOCK_BYTES;
+pub(crate) const COMMIT_MARK_FILE_BYTES: usize = 2 * BLOCK_BYTES;
 /// A busy log writes its mark after this many flushed bytes.
-pub const COMMIT_MARK_INTERVAL_BYTES: u64 = 1 << 20;
+pub(crate) const COMMIT_MARK_INTERVAL_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"KRFTMARK";
 /// What is written.
@@ -35,18 +35,18 @@ const CRC_AT: usize = MARK_BYTES - CRC_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommitMark {
     /// The higher one of two valid slots counts.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// All batches below it were durable when the mark was written.
-    pub end: Offset,
+    pub(super) end: Offset,
     /// Epoch of the last batch before `end`, 0 where there is none.
-    pub epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// Where that batch ends.
-    pub place: Place,
-    pub log_start: Offset,
+    pub(super) place: Place,
+    pub(super) log_start: Offset,
     /// Checksum of the epochs that begin below `end`: a batch's own CRC does not cover its epoch.
-    pub epochs_crc: u32,
+    pub(super) epochs_crc: u32,
     /// All batches below it were known to be committed, the last of them is of this epoch. At most `end`; it never falls.
-    pub committed: OffsetAndEpoch,
+    pub(super) committed: OffsetAndEpoch,
 }
 
 impl CommitMark {
@@ -173,7 +173,7 @@ pub(super) struct MarkWriter {
     /// No slot holds a mark above it.
     written_end: Offset,
     under_way: Option<UnderWay>,
-    pub last_submitted_ns: u64,
+    pub(super) last_submitted_ns: u64,
 }
 
 impl MarkWriter {

@@ -7,8 +7,8 @@ use crate::types::*;
 /// A byte position in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    pub segment: SegmentId,
-    pub position: u64,
+    pub(crate) segment: SegmentId,
+    pub(crate) position: u64,
 }
 
 /// Where a run of batches begins, and its largest timestamp. Offsets count from the segment's base: Kafka bounds both them
@@ -16,11 +16,11 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed(4))]
 pub(super) struct IndexEntry {
-    pub offset: u32,
-    pub position: u32,
-    pub max_timestamp: i64,
+    pub(super) offset: u32,
+    pub(super) position: u32,
+    pub(super) max_timestamp: i64,
     /// Of the batch that has it.
-    pub max_timestamp_offset: u32,
+    pub(super) max_timestamp_offset: u32,
 }
 
 const _: () = assert!(size_of::<IndexEntry>() == 20);
@@ -29,11 +29,11 @@ const _: () = assert!(size_of::<IndexEntry>() == 20);
 /// log matching), so that another log's segment of the same size is not taken for this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchPrint {
-    pub base_offset: Offset,
-    pub position: u64,
-    pub size_bytes: u32,
-    pub epoch: Epoch,
-    pub crc: u32,
+    pub(super) base_offset: Offset,
+    pub(super) position: u64,
+    pub(super) size_bytes: u32,
+    pub(super) epoch: Epoch,
+    pub(super) crc: u32,
 }
 
 impl BatchPrint {

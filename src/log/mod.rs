@@ -18,12 +18,12 @@
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
 
-pub mod buffer;
+pub(crate) mod buffer;
 mod commit_mark;
 mod epoch_checkpoint;
 mod flights;
 mod index;
-pub mod op;
+pub(crate) mod op;
 mod producer_tail;
 mod quorum_state;
 mod reader;
@@ -42,16 +42,20 @@ mod truncation;
 mod turn;
 mod writer;
 
-pub use buffer::*;
-pub use commit_mark::{COMMIT_MARK_FILE_BYTES, COMMIT_MARK_INTERVAL_BYTES};
-pub use op::*;
-pub use producer_tail::{PRODUCER_BATCHES_KEPT, ProducerBatch};
-pub use reader::Keep;
+pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
+pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
+#[cfg(test)]
+use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
+pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
+pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX};
+pub(crate) use producer_tail::{PRODUCER_BATCHES_KEPT, ProducerBatch};
+pub(crate) use reader::Keep;
 pub use recovery::{Recovered, recover};
-pub use summary::Summary;
+pub(crate) use summary::Summary;
 
 use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
+use buffer::{ChunkFiller, block_ceil, block_floor};
 use bytes::Bytes;
 use flights::{Flights, Purpose};
 use index::Place;
@@ -99,21 +103,21 @@ pub trait LogSource {
 #[error("{segment} is corrupt at byte {position}: {why}")]
 pub struct Corrupt {
     /// Name of the file.
-    pub segment: String,
-    pub position: u64,
-    pub why: String,
+    pub(crate) segment: String,
+    pub(crate) position: u64,
+    pub(crate) why: String,
 }
 
 /// The end of the log is damaged above the commit mark, and nothing proves that it was a write that never completed: records
 /// that this node has acknowledged may have been there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub(crate) struct Doubt {
     /// Name of the file.
-    pub segment: String,
+    pub(crate) segment: String,
     /// Where the good batches end, and the offset that is due there.
-    pub position: u64,
-    pub offset: Offset,
-    pub why: String,
+    pub(crate) position: u64,
+    pub(crate) offset: Offset,
+    pub(crate) why: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -126,33 +130,33 @@ pub enum RecoveryError {
 
 /// What a start has read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Of segments: scanned, or looked at to see that a summary fits.
-    pub bytes_read: u64,
+    pub(crate) bytes_read: u64,
     /// Of all batches.
-    pub log_bytes: u64,
-    pub segments: usize,
+    pub(crate) log_bytes: u64,
+    pub(crate) segments: usize,
     /// Segments that were not scanned, because of their summaries.
-    pub summaries: usize,
+    pub(crate) summaries: usize,
 }
 
 /// What recovery found, and what `Log::new` continues from. Every batch, or a summary of it, was handed to `on_recovered`
 /// of [`recover`]; nothing of it is kept here.
 pub struct RecoveredLog {
-    pub quorum_state: QuorumState,
+    pub(crate) quorum_state: QuorumState,
     pub log_start: Offset,
     pub log_end: LogEndOffset,
     /// This node knew that all below is committed: nothing may ever be cut there. 0 where no mark says so.
-    pub committed: OffsetAndEpoch,
-    pub epochs: Vec<EpochStart>,
+    pub(crate) committed: OffsetAndEpoch,
+    pub(crate) epochs: Vec<EpochStart>,
     /// quorum-state says that the log has held what was committed, and there is none, nor a mark.
-    pub has_lost_log: bool,
+    pub(crate) has_lost_log: bool,
     /// How much of it was read.
-    pub effort: Effort,
+    pub(crate) effort: Effort,
     /// Sentences for the server's log: "Cut a torn tail of 812 bytes at ...".
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Its end is in doubt: refuse to start, or [`go_on_in_doubt`](RecoveredLog::go_on_in_doubt).
-    pub doubt: Option<Doubt>,
+    pub(crate) doubt: Option<Doubt>,
     repair: recovery::Repair,
 }
 
@@ -197,7 +201,7 @@ pub enum ReadError {
 }
 
 #[derive(Debug)]
-pub enum ReadOutcome {
+pub(crate) enum ReadOutcome {
     /// From memory: whole batches, the first contains `from`. Shares the received bytes.
     Batches(BatchList),
     /// It must be read from the device: `Log::read_device`, after which `LogEvent::ReadDone` follows.
@@ -310,12 +314,12 @@ impl Log {
     }
 
     /// (address, length) of the write buffers by their index, to register with the ring.
-    pub fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
+    pub(crate) fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
         self.pool.regions()
     }
 
     /// Give back the memory of the write buffers that no operation has: see `WriteBuffer::free`.
-    pub fn free_buffers(self) {
+    pub(crate) fn free_buffers(self) {
         self.prepared.filler.into_buffers().for_each(WriteBuffer::free);
         self.pool.free();
         self.ops.into_iter().for_each(|op| op.kind.free_buffer());
@@ -337,12 +341,12 @@ impl Log {
     }
 
     /// All before is committed, and never truncated.
-    pub fn on_committed(&mut self, high_watermark: HighWatermark) {
+    pub(crate) fn on_committed(&mut self, high_watermark: HighWatermark) {
         self.committed = self.committed.max(high_watermark.0.min(self.log_end));
     }
 
     /// Make the quorum state durable; the latest wins over those that still wait.
-    pub fn write_quorum_state(&mut self, state: QuorumState) {
+    pub(crate) fn write_quorum_state(&mut self, state: QuorumState) {
         let waiting = self.quorum_state.map_or(0, |(_, writes)| writes);
         self.quorum_state = Some((state, waiting + 1));
         self.maybe_replace_quorum_state();
@@ -398,7 +402,7 @@ impl Log {
 
     /// Base offset of the first indexed batch run that may hold a record with a timestamp >= `timestamp_ms`: scan from
     /// there with `read`. `None`: every record below `bound` is older.
-    pub fn seek_timestamp(&self, timestamp_ms: i64, bound: Offset) -> Option<Offset> {
+    pub(crate) fn seek_timestamp(&self, timestamp_ms: i64, bound: Offset) -> Option<Offset> {
         let submitted = self.writer.submitted_end;
         let written = self.segments.seek_timestamp(timestamp_ms).filter(|offset| *offset < submitted);
         let is_late = |b: &&StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= timestamp_ms);
@@ -408,14 +412,14 @@ impl Log {
     }
 
     /// Largest timestamp of the log and the base offset of its batch. Control batches have none.
-    pub fn max_timestamp(&self) -> Option<(i64, Offset)> {
+    pub(crate) fn max_timestamp(&self) -> Option<(i64, Offset)> {
         let queued = self.tail.iter_from(self.writer.submitted_end);
         let queued = queued.filter_map(|b| Some((b.header().data_timestamp()?, b.base_offset())));
         let all = self.segments.max_timestamp().into_iter().chain(queued);
         all.reduce(|a, b| if b.0 > a.0 { b } else { a })
     }
 
-    pub fn log_start(&self) -> Offset {
+    pub(crate) fn log_start(&self) -> Offset {
         self.segments.0.first().map_or(self.writer.segment.0, |s| s.id.0)
     }
 
@@ -424,31 +428,31 @@ impl Log {
     }
 
     /// The log start until `LogEvent::Ready`.
-    pub fn flushed(&self) -> FlushedOffset {
+    pub(crate) fn flushed(&self) -> FlushedOffset {
         FlushedOffset(self.flushed)
     }
 
-    pub fn unflushed_bytes(&self) -> u64 {
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
         let withheld = self.withheld.as_ref().map_or(0, |withheld| withheld.bytes);
         self.queued_bytes + withheld + self.groups.iter().map(|g| g.bytes).sum::<u64>()
     }
 
-    pub fn tail_cache_bytes(&self) -> u64 {
+    pub(crate) fn tail_cache_bytes(&self) -> u64 {
         self.tail.bytes() as u64
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.unflushed_bytes() >= self.config.unflushed_bytes_max
     }
 
     /// Monotonic ns at which the oldest flush under way was submitted: of a group, but also of a roll, of zeros ahead
     /// and of the quorum state, for which other things wait.
-    pub fn flush_pending_since(&self) -> Option<u64> {
+    pub(crate) fn flush_pending_since(&self) -> Option<u64> {
         self.flights.oldest_flush_ns()
     }
 
     /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark, or another look for room).
-    pub fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<u64> {
         let mark = self.idle_since_ns.map(|since| since + self.config.commit_mark_idle_ms * NS_PER_MS);
         let mark = mark.filter(|_| self.wants_idle_mark());
         let rooms = [&self.room, &self.small_room].map(|room| room.retry_at(self.now_ns));
@@ -456,12 +460,12 @@ impl Log {
     }
 
     /// Total bytes of batches in the log.
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.segments.size_bytes() + self.queued_bytes
     }
 
     /// Flush all, write the mark, cut the last segment to its length; then `LogEvent::ShutDown`.
-    pub fn shutdown(&mut self) {
+    pub(crate) fn shutdown(&mut self) {
         if self.shutdown == task::Shutdown::No {
             self.shutdown = task::Shutdown::Wanted;
         }

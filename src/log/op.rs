@@ -36,11 +36,11 @@ pub enum SmallFile {
 }
 
 /// A summary that would be larger is not written: the segment is scanned. (Ten thousand producers make 1.8 MB of it.)
-pub const SUMMARY_BYTES_MAX: usize = 16 << 20;
+pub(crate) const SUMMARY_BYTES_MAX: usize = 16 << 20;
 
 /// What an operator can do about rot, and about a disk that has failed. An emptied voter is safe only beside voters that remember (see raft's rule of
 /// the empty voter).
-pub const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
+pub(crate) const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
                       directory, and the leader fills it again";
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub enum OpKind {
 
 impl OpKind {
     /// See `WriteBuffer::free`.
-    pub fn free_buffer(self) {
+    pub(crate) fn free_buffer(self) {
         if let OpKind::Write { buffer, .. } = self {
             buffer.free();
         }
@@ -109,11 +109,11 @@ pub enum Done {
 #[error("{operation} failed: {reason}")]
 pub struct DiskError {
     /// "write 8192 bytes at 4096 of 00000000000000000000.log"
-    pub operation: String,
+    pub(crate) operation: String,
     /// The system's words, with what to do where that is known.
-    pub reason: String,
+    pub(crate) reason: String,
     /// errno, 0 where there is none.
-    pub errno: i32,
+    pub(crate) errno: i32,
 }
 
 const ENOSPC: i32 = 28;
@@ -121,7 +121,7 @@ const EDQUOT: i32 = 122;
 
 impl DiskError {
     /// No room, or none for this user.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(self.errno, ENOSPC | EDQUOT)
     }
 }

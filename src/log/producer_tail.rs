@@ -5,24 +5,24 @@ use crate::types::*;
 use std::collections::BTreeMap;
 
 /// Batches kept of each producer (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
-pub const PRODUCER_BATCHES_KEPT: usize = 5;
+pub(crate) const PRODUCER_BATCHES_KEPT: usize = 5;
 
 /// What the fold over a producer's batches needs of one (Kafka: `BatchMetadata`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProducerBatch {
-    pub producer_id: i64,
-    pub producer_epoch: i16,
-    pub base_offset: Offset,
-    pub last_offset_delta: i32,
-    pub base_sequence: i32,
+pub(crate) struct ProducerBatch {
+    pub(crate) producer_id: i64,
+    pub(crate) producer_epoch: i16,
+    pub(crate) base_offset: Offset,
+    pub(crate) last_offset_delta: i32,
+    pub(crate) base_sequence: i32,
     /// The batch's largest timestamp.
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 impl ProducerBatch {
     /// `None`: the batch is no producer's. Only transaction markers are control batches with a producer id, and there are
     /// no transactions.
-    pub fn of(header: &BatchHeader) -> Option<ProducerBatch> {
+    pub(crate) fn of(header: &BatchHeader) -> Option<ProducerBatch> {
         (header.producer_id >= 0 && !header.is_control()).then_some(ProducerBatch {
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
@@ -33,7 +33,7 @@ impl ProducerBatch {
         })
     }
 
-    pub fn last_offset(&self) -> Offset {
+    pub(crate) fn last_offset(&self) -> Offset {
         Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct PendingRead {
     token: u64,
     from: Offset,
     /// A truncation lowers it.
-    pub bound: Offset,
+    pub(super) bound: Offset,
     max_bytes: usize,
     segment: SegmentId,
     position: u64,
@@ -30,7 +30,7 @@ pub(super) struct PendingRead {
 }
 
 /// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
-pub type Keep = Arc<dyn Send + Sync>;
+pub(crate) type Keep = Arc<dyn Send + Sync>;
 
 struct Kept {
     bytes: Bytes,
@@ -57,7 +57,7 @@ enum Found {
 impl Log {
     /// From memory or, as `OnDevice` says, from the device.
     #[cfg(test)]
-    pub fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+    pub(crate) fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
         let outcome = self.read_memory(from, bound, max_bytes);
         if let ReadOutcome::OnDevice = outcome {
             self.read_device(from, bound, max_bytes, token, Arc::new(()));
@@ -67,7 +67,7 @@ impl Log {
 
     /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out), at most
     /// `max_bytes` but at least one batch. Ends at a segment's end.
-    pub fn read_memory(&mut self, from: Offset, bound: Offset, max_bytes: usize) -> ReadOutcome {
+    pub(crate) fn read_memory(&mut self, from: Offset, bound: Offset, max_bytes: usize) -> ReadOutcome {
         if from < self.log_start() || from > self.log_end {
             return ReadOutcome::OutOfRange;
         }
@@ -83,7 +83,14 @@ impl Log {
     }
 
     /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read.
-    pub fn read_device(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64, keep: Keep) {
+    pub(crate) fn read_device(
+        &mut self,
+        from: Offset,
+        bound: Offset,
+        max_bytes: usize,
+        token: u64,
+        keep: Keep,
+    ) {
         let bound = bound.min(self.log_end);
         let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
         let run = segment.run_of(from).expect("an offset below the flushed end is indexed");

@@ -52,22 +52,22 @@ pub enum Recovered<'a> {
 
 /// What `Log::new` must do before the node may speak, and what it goes on with.
 pub(super) struct Repair {
-    pub segments: Segments,
+    pub(super) segments: Segments,
     /// Newest first.
-    pub delete: Vec<SegmentId>,
+    pub(super) delete: Vec<SegmentId>,
     /// Zero the last segment from its length to here.
-    pub zero_to: Option<u64>,
-    pub flush: Vec<SegmentId>,
+    pub(super) zero_to: Option<u64>,
+    pub(super) flush: Vec<SegmentId>,
     /// Size of the last segment's file.
-    pub last_file_bytes: u64,
+    pub(super) last_file_bytes: u64,
     /// Copy of the last partial block.
-    pub tail_block: Box<[u8; BLOCK_BYTES]>,
-    pub slots: Slots,
+    pub(super) tail_block: Box<[u8; BLOCK_BYTES]>,
+    pub(super) slots: Slots,
     /// quorum-state promises more than there is: this is true instead, and made durable before anything is repaired.
-    pub quorum_state: Option<QuorumState>,
-    pub checkpoint_stale: bool,
+    pub(super) quorum_state: Option<QuorumState>,
+    pub(super) checkpoint_stale: bool,
     /// Closed segments without a good summary, oldest first.
-    pub summaries_due: Vec<SegmentId>,
+    pub(super) summaries_due: Vec<SegmentId>,
 }
 
 /// Look through the directory. `on_recovered` sees the whole log, in its order.
@@ -137,7 +137,7 @@ pub fn recover(
 impl RecoveredLog {
     /// Go on with what is good of a log in doubt. Only for a node that other voters can give what it lost: it is durable that
     /// it must not vote before that, and only then anything is cut.
-    pub fn go_on_in_doubt(&mut self) {
+    pub(crate) fn go_on_in_doubt(&mut self) {
         self.doubt = None;
         self.quorum_state.in_doubt = true;
         self.repair.quorum_state = Some(self.quorum_state);
@@ -173,28 +173,28 @@ pub(super) struct Stop {
 type Judgement = (Vec<SegmentId>, Option<u64>, Option<Doubt>);
 
 pub(super) struct Scan<'a> {
-    pub source: &'a mut dyn LogSource,
-    pub config: &'a LogConfig,
-    pub on_recovered: &'a mut dyn FnMut(Recovered),
+    pub(super) source: &'a mut dyn LogSource,
+    pub(super) config: &'a LogConfig,
+    pub(super) on_recovered: &'a mut dyn FnMut(Recovered),
     slots: Slots,
     /// One slot of the mark has rotted.
     is_mark_doubtful: bool,
     epoch_max: Option<Epoch>,
     log_start: Offset,
     /// Base offset that the next batch must have.
-    pub expected: Offset,
-    pub epochs: Vec<EpochStart>,
-    pub segments: Segments,
+    pub(super) expected: Offset,
+    pub(super) epochs: Vec<EpochStart>,
+    pub(super) segments: Segments,
     /// A batch ended exactly where the mark says.
     mark_met: bool,
     window: Window,
     /// Read at least this much at once.
-    pub read_bytes_min: usize,
+    pub(super) read_bytes_min: usize,
     bytes_read: u64,
     /// Segments of which the summary is believed.
-    pub summaries: usize,
+    pub(super) summaries: usize,
     producers_waiting: usize,
-    pub notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// The bytes read last.

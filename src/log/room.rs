@@ -24,17 +24,17 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub fn is_wanting(&self) -> bool {
+    pub(super) fn is_wanting(&self) -> bool {
         self.waits.is_some()
     }
 
     /// Nothing that takes room is asked for before the next try.
-    pub fn must_wait(&self, now_ns: u64) -> bool {
+    pub(super) fn must_wait(&self, now_ns: u64) -> bool {
         self.waits.is_some_and(|(at, _)| now_ns < at)
     }
 
     /// `None` too where that time has come: then it has been tried, or nothing wants room any more.
-    pub fn retry_at(&self, now_ns: u64) -> Option<u64> {
+    pub(crate) fn retry_at(&self, now_ns: u64) -> Option<u64> {
         self.waits.map(|(at, _)| at).filter(|at| *at > now_ns)
     }
 

@@ -12,12 +12,12 @@ use crate::types::*;
 
 impl SegmentId {
     /// `00000000000000000042.log`, as Kafka names it.
-    pub fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         format!("{:020}.log", self.0.0)
     }
 
     /// The base offset in a file name of that form; `None` for any other name.
-    pub fn from_file_name(name: &str) -> Option<SegmentId> {
+    pub(crate) fn from_file_name(name: &str) -> Option<SegmentId> {
         let digits = name.strip_suffix(".log")?;
         let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse().ok().map(|offset| SegmentId(Offset(offset)))).flatten()
@@ -27,17 +27,17 @@ impl SegmentId {
 /// A run of batches: from the one at `position`, which has `offset`, to `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    pub offset: Offset,
-    pub position: u64,
-    pub end: u64,
+    pub(super) offset: Offset,
+    pub(super) position: u64,
+    pub(super) end: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
-    pub id: SegmentId,
+    pub(super) id: SegmentId,
     /// End of its last whole batch.
-    pub length: u64,
-    pub index: Vec<IndexEntry>,
+    pub(super) length: u64,
+    pub(super) index: Vec<IndexEntry>,
     /// Of each `BLOCK_ENTRIES` of the index, and of all of it: who looks for a time does not walk the entries.
     peaks: Vec<Peak>,
     peak: Peak,
@@ -45,12 +45,12 @@ pub(super) struct Segment {
     index_interval_bytes: u64,
     producer_ids_max: usize,
     /// Its first and its last batch.
-    pub ends: Option<(BatchPrint, BatchPrint)>,
+    pub(super) ends: Option<(BatchPrint, BatchPrint)>,
     /// The last batches of its producers, until they are written to its summary. `None` also where a part was cut off: what
     /// the cut batches had displaced is known again when the segment has been scanned.
-    pub producers: Option<ProducerTail>,
+    pub(super) producers: Option<ProducerTail>,
     /// A summary of it may be on the disk, whatever it says.
-    pub has_summary: bool,
+    pub(super) has_summary: bool,
 }
 
 /// The time of a run of control batches: who looks for a time looks for what a consumer can see.
@@ -220,7 +220,7 @@ impl Segment {
 
 /// All segments, oldest first. There is none only before the first one of an empty directory has been created.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Segments(pub Vec<Segment>);
+pub(super) struct Segments(pub(super) Vec<Segment>);
 
 impl Segments {
     pub(super) fn last(&self) -> Option<&Segment> {

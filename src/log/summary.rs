@@ -76,12 +76,12 @@ impl Summary {
     }
 
     /// Bytes of the segment.
-    pub fn segment_bytes(&self) -> u64 {
+    pub(super) fn segment_bytes(&self) -> u64 {
         self.length
     }
 
     /// The last batches of its producers, in the order of the log; at most `PRODUCER_BATCHES_KEPT` of each.
-    pub fn producers(&self) -> &[ProducerBatch] {
+    pub(crate) fn producers(&self) -> &[ProducerBatch] {
         &self.producers
     }
 

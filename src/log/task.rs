@@ -9,12 +9,12 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 
 pub(super) struct Task {
-    pub kind: TaskKind,
-    pub steps: VecDeque<Step>,
+    pub(super) kind: TaskKind,
+    pub(super) steps: VecDeque<Step>,
     /// What the last step read.
-    pub read: Option<Bytes>,
+    pub(super) read: Option<Bytes>,
     /// The step under way, where it takes room on the disk and may find none.
-    pub growing: Option<OpKind>,
+    pub(super) growing: Option<OpKind>,
 }
 
 pub(super) enum TaskKind {
@@ -56,11 +56,11 @@ impl Task {
 
 /// Where the cut is.
 pub(super) struct Cut {
-    pub end: Offset,
-    pub place: Place,
+    pub(super) end: Offset,
+    pub(super) place: Place,
     /// Headers of the batches that survive in the index run that is cut.
-    pub run: Vec<BatchHeader>,
-    pub tail_block: Box<[u8; BLOCK_BYTES]>,
+    pub(super) run: Vec<BatchHeader>,
+    pub(super) tail_block: Box<[u8; BLOCK_BYTES]>,
 }
 
 /// A copy of the step, if it is one that takes room.

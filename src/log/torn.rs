@@ -15,7 +15,7 @@ use std::ops::Range;
 /// What a device writes whole or not at all, at least.
 pub(super) const SECTOR_BYTES: u64 = 512;
 /// Shorter pieces say nothing: the first bytes of an offset are zeros, and the end of a batch may be.
-pub(super) const PIECE_BYTES_MIN: usize = 16;
+const PIECE_BYTES_MIN: usize = 16;
 /// A piece with fewer bytes that are not zero could be made to read as a missing one by one flipped bit.
 const SOLID_BYTES: usize = 2;
 /// So many zeros before the first missing sector: a compressed batch may have ended there.
@@ -62,18 +62,18 @@ fn left_in_sector(position: u64) -> usize {
 /// What lies behind the good batches.
 pub(super) struct Remains<'a> {
     /// Up to the last byte that is not zero; nothing but zeros follow.
-    pub bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     /// Of the first byte in its segment.
-    pub position: u64,
+    pub(super) position: u64,
     /// Bytes from there to the end of the file.
-    pub file_left: u64,
+    pub(super) file_left: u64,
     /// The offset that is due.
-    pub expected: Offset,
+    pub(super) expected: Offset,
     /// The epochs that a batch there may have.
-    pub epochs: (Epoch, Epoch),
-    pub group_bytes_max: u64,
+    pub(super) epochs: (Epoch, Epoch),
+    pub(super) group_bytes_max: u64,
     /// Nobody here has written it: a file may also end within a batch.
-    pub is_foreign: bool,
+    pub(super) is_foreign: bool,
 }
 
 impl Remains<'_> {

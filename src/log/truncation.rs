@@ -28,7 +28,7 @@ pub(super) struct Truncation {
 impl Log {
     /// Cut to `to` (>= log start): waits for writes under way, zeros, makes it durable, then `LogEvent::Truncated`.
     /// Appends made meanwhile are queued behind it. The log end falls at once. A `to` inside of a batch cuts that whole batch.
-    pub fn truncate(&mut self, to: Offset) {
+    pub(crate) fn truncate(&mut self, to: Offset) {
         assert!(self.shutdown == Shutdown::No, "a log that shuts down is not truncated");
         self.forget_prepared();
         let to = self.cut_memory(to.clamp(self.log_start(), self.log_end));

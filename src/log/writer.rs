@@ -37,19 +37,19 @@ const ZEROED_STEP_BYTES: u64 = 2 << 20;
 
 /// Where the next byte goes.
 pub(super) struct Cursor {
-    pub segment: SegmentId,
+    pub(crate) segment: SegmentId,
     /// Behind the last byte handed to the device, of a whole batch or of a part of one.
-    pub position: u64,
+    pub(crate) position: u64,
     /// The file is allocated and zeroed up to here. No multiple of 4 KiB in a file that was cut.
-    pub zeroed: u64,
+    pub(crate) zeroed: u64,
     /// Copy of the block that `position` lies in, valid below it: the next group begins with it.
-    pub tail_block: Box<[u8; BLOCK_BYTES]>,
+    pub(super) tail_block: Box<[u8; BLOCK_BYTES]>,
     /// Offset of the next batch to hand to the device.
-    pub submitted_end: Offset,
+    pub(super) submitted_end: Offset,
     /// Bytes of that batch already handed over.
-    pub partial: usize,
+    pub(crate) partial: usize,
     /// What the next group that ends with a whole batch holds must be vouched for.
-    pub must_vouch: bool,
+    pub(super) must_vouch: bool,
     /// Since the file was extended last.
     grown: Growth,
 }
@@ -70,12 +70,12 @@ impl Growth {
 
 /// A run of chunks in flight.
 pub(super) struct Group {
-    pub number: u64,
-    pub chunks_left: usize,
+    pub(super) number: u64,
+    chunks_left: usize,
     /// Flushed once this and all groups before are complete. A truncation lowers it.
-    pub end: Offset,
-    pub end_place: Place,
-    pub bytes: u64,
+    pub(super) end: Offset,
+    pub(super) end_place: Place,
+    pub(super) bytes: u64,
     /// To be durable before the flush is told.
     vouch: Option<CommitMark>,
 }
@@ -83,9 +83,9 @@ pub(super) struct Group {
 /// A flush that is told when the mark is durable.
 pub(super) struct Withheld {
     /// A truncation lowers it.
-    pub end: Offset,
+    pub(super) end: Offset,
     end_place: Place,
-    pub bytes: u64,
+    pub(super) bytes: u64,
     mark: CommitMark,
     is_submitted: bool,
 }
@@ -94,9 +94,9 @@ pub(super) struct Withheld {
 /// queued until it is submitted.
 #[derive(Default)]
 pub(super) struct Prepared {
-    pub filler: ChunkFiller,
+    pub(super) filler: ChunkFiller,
     /// Whole batches in it, from `submitted_end` on.
-    pub batches: usize,
+    pub(super) batches: usize,
     /// Of batches: without the head of the block that it begins in.
     bytes: usize,
     /// Of a batch that is not in it as a whole.

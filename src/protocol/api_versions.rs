@@ -6,41 +6,41 @@ use super::messages::{ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 use crate::types::ErrorCode;
 
 /// Kafka's api keys, of the requests that we serve.
-pub mod key {
-    pub const PRODUCE: i16 = 0;
-    pub const FETCH: i16 = 1;
-    pub const LIST_OFFSETS: i16 = 2;
-    pub const METADATA: i16 = 3;
-    pub const OFFSET_COMMIT: i16 = 8;
-    pub const OFFSET_FETCH: i16 = 9;
-    pub const FIND_COORDINATOR: i16 = 10;
-    pub const JOIN_GROUP: i16 = 11;
-    pub const HEARTBEAT: i16 = 12;
-    pub const LEAVE_GROUP: i16 = 13;
-    pub const SYNC_GROUP: i16 = 14;
-    pub const DESCRIBE_GROUPS: i16 = 15;
-    pub const LIST_GROUPS: i16 = 16;
-    pub const API_VERSIONS: i16 = 18;
-    pub const CREATE_TOPICS: i16 = 19;
-    pub const INIT_PRODUCER_ID: i16 = 22;
-    pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
-    pub const DESCRIBE_CONFIGS: i16 = 32;
-    pub const DESCRIBE_LOG_DIRS: i16 = 35;
-    pub const DELETE_GROUPS: i16 = 42;
-    pub const OFFSET_DELETE: i16 = 47;
-    pub const VOTE: i16 = 52;
-    pub const BEGIN_QUORUM_EPOCH: i16 = 53;
-    pub const END_QUORUM_EPOCH: i16 = 54;
-    pub const DESCRIBE_QUORUM: i16 = 55;
-    pub const DESCRIBE_CLUSTER: i16 = 60;
-    pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
-    pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
-    pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
-    pub const UPDATE_RAFT_VOTER: i16 = 82;
+pub(crate) mod key {
+    pub(crate) const PRODUCE: i16 = 0;
+    pub(crate) const FETCH: i16 = 1;
+    pub(crate) const LIST_OFFSETS: i16 = 2;
+    pub(crate) const METADATA: i16 = 3;
+    pub(crate) const OFFSET_COMMIT: i16 = 8;
+    pub(crate) const OFFSET_FETCH: i16 = 9;
+    pub(crate) const FIND_COORDINATOR: i16 = 10;
+    pub(crate) const JOIN_GROUP: i16 = 11;
+    pub(crate) const HEARTBEAT: i16 = 12;
+    pub(crate) const LEAVE_GROUP: i16 = 13;
+    pub(crate) const SYNC_GROUP: i16 = 14;
+    pub(crate) const DESCRIBE_GROUPS: i16 = 15;
+    pub(crate) const LIST_GROUPS: i16 = 16;
+    pub(crate) const API_VERSIONS: i16 = 18;
+    pub(crate) const CREATE_TOPICS: i16 = 19;
+    pub(crate) const INIT_PRODUCER_ID: i16 = 22;
+    pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
+    pub(crate) const DESCRIBE_CONFIGS: i16 = 32;
+    pub(crate) const DESCRIBE_LOG_DIRS: i16 = 35;
+    pub(crate) const DELETE_GROUPS: i16 = 42;
+    pub(crate) const OFFSET_DELETE: i16 = 47;
+    pub(crate) const VOTE: i16 = 52;
+    pub(crate) const BEGIN_QUORUM_EPOCH: i16 = 53;
+    pub(crate) const END_QUORUM_EPOCH: i16 = 54;
+    pub(crate) const DESCRIBE_QUORUM: i16 = 55;
+    pub(crate) const DESCRIBE_CLUSTER: i16 = 60;
+    pub(crate) const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+    pub(crate) const CONSUMER_GROUP_DESCRIBE: i16 = 69;
+    pub(crate) const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+    pub(crate) const UPDATE_RAFT_VOTER: i16 = 82;
 }
 
 /// Lowest version of Produce that is served, although all from 0 are advertised.
-pub const PRODUCE_VERSION_MIN: i16 = 3;
+const PRODUCE_VERSION_MIN: i16 = 3;
 
 const ADVERTISED: &[(i16, i16, i16)] = &[
     // From 0: librdkafka takes a higher minimum for a broker without Produce (KAFKA-18659). 0 to 2 are refused.

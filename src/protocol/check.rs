@@ -16,20 +16,20 @@ use super::wire::{Cursor, FrameError};
 use bytes::Bytes;
 
 /// Decoding may allocate this many times the bytes of a frame …
-pub const MEMORY_RATIO: usize = 4;
+const MEMORY_RATIO: usize = 4;
 /// … so many times a small one's, because a name of two bytes takes a struct of seventy …
-pub const MEMORY_RATIO_SMALL: usize = 40;
+const MEMORY_RATIO_SMALL: usize = 40;
 /// … where that is not more than this …
-pub const MEMORY_SMALL_BYTES_MAX: usize = 4 << 20;
+const MEMORY_SMALL_BYTES_MAX: usize = 4 << 20;
 /// … and this many more, so that a small frame of small elements passes.
-pub const MEMORY_SLACK_BYTES: usize = 16 * 1024;
+const MEMORY_SLACK_BYTES: usize = 16 * 1024;
 
 /// … and never more than this, however long the frame is: a core decodes nothing else meanwhile. Records are slices of the frame
 /// and not counted; all else that a client asks for in one request is far smaller.
-pub const MEMORY_BYTES_MAX: usize = 24 << 20;
+const MEMORY_BYTES_MAX: usize = 24 << 20;
 
 /// Longest string that Kafka reads, compact or not.
-pub(super) const STRING_BYTES_MAX: usize = i16::MAX as usize;
+const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// What a map that keeps unknown tagged fields costs with its first entry, and for each entry.
 const TAG_MAP_BYTES: usize = 512;
 const TAG_ENTRY_BYTES: usize = 128;
@@ -44,7 +44,7 @@ pub fn memory_allowed(frame_bytes: usize) -> usize {
 
 /// Who decodes what was walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoder {
+pub(crate) enum Decoder {
     /// One of ours: it passes over what it does not know.
     Own,
     /// The crate's: it keeps unknown tagged fields, and takes no text that is not UTF-8.
@@ -53,7 +53,7 @@ pub enum Decoder {
 
 /// Check the body of a message of this version, without a change; `frame_bytes` is the size of the whole frame. Gives how
 /// many bytes of it the message has: what stands behind them is not looked at.
-pub fn check_message(
+pub(super) fn check_message(
     message: &Message,
     version: i16,
     body: &[u8],
@@ -73,7 +73,7 @@ pub fn check_message(
 
 /// Check a request's body, and give what its decoder is to read: the message alone, mended for the crate's. With it the bytes
 /// that the decoded structs will occupy, beside the slices of the frame that they share.
-pub fn checked_request(
+pub(super) fn checked_request(
     message: &Message,
     version: i16,
     body: Bytes,

@@ -8,7 +8,9 @@
 mod answer;
 mod request;
 
-pub use answer::{AnsweredPartition, FetchAnswer};
+#[cfg(test)]
+use answer::AnsweredPartition;
+pub(crate) use answer::FetchAnswer;
 pub use request::{FetchRequest, RequestedPartition, RequestedTopic};
 
 pub(super) use answer::decode_fetch_answer;
@@ -23,7 +25,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 /// A batch smaller than this is copied beside the fields instead of becoming a chunk of its own.
-pub const COPY_BELOW_BYTES: usize = 4096;
+pub(super) const COPY_BELOW_BYTES: usize = 4096;
 
 /// So many batches of an answer need no list of their own.
 const CUTS_INLINE: usize = 16;
@@ -37,7 +39,7 @@ const SESSION_FROM: i16 = 7;
 /// Version from which a consumer is told a replica to read from (KIP-392).
 const READ_REPLICA_FROM: i16 = 11;
 /// Version from which topics are named by their id alone.
-pub const TOPIC_ID_FROM: i16 = 13;
+pub(crate) const TOPIC_ID_FROM: i16 = 13;
 /// Version from which the endpoints of leaders are told (KIP-951).
 const NODE_ENDPOINTS_FROM: i16 = 16;
 
@@ -82,7 +84,7 @@ pub struct FetchPartition {
 
 /// Encode as the answer to a request of this header, at the end of `out`. Up to the last shared slice it goes to `chunks`, with
 /// all that stood in `out` before; the rest stays there. Gives the frame's bytes.
-pub fn encode_fetch_response(
+pub(crate) fn encode_fetch_response(
     header: &RequestHeader,
     response: &FetchResponse,
     out: &mut BytesMut,
@@ -193,7 +195,7 @@ fn own_bytes_about(response: &FetchResponse) -> usize {
 }
 
 /// What an answer does not copy of these.
-pub fn shared_bytes(batches: &[StampedBatch]) -> usize {
+pub(crate) fn shared_bytes(batches: &[StampedBatch]) -> usize {
     let shared = batches.iter().filter(|batch| !is_copied(batch));
     shared.map(|batch| batch.rest().len()).sum()
 }

@@ -3,7 +3,8 @@
 //! Sessions cut their byte streams with [`frame_length`]; `io` sends [`EncodedFrame`]s. Nothing here looks into a
 //! message.
 
-pub use super::wire::{FrameError, LENGTH_BYTES};
+pub use super::wire::FrameError;
+pub(crate) use super::wire::LENGTH_BYTES;
 
 use super::wire::{Cursor, ShortBytes};
 use crate::types::Shown;
@@ -12,7 +13,7 @@ use smallvec::SmallVec;
 use std::fmt;
 
 /// Most frames are one chunk.
-pub type Chunks = SmallVec<[Bytes; 1]>;
+pub(crate) type Chunks = SmallVec<[Bytes; 1]>;
 
 /// Bytes for one socket, in order; begins with the 4-byte length.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ pub struct EncodedFrame {
 
 impl EncodedFrame {
     /// Bytes of all chunks, the length prefix included.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.iter().map(Bytes::len).sum()
     }
 

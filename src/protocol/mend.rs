@@ -15,24 +15,24 @@ pub(super) struct Mend<'a> {
 }
 
 impl<'a> Mend<'a> {
-    pub fn new(body: &'a [u8]) -> Mend<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Mend<'a> {
         Mend { body, copied: 0, copy: BytesMut::new() }
     }
 
     /// What the first change costs: the copy of all. 0: it has been made.
-    pub fn first_bytes(&self) -> usize {
+    pub(super) fn first_bytes(&self) -> usize {
         if self.copied == 0 { self.body.len() } else { 0 }
     }
 
     /// A text and its length, between the places from which so many bytes are left, become this.
-    pub fn text(&mut self, left_before: usize, left_behind: usize, readable: &str, is_compact: bool) {
+    pub(super) fn text(&mut self, left_before: usize, left_behind: usize, readable: &str, is_compact: bool) {
         self.copy_up_to(left_before);
         self.copy.put_text(is_compact, readable);
         self.copied = self.body.len() - left_behind;
     }
 
     /// The tagged fields between these two places go.
-    pub fn no_tagged_fields(&mut self, left_before: usize, left_behind: usize) {
+    pub(super) fn no_tagged_fields(&mut self, left_before: usize, left_behind: usize) {
         self.copy_up_to(left_before);
         self.copy.put_u8(0);
         self.copied = self.body.len() - left_behind;
@@ -47,7 +47,7 @@ impl<'a> Mend<'a> {
     }
 
     /// The first so many bytes of the body as they are to be read; `None`: as they stand.
-    pub fn finish(mut self, bytes: usize) -> Option<Bytes> {
+    pub(super) fn finish(mut self, bytes: usize) -> Option<Bytes> {
         if self.copied == 0 {
             return None;
         }

@@ -5,11 +5,11 @@
 //! frame before anything is allocated for it, and `produce` and `fetch` allocate nothing for a batch and copy no records.
 //! No I/O and no state.
 
-pub mod api_versions;
+pub(crate) mod api_versions;
 pub mod check;
 mod codec;
 pub mod fetch;
-pub mod frame;
+pub(crate) mod frame;
 mod groups;
 mod mend;
 pub mod messages;
@@ -21,13 +21,16 @@ mod schema;
 mod wire;
 
 pub use api_versions::{advertised, api_versions_response, client_software_is_valid};
-pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, encode_fetch_response};
+pub(crate) use fetch::encode_fetch_response;
+pub use fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 pub use frame::{ClientId, EncodedFrame, FrameError, RequestHeader, frame_length};
 pub use groups::{GroupRequest, GroupResponse};
-pub use produce::{ProduceRequest, ProduceResponse, encode_produce_response};
-pub use request::{Request, decode_request, decode_request_sized};
+pub(crate) use produce::encode_produce_response;
+pub use produce::{ProduceRequest, ProduceResponse};
+pub(crate) use request::decode_request_sized;
+pub use request::{Request, decode_request};
 pub use response::{Response, encode_response};
-pub use wire::{NodeEndpoints, ShortText};
+pub(crate) use wire::ShortText;
 
 use crate::types::Uuid;
 

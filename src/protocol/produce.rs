@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 /// First version with compact lengths and tagged fields, and with header version 1 in the answer.
 const FLEXIBLE_FROM: i16 = 9;
 /// Version from which topics are named by their id alone (KIP-516).
-pub const TOPIC_ID_FROM: i16 = 13;
+pub(crate) const TOPIC_ID_FROM: i16 = 13;
 /// Version from which an error has a text (KIP-467).
 const ERROR_MESSAGE_FROM: i16 = 8;
 /// Version from which the log start offset is told.
@@ -110,7 +110,11 @@ fn decode_topic(fields: &mut Fields<'_>, version: i16) -> Result<ProduceTopic, F
 }
 
 /// Encode as the answer to a request of this header, at the end of `out`.
-pub fn encode_produce_response(header: &RequestHeader, response: &ProduceResponse, out: &mut BytesMut) {
+pub(crate) fn encode_produce_response(
+    header: &RequestHeader,
+    response: &ProduceResponse,
+    out: &mut BytesMut,
+) {
     let (version, start) = (header.api_version, out.len());
     let is_flexible = version >= FLEXIBLE_FROM;
     out.put_u32(0);

@@ -47,7 +47,7 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), FrameErr
 }
 
 /// The same, with the bytes that the request occupies beside its frame.
-pub fn decode_request_sized(frame: Bytes) -> Result<(RequestHeader, Request, usize), FrameError> {
+pub(crate) fn decode_request_sized(frame: Bytes) -> Result<(RequestHeader, Request, usize), FrameError> {
     let mut cursor = Cursor(&frame);
     let mut header = RequestHeader::decode_start(&mut cursor)?;
     let (api_key, version) = (header.api_key, header.api_version);

@@ -11,26 +11,26 @@ use super::messages::StrBytes;
 use super::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// A request or a response.
-pub struct Message {
-    pub name: &'static str,
+pub(crate) struct Message {
+    pub(crate) name: &'static str,
     /// First version with compact lengths and tagged fields; with it the header has tagged fields too.
-    pub flexible_from: i16,
-    pub body: Struct,
+    flexible_from: i16,
+    pub(crate) body: Struct,
 }
 
 impl Message {
-    pub fn is_flexible(&self, version: i16) -> bool {
+    pub(crate) fn is_flexible(&self, version: i16) -> bool {
         version >= self.flexible_from
     }
 }
 
-pub struct Struct {
+pub(super) struct Struct {
     /// Size of the decoded struct, for elements of arrays.
-    pub memory_bytes: usize,
-    pub fields: &'static [Field],
-    pub tagged: &'static [(u32, Field)],
+    pub(super) memory_bytes: usize,
+    pub(super) fields: &'static [Field],
+    pub(super) tagged: &'static [(u32, Field)],
     /// Tagged fields that Kafka does not know are read too: nodes of ours tell each other something in them.
-    pub keeps_tags: bool,
+    pub(super) keeps_tags: bool,
 }
 
 impl Struct {
@@ -51,21 +51,21 @@ impl Struct {
         Struct { keeps_tags: true, ..self }
     }
 
-    pub fn tagged_in(&self, tag: u32, version: i16) -> Option<&Field> {
+    pub(super) fn tagged_in(&self, tag: u32, version: i16) -> Option<&Field> {
         self.tagged.iter().find(|(t, field)| *t == tag && field.exists_in(version)).map(|(_, field)| field)
     }
 }
 
 #[derive(Clone, Copy)]
-pub struct Field {
-    pub kind: Kind,
+pub(crate) struct Field {
+    pub(crate) kind: Kind,
     from: i16,
     to: i16,
     null_from: i16,
 }
 
 #[derive(Clone, Copy)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Numbers, booleans, uuids.
     Fixed(usize),
     String,
@@ -101,11 +101,11 @@ impl Field {
         Field { null_from, ..self }
     }
 
-    pub fn exists_in(&self, version: i16) -> bool {
+    pub(super) fn exists_in(&self, version: i16) -> bool {
         (self.from..=self.to).contains(&version)
     }
 
-    pub fn is_nullable_in(&self, version: i16) -> bool {
+    pub(super) fn is_nullable_in(&self, version: i16) -> bool {
         version >= self.null_from
     }
 }
@@ -132,7 +132,7 @@ const fn structure(inner: &'static Struct) -> Field {
 }
 
 /// Schema of a request that we serve.
-pub fn request(api_key: i16) -> Option<&'static Message> {
+pub(crate) fn request(api_key: i16) -> Option<&'static Message> {
     use super::api_versions::key;
     Some(match api_key {
         key::PRODUCE => &PRODUCE_REQUEST,
@@ -178,7 +178,7 @@ static PRODUCE_TOPIC: Struct =
     Struct::of::<ProduceTopic>(&[STRING.until(12), UUID.since(13), array(&PRODUCE_PARTITION)]);
 static PRODUCE_PARTITION: Struct = Struct::of::<ProducePartition>(&[I32, RECORDS]);
 
-pub static FETCH_REQUEST: Message = Message {
+pub(super) static FETCH_REQUEST: Message = Message {
     name: "Fetch request",
     flexible_from: 12,
     body: Struct::of::<FetchRequest>(&[
@@ -397,7 +397,7 @@ static KRAFT_VERSION_FEATURE: Struct =
 
 // --- What we read as a client of other voters.
 
-pub static API_VERSIONS_RESPONSE: Message = Message {
+pub(super) static API_VERSIONS_RESPONSE: Message = Message {
     name: "ApiVersions response",
     flexible_from: 3,
     body: Struct::of::<m::ApiVersionsResponse>(&[I16, array(&API_VERSION), I32.since(1)]).tagged(&[
@@ -407,7 +407,7 @@ pub static API_VERSIONS_RESPONSE: Message = Message {
         (3, BOOL.since(3)),
     ]),
 };
-pub static DESCRIBE_QUORUM_RESPONSE: Message = Message {
+pub(super) static DESCRIBE_QUORUM_RESPONSE: Message = Message {
     name: "DescribeQuorum response",
     flexible_from: 0,
     body: Struct::of::<m::DescribeQuorumResponse>(&[
@@ -445,7 +445,7 @@ static API_VERSION: Struct = Struct::of::<m::api_versions_response::ApiVersion>(
 /// A supported and a finalized feature are of one shape.
 static FEATURE: Struct = Struct::of::<m::api_versions_response::FinalizedFeatureKey>(&[STRING, I16, I16]);
 
-pub static VOTE_RESPONSE: Message = Message {
+pub(super) static VOTE_RESPONSE: Message = Message {
     name: "Vote response",
     flexible_from: 0,
     body: Struct::of::<m::VoteResponse>(&[I16, array(&VOTED_TOPIC)])
@@ -457,7 +457,7 @@ static VOTED_PARTITION: Struct = Struct::of::<m::vote_response::PartitionData>(&
 static NODE_ENDPOINT: Struct = Struct::of::<m::vote_response::NodeEndpoint>(&[I32, STRING, I16]);
 
 /// BeginQuorumEpoch and EndQuorumEpoch are answered in one shape.
-pub static LEADER_RESPONSE: Message = Message {
+pub(super) static LEADER_RESPONSE: Message = Message {
     name: "BeginQuorumEpoch or EndQuorumEpoch response",
     flexible_from: 1,
     body: Struct::of::<m::BeginQuorumEpochResponse>(&[I16, array(&LEADER_TOPIC)])
@@ -469,7 +469,7 @@ static LEADER_PARTITION: Struct =
     Struct::of::<m::begin_quorum_epoch_response::PartitionData>(&[I32, I16, I32, I32]);
 
 /// Its reader keeps the one partition that it asked for.
-pub static FETCH_RESPONSE: Message = Message {
+pub(super) static FETCH_RESPONSE: Message = Message {
     name: "Fetch response",
     flexible_from: 12,
     body: Struct::passed_over(&[I32, I16.since(7), I32.since(7), array(&FETCHED_TOPIC)])

@@ -16,11 +16,11 @@ use super::{Raft, RaftConfig};
 use crate::types::*;
 
 /// Epochs above ours that are taken over on a stranger's word before that has to be confirmed.
-pub(super) const UNCONFIRMED_EPOCHS_MAX: u32 = 16;
+const UNCONFIRMED_EPOCHS_MAX: u32 = 16;
 
 /// A voter whose answer names an epoch so far above ours is not believed either. One epoch a second for 34 years: its
 /// quorum state is damaged, or it has believed a stranger.
-pub(super) const EPOCHS_AHEAD_MAX: i32 = 1 << 30;
+const EPOCHS_AHEAD_MAX: i32 = 1 << 30;
 
 /// Epochs that may still be taken over unconfirmed. It fills as fast as honest voters can raise the epoch: each by one in
 /// an election timeout.

@@ -16,7 +16,7 @@ use crate::types::*;
 
 impl Raft {
     /// The doubt as a state of this node, for whoever runs it.
-    pub fn doubt(&self) -> Option<&'static str> {
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
         let part = match self.config.log_doubt {
             LogDoubt::Wait => {
                 "the end of its log was damaged at a start, and until it has caught up with a leader it votes for nobody and \

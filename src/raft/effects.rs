@@ -13,18 +13,18 @@ pub struct Effects {
     /// May be done now.
     pub at_once: Vec<Effect>,
     /// May be done once `quorum_state` of this same step is durable, told to `Raft::on_released` just before.
-    pub after_quorum_state: Vec<Effect>,
+    pub(crate) after_quorum_state: Vec<Effect>,
     /// May be done once this node's log is durable up to the offset, told to `Raft::on_released` just before. Forgotten when the
     /// epoch or the role changes or the log is truncated (`Effect::RoleChanged`, `Effect::Truncate`) before that.
-    pub after_flush: Vec<(FlushedOffset, Effect)>,
+    pub(crate) after_flush: Vec<(FlushedOffset, Effect)>,
     /// Answer to `Event::Append`.
-    pub assigned: Option<Assigned>,
+    pub(crate) assigned: Option<Assigned>,
     /// The story, in sentences: "rejected vote for 2: its log ends at 12 in epoch 3, mine at 15".
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Those of them that a peer can bring about again and again: its place in `notes`, the kind, and the peer.
-    pub repeatable: Vec<(usize, NoteKind, NodeId)>,
+    pub(crate) repeatable: Vec<(usize, NoteKind, NodeId)>,
     /// The list of the Fetch answer that was stepped last, empty: its room is there for the next one's.
-    pub spans: Vec<BatchSpan>,
+    pub(crate) spans: Vec<BatchSpan>,
 }
 
 impl Effects {
@@ -48,7 +48,7 @@ impl Effects {
 
 /// What a repeatable sentence is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NoteKind {
+pub(crate) enum NoteKind {
     /// Granted or rejected.
     Vote,
     PreVote,
@@ -72,9 +72,9 @@ pub enum NoteKind {
 
 /// Place of a client batch: stamp these into it and append it to the log now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assigned {
-    pub base_offset: Offset,
-    pub epoch: Epoch,
+pub(crate) struct Assigned {
+    pub(crate) base_offset: Offset,
+    pub(crate) epoch: Epoch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

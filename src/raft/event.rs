@@ -146,7 +146,7 @@ pub enum Response {
 }
 
 impl Response {
-    pub fn error(&self) -> ErrorCode {
+    pub(crate) fn error(&self) -> ErrorCode {
         match self {
             Response::Vote(response) => response.error,
             Response::BeginQuorumEpoch(response)
@@ -179,21 +179,21 @@ pub struct LeaderResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchResponse {
     pub error: ErrorCode,
-    pub leader: Option<NodeId>,
-    pub epoch: Epoch,
-    pub high_watermark: Option<HighWatermark>,
-    pub diverging: Option<OffsetAndEpoch>,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) epoch: Epoch,
+    pub(crate) high_watermark: Option<HighWatermark>,
+    pub(crate) diverging: Option<OffsetAndEpoch>,
     /// The leader no longer has our offset and names a snapshot instead.
-    pub snapshot: Option<OffsetAndEpoch>,
+    pub(crate) snapshot: Option<OffsetAndEpoch>,
     /// Voters that the leader does not count as in sync: a bit for each place among the voters (a field of our own).
-    pub lagging: u32,
-    pub batches: Vec<BatchSpan>,
+    pub(crate) lagging: u32,
+    pub(crate) batches: Vec<BatchSpan>,
 }
 
 /// Where a batch lies: offsets `base..=last`, written in `epoch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchSpan {
-    pub base: Offset,
-    pub last: Offset,
-    pub epoch: Epoch,
+pub(crate) struct BatchSpan {
+    pub(crate) base: Offset,
+    pub(crate) last: Offset,
+    pub(crate) epoch: Epoch,
 }

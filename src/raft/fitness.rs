@@ -129,7 +129,7 @@ impl Raft {
     }
 
     /// Why this node should not lead, if anything.
-    pub fn unfit(&self) -> Option<Unfit> {
+    pub(crate) fn unfit(&self) -> Option<Unfit> {
         self.fitness.unfit
     }
 }
@@ -145,7 +145,7 @@ impl Unfit {
     }
 
     /// As it stands in a sentence about this node.
-    pub fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             Unfit::DiskFull => "my disk has no room",
             Unfit::LogDamaged => "a part of my log cannot be read",

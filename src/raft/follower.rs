@@ -33,7 +33,7 @@ impl Raft {
 
     /// Whether a peer may say that this node leads this epoch. It may not when that contradicts what we know:
     /// then one of us is broken (Kafka stops its process; here the peer is dropped).
-    pub(super) fn check_claim(&self, epoch: Epoch, leader: Option<NodeId>) -> Result<(), String> {
+    fn check_claim(&self, epoch: Epoch, leader: Option<NodeId>) -> Result<(), String> {
         if epoch == Epoch(i32::MAX) {
             return Err(format!("it is in epoch {epoch}, after which there is none"));
         }
@@ -55,7 +55,7 @@ impl Raft {
     /// Adopt a newer epoch, or the leader of this one, as `from` answers it (Kafka: KafkaRaftClient.maybeTransition). A leader
     /// is followed on its own word alone: who names another one may have believed a stranger, and so that one is asked.
     /// `check_claim` has been passed.
-    pub(super) fn maybe_adopt(
+    fn maybe_adopt(
         &mut self,
         now: Now,
         from: NodeId,
@@ -81,7 +81,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn is_seeking_leader(&self) -> bool {
+    fn is_seeking_leader(&self) -> bool {
         self.state.leader.is_none() || matches!(self.role, Role::Unattached(_))
     }
 
@@ -373,7 +373,7 @@ impl Raft {
     }
 
     /// What has waited for a flush, or for the quorum state, is about to be carried out: that may have taken long.
-    pub fn on_released(&self, now: Now, effect: &mut Effect) {
+    pub(crate) fn on_released(&self, now: Now, effect: &mut Effect) {
         if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
             let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);
             fetch.max_wait_ms = fetch.max_wait_ms.min(left_ms);

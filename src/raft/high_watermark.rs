@@ -9,7 +9,7 @@ use crate::types::*;
 
 /// The offset that a majority of these has reached: the (n/2)-th of them in descending order
 /// (Kafka: LeaderState.maybeUpdateHighWatermark). Sorts `reached`.
-pub(super) fn reached_by_majority(reached: &mut [Offset]) -> Option<Offset> {
+fn reached_by_majority(reached: &mut [Offset]) -> Option<Offset> {
     reached.sort_unstable_by(|a, b| b.cmp(a));
     reached.get(reached.len() / 2).copied()
 }

@@ -20,8 +20,8 @@
 //!   still be reported before `Event::Truncated`, and never after it.
 //! - `Event::Tick` comes when `deadline` has passed, which after a step may be at once.
 
-pub mod effects;
-pub mod event;
+pub(crate) mod effects;
+pub(crate) mod event;
 
 mod belief;
 mod doubt;
@@ -33,7 +33,7 @@ mod high_watermark;
 mod invariants;
 mod leader;
 mod presence;
-pub mod random;
+pub(crate) mod random;
 mod replication;
 mod role;
 mod timer;
@@ -55,17 +55,22 @@ mod solo;
 
 use crate::types::*;
 use belief::{Allowance, Asked};
-pub use effects::*;
+pub use effects::Effects;
+pub(crate) use effects::{Assigned, Effect, FetchVerdict, NoteKind};
 use empty_voter::Heard;
 use epochs::Epochs;
-pub use event::*;
+pub(crate) use event::{BatchSpan, FetchResponse, RequestId, Unfit};
+pub use event::{
+    BeginQuorumEpochRequest, EndQuorumEpochRequest, Event, FetchRequest, LeaderResponse, Request,
+    RequestKind, Response, VoteRequest, VoteResponse, VoterMemory,
+};
 use fitness::Fitness;
 use invariants::Standing;
 use presence::Presence;
 use random::Random;
 use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
 use vote::Rival;
-pub use vote::{Campaigns, Cause};
+pub(crate) use vote::{Campaigns, Cause};
 use voters::Voters;
 
 #[derive(Clone, Debug)]
@@ -100,7 +105,7 @@ pub struct RecoveredState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoleName {
+pub(crate) enum RoleName {
     Unattached,
     Prospective,
     Candidate,
@@ -112,13 +117,13 @@ pub enum RoleName {
 
 /// One line of DescribeQuorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplicaProgress {
-    pub key: ReplicaKey,
+pub(crate) struct ReplicaProgress {
+    pub(crate) key: ReplicaKey,
     /// -1 where never heard of.
-    pub log_end: Offset,
+    pub(crate) log_end: Offset,
     /// Monotonic ns; `None`: never.
-    pub last_fetch_ns: Option<u64>,
-    pub last_caught_up_ns: Option<u64>,
+    pub(crate) last_fetch_ns: Option<u64>,
+    pub(crate) last_caught_up_ns: Option<u64>,
 }
 
 /// One node's part in the quorum.
@@ -436,7 +441,7 @@ impl Raft {
     }
 
     /// Monotonic ns at which `Event::Tick` is due.
-    pub fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<u64> {
         use timer::earliest;
         if self.is_awaiting_durable {
             return None;
@@ -471,16 +476,16 @@ impl Raft {
         earliest(shutdown, role)
     }
 
-    pub fn role(&self) -> RoleName {
+    pub(crate) fn role(&self) -> RoleName {
         self.role.name(self.voters.local_is_voter())
     }
 
-    pub fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.state.epoch
     }
 
     /// The leader of the epoch where known, ourselves included. `None` when we led it and gave up.
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         self.state.leader.filter(|leader| *leader != self.config.local.id || self.is_leader())
     }
 
@@ -489,12 +494,12 @@ impl Raft {
         matches!(&self.role, Role::Leader(leader) if leader.has_begun)
     }
 
-    pub fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
     }
 
     /// `None`: unknown (a leader's epoch has not committed yet, a follower has not heard).
-    pub fn high_watermark(&self) -> Option<HighWatermark> {
+    pub(crate) fn high_watermark(&self) -> Option<HighWatermark> {
         match &self.role {
             // Kafka: a new leader cannot know that its own is the newest that was ever shown to anybody.
             Role::Leader(leader) if !leader.has_committed => None,
@@ -502,34 +507,35 @@ impl Raft {
         }
     }
 
-    pub fn log_end(&self) -> LogEndOffset {
+    pub(crate) fn log_end(&self) -> LogEndOffset {
         self.epochs.log_end()
     }
 
-    pub fn log_start(&self) -> Offset {
+    pub(crate) fn log_start(&self) -> Offset {
         self.epochs.log_start()
     }
 
-    pub fn flushed(&self) -> FlushedOffset {
+    #[cfg(test)]
+    pub(crate) fn flushed(&self) -> FlushedOffset {
         self.flushed
     }
 
     /// OffsetForLeaderEpoch: end of the largest epoch <= `epoch`, with that epoch; `None` where the log has none.
-    pub fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
+    pub(crate) fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
         self.epochs.told_end_of_epoch(epoch)
     }
 
     /// Epoch of the record at the offset.
-    pub fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
+    pub(crate) fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
         self.epochs.epoch_at(offset)
     }
 
-    pub fn epochs(&self) -> &[EpochStart] {
+    pub(crate) fn epochs(&self) -> &[EpochStart] {
         self.epochs.starts()
     }
 
     /// Leader: voters in the order of their ids, ourselves among them. Others: empty.
-    pub fn voter_progress(&self, now: Now) -> Vec<ReplicaProgress> {
+    pub(crate) fn voter_progress(&self, now: Now) -> Vec<ReplicaProgress> {
         let Role::Leader(leader) = &self.role else { return Vec::new() };
         leader
             .progress
@@ -550,7 +556,7 @@ impl Raft {
     }
 
     /// Leader: observers heard of within the last five minutes (Kafka: OBSERVER_SESSION_TIMEOUT_MS).
-    pub fn observer_progress(&self, now: Now) -> Vec<ReplicaProgress> {
+    pub(crate) fn observer_progress(&self, now: Now) -> Vec<ReplicaProgress> {
         let Role::Leader(leader) = &self.role else { return Vec::new() };
         let since = now.monotonic_ns.saturating_sub(leader::OBSERVER_SESSION_TIMEOUT_MS * NS_PER_MS);
         leader
@@ -562,11 +568,11 @@ impl Raft {
     }
 
     /// How often this node has stood since its start, by `Cause::ALL`.
-    pub fn campaigns(&self) -> &Campaigns {
+    pub(crate) fn campaigns(&self) -> &Campaigns {
         &self.campaigns
     }
 
-    pub fn quorum_state(&self) -> QuorumState {
+    pub(crate) fn quorum_state(&self) -> QuorumState {
         self.state
     }
 }

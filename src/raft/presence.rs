@@ -34,7 +34,7 @@ impl RaftConfig {
 
 impl Raft {
     /// The leader, if clients find it at work: a follower hears from it, a leader is heard by a majority.
-    pub fn living_leader(&self, now: Now) -> Option<NodeId> {
+    pub(crate) fn living_leader(&self, now: Now) -> Option<NodeId> {
         let is_heard = self.presence.heard_ns.is_some_and(|at| self.config.is_lately(at, now));
         match &self.role {
             Role::Leader(_) if self.voters.local_is_only_voter() => self.leader(),
@@ -47,7 +47,7 @@ impl Raft {
     }
 
     /// Leader: the voters that have not caught up with it within the fetch timeout, a bit for each place among them.
-    pub fn lagging(&self, now: Now) -> u32 {
+    pub(crate) fn lagging(&self, now: Now) -> u32 {
         let Role::Leader(leader) = &self.role else { return 0 };
         let local = self.config.local.id;
         let lags = |p: &&Progress| {
@@ -58,7 +58,7 @@ impl Raft {
     }
 
     /// For how long there has been no quorum that this node knows of.
-    pub fn without_quorum_ms(&self, now: Now) -> u64 {
+    pub(crate) fn without_quorum_ms(&self, now: Now) -> u64 {
         if self.voters.local_is_only_voter() && self.is_leader() {
             return 0;
         }

@@ -45,7 +45,7 @@ pub(super) struct Election {
 
 /// One voter's part in our election.
 #[derive(Clone, Debug)]
-pub(super) struct Ballot {
+pub(crate) struct Ballot {
     pub(super) voter: ReplicaKey,
     pub(super) answer: Answer,
 }
@@ -86,7 +86,7 @@ pub(super) struct Progress {
     pub(super) last_fetch_ns: Option<u64>,
     pub(super) last_caught_up_ns: Option<u64>,
     /// Our log end at its last fetch: having reached that, it was caught up then.
-    pub(super) leader_end_at_last_fetch: Offset,
+    leader_end_at_last_fetch: Offset,
     /// Fetched since check quorum last counted.
     pub(super) has_fetched: bool,
     /// The directories that its last Fetches named, the newest first.
@@ -342,7 +342,7 @@ impl Progress {
 }
 
 impl Role {
-    pub(super) fn name(&self, is_voter: bool) -> RoleName {
+    pub(crate) fn name(&self, is_voter: bool) -> RoleName {
         match self {
             _ if !is_voter => RoleName::Observer,
             Role::Unattached(_) => RoleName::Unattached,

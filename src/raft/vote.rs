@@ -12,7 +12,7 @@ use crate::types::*;
 
 /// Why a node asked for votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The leader was silent for the fetch timeout.
     FetchTimeout,
     /// The leader handed over, or gave up.
@@ -28,7 +28,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 6] = [
+    pub(crate) const ALL: [Cause; 6] = [
         Cause::FetchTimeout,
         Cause::LeaderResigned,
         Cause::LeaderGone,
@@ -38,7 +38,7 @@ impl Cause {
     ];
 
     /// As metrics name it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Cause::FetchTimeout => "fetch_timeout",
             Cause::LeaderResigned => "leader_resigned",
@@ -61,7 +61,7 @@ pub(super) struct Rival {
 }
 
 /// How often this node has stood, in the order of `Cause::ALL`.
-pub type Campaigns = [u64; Cause::ALL.len()];
+pub(crate) type Campaigns = [u64; Cause::ALL.len()];
 
 /// A voter that must first ask others is asked again after so many retry backoffs.
 const ASKING_BACKOFFS: u64 = 3;

@@ -8,8 +8,8 @@ use crate::types::*;
 use bytes::Bytes;
 
 pub(super) const COMPRESSION_BITS: i16 = 0x07;
-pub(super) const LOG_APPEND_TIME_BIT: i16 = 0x08;
-pub(super) const TRANSACTIONAL_BIT: i16 = 0x10;
+const LOG_APPEND_TIME_BIT: i16 = 0x08;
+const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(super) const CONTROL_BIT: i16 = 0x20;
 
 const CRC_AT: usize = 17;
@@ -18,7 +18,7 @@ const MAX_TIMESTAMP_AT: usize = 35;
 pub(super) const CRC_COVERED_FROM: usize = 21;
 
 /// A batch that pins an allocation more than this many times its own size is copied out of it.
-pub const UNPIN_RATIO: usize = 4;
+pub(crate) const UNPIN_RATIO: usize = 4;
 
 /// A record batch's header (magic 2), decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,12 @@ impl BatchHeader {
         Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
     }
 
-    pub fn next_offset(&self) -> Offset {
+    pub(crate) fn next_offset(&self) -> Offset {
         Offset(self.last_offset().0.saturating_add(1))
     }
 
     /// The latest time of its records; `None` where no consumer sees them.
-    pub fn data_timestamp(&self) -> Option<i64> {
+    pub(crate) fn data_timestamp(&self) -> Option<i64> {
         (!self.is_control()).then_some(self.max_timestamp)
     }
 
@@ -74,7 +74,7 @@ impl BatchHeader {
         self.attributes & LOG_APPEND_TIME_BIT != 0
     }
 
-    pub fn has_producer_id(&self) -> bool {
+    pub(super) fn has_producer_id(&self) -> bool {
         self.producer_id >= 0
     }
 
@@ -134,7 +134,7 @@ impl StampedBatch {
         self.header.base_offset
     }
 
-    pub fn last_offset(&self) -> Offset {
+    pub(crate) fn last_offset(&self) -> Offset {
         self.header.last_offset()
     }
 
@@ -151,11 +151,11 @@ impl StampedBatch {
     }
 
     /// The 16 stamped bytes, then the rest: together Kafka's exact bytes.
-    pub fn prefix(&self) -> &[u8; BATCH_PREFIX_BYTES] {
+    pub(crate) fn prefix(&self) -> &[u8; BATCH_PREFIX_BYTES] {
         &self.prefix
     }
 
-    pub fn rest(&self) -> &Bytes {
+    pub(crate) fn rest(&self) -> &Bytes {
         &self.rest
     }
 
@@ -196,7 +196,7 @@ impl StampedBatch {
 
     /// Copy out if it pins an allocation much larger than itself (cannot be asked of `Bytes`, so the caller says how
     /// large the allocation is).
-    pub fn unpin(mut self, allocation_bytes: usize) -> StampedBatch {
+    pub(crate) fn unpin(mut self, allocation_bytes: usize) -> StampedBatch {
         if allocation_bytes / UNPIN_RATIO > self.size_bytes() {
             self.rest = Bytes::copy_from_slice(&self.rest);
         }

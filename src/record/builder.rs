@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 /// One record to be built. `headers`: key and value of each.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RecordSpec<'a> {
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-    pub timestamp_delta: i64,
-    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+pub(crate) struct RecordSpec<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) timestamp_delta: i64,
+    pub(crate) headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
 /// Builds one batch at base offset 0 of leader epoch -1, as the Java producer sends it.
@@ -49,12 +49,12 @@ impl BatchBuilder {
     }
 
     /// Producer id, producer epoch, base sequence.
-    pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> BatchBuilder {
+    pub(crate) fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> BatchBuilder {
         self.producer = (id, epoch, base_sequence);
         self
     }
 
-    pub fn record(mut self, record: RecordSpec<'_>) -> BatchBuilder {
+    pub(crate) fn record(mut self, record: RecordSpec<'_>) -> BatchBuilder {
         let encoded = encode_record(&record, self.count);
         put_varlong(&mut self.records, encoded.len() as i64);
         self.records.extend_from_slice(&encoded);

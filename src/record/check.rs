@@ -23,8 +23,8 @@ pub(super) const NO_TIMESTAMP: i64 = -1;
 /// A record that is to blame, by its place in the batch (KIP-467).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordError {
-    pub index: i32,
-    pub why: String,
+    pub(crate) index: i32,
+    pub(crate) why: String,
 }
 
 /// Records of a batch that are blamed one by one.
@@ -47,7 +47,7 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    pub fn error(&self) -> ErrorCode {
+    pub(crate) fn error(&self) -> ErrorCode {
         match self {
             BatchError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
             BatchError::Invalid(_) => ErrorCode::INVALID_RECORD,
@@ -62,12 +62,12 @@ impl BatchError {
     }
 
     /// The records that are to blame, where it is not the batch.
-    pub fn take_record_errors(&mut self) -> Vec<RecordError> {
+    pub(crate) fn take_record_errors(&mut self) -> Vec<RecordError> {
         if let BatchError::Timestamp(_, records) = self { std::mem::take(records) } else { Vec::new() }
     }
 
     /// The sentence.
-    pub fn why(&self) -> &str {
+    pub(crate) fn why(&self) -> &str {
         match self {
             BatchError::Corrupt(why)
             | BatchError::Invalid(why)
@@ -145,7 +145,10 @@ pub fn check_produced(records: Bytes, limits: &ProduceLimits) -> Result<StampedB
 }
 
 /// What can be said of a compressed batch that nobody looks into.
-pub fn check_compressed_header(header: &BatchHeader, limits: &ProduceLimits) -> Result<(), BatchError> {
+pub(crate) fn check_compressed_header(
+    header: &BatchHeader,
+    limits: &ProduceLimits,
+) -> Result<(), BatchError> {
     check_timestamp(header.base_timestamp, limits)?;
     check_timestamp(header.max_timestamp, limits)?;
     if header.record_count > COMPRESSED_RECORDS_MAX {
@@ -298,7 +301,7 @@ pub fn check_fetched(records: Bytes) -> (Vec<StampedBatch>, Option<BatchError>) 
 }
 
 /// The same, into an empty list that is used again and again.
-pub fn check_fetched_into(records: Bytes, batches: &mut Vec<StampedBatch>) -> Option<BatchError> {
+pub(crate) fn check_fetched_into(records: Bytes, batches: &mut Vec<StampedBatch>) -> Option<BatchError> {
     let mut left = records;
     loop {
         match next_fetched(&left, batches.last()) {

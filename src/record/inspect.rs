@@ -25,20 +25,20 @@ pub struct Inspector {
 
 /// Who waits for verdicts. When it is dropped, what it has asked for ends.
 #[derive(Debug, Default)]
-pub struct Asker(Arc<()>);
+pub(crate) struct Asker(Arc<()>);
 
 impl Asker {
-    pub fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted {
         Wanted(Arc::downgrade(&self.0))
     }
 }
 
 /// Does anybody wait for the verdict?
 #[derive(Clone, Debug)]
-pub struct Wanted(Weak<()>);
+pub(crate) struct Wanted(Weak<()>);
 
 impl Wanted {
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.0.strong_count() == 0
     }
 }
@@ -67,7 +67,7 @@ impl Default for Inspector {
 
 impl Inspector {
     /// From here on work ends, within a buffer of bytes, when this one's asker is gone.
-    pub fn work_for(&mut self, wanted: &Wanted) -> &mut Inspector {
+    pub(crate) fn work_for(&mut self, wanted: &Wanted) -> &mut Inspector {
         self.wanted = Some(wanted.clone());
         self
     }

@@ -11,7 +11,7 @@ use super::check::{BatchError, check_produced_whole};
 use super::records::{Record, records};
 
 /// Kafka: `KafkaRaftClient.MAX_BATCH_SIZE_BYTES`.
-pub const INTEROP_BATCH_BYTES_MAX: usize = 8 << 20;
+pub(crate) const INTEROP_BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Timestamps are made the batch's own, everything else that Kafka's voters cannot read is refused: nothing that a
 /// user sent is dropped in silence. Copies the batch only where a timestamp must change.

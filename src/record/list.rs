@@ -29,10 +29,10 @@ impl From<Vec<StampedBatch>> for BatchList {
 
 /// Lists that were handed out. One that nobody holds any more is filled again.
 #[derive(Debug, Default)]
-pub struct BatchLists(Vec<Arc<Vec<StampedBatch>>>);
+pub(crate) struct BatchLists(Vec<Arc<Vec<StampedBatch>>>);
 
 impl BatchLists {
-    pub fn fill(&mut self, batches: impl ExactSizeIterator<Item = StampedBatch>) -> BatchList {
+    pub(crate) fn fill(&mut self, batches: impl ExactSizeIterator<Item = StampedBatch>) -> BatchList {
         if batches.len() == 0 {
             return BatchList::default();
         }
@@ -51,7 +51,7 @@ impl BatchLists {
     }
 
     /// Let go of the batches in the lists that nobody holds any more: they pin what they were received in.
-    pub fn clear_returned(&mut self) {
+    pub(crate) fn clear_returned(&mut self) {
         for list in self.0.iter_mut().filter_map(Arc::get_mut) {
             list.clear();
             list.shrink_to(LIST_BATCHES_MAX);

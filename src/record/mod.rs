@@ -19,24 +19,28 @@ mod interop;
 mod list;
 mod records;
 
-pub use batch::{BatchHeader, StampedBatch, UNPIN_RATIO};
-pub use builder::{BatchBuilder, RecordSpec, data_batch, restamp_producer};
-pub use check::{
-    BatchError, ProduceLimits, RecordError, check_compressed_header, check_fetched, check_fetched_into,
-    check_produced,
-};
-pub use control::{
-    ControlRecord, Voter, VoterEndpoint, check_static_voters, control_records, leader_change_batch,
-};
-pub use inspect::{Asker, Inspector, Unread, Wanted};
-pub use interop::{INTEROP_BATCH_BYTES_MAX, check_interop, make_interop};
-pub use list::{BatchList, BatchLists};
-pub use records::{Malformed, Record, RecordHeader, Records, record_timestamps, records};
+pub(crate) use batch::UNPIN_RATIO;
+pub use batch::{BatchHeader, StampedBatch};
+#[cfg(test)]
+pub(crate) use builder::RecordSpec;
+pub use builder::{BatchBuilder, data_batch, restamp_producer};
+pub(crate) use check::{BatchError, check_compressed_header, check_fetched_into};
+pub use check::{ProduceLimits, check_fetched, check_produced};
+#[cfg(test)]
+pub(crate) use control::VoterEndpoint;
+pub use control::{ControlRecord, Voter, check_static_voters, control_records, leader_change_batch};
+pub use inspect::Inspector;
+pub(crate) use inspect::{Asker, Unread, Wanted};
+pub use interop::{check_interop, make_interop};
+pub(crate) use list::{BatchList, BatchLists};
+#[cfg(test)]
+pub(crate) use records::RecordHeader;
+pub use records::{Record, record_timestamps, records};
 
 /// Bytes of a batch header, magic 2.
 pub const BATCH_HEADER_BYTES: usize = 61;
 /// Bytes before the part that the CRC and the sender own: base offset i64, length i32, leader epoch i32.
-pub const BATCH_PREFIX_BYTES: usize = 16;
+pub(crate) const BATCH_PREFIX_BYTES: usize = 16;
 /// Base offset and length, which the length field does not count.
 pub const LOG_OVERHEAD_BYTES: usize = 12;
 

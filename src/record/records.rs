@@ -52,7 +52,7 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader<'a> {
     pub key: &'a [u8],
-    pub value: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
@@ -115,7 +115,7 @@ fn timestamp(base: i64, is_log_append_time: bool, max: i64, record: &Record<'_>)
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor<'a>(pub &'a [u8]);
+pub(super) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn record(&mut self) -> Result<Record<'a>, Malformed> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 pub(crate) const LIMITS: ProduceLimits = ProduceLimits {
     message_bytes_max: 1 << 20,
     timestamp_before_max_ms: i64::MAX,

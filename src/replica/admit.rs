@@ -23,18 +23,18 @@ pub enum Admitted {
 
 #[derive(Debug)]
 pub struct HeavyRequest {
-    pub request: Box<Admitted>,
-    pub api_key: i16,
+    pub(super) request: Box<Admitted>,
+    pub(super) api_key: i16,
     /// What it takes in memory, at most.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
 pub struct AdmittedProduce {
-    pub acks: i16,
-    pub timeout_ms: i32,
+    pub(crate) acks: i16,
+    pub(crate) timeout_ms: i32,
     /// It names a transactional id.
-    pub transactional: bool,
+    pub(crate) transactional: bool,
     /// Nearly all have one.
     pub partitions: SmallVec<[AdmittedPartition; 1]>,
 }
@@ -44,18 +44,18 @@ pub struct AdmittedProduce {
 #[derive(Debug)]
 pub struct AdmittedPartition {
     /// As the request names it: empty from version 13 on, which names topics by id.
-    pub topic_name: m::StrBytes,
+    pub(super) topic_name: m::StrBytes,
     /// Zero before version 13.
-    pub topic_id: Uuid,
-    pub index: i32,
+    pub(super) topic_id: Uuid,
+    pub(super) index: i32,
     /// Our topic and partition 0. Otherwise `batch` says nothing: the records were not looked at.
-    pub ours: bool,
+    pub(crate) ours: bool,
     pub batch: Result<StampedBatch, BatchError>,
 }
 
 impl Admitted {
     /// What it is, whenever it will be answered.
-    pub fn asked(&self) -> &Admitted {
+    pub(crate) fn asked(&self) -> &Admitted {
         match self {
             Admitted::Heavy(heavy) => heavy.request.asked(),
             other => other,
@@ -63,7 +63,7 @@ impl Admitted {
     }
 
     /// The Produce that it is, whenever it will be answered.
-    pub fn produce_mut(&mut self) -> Option<&mut AdmittedProduce> {
+    pub(super) fn produce_mut(&mut self) -> Option<&mut AdmittedProduce> {
         match self {
             Admitted::Produce(produce) => Some(produce),
             Admitted::Other(_) => None,
@@ -72,7 +72,7 @@ impl Admitted {
     }
 
     /// Put off until it has a turn of its own.
-    pub fn heavy(self, api_key: i16, bytes: usize) -> Admitted {
+    pub(crate) fn heavy(self, api_key: i16, bytes: usize) -> Admitted {
         Admitted::Heavy(HeavyRequest { request: Box::new(self), api_key, bytes })
     }
 }

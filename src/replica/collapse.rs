@@ -20,27 +20,31 @@ const ENTRY_BYTES: usize = 160;
 
 /// What a request weighs, once duplicates are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight {
+pub(super) struct Weight {
     /// Things that it asks for.
-    pub entries: usize,
+    pub(super) entries: usize,
     /// Bytes of its decoded form.
-    pub bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Weight {
     /// The next request of its connection waits until it is answered.
-    pub fn stands_alone(&self) -> bool {
+    pub(super) fn stands_alone(&self) -> bool {
         self.entries >= ALONE_ENTRIES || self.is_heavy()
     }
 
     /// It takes a turn of its own.
-    pub fn is_heavy(&self) -> bool {
+    pub(super) fn is_heavy(&self) -> bool {
         self.entries >= HEAVY_ENTRIES || self.bytes >= HEAVY_BYTES
     }
 }
 
 /// As [`collapse`], of a request that took `decoded_bytes` before.
-pub fn weigh(request: &mut Request, decoded_bytes: usize, entries_max: usize) -> Result<Weight, FrameError> {
+pub(super) fn weigh(
+    request: &mut Request,
+    decoded_bytes: usize,
+    entries_max: usize,
+) -> Result<Weight, FrameError> {
     let entries = collapse(request, entries_max)?;
     let left = if is_collapsed(request) { entries * ENTRY_BYTES } else { usize::MAX };
     Ok(Weight { entries, bytes: decoded_bytes.min(left) })

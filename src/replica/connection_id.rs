@@ -8,12 +8,12 @@ impl ConnectionId {
     const CORE_SHIFT: u32 = 48;
 
     /// The `number`-th connection of a core, whose number is in the upper bits.
-    pub fn new(core: usize, number: u64) -> ConnectionId {
+    pub(crate) fn new(core: usize, number: u64) -> ConnectionId {
         ConnectionId((core as u64) << ConnectionId::CORE_SHIFT | number)
     }
 
     /// The core that has its socket.
-    pub fn core(self) -> usize {
+    pub(crate) fn core(self) -> usize {
         (self.0 >> ConnectionId::CORE_SHIFT) as usize
     }
 }

@@ -28,15 +28,15 @@ const CONFIGS_NS: u64 = 10_000;
 
 /// The request that comes next: what its first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announced {
+pub(crate) struct Announced {
     /// Of the frame, with its length.
-    pub bytes: usize,
-    pub api_key: i16,
+    pub(crate) bytes: usize,
+    pub(crate) api_key: i16,
 }
 
 impl Announced {
     /// What it costs by its length. Others than Produce and Fetch cost no more.
-    pub fn ns(&self) -> u64 {
+    pub(crate) fn ns(&self) -> u64 {
         match self.api_key {
             key::PRODUCE => PRODUCE_NS + kib(self.bytes, RECORDS_KIB_NS),
             key::DESCRIBE_CONFIGS => CONFIGS_NS + kib(self.bytes, CONFIGS_KIB_NS),
@@ -45,17 +45,17 @@ impl Announced {
     }
 
     /// The most that it may cost by its length, whatever is in it.
-    pub fn most_ns(&self) -> u64 {
+    pub(crate) fn most_ns(&self) -> u64 {
         self.ns().max(REQUEST_NS + kib(self.bytes, NAMES_KIB_NS))
     }
 
     /// The length does not say all: a Produce may have many records, a Fetch a long answer.
-    pub fn may_cost_more(&self) -> bool {
+    pub(crate) fn may_cost_more(&self) -> bool {
         matches!(self.api_key, key::PRODUCE | key::FETCH)
     }
 
     /// What it has cost, now that it is decoded.
-    pub fn decoded_ns(&self, request: &Admitted) -> u64 {
+    pub(crate) fn decoded_ns(&self, request: &Admitted) -> u64 {
         match request.asked() {
             Admitted::Produce(produce) => produce_ns(produce, self.bytes),
             Admitted::Other(_) | Admitted::Heavy(_) => self.ns(),
@@ -80,12 +80,12 @@ fn produce_ns(produce: &AdmittedProduce, frame_bytes: usize) -> u64 {
 }
 
 /// What it costs to read so many bytes from a socket.
-pub fn read_ns(bytes: usize) -> u64 {
+pub(crate) fn read_ns(bytes: usize) -> u64 {
     READ_NS + kib(bytes, READ_KIB_NS)
 }
 
 /// What it costs to send them.
-pub fn send_ns(bytes: usize) -> u64 {
+pub(super) fn send_ns(bytes: usize) -> u64 {
     kib(bytes, SEND_KIB_NS)
 }
 

@@ -4,9 +4,10 @@
 
 mod leaderless;
 
+use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
 use super::forward::{ForwardEvent, Forwarded, Forwarding};
-use super::input::{ConnectionId, Ticket};
+use super::input::Ticket;
 use super::requests::{self, View};
 use crate::config::Config;
 use crate::protocol::{self, Response, messages as m};
@@ -26,7 +27,7 @@ pub(super) struct Describe {
 }
 
 impl Describe {
-    pub fn new(config: &Config, seed: u64) -> Describe {
+    pub(super) fn new(config: &Config, seed: u64) -> Describe {
         Describe {
             leaderless: Leaderless::default(),
             // Another stream than Raft's jitter, from the same seed.
@@ -36,11 +37,11 @@ impl Describe {
         }
     }
 
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.leaderless.forget(connection);
     }
 
-    pub fn on_metadata(
+    pub(super) fn on_metadata(
         &mut self,
         engine: &Engine,
         desk: &mut Desk,
@@ -65,7 +66,7 @@ impl Describe {
     }
 
     /// A node that does not lead asks the leader, once.
-    pub fn on_describe_quorum(
+    pub(super) fn on_describe_quorum(
         &mut self,
         engine: &Engine,
         desk: &mut Desk,
@@ -89,7 +90,7 @@ impl Describe {
         }
     }
 
-    pub fn on_forwarded(&mut self, engine: &Engine, desk: &mut Desk, event: ForwardEvent) {
+    pub(super) fn on_forwarded(&mut self, engine: &Engine, desk: &mut Desk, event: ForwardEvent) {
         match event {
             ForwardEvent::Answered(ticket, response) => {
                 desk.answer(&ticket, Response::DescribeQuorum(response))
@@ -103,7 +104,7 @@ impl Describe {
     }
 
     /// Requests that only ask: no state changes but a fresh producer id.
-    pub fn answer(
+    pub(super) fn answer(
         &mut self,
         engine: &Engine,
         desk: &Desk,
@@ -140,7 +141,6 @@ impl Describe {
             epoch: raft.epoch(),
             is_leader: raft.is_leader(),
             high_watermark: raft.high_watermark(),
-            log_start: engine.log().log_start(),
             log_end: raft.log_end(),
             log_dir: &self.log_dir,
             log_size_bytes: engine.log().size_bytes(),

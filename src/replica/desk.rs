@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::connection_id::ConnectionId;
 use super::counters::Counters;
 use super::engine;
-use super::input::{Action, ConnectionId, Input, Ticket};
+use super::input::{Action, Input, Ticket};
 use super::notice::Level;
 use super::peers::Peers;
 use super::room::answers::Given;
@@ -21,7 +22,7 @@ use crate::record::StampedBatch;
 use crate::types::*;
 
 /// The engine as the parts have it.
-pub(super) type Engine = engine::Engine<Deferred>;
+pub(super) type Engine = engine::GatedEngine<Deferred>;
 
 /// What waits in the engine until its gate opens.
 #[derive(Debug)]
@@ -39,22 +40,28 @@ pub(super) enum Deferred {
 const REFUSAL_LINE_INTERVAL_MS: u64 = 10_000;
 
 pub(super) struct Desk {
-    pub limits: Arc<Limits>,
-    pub context: QuorumContext,
+    pub(super) limits: Arc<Limits>,
+    pub(super) context: QuorumContext,
     /// Of the input or the turn under way.
-    pub now: Now,
-    pub peers: Peers,
+    pub(super) now: Now,
+    pub(super) peers: Peers,
     /// Who may read from the device.
-    pub reads: Reads,
-    pub stages: Stages,
-    pub counters: Counters,
+    pub(super) reads: Reads,
+    pub(super) stages: Stages,
+    pub(super) counters: Counters,
     actions: VecDeque<Action>,
     last_id: u64,
     refusal_noted_ns: Option<u64>,
 }
 
 impl Desk {
-    pub fn new(context: QuorumContext, peers: Peers, reads: Reads, limits: Arc<Limits>, now: Now) -> Desk {
+    pub(super) fn new(
+        context: QuorumContext,
+        peers: Peers,
+        reads: Reads,
+        limits: Arc<Limits>,
+        now: Now,
+    ) -> Desk {
         Desk {
             limits,
             context,
@@ -70,46 +77,46 @@ impl Desk {
     }
 
     /// To be carried out behind all before it.
-    pub fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         self.actions.push_back(action);
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    pub fn answer(&mut self, ticket: &Ticket, response: Response) {
+    pub(super) fn answer(&mut self, ticket: &Ticket, response: Response) {
         self.answer_given(ticket, Some(response), None);
     }
 
     /// acks=0 has none.
-    pub fn answer_nothing(&mut self, ticket: &Ticket) {
+    pub(super) fn answer_nothing(&mut self, ticket: &Ticket) {
         self.answer_given(ticket, None, None);
     }
 
     /// `given`: what of it counts as given to its reader while it is on its way.
-    pub fn answer_given(&mut self, ticket: &Ticket, response: Option<Response>, given: Option<Given>) {
+    pub(super) fn answer_given(&mut self, ticket: &Ticket, response: Option<Response>, given: Option<Given>) {
         let (connection, seq) = (ticket.connection, ticket.seq);
         self.act(Action::Answer { connection, seq, response, given });
     }
 
-    pub fn close(&mut self, connection: ConnectionId, why: String) {
+    pub(super) fn close(&mut self, connection: ConnectionId, why: String) {
         self.act(Action::Close { connection, why, if_silent_ms: None });
     }
 
-    pub fn note(&mut self, level: Level, text: String) {
+    pub(super) fn note(&mut self, level: Level, text: String) {
         self.act(Action::Note { level, text });
     }
 
     /// What the engine has to say stands before what is answered because of it.
-    pub fn take_notes(&mut self, engine: &mut Engine) {
+    pub(super) fn take_notes(&mut self, engine: &mut Engine) {
         while let Some((level, text)) = engine.poll_note() {
             self.note(level, text);
         }
     }
 
     /// A peer that does not belong asks again and again: one line in ten seconds says what is wrong with it.
-    pub fn note_refused(&mut self, why: impl FnOnce(&QuorumContext) -> Option<String>) {
+    pub(super) fn note_refused(&mut self, why: impl FnOnce(&QuorumContext) -> Option<String>) {
         let now_ns = self.now.monotonic_ns;
         let is_early = |at| now_ns < at + REFUSAL_LINE_INTERVAL_MS * NS_PER_MS;
         if self.refusal_noted_ns.is_some_and(is_early) {
@@ -121,23 +128,23 @@ impl Desk {
         }
     }
 
-    pub fn fresh_id(&mut self) -> u64 {
+    pub(super) fn fresh_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
     /// Ids up to this one have been given.
-    pub fn last_id(&self) -> u64 {
+    pub(super) fn last_id(&self) -> u64 {
         self.last_id
     }
 
     /// What a client may let us wait.
-    pub fn wait_ms(&self, wanted_ms: i32) -> u64 {
+    pub(super) fn wait_ms(&self, wanted_ms: i32) -> u64 {
         (wanted_ms.max(0) as u64).min(self.limits.request_wait_ms_max)
     }
 
     /// The node is dead: see `Action::free_buffer`.
-    pub fn free_buffers(self) {
+    pub(super) fn free_buffers(self) {
         self.actions.into_iter().for_each(Action::free_buffer);
     }
 }

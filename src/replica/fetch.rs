@@ -8,8 +8,9 @@ mod waiting;
 
 use std::sync::Arc;
 
+use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
-use super::input::{ConnectionId, Ticket};
+use super::input::Ticket;
 use super::room::answers::{Given, Share};
 use super::room::reads::Reader as DeviceReader;
 use crate::log::{ReadError, ReadOutcome};
@@ -39,10 +40,10 @@ struct Wanted {
 
 /// What a Fetch wants to read from the device.
 pub(super) struct Wish {
-    pub from: Offset,
-    pub bound: Offset,
+    pub(super) from: Offset,
+    pub(super) bound: Offset,
     /// It may still be answered.
-    pub is_valid: bool,
+    pub(super) is_valid: bool,
 }
 
 /// All Fetches that wait.
@@ -55,13 +56,13 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// What the clients of each core may be given: told once, at the start.
-    pub fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
+    pub(super) fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
         self.fetches.set_lines(shares.len());
         self.shares = shares;
     }
 
     /// A consumer's. A replica's comes with Raft's verdict.
-    pub fn on_request(
+    pub(super) fn on_request(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -95,7 +96,7 @@ impl Fetch {
     }
 
     /// Raft's decision about a replica's Fetch.
-    pub fn on_verdict(
+    pub(super) fn on_verdict(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -133,7 +134,7 @@ impl Fetch {
     }
 
     /// Answer parked voter Fetches of this connection, empty.
-    pub fn release_parked_of(&mut self, engine: &Engine, desk: &mut Desk, connection: ConnectionId) {
+    pub(super) fn release_parked_of(&mut self, engine: &Engine, desk: &mut Desk, connection: ConnectionId) {
         while let Some(job) = self.fetches.unpark_of(connection) {
             self.finish_fetch(engine, desk, job, BatchList::default());
         }
@@ -160,7 +161,7 @@ impl Fetch {
     }
 
     /// Those who wait for what others have not taken, as far as there is room again.
-    pub fn answer_waiting(&mut self, engine: &mut Engine, desk: &mut Desk) {
+    pub(super) fn answer_waiting(&mut self, engine: &mut Engine, desk: &mut Desk) {
         for core in 0..self.fetches.lines() {
             let mut has_moved = false;
             while let Some(job) = self.fetches.next_in_line(core) {
@@ -229,7 +230,7 @@ impl Fetch {
     }
 
     /// Where it waits for the device: what it wants to read. `None`: it does not wait there any more.
-    pub fn wants_read(&self, engine: &Engine, token: u64) -> Option<Wish> {
+    pub(super) fn wants_read(&self, engine: &Engine, token: u64) -> Option<Wish> {
         let job = self.fetches.get_reading(token)?;
         // While it waited the log may have been cut, and another may lead.
         let is_valid = engine.leads_in(job.epoch);
@@ -237,7 +238,7 @@ impl Fetch {
     }
 
     /// It needs the device no more: what it wanted lies in memory now, or is gone.
-    pub fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
+    pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
         let Some(job) = self.fetches.take_reading(token) else { return };
         match engine.leads_in(job.epoch) {
             true => self.try_fetch(engine, desk, job),
@@ -246,36 +247,36 @@ impl Fetch {
     }
 
     /// Nobody waits for it any more.
-    pub fn forget_read(&mut self, token: u64) {
+    pub(super) fn forget_read(&mut self, token: u64) {
         self.fetches.take_reading(token);
     }
 
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.fetches.forget(connection);
     }
 
-    pub fn deadline(&self, engine: &Engine) -> Option<u64> {
+    pub(super) fn deadline(&self, engine: &Engine) -> Option<u64> {
         let ready = self.fetches.has_ready(engine.counts().committed_bytes).then_some(0);
         ready.or_else(|| self.fetches.deadline())
     }
 
     /// Some wait until others have taken their answers.
-    pub fn has_lines(&self) -> bool {
+    pub(super) fn has_lines(&self) -> bool {
         self.fetches.has_lines()
     }
 
     /// All that wait.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.fetches.len()
     }
 
     /// Those of them that wait for records.
-    pub fn parked(&self) -> usize {
+    pub(super) fn parked(&self) -> usize {
         self.fetches.parked()
     }
 
     #[cfg(test)]
-    pub fn fetches(&self) -> &Fetches {
+    pub(super) fn fetches(&self) -> &Fetches {
         &self.fetches
     }
 
@@ -296,7 +297,7 @@ impl Fetch {
     }
 
     /// At the end of a turn: hand new batches to parked followers, new commits to parked consumers.
-    pub fn wake(&mut self, engine: &mut Engine, desk: &mut Desk) {
+    pub(super) fn wake(&mut self, engine: &mut Engine, desk: &mut Desk) {
         let has_high_watermark = engine.raft().high_watermark().is_some();
         let is_first = has_high_watermark && !self.fetches.had_high_watermark;
         self.fetches.had_high_watermark = has_high_watermark;
@@ -327,7 +328,7 @@ impl Fetch {
     }
 
     /// What was read for it from the device, or why it was not.
-    pub fn on_read(
+    pub(super) fn on_read(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,

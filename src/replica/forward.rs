@@ -19,8 +19,8 @@ const FORWARDED_MAX: usize = 100;
 
 /// One client's request, on its way.
 pub(super) struct Forwarded {
-    pub ticket: Ticket,
-    pub request: m::DescribeQuorumRequest,
+    pub(super) ticket: Ticket,
+    pub(super) request: m::DescribeQuorumRequest,
     deadline_ns: u64,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    pub fn new(timeout_ms: u64) -> Forwarding {
+    pub(super) fn new(timeout_ms: u64) -> Forwarding {
         Forwarding {
             timeout_ms,
             to: None,
@@ -66,7 +66,7 @@ impl Forwarding {
     }
 
     /// Ask this node; the answer, or that there is none, comes as an event.
-    pub fn forward(
+    pub(super) fn forward(
         &mut self,
         now: Now,
         (to, endpoint): (NodeId, Endpoint),
@@ -95,14 +95,14 @@ impl Forwarding {
         }
     }
 
-    pub fn on_connected(&mut self) {
+    pub(super) fn on_connected(&mut self) {
         if self.state == State::Connecting {
             self.state = State::Open;
             self.send_waiting();
         }
     }
 
-    pub fn on_frame(&mut self, frame: Bytes) {
+    pub(super) fn on_frame(&mut self, frame: Bytes) {
         if self.state != State::Open {
             return;
         }
@@ -125,27 +125,27 @@ impl Forwarding {
     }
 
     /// The connection is gone, or was never made.
-    pub fn on_closed(&mut self) {
+    pub(super) fn on_closed(&mut self) {
         self.fail_all();
         self.state = State::Idle;
         self.to = None;
     }
 
-    pub fn on_tick(&mut self, now: Now) {
+    pub(super) fn on_tick(&mut self, now: Now) {
         if self.deadline().is_some_and(|deadline| deadline <= now.monotonic_ns) {
             self.close();
         }
     }
 
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         self.waiting.front().map(|forwarded| forwarded.deadline_ns)
     }
 
-    pub fn poll_action(&mut self) -> Option<PeerAction> {
+    pub(super) fn poll_action(&mut self) -> Option<PeerAction> {
         self.actions.pop_front()
     }
 
-    pub fn poll_event(&mut self) -> Option<ForwardEvent> {
+    pub(super) fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
 

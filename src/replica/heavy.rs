@@ -1,8 +1,9 @@
 //! Requests for many things: decoded and checked, and put off until they can be answered one in a turn.
 //!
-//! Voters and producers have their turn before the next, and most of the core's time. A session takes nothing behind such a request before it is answered, so
-//! a connection has one at most. What all that wait take in memory is bounded here: their frames may be small and their decoded
-//! form many times larger. Each kind has a line of its own, and the kinds are served in turn.
+//! Voters and producers have their turn before the next, and most of the core's time. A session takes nothing behind such a
+//! request before it is answered, so a connection has one at most. What all that wait take in memory is bounded here: their
+//! frames may be small and their decoded form many times larger. Each kind has a line of its own, and the kinds are served
+//! in turn.
 //!
 //! Where there is no room, the kind that has the most gives way, of its sizes the one that has the most, and of that the newest. So
 //! - nobody is sent away for who came later with the same kind and size: who waits will be answered;
@@ -14,8 +15,9 @@
 //! whoever wants a crowd has as many as he likes.
 
 use super::admit::HeavyRequest;
+use super::connection_id::ConnectionId;
 use super::desk::Desk;
-use super::input::{ConnectionId, Ticket};
+use super::input::Ticket;
 use super::room::taken::Bounded;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,9 +31,9 @@ const ANSWER_NS_PER_KIB: u64 = 500;
 const PARTS: u64 = 32;
 
 pub(super) struct PutOff {
-    pub ticket: Ticket,
-    pub is_forwarded: bool,
-    pub request: HeavyRequest,
+    pub(super) ticket: Ticket,
+    pub(super) is_forwarded: bool,
+    pub(super) request: HeavyRequest,
 }
 
 impl PutOff {
@@ -78,29 +80,29 @@ pub(super) struct Heavy {
 }
 
 impl Heavy {
-    pub fn new(bytes_max: usize) -> Heavy {
+    pub(super) fn new(bytes_max: usize) -> Heavy {
         Heavy { bytes_max, lines: VecDeque::new(), kinds: BTreeMap::new(), bytes: 0, due_ns: 0 }
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
 
     /// When the next one is to be answered.
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         (!self.kinds.is_empty()).then_some(self.due_ns)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.kinds.len()
     }
 
-    pub fn bytes(&self) -> Bounded {
+    pub(super) fn bytes(&self) -> Bounded {
         Bounded { taken: self.bytes, max: self.bytes_max }
     }
 
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(api_key) = self.kinds.get(&connection) else { return };
         let line = self.lines.iter().position(|line| line.api_key == *api_key);
         let place = line.and_then(|line| {
@@ -113,7 +115,7 @@ impl Heavy {
     }
 
     /// Behind all of its kind; somebody else loses his place for it, where there is no room.
-    pub fn put_off(&mut self, desk: &mut Desk, put_off: PutOff) {
+    pub(super) fn put_off(&mut self, desk: &mut Desk, put_off: PutOff) {
         for sent_away in self.push(put_off) {
             let why = "it asks for many things at once, and so do too many others.".to_string();
             desk.close(sent_away.ticket.connection, why);
@@ -161,7 +163,7 @@ impl Heavy {
     }
 
     /// The next one, if it is time.
-    pub fn pop(&mut self, now_ns: u64) -> Option<PutOff> {
+    pub(super) fn pop(&mut self, now_ns: u64) -> Option<PutOff> {
         if now_ns < self.due_ns {
             return None;
         }

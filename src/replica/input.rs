@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::admit::Admitted;
-pub use super::connection_id::ConnectionId;
+use super::connection_id::ConnectionId;
 use super::inspection::{Found, Search};
 use super::notice::Level;
 use super::room::answers::Given;
@@ -15,7 +15,7 @@ use crate::types::*;
 /// Outbound connections to a peer: a parked Fetch must not stand before a Vote, so each has its own;
 /// and what clients ask must not stand before either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+pub(crate) enum Lane {
     Fetch,
     Control,
     /// Clients' questions that only the leader can answer.
@@ -25,7 +25,7 @@ pub enum Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerLink {
     pub node: NodeId,
-    pub lane: Lane,
+    pub(crate) lane: Lane,
 }
 
 #[derive(Debug)]
@@ -122,7 +122,7 @@ pub enum Action {
 
 impl Action {
     /// It will not be carried out: see `WriteBuffer::free`.
-    pub fn free_buffer(self) {
+    pub(crate) fn free_buffer(self) {
         if let Action::Disk(op) = self {
             op.kind.free_buffer();
         }
@@ -135,9 +135,9 @@ pub(super) const FORWARD_CLIENT_ID: &str = "kraft-forward";
 /// Where an answer goes, and when its request came.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
-    pub connection: ConnectionId,
-    pub seq: u64,
-    pub api_version: i16,
-    pub received_ns: u64,
-    pub decoded_ns: u64,
+    pub(crate) connection: ConnectionId,
+    pub(crate) seq: u64,
+    pub(crate) api_version: i16,
+    pub(crate) received_ns: u64,
+    pub(crate) decoded_ns: u64,
 }

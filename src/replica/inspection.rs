@@ -20,7 +20,7 @@ const NOT_LOOKED_INTO: &str = "the connection ended before anybody had looked in
 
 /// How far a look may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     Short,
     /// Up to `decompressed_bytes_max`: a verdict comes in any case.
     Long,
@@ -28,17 +28,17 @@ pub enum Patience {
 
 /// How the batches of a Produce are to be judged.
 #[derive(Clone, Debug)]
-pub struct Inspection {
-    pub limits: ProduceLimits,
-    pub decompressed_bytes_max: u64,
+pub(crate) struct Inspection {
+    pub(crate) limits: ProduceLimits,
+    pub(crate) decompressed_bytes_max: u64,
     /// By the connection that the request came from.
-    pub wanted: Wanted,
+    pub(crate) wanted: Wanted,
 }
 
 impl Inspection {
     /// Judge the compressed batch of the request (no request has two for our partition); one that is refused stays behind as its
     /// error, and so does one that nobody waits for. False: it needs a longer look, and nothing was decided.
-    pub fn look(&self, inspector: &mut Inspector, request: &mut Admitted, patience: Patience) -> bool {
+    pub(crate) fn look(&self, inspector: &mut Inspector, request: &mut Admitted, patience: Patience) -> bool {
         let Some(produce) = request.produce_mut() else { return true };
         for partition in &mut produce.partitions {
             let Ok(batch) = &mut partition.batch else { continue };
@@ -74,7 +74,7 @@ fn bytes_max(batch: &StampedBatch, most: u64, patience: Patience) -> u64 {
 
 impl AdmittedProduce {
     /// Has it batches that nobody has looked into?
-    pub fn is_compressed(&self) -> bool {
+    pub(super) fn is_compressed(&self) -> bool {
         let is_compressed = |batch: &StampedBatch| batch.header().compression() != 0;
         self.partitions.iter().any(|p| p.ours && p.batch.as_ref().is_ok_and(is_compressed))
     }
@@ -84,14 +84,15 @@ impl AdmittedProduce {
 #[derive(Debug)]
 pub struct Search {
     /// Comes back with the answer.
-    pub token: u64,
-    pub batch: StampedBatch,
-    pub timestamp: i64,
-    pub decompressed_bytes_max: u64,
-    pub patience: Patience,
-    pub wanted: Wanted,
+    pub(crate) token: u64,
+    pub(crate) batch: StampedBatch,
+    pub(crate) timestamp: i64,
+    pub(crate) decompressed_bytes_max: u64,
+    pub(crate) patience: Patience,
+    pub(crate) wanted: Wanted,
     /// Its place among the looks under way, until it is dropped.
-    pub place: Arc<()>,
+    #[expect(dead_code, reason = "held, and never looked at")]
+    pub(crate) place: Arc<()>,
 }
 
 /// What a search has found.
@@ -106,7 +107,7 @@ pub enum Found {
 }
 
 impl Search {
-    pub fn look(&self, inspector: &mut Inspector) -> Found {
+    pub(crate) fn look(&self, inspector: &mut Inspector) -> Found {
         let bytes_max = bytes_max(&self.batch, self.decompressed_bytes_max, self.patience);
         match inspector.work_for(&self.wanted).find(&self.batch, self.timestamp, bytes_max) {
             Ok(Some((offset, timestamp))) => Found::Record(offset, timestamp),

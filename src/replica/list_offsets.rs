@@ -5,8 +5,9 @@
 
 mod searches;
 
+use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
-use super::input::{Action, ConnectionId, Ticket};
+use super::input::{Action, Ticket};
 use super::inspection::{Found, Patience, Search};
 use super::room::reads::Reader;
 use super::times::*;
@@ -28,7 +29,7 @@ const WALKED_BYTES_MAX: usize = 16 << 10;
 
 /// A search for the first record at or after a timestamp, which waits for its next batches from the disk, or for somebody to
 /// look into a compressed one.
-pub(super) struct TimestampScan {
+struct TimestampScan {
     ticket: Ticket,
     response: m::ListOffsetsResponse,
     place: (usize, usize),
@@ -44,7 +45,7 @@ pub(super) struct TimestampScan {
 }
 
 impl TimestampScan {
-    pub fn connection(&self) -> ConnectionId {
+    fn connection(&self) -> ConnectionId {
         self.ticket.connection
     }
 }
@@ -61,25 +62,25 @@ pub(super) struct ListOffsets {
 }
 
 impl ListOffsets {
-    pub fn new(limits: &Limits) -> ListOffsets {
+    pub(super) fn new(limits: &Limits) -> ListOffsets {
         ListOffsets { searches: Searches::new(limits) }
     }
 
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.searches.forget(connection);
     }
 
     /// Where a search waits for the device: the offset that it reads from. `None`: nobody searches under this token.
-    pub fn wants_read(&self, token: u64) -> Option<Offset> {
+    pub(super) fn wants_read(&self, token: u64) -> Option<Offset> {
         self.searches.get(token).map(|scan| scan.next)
     }
 
     #[cfg(test)]
-    pub fn searches(&self) -> usize {
+    pub(super) fn searches(&self) -> usize {
         self.searches.len()
     }
 
-    pub fn on_request(
+    pub(super) fn on_request(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -131,14 +132,14 @@ impl ListOffsets {
     }
 
     /// What its next step was to read from the device lies in memory now, or is gone.
-    pub fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
+    pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
         if let Some(scan) = self.searches.remove(token) {
             self.scan(engine, desk, scan);
         }
     }
 
     /// Those go on that have waited for their turn to look into a batch.
-    pub fn start_looks(&mut self, engine: &mut Engine, desk: &mut Desk) {
+    pub(super) fn start_looks(&mut self, engine: &mut Engine, desk: &mut Desk) {
         while let Some((mut scan, place)) = self.searches.next() {
             scan.look = Some(place);
             self.scan(engine, desk, scan);
@@ -171,7 +172,7 @@ impl ListOffsets {
     }
 
     /// What was read for it from the device, or why it was not.
-    pub fn on_read(
+    pub(super) fn on_read(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -245,7 +246,7 @@ impl ListOffsets {
         desk.act(Action::Search(search));
     }
 
-    pub fn on_searched(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64, found: Found) {
+    pub(super) fn on_searched(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64, found: Found) {
         let Some(mut scan) = self.searches.remove(token) else { return };
         let inside = scan.inside.take();
         let looked = std::mem::replace(&mut scan.patience, Patience::Short);

@@ -16,7 +16,7 @@
 pub mod admit;
 mod collapse;
 mod connection_id;
-pub mod cost;
+pub(crate) mod cost;
 mod counters;
 mod describe;
 mod desk;
@@ -25,22 +25,22 @@ mod fetch;
 mod forward;
 mod heavy;
 mod input;
-pub mod inspection;
+pub(crate) mod inspection;
 mod leadership;
 mod list_offsets;
 mod notice;
-pub mod peers;
+pub(crate) mod peers;
 mod produce;
 pub mod producers;
 mod quorum;
 mod reading;
 pub mod receive;
 pub mod receive_pool;
-pub mod requests;
-pub mod room;
+pub(crate) mod requests;
+pub(crate) mod room;
 pub mod session;
 mod session_limits;
-pub mod stages;
+pub(crate) mod stages;
 mod status;
 mod times;
 
@@ -52,7 +52,8 @@ use crate::protocol;
 use crate::raft::{self, Event};
 use crate::types::*;
 use admit::Admitted;
-pub use counters::*;
+pub use connection_id::ConnectionId;
+pub(crate) use counters::Counters;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
 pub use engine::log_config;
@@ -60,9 +61,11 @@ use engine::{Next, Told};
 use fetch::Fetch;
 use forward::Forwarding;
 use heavy::{Heavy, PutOff};
-pub use input::*;
+pub(crate) use input::Lane;
+use input::Ticket;
+pub use input::{Action, Input, PeerLink};
 use list_offsets::ListOffsets;
-pub use notice::*;
+pub(crate) use notice::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Level};
 use peers::{PeerAction, PeerTimes, Peers};
 use produce::Produce;
 use producers::Producers;
@@ -71,7 +74,10 @@ use reading::Reading;
 use room::answers::Share;
 use room::reads::Reads;
 use stages::Stages;
-pub use status::*;
+use status::Held;
+#[cfg(test)]
+pub(crate) use status::MemoryUse;
+pub(crate) use status::{Standing, Status, VoterStatus, Watched};
 
 /// A frame says first how long it is.
 const FRAME_LENGTH_BYTES: u64 = 4;
@@ -117,7 +123,7 @@ impl Replica {
     }
 
     /// What the clients of each core may be given: told once, at the start.
-    pub fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
+    pub(crate) fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
         self.fetch.share_answers(shares);
     }
 
@@ -411,24 +417,24 @@ impl Replica {
     }
 
     /// (address, length) of the log's write buffers, to register with the ring.
-    pub fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
+    pub(crate) fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
         self.engine.buffer_regions()
     }
 
     /// The node is dead, and its memory is to be used again: see `WriteBuffer::free`. Operations that were polled are
     /// their executor's to free.
-    pub fn free_buffers(self) {
+    pub(crate) fn free_buffers(self) {
         self.desk.free_buffers();
         self.engine.free_buffers();
     }
 
     /// No more Produce should be read from clients until it turns false; voters' requests still should.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.engine.is_full()
     }
 
     /// What clients ask is looked at now. While it is not it would only wait here, in a queue without a bound.
-    pub fn takes_clients(&self) -> bool {
+    pub(crate) fn takes_clients(&self) -> bool {
         !self.engine.is_gated()
     }
 
@@ -438,11 +444,11 @@ impl Replica {
     }
 
     /// Histograms and totals since the last take; `cleared` is recorded into from now on.
-    pub fn take_stages(&mut self, cleared: Stages) -> Stages {
+    pub(crate) fn take_stages(&mut self, cleared: Stages) -> Stages {
         std::mem::replace(&mut self.desk.stages, cleared)
     }
 
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         status::standing(&self.engine, &self.desk, &self.held())
     }
 

@@ -9,8 +9,8 @@ pub enum Level {
 }
 
 /// Exit codes of the process (documented in docs/starts-and-ends.md).
-pub const EXIT_OK: i32 = 0;
-pub const EXIT_CONFIG: i32 = 1;
-pub const EXIT_CORRUPT: i32 = 65;
-pub const EXIT_DISK: i32 = 74;
-pub const EXIT_KERNEL: i32 = 78;
+pub(crate) const EXIT_OK: i32 = 0;
+pub(crate) const EXIT_CONFIG: i32 = 1;
+pub(crate) const EXIT_CORRUPT: i32 = 65;
+pub(crate) const EXIT_DISK: i32 = 74;
+pub(crate) const EXIT_KERNEL: i32 = 78;

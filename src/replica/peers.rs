@@ -21,20 +21,20 @@ const RECONNECT_BACKOFF_MS_MAX: u64 = 1000;
 /// A follower whose connections are closed again and again tries so many times before it gives its leader up.
 const RECONNECTS_PER_FETCH_TIMEOUT: u64 = 8;
 /// Fetches under way on a link: one that the leader has parked, and a heartbeat behind it.
-pub const FETCHES_UNDER_WAY_MAX: usize = 2;
+const FETCHES_UNDER_WAY_MAX: usize = 2;
 
 /// Between two attempts to reach voters that nothing is asked of, only to hear where clients find them.
 const GREET_INTERVAL_MS: u64 = 2_000;
 
 #[derive(Debug)]
-pub enum PeerAction {
+pub(super) enum PeerAction {
     Connect { link: PeerLink, endpoint: Endpoint },
     Send { link: PeerLink, chunks: Chunks },
     Close { link: PeerLink },
 }
 
 #[derive(Debug)]
-pub enum PeerEvent {
+pub(super) enum PeerEvent {
     /// A decoded answer; for Fetch the unchecked records beside it.
     Response { from: NodeId, response: raft::Response, records: Bytes },
     /// All requests of this kind that were under way, or queued, to the node are gone.
@@ -48,7 +48,7 @@ pub enum PeerEvent {
 /// Our outbound connections: connect, ApiVersions first, at most one request of a kind under way (a heartbeat Fetch
 /// may follow one that is parked), correlation, timeouts, backoff. Pure.
 #[derive(Debug)]
-pub struct Peers {
+pub(super) struct Peers {
     context: QuorumContext,
     client_id: String,
     times: PeerTimes,
@@ -70,14 +70,14 @@ pub struct Peers {
 
 /// In ms.
 #[derive(Clone, Copy, Debug)]
-pub struct PeerTimes {
-    pub request_timeout_ms: u64,
-    pub retry_backoff_ms: u64,
-    pub fetch_timeout_ms: u64,
+pub(super) struct PeerTimes {
+    pub(super) request_timeout_ms: u64,
+    pub(super) retry_backoff_ms: u64,
+    pub(super) fetch_timeout_ms: u64,
 }
 
 impl PeerTimes {
-    pub fn of(config: &Config) -> PeerTimes {
+    pub(super) fn of(config: &Config) -> PeerTimes {
         PeerTimes {
             request_timeout_ms: config.request_timeout_ms,
             retry_backoff_ms: config.retry_backoff_ms,
@@ -93,7 +93,7 @@ impl PeerTimes {
 }
 
 impl Peers {
-    pub fn new(context: QuorumContext, times: PeerTimes) -> Peers {
+    pub(super) fn new(context: QuorumContext, times: PeerTimes) -> Peers {
         Peers {
             // Kafka's voters call themselves so.
             client_id: format!("raft-client-{}", context.local.id),
@@ -113,7 +113,7 @@ impl Peers {
     /// Send, connecting first where needed. Fetch goes on Lane::Fetch, the rest on Lane::Control. A new Fetch to a
     /// node while one is out to another node closes that other link, without an event. A request that cannot go out
     /// yet waits; a newer one of its kind takes its place, with an event only where it was a Fetch.
-    pub fn send(&mut self, now: Now, to: NodeId, request: raft::Request) {
+    pub(super) fn send(&mut self, now: Now, to: NodeId, request: raft::Request) {
         let kind = kind_of(&request);
         if self.endpoint(to).is_none() {
             let why = format!("node {to} is not among the voters and has no endpoint");
@@ -131,7 +131,7 @@ impl Peers {
         self.advance(now, key);
     }
 
-    pub fn on_connected(&mut self, now: Now, key: PeerLink) {
+    pub(super) fn on_connected(&mut self, now: Now, key: PeerLink) {
         let deadline_ns = now.plus_ms(self.times.request_timeout_ms);
         let Some(link) = self.links.get_mut(&key) else { return };
         if !matches!(link.state, State::Connecting { .. }) {
@@ -157,7 +157,7 @@ impl Peers {
     }
 
     /// Now and then, as long as there is one.
-    pub fn maybe_greet(&mut self, now: Now) {
+    pub(super) fn maybe_greet(&mut self, now: Now) {
         if now.monotonic_ns >= self.greet_at_ns {
             self.greet_at_ns = now.plus_ms(GREET_INTERVAL_MS);
             self.greet(now);
@@ -165,7 +165,7 @@ impl Peers {
     }
 
     /// When a voter is to be greeted next.
-    pub fn greet_deadline(&self) -> Option<u64> {
+    pub(super) fn greet_deadline(&self) -> Option<u64> {
         self.knows_unconnected().then_some(self.greet_at_ns)
     }
 
@@ -183,7 +183,7 @@ impl Peers {
     }
 
     /// Closed before it was open: nobody listens there.
-    pub fn on_refused(&mut self, now: Now, key: PeerLink, why: &str) {
+    pub(super) fn on_refused(&mut self, now: Now, key: PeerLink, why: &str) {
         let was_asked = self.links.get(&key).is_some_and(Link::is_asked);
         self.on_closed(now, key, why);
         if was_asked {
@@ -191,7 +191,7 @@ impl Peers {
         }
     }
 
-    pub fn on_closed(&mut self, now: Now, key: PeerLink, why: &str) {
+    pub(super) fn on_closed(&mut self, now: Now, key: PeerLink, why: &str) {
         let Some(link) = self.links.get_mut(&key) else { return };
         let after_failure = match link.state {
             State::Idle { .. } => return,
@@ -208,7 +208,7 @@ impl Peers {
         self.advance(now, key);
     }
 
-    pub fn on_tick(&mut self, now: Now) {
+    pub(super) fn on_tick(&mut self, now: Now) {
         if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
             return;
         }
@@ -220,37 +220,37 @@ impl Peers {
     }
 
     /// Close all links to a node that said something impossible. What was under way fails.
-    pub fn drop_peer(&mut self, node: NodeId) {
+    pub(super) fn drop_peer(&mut self, node: NodeId) {
         for lane in [Lane::Fetch, Lane::Control] {
             self.fail(PeerLink { node, lane }, "it said something impossible");
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<PeerAction> {
+    pub(super) fn poll_action(&mut self) -> Option<PeerAction> {
         self.actions.pop_front()
     }
 
-    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+    pub(super) fn poll_event(&mut self) -> Option<PeerEvent> {
         self.events.pop_front()
     }
 
     /// The voter is known to take clients' requests.
-    pub fn serves_clients(&self, node: NodeId) -> bool {
+    pub(super) fn serves_clients(&self, node: NodeId) -> bool {
         self.serve_clients.contains(&node)
     }
 
     /// Where clients find it, if it has told.
-    pub fn advertised(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn advertised(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
         self.advertised.get(&node)
     }
 
     /// The voter has said that it is one of Kafka's own.
-    pub fn is_kafkas(&self, node: NodeId) -> bool {
+    pub(super) fn is_kafkas(&self, node: NodeId) -> bool {
         self.kafkas.contains(&node)
     }
 
     /// Monotonic ns at which `on_tick` is due.
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         self.links.values().filter_map(Link::deadline).min()
     }
 
@@ -311,7 +311,7 @@ impl Peers {
     }
 
     /// An answer. The link may have failed meanwhile: what comes behind that is not looked at.
-    pub fn on_frame(&mut self, now: Now, key: PeerLink, frame: Bytes) {
+    pub(super) fn on_frame(&mut self, now: Now, key: PeerLink, frame: Bytes) {
         let Some(link) = self.links.get_mut(&key) else { return };
         let result = match &link.state {
             State::Handshaking { correlation_id, .. } => check_correlation(&frame, *correlation_id)

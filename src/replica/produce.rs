@@ -8,8 +8,9 @@ mod newcomers;
 mod purgatory;
 
 use super::admit::{AdmittedPartition, AdmittedProduce};
+use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
-use super::input::{ConnectionId, Ticket};
+use super::input::Ticket;
 use super::notice::Level;
 use super::producers::Verdict;
 use super::requests;
@@ -39,28 +40,28 @@ pub(super) struct Produce {
 }
 
 impl Produce {
-    pub fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
+    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
         self.purgatory.on_flushed(flushed, now);
     }
 
-    pub fn on_committed(&mut self, now: Now) {
+    pub(super) fn on_committed(&mut self, now: Now) {
         self.committed_ns = now.monotonic_ns;
     }
 
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.newcomers.on_closed(connection);
     }
 
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         self.purgatory.deadline()
     }
 
     /// Requests that wait.
-    pub fn parked(&self) -> usize {
+    pub(super) fn parked(&self) -> usize {
         self.purgatory.len()
     }
 
-    pub fn on_request(
+    pub(super) fn on_request(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -210,7 +211,7 @@ impl Produce {
         admitted
     }
 
-    pub fn end_turn(&mut self, engine: &Engine, desk: &mut Desk) {
+    pub(super) fn end_turn(&mut self, engine: &Engine, desk: &mut Desk) {
         self.settle(engine, desk);
         self.newcomers.on_turn(desk.now, engine.raft().log_end(), &desk.limits);
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Batches kept per producer id (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`); a Java producer has no more than
 /// five requests in flight for the same reason.
-pub const BATCHES_KEPT: usize = PRODUCER_BATCHES_KEPT;
+const BATCHES_KEPT: usize = PRODUCER_BATCHES_KEPT;
 
 /// Producer epoch of a batch that has none (Kafka: `RecordBatch.NO_PRODUCER_EPOCH`).
 const NO_PRODUCER_EPOCH: i16 = -1;
@@ -24,7 +24,7 @@ const NO_TIMESTAMP: i64 = -1;
 
 /// Judgement of a client's batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Append it.
     New,
     /// The same, of a producer that nobody knows: Kafka takes any first sequence, its state may have expired.
@@ -54,7 +54,7 @@ impl Producers {
     }
 
     /// Judge a client's batch (producer id < 0: New). Does not change anything.
-    pub fn check(&self, header: &BatchHeader) -> Verdict {
+    pub(crate) fn check(&self, header: &BatchHeader) -> Verdict {
         if header.producer_id < 0 {
             return Verdict::New;
         }
@@ -66,14 +66,14 @@ impl Producers {
 
     /// Fold an appended (stamped) batch, in log order, on every replica and in recovery. Recovery also calls
     /// `on_committed` with the commit mark as it goes, so that the list of unsettled batches stays short.
-    pub fn on_append(&mut self, header: &BatchHeader) {
+    pub(crate) fn on_append(&mut self, header: &BatchHeader) {
         let Some(appended) = ProducerBatch::of(header).map(|batch| Appended::of(&batch)) else { return };
         self.current.fold(&appended);
         self.unsettled.push_back(appended);
     }
 
     /// Recovery: the next part of the log.
-    pub fn on_recovered(&mut self, part: Recovered) {
+    pub(crate) fn on_recovered(&mut self, part: Recovered) {
         match part {
             Recovered::Batch(batch) => self.on_append(batch.header()),
             Recovered::Segment(summary) => self.on_segment(summary),
@@ -81,7 +81,7 @@ impl Producers {
     }
 
     /// A summary's segment is committed, and so is all before it.
-    pub fn on_segment(&mut self, summary: &Summary) {
+    pub(crate) fn on_segment(&mut self, summary: &Summary) {
         self.on_committed(HighWatermark(summary.end()));
         for batch in summary.producers() {
             let appended = Appended::of(batch);
@@ -91,7 +91,7 @@ impl Producers {
     }
 
     /// Undo what lies at or above `to`.
-    pub fn on_truncate(&mut self, to: Offset) {
+    pub(super) fn on_truncate(&mut self, to: Offset) {
         let before = self.unsettled.len();
         // Nothing that is settled is cut, unless more disks were lost than a quorum bears. Then a batch must not count as
         // a duplicate of one that is gone.
@@ -110,7 +110,7 @@ impl Producers {
     }
 
     /// Settle what lies below: it will never be truncated.
-    pub fn on_committed(&mut self, high_watermark: HighWatermark) {
+    pub(crate) fn on_committed(&mut self, high_watermark: HighWatermark) {
         while let Some(appended) = self.unsettled.front() {
             if appended.batch.last_offset() >= high_watermark.0 {
                 return;
@@ -122,7 +122,7 @@ impl Producers {
 
     /// Whom a newcomer would push out: the last offset of who has been silent for longest, and the time that this producer gave
     /// its last batch. `None`: nobody, there is room.
-    pub fn next_to_go(&self) -> Option<(Offset, i64)> {
+    pub(super) fn next_to_go(&self) -> Option<(Offset, i64)> {
         if self.len() < self.current.producer_ids_max {
             return None;
         }
@@ -131,17 +131,13 @@ impl Producers {
         Some((*last_offset, last.map_or(NO_TIMESTAMP, |batch| batch.timestamp)))
     }
 
-    pub fn contains(&self, producer_id: i64) -> bool {
+    pub(crate) fn contains(&self, producer_id: i64) -> bool {
         self.current.entries.contains_key(&producer_id)
     }
 
     /// Producer ids known.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.current.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.current.entries.is_empty()
     }
 }
 

@@ -80,17 +80,17 @@ pub(super) struct Quorum {
 }
 
 impl Quorum {
-    pub fn on_role_changed(&mut self, engine: &Engine, now: Now) {
+    pub(super) fn on_role_changed(&mut self, engine: &Engine, now: Now) {
         self.elections.on_role(now, engine.raft().role());
     }
 
     /// Mean and maximum of the elections that ended within the last minute.
-    pub fn election_latency_ms(&self, now: Now) -> Option<(f64, f64)> {
+    pub(super) fn election_latency_ms(&self, now: Now) -> Option<(f64, f64)> {
         self.elections.latency_ms(now)
     }
 
     /// A voter asks, or an observer. Gives what Raft is to be told; `None`: it has been answered.
-    pub fn on_request(
+    pub(super) fn on_request(
         &mut self,
         desk: &mut Desk,
         ticket: Ticket,
@@ -115,7 +115,7 @@ impl Quorum {
     }
 
     /// It moves nothing, so Raft is only asked who leads. A voter of another set says here, every two seconds, who it is.
-    pub fn on_update_raft_voter(
+    pub(super) fn on_update_raft_voter(
         &self,
         engine: &Engine,
         desk: &mut Desk,
@@ -134,14 +134,14 @@ impl Quorum {
     }
 
     /// A replica's Fetch that Raft has judged, as it came.
-    pub fn take_fetch(&mut self, request_id: RequestId) -> (Ticket, FetchRequest) {
+    pub(super) fn take_fetch(&mut self, request_id: RequestId) -> (Ticket, FetchRequest) {
         match self.voter_requests.remove(&request_id) {
             Some(VoterRequest { ticket, fetch: Some(request) }) => (ticket, request),
             _ => panic!("Raft judges a Fetch that nobody made"),
         }
     }
 
-    pub fn reply(&mut self, desk: &mut Desk, request_id: RequestId, response: &raft::Response) {
+    pub(super) fn reply(&mut self, desk: &mut Desk, request_id: RequestId, response: &raft::Response) {
         let Some(VoterRequest { ticket, .. }) = self.voter_requests.remove(&request_id) else {
             panic!("Raft answers a request that nobody made");
         };
@@ -157,7 +157,7 @@ impl Quorum {
     }
 
     /// A voter has answered, or has not.
-    pub fn on_peer_event(&mut self, engine: &mut Engine, desk: &mut Desk, event: PeerEvent) {
+    pub(super) fn on_peer_event(&mut self, engine: &mut Engine, desk: &mut Desk, event: PeerEvent) {
         if let PeerEvent::Response { from, .. } = &event
             && let Some(text) = self.silences.on_answered(desk.now, *from)
         {

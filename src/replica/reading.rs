@@ -3,9 +3,10 @@
 //! Called by `Replica`. Who may read when is `room::reads`' to say; what to read, and what becomes of it, is said by the part
 //! that waits for it: a Fetch, or a search of ListOffsets.
 
+use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
 use super::fetch::{Fetch, Wish};
-use super::input::{Action, ConnectionId};
+use super::input::Action;
 use super::list_offsets::ListOffsets;
 use super::room::reads::{Granted, ReadLimits, Stalled};
 use crate::config::Limits;
@@ -38,12 +39,12 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         self.due_ns
     }
 
     /// Let those read from the device whose turn it is.
-    pub fn start(
+    pub(super) fn start(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -83,7 +84,7 @@ impl Reading {
     }
 
     /// What was asked for under this token is read, or cannot be.
-    pub fn on_done(
+    pub(super) fn on_done(
         &self,
         engine: &mut Engine,
         desk: &mut Desk,
@@ -99,7 +100,7 @@ impl Reading {
     }
 
     /// Nobody waits for what this connection asked for.
-    pub fn forget(&self, desk: &mut Desk, fetch: &mut Fetch, connection: ConnectionId) {
+    pub(super) fn forget(&self, desk: &mut Desk, fetch: &mut Fetch, connection: ConnectionId) {
         for token in desk.reads.forget(connection) {
             fetch.forget_read(token);
         }

@@ -10,9 +10,9 @@ use crate::record::UNPIN_RATIO;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Room of a connection that says little: for the largest frame that needs no memory to be reserved (`room::frames`).
-pub const RECEIVE_BYTES_MIN: usize = 8 * 1024;
+pub(crate) const RECEIVE_BYTES_MIN: usize = 8 * 1024;
 /// Most room given to one read of a busy connection, unless a larger frame is announced.
-pub const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const RECEIVE_BYTES_MAX: usize = 128 * 1024;
 /// Most that an announced frame is given at once: about what a Fetch may bring.
 const FRAME_RESERVE_BYTES_MAX: usize = 5 << 20;
 /// Less room than this and a read is not worth its system call.
@@ -85,7 +85,7 @@ impl ReceiveBuffer {
     }
 
     /// Size of the frame that is arriving, with its length; 0 where that is not known yet.
-    pub fn arriving_bytes(&self) -> usize {
+    pub(crate) fn arriving_bytes(&self) -> usize {
         match self.missing_bytes() {
             0 => 0,
             missing => self.buffer.len() + missing,
@@ -93,7 +93,7 @@ impl ReceiveBuffer {
     }
 
     /// The next request, complete or not, if enough of it is there to know.
-    pub fn announced(&self) -> Option<Announced> {
+    pub(crate) fn announced(&self) -> Option<Announced> {
         let (length, rest) = self.buffer.split_first_chunk::<LENGTH_BYTES>()?;
         let key = rest.first_chunk::<2>()?;
         let bytes = LENGTH_BYTES + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
@@ -101,22 +101,22 @@ impl ReceiveBuffer {
     }
 
     /// Received, and not taken as a frame.
-    pub fn buffered_bytes(&self) -> usize {
+    pub(crate) fn buffered_bytes(&self) -> usize {
         self.buffer.len()
     }
 
     /// Size of the last whole frame, with its length.
-    pub fn whole_bytes(&self) -> usize {
+    pub(crate) fn whole_bytes(&self) -> usize {
         self.whole_bytes
     }
 
     /// There is memory for the whole frame that is arriving: it gets one piece.
-    pub fn believe(&mut self) {
+    pub(crate) fn believe(&mut self) {
         self.is_reserved = true;
     }
 
     /// Size of the allocation that the frames cut from it share.
-    pub fn allocation_bytes(&self) -> usize {
+    pub(crate) fn allocation_bytes(&self) -> usize {
         self.allocation_bytes
     }
 
@@ -254,7 +254,7 @@ impl ReceiveBuffer {
 
     /// Bytes missing of the frame that the buffer begins with; 0 where its length has not arrived. A length that is
     /// refused reserves nothing, because `next_frame` has closed the connection.
-    pub fn missing_bytes(&self) -> usize {
+    pub(crate) fn missing_bytes(&self) -> usize {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
         let frame_bytes = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
         (LENGTH_BYTES + frame_bytes).saturating_sub(self.buffer.len())

@@ -46,7 +46,7 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }
@@ -60,12 +60,12 @@ impl Drop for Lent {
 /// A buffer, and the size of the memory that it shares with the frames that were cut from it.
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
-    pub buffer: BytesMut,
-    pub bytes: usize,
+    pub(super) buffer: BytesMut,
+    pub(super) bytes: usize,
 }
 
 impl Allocation {
-    pub fn new(bytes: usize) -> Allocation {
+    pub(super) fn new(bytes: usize) -> Allocation {
         let buffer = BytesMut::with_capacity(bytes);
         Allocation { bytes: buffer.capacity(), buffer }
     }
@@ -136,13 +136,13 @@ impl ReceivePool {
     }
 
     /// A connection has ended, and the buffer that it received into is gone.
-    pub fn note_gone(&mut self, bytes: usize) {
+    pub(crate) fn note_gone(&mut self, bytes: usize) {
         self.let_go_bytes += bytes;
     }
 
     /// Called now and then: where none was used again since the last time, those that are free go. True: so much has gone
     /// that the allocator should give it to the kernel, and the load that it was needed for is over.
-    pub fn shrink(&mut self) -> bool {
+    pub(crate) fn shrink(&mut self) -> bool {
         if std::mem::take(&mut self.is_used) {
             return false;
         }

@@ -13,13 +13,13 @@ mod metadata;
 #[cfg(test)]
 mod tests;
 
-pub use configs::describe_configs;
-pub use coordinator::{NO_TRANSACTIONS, find_coordinator};
-pub use create_topics::create_topics;
-pub use describe_quorum::{asks_for_one_partition, describe_quorum};
-pub use groups::answer_group_request;
-pub use log_dirs::describe_log_dirs;
-pub use metadata::{describe_cluster, describe_topic_partitions, metadata};
+pub(crate) use configs::describe_configs;
+pub(crate) use coordinator::{NO_TRANSACTIONS, find_coordinator};
+pub(crate) use create_topics::create_topics;
+pub(crate) use describe_quorum::{asks_for_one_partition, describe_quorum};
+pub(crate) use groups::answer_group_request;
+pub(crate) use log_dirs::describe_log_dirs;
+pub(crate) use metadata::{describe_cluster, describe_topic_partitions, metadata};
 
 use crate::protocol::{self, Response, messages as m};
 use crate::types::*;
@@ -27,32 +27,31 @@ use m::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use m::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 
 /// What the answers below need to know of the replica, copied out by it.
-pub struct View<'a> {
-    pub cluster_id: &'a str,
-    pub topic_name: &'a str,
-    pub topic_id: Uuid,
-    pub local: NodeId,
+pub(crate) struct View<'a> {
+    pub(super) cluster_id: &'a str,
+    pub(super) topic_name: &'a str,
+    pub(super) topic_id: Uuid,
+    pub(super) local: NodeId,
     /// Where clients find this node.
-    pub advertised: &'a Endpoint,
+    pub(super) advertised: &'a Endpoint,
     /// Name of the one listener, "PLAINTEXT" or "CONTROLLER".
-    pub listener_name: &'a str,
+    pub(super) listener_name: &'a str,
     /// (id, endpoint, in sync: fetched within the fetch timeout, or is the leader)
-    pub voters: &'a [(NodeId, Endpoint, bool)],
+    pub(super) voters: &'a [(NodeId, Endpoint, bool)],
     /// Whether clients may be sent to a voter: Kafka's controllers take no Produce.
-    pub serves_clients: &'a dyn Fn(NodeId) -> bool,
-    pub leader: Option<NodeId>,
-    pub epoch: Epoch,
-    pub is_leader: bool,
-    pub high_watermark: Option<HighWatermark>,
-    pub log_start: Offset,
-    pub log_end: LogEndOffset,
+    pub(super) serves_clients: &'a dyn Fn(NodeId) -> bool,
+    pub(super) leader: Option<NodeId>,
+    pub(super) epoch: Epoch,
+    pub(super) is_leader: bool,
+    pub(super) high_watermark: Option<HighWatermark>,
+    pub(super) log_end: LogEndOffset,
     /// The directory that holds the partition's, and what the log takes there.
-    pub log_dir: &'a str,
-    pub log_size_bytes: u64,
+    pub(super) log_dir: &'a str,
+    pub(super) log_size_bytes: u64,
     /// Of the file system; `u64::MAX`: not known yet.
-    pub disk_free_bytes: u64,
-    pub limits: &'a crate::config::Limits,
-    pub segment_bytes_max: u64,
+    pub(super) disk_free_bytes: u64,
+    pub(super) limits: &'a crate::config::Limits,
+    pub(super) segment_bytes_max: u64,
 }
 
 impl View<'_> {
@@ -109,7 +108,7 @@ fn topic_name(name: &str) -> m::TopicName {
 }
 
 /// `None`: an ApiVersions version that we do not have.
-pub fn api_versions(v: &View, request: Option<&m::ApiVersionsRequest>, version: i16) -> Response {
+pub(crate) fn api_versions(v: &View, request: Option<&m::ApiVersionsRequest>, version: i16) -> Response {
     let Some(request) = request else {
         return Response::ApiVersions(protocol::api_versions_response(version));
     };
@@ -127,7 +126,7 @@ pub fn api_versions(v: &View, request: Option<&m::ApiVersionsRequest>, version: 
 /// `TransactionCoordinator.handleInitProducerId`). There are no transactions: a transactional id gets an error that
 /// every client takes for final; the coordinator's own errors make it ask again for ever. Who looks for the coordinator
 /// first, as all do, has been told in words.
-pub fn init_producer_id(_v: &View, request: &m::InitProducerIdRequest, producer_id: i64) -> Response {
+pub(crate) fn init_producer_id(_v: &View, request: &m::InitProducerIdRequest, producer_id: i64) -> Response {
     let error = match &request.transactional_id {
         // One of the two without the other (Kafka: `KafkaApis.handleInitProducerIdRequest`).
         _ if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => ErrorCode::INVALID_REQUEST,
@@ -145,7 +144,7 @@ pub fn init_producer_id(_v: &View, request: &m::InitProducerIdRequest, producer_
 }
 
 /// Where an epoch ends in this log, for consumers that look for truncation (KIP-320). Only the leader says it.
-pub fn offset_for_leader_epoch(
+pub(crate) fn offset_for_leader_epoch(
     v: &View,
     request: &m::OffsetForLeaderEpochRequest,
     _version: i16,
@@ -183,7 +182,7 @@ fn end_offset(
 
 /// The epoch that a client believes current (-1: it has none) must be ours, and we its leader (Kafka:
 /// `Partition.getLocalLog`, in this order).
-pub fn check_leader_epoch(v: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+fn check_leader_epoch(v: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     if current_leader_epoch >= 0 && current_leader_epoch < v.epoch.0 {
         return Err(ErrorCode::FENCED_LEADER_EPOCH);
     }

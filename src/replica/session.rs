@@ -26,7 +26,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// What a voter has under way on one connection: a Fetch that is parked and a heartbeat behind it, or one request of each other kind.
-pub const VOTER_REQUESTS_MAX: usize = 4;
+pub(crate) const VOTER_REQUESTS_MAX: usize = 4;
 /// None of its requests is larger.
 const VOTER_REQUEST_BYTES_MAX: usize = SMALL_FRAME_BYTES;
 /// Answers up to this size are copied together; larger ones are sent as they are.
@@ -50,7 +50,7 @@ pub struct Arrived {
     pub is_forwarded: bool,
     pub request: Admitted,
     /// It has compressed batches, which must be looked into before anybody believes them.
-    pub to_inspect: Option<Inspection>,
+    pub(crate) to_inspect: Option<Inspection>,
 }
 
 /// A request whose answer has not been handed out.
@@ -68,25 +68,25 @@ const VERY_LARGE_FRAME_BYTES: usize = 16 * 1024;
 
 /// A whole request, not decoded.
 #[derive(Debug)]
-pub struct LargeFrame {
+pub(crate) struct LargeFrame {
     frame: Bytes,
-    pub announced: Announced,
+    pub(crate) announced: Announced,
     entries_max: usize,
     wanted: Wanted,
 }
 
 impl LargeFrame {
     /// It waits for others like it, and not with those that ask for a hundred things.
-    pub fn is_very_large(&self) -> bool {
+    pub(crate) fn is_very_large(&self) -> bool {
         self.announced.bytes > VERY_LARGE_FRAME_BYTES
     }
 
     /// Its connection is gone: nobody waits for it.
-    pub fn is_unwanted(&self) -> bool {
+    pub(crate) fn is_unwanted(&self) -> bool {
         self.wanted.is_over()
     }
 
-    pub fn decode(self) -> Result<DecodedRequest, FrameError> {
+    pub(crate) fn decode(self) -> Result<DecodedRequest, FrameError> {
         if self.is_unwanted() {
             return Err(FrameError("its connection has ended".to_string()));
         }
@@ -96,7 +96,7 @@ impl LargeFrame {
 
 /// A request, and what it weighs.
 #[derive(Debug)]
-pub struct DecodedRequest {
+pub(crate) struct DecodedRequest {
     header: RequestHeader,
     request: Request,
     weight: Weight,
@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Bytes missing of the request that is arriving; 0 where that is not known yet.
-    pub fn awaited_bytes(&self) -> usize {
+    pub(crate) fn awaited_bytes(&self) -> usize {
         self.received.missing_bytes()
     }
 
@@ -171,12 +171,12 @@ impl Session {
     }
 
     /// The next request, complete or not, if enough of it is there to know.
-    pub fn announced(&self) -> Option<Announced> {
+    pub(crate) fn announced(&self) -> Option<Announced> {
         self.received.announced()
     }
 
     /// Received, and not taken as a request.
-    pub fn buffered_bytes(&self) -> usize {
+    pub(crate) fn buffered_bytes(&self) -> usize {
         self.received.buffered_bytes()
     }
 
@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Size of the frame that the last request came in.
-    pub fn whole_bytes(&self) -> usize {
+    pub(crate) fn whole_bytes(&self) -> usize {
         self.received.whole_bytes()
     }
 
@@ -203,7 +203,7 @@ impl Session {
 
     /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
     /// requests served before those of all others.
-    pub fn hold_to_voters(&mut self) {
+    pub(crate) fn hold_to_voters(&mut self) {
         self.is_voters = true;
     }
 
@@ -226,7 +226,7 @@ impl Session {
 
     /// The next whole request as it came, if decoding it takes longer than a core has for one connection: to be decoded
     /// elsewhere and given to `take_decoded`. Nothing else is taken from this connection meanwhile.
-    pub fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
+    pub(crate) fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
         let announced = self.announced().filter(|next| next.bytes > LARGE_FRAME_BYTES)?;
         if announced.may_cost_more() || self.failed || self.is_blocked() {
             return None;
@@ -239,7 +239,7 @@ impl Session {
     }
 
     /// As `poll_request`, of a request that was decoded elsewhere.
-    pub fn take_decoded(
+    pub(crate) fn take_decoded(
         &mut self,
         decoded: Result<DecodedRequest, FrameError>,
         now: Now,
@@ -310,7 +310,7 @@ impl Session {
     }
 
     /// No more requests should be read: too many under way, or too much output unsent.
-    pub fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         let requests_max = if self.is_voters { VOTER_REQUESTS_MAX } else { self.limits.requests_max };
         self.slots.len() >= requests_max
             || self.alone_seq.is_some_and(|seq| seq >= self.first_seq)
@@ -396,22 +396,22 @@ impl Session {
     }
 
     /// Bytes of answers not reported as sent.
-    pub fn output_bytes(&self) -> usize {
+    pub(crate) fn output_bytes(&self) -> usize {
         self.output_bytes
     }
 
     /// Requests whose answers have not been handed out; an answer may be there and wait for an earlier one.
-    pub fn requests_under_way(&self) -> usize {
+    pub(crate) fn requests_under_way(&self) -> usize {
         self.slots.len()
     }
 
     /// A voter RPC (Vote, Begin/EndQuorumEpoch, replica Fetch) has arrived on it.
-    pub fn is_peer(&self) -> bool {
+    pub(crate) fn is_peer(&self) -> bool {
         self.is_peer
     }
 
     /// In whose name the first one came. Nothing proves it.
-    pub fn peer_id(&self) -> Option<NodeId> {
+    pub(crate) fn peer_id(&self) -> Option<NodeId> {
         self.peer_id
     }
 }

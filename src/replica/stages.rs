@@ -6,40 +6,40 @@
 use hdrhistogram::Histogram;
 
 /// Smallest and largest latency told apart; a longer one counts as the largest.
-pub const LATENCY_NS_MIN: u64 = 1;
-pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
+const LATENCY_NS_MIN: u64 = 1;
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// Latency histograms of produce requests in ns, 3 digits, one per stage (received → decoded → appended → flushed → replicated →
 /// answered) and end to end.
 #[derive(Clone, Debug)]
-pub struct Stages {
-    pub received_to_decoded: Histogram<u64>,
-    pub decoded_to_appended: Histogram<u64>,
+pub(crate) struct Stages {
+    pub(crate) received_to_decoded: Histogram<u64>,
+    decoded_to_appended: Histogram<u64>,
     /// Until this node's own flush.
-    pub appended_to_flushed: Histogram<u64>,
+    appended_to_flushed: Histogram<u64>,
     /// Until the high watermark has passed it.
-    pub appended_to_replicated: Histogram<u64>,
-    pub committed_to_answered: Histogram<u64>,
-    pub end_to_end: Histogram<u64>,
-    pub committed_bytes: u64,
-    pub committed_records: u64,
+    appended_to_replicated: Histogram<u64>,
+    committed_to_answered: Histogram<u64>,
+    pub(crate) end_to_end: Histogram<u64>,
+    pub(crate) committed_bytes: u64,
+    pub(crate) committed_records: u64,
 }
 
 /// Monotonic ns at which a produce request passed each point; `None` where it did not (acks=1 does not wait for
 /// replication, a refused request is never appended).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    pub received_ns: u64,
-    pub decoded_ns: u64,
-    pub appended_ns: Option<u64>,
-    pub flushed_ns: Option<u64>,
-    pub committed_ns: Option<u64>,
-    pub answered_ns: u64,
+pub(crate) struct Passed {
+    pub(super) received_ns: u64,
+    pub(super) decoded_ns: u64,
+    pub(super) appended_ns: Option<u64>,
+    pub(super) flushed_ns: Option<u64>,
+    pub(super) committed_ns: Option<u64>,
+    pub(super) answered_ns: u64,
 }
 
 impl Stages {
-    pub fn new() -> Stages {
+    pub(crate) fn new() -> Stages {
         Stages {
             received_to_decoded: histogram(),
             decoded_to_appended: histogram(),
@@ -53,7 +53,7 @@ impl Stages {
     }
 
     /// (name, histogram) in the order of the path.
-    pub fn named(&self) -> [(&'static str, &Histogram<u64>); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, &Histogram<u64>); 6] {
         [
             ("received_to_decoded", &self.received_to_decoded),
             ("decoded_to_appended", &self.decoded_to_appended),
@@ -65,7 +65,7 @@ impl Stages {
     }
 
     /// Record an answered request: each stage whose two ends it passed.
-    pub fn record(&mut self, passed: &Passed) {
+    pub(crate) fn record(&mut self, passed: &Passed) {
         record_ns(&mut self.received_to_decoded, passed.received_ns, passed.decoded_ns);
         record_ns(&mut self.end_to_end, passed.received_ns, passed.answered_ns);
         let Some(appended_ns) = passed.appended_ns else { return };
@@ -80,24 +80,13 @@ impl Stages {
     }
 
     /// Count what the high watermark has passed.
-    pub fn record_committed(&mut self, bytes: u64, records: u64) {
+    pub(super) fn record_committed(&mut self, bytes: u64, records: u64) {
         self.committed_bytes += bytes;
         self.committed_records += records;
     }
 
-    /// Add what another core, or an earlier interval, has recorded.
-    pub fn merge(&mut self, other: &Stages) {
-        add(&mut self.received_to_decoded, &other.received_to_decoded);
-        add(&mut self.decoded_to_appended, &other.decoded_to_appended);
-        add(&mut self.appended_to_flushed, &other.appended_to_flushed);
-        add(&mut self.appended_to_replicated, &other.appended_to_replicated);
-        add(&mut self.committed_to_answered, &other.committed_to_answered);
-        add(&mut self.end_to_end, &other.end_to_end);
-        self.record_committed(other.committed_bytes, other.committed_records);
-    }
-
     /// Nothing is recorded; the memory stays.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for histogram in [
             &mut self.received_to_decoded,
             &mut self.decoded_to_appended,
@@ -119,17 +108,13 @@ impl Default for Stages {
 }
 
 /// Record the time between two points into a stage. A clock that seems to run backwards counts as the smallest time.
-pub fn record_ns(stage: &mut Histogram<u64>, from_ns: u64, to_ns: u64) {
+fn record_ns(stage: &mut Histogram<u64>, from_ns: u64, to_ns: u64) {
     stage.saturating_record(to_ns.saturating_sub(from_ns).clamp(LATENCY_NS_MIN, LATENCY_NS_MAX));
 }
 
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
         .expect("the bounds are constants within the crate's limits")
-}
-
-fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
-    to.add(from).expect("all stages have the same bounds");
 }
 
 #[cfg(test)]
@@ -179,18 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cleared_begins_again_and_merge_adds_up() {
+    fn what_is_cleared_begins_again() {
         let mut stages = Stages::new();
         stages.record(&passed(Some(150_000)));
         stages.record_committed(100, 3);
-        let mut total = stages.clone();
         stages.clear();
         assert!(stages.named().iter().all(|(_, stage)| stage.is_empty()));
         assert_eq!((stages.committed_bytes, stages.committed_records), (0, 0));
         stages.record(&passed(Some(150_000)));
         stages.record_committed(50, 1);
-        total.merge(&stages);
-        assert!(total.named().iter().all(|(_, stage)| stage.len() == 2));
-        assert_eq!((total.committed_bytes, total.committed_records), (150, 4));
+        assert!(stages.named().iter().all(|(_, stage)| stage.len() == 1));
+        assert_eq!((stages.committed_bytes, stages.committed_records), (50, 1));
     }
 }

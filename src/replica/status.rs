@@ -11,124 +11,124 @@ use crate::types::*;
 /// What /status, /ready and the metrics show.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
-    pub node_id: i32,
-    pub directory_id: String,
-    pub cluster_id: String,
-    pub topic: String,
+    pub(crate) node_id: i32,
+    pub(crate) directory_id: String,
+    pub(crate) cluster_id: String,
+    pub(crate) topic: String,
     /// "leader", "follower", "candidate", "prospective", "unattached", "resigned", "observer"
     pub role: &'static str,
-    pub epoch: i32,
-    pub leader_id: Option<i32>,
-    pub high_watermark: Option<i64>,
-    pub log_start_offset: i64,
-    pub log_end_offset: i64,
-    pub flushed_offset: i64,
-    pub log_size_bytes: u64,
-    pub unflushed_bytes: u64,
+    pub(crate) epoch: i32,
+    pub(crate) leader_id: Option<i32>,
+    pub(crate) high_watermark: Option<i64>,
+    pub(crate) log_start_offset: i64,
+    pub(crate) log_end_offset: i64,
+    pub(crate) flushed_offset: i64,
+    pub(crate) log_size_bytes: u64,
+    pub(crate) unflushed_bytes: u64,
     /// A quorum can commit, and this node does its part in it.
     pub ready: bool,
     /// Why it is not, as a sentence goes on behind "not ready: ".
-    pub not_ready: Option<String>,
+    pub(crate) not_ready: Option<String>,
     /// Why this node leaves leading to others, if they can.
-    pub unfit: Option<&'static str>,
+    pub(crate) unfit: Option<&'static str>,
     /// The end of the log was damaged at a start: this node votes for nobody before it has caught up with a leader.
-    pub log_in_doubt: bool,
+    pub(crate) log_in_doubt: bool,
     /// Records that cannot be read: where and why.
-    pub log_damage: Option<String>,
+    pub(crate) log_damage: Option<String>,
     /// The disk is full: what makes the log grow is tried again and again.
-    pub waits_for_room: bool,
-    pub voters: Vec<VoterStatus>,
-    pub observers: Vec<VoterStatus>,
-    pub producer_ids: usize,
-    pub parked_requests: usize,
+    pub(crate) waits_for_room: bool,
+    pub(crate) voters: Vec<VoterStatus>,
+    pub(crate) observers: Vec<VoterStatus>,
+    pub(crate) producer_ids: usize,
+    pub(crate) parked_requests: usize,
     /// Room in the file system of the log; `None`: not known yet.
-    pub disk_free_bytes: Option<u64>,
-    pub counters: Counters,
+    pub(crate) disk_free_bytes: Option<u64>,
+    pub(crate) counters: Counters,
     /// For the metrics alone.
     #[serde(skip)]
-    pub watched: Watched,
+    pub(crate) watched: Watched,
 }
 
 /// What only a monitoring system asks for.
 #[derive(Clone, Debug, Default)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// Node and directory that this one has voted for in its epoch.
-    pub voted: Option<ReplicaKey>,
-    pub log_end_epoch: i32,
-    pub campaigns: Campaigns,
+    pub(crate) voted: Option<ReplicaKey>,
+    pub(crate) log_end_epoch: i32,
+    pub(crate) campaigns: Campaigns,
     /// Mean and maximum in ms of the elections that ended within the last minute.
-    pub election_latency_ms: Option<(f64, f64)>,
-    pub disk_free_bytes_min: u64,
+    pub(crate) election_latency_ms: Option<(f64, f64)>,
+    pub(crate) disk_free_bytes_min: u64,
     /// Read from the device for clients and not taken yet.
-    pub device_reads: Bounded,
+    pub(crate) device_reads: Bounded,
     /// Reads that wait for their turn at the device.
-    pub device_reads_waiting: usize,
+    pub(crate) device_reads_waiting: usize,
     /// Requests for many things that are put off, and what they take decoded.
-    pub heavy_requests: usize,
-    pub heavy_bytes: Bounded,
+    pub(crate) heavy_requests: usize,
+    pub(crate) heavy_bytes: Bounded,
     /// From here on the replica's core knows, not the replica: the device's durable writes, each from the ring to its completion.
-    pub device_flushes: LatencyBuckets,
+    pub(crate) device_flushes: LatencyBuckets,
     /// To each voter, as the kernel's TCP measures it, once a second.
-    pub round_trips: Vec<(i32, LatencyBuckets)>,
+    pub(crate) round_trips: Vec<(i32, LatencyBuckets)>,
     /// Part of the last second in which the core slept.
-    pub idle_ratio: Option<f64>,
+    pub(crate) idle_ratio: Option<f64>,
 }
 
 /// Where a node stands, for whoever checks it after every turn: cheaper than `Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    pub role: RoleName,
-    pub epoch: Epoch,
-    pub leader: Option<NodeId>,
-    pub high_watermark: Option<HighWatermark>,
-    pub log_end: LogEndOffset,
-    pub flushed: FlushedOffset,
+pub(crate) struct Standing {
+    pub(crate) role: RoleName,
+    pub(crate) epoch: Epoch,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) high_watermark: Option<HighWatermark>,
+    pub(crate) log_end: LogEndOffset,
+    pub(crate) flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
-    pub is_gated: bool,
+    pub(crate) is_gated: bool,
     /// The log was cut in memory, and is not yet on the disk.
-    pub is_truncating: bool,
-    pub memory: MemoryUse,
+    pub(crate) is_truncating: bool,
+    pub(crate) memory: MemoryUse,
 }
 
 /// What a node keeps in memory, each part with a limit of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryUse {
+pub(crate) struct MemoryUse {
     /// `unflushed_bytes_max`
-    pub unflushed_bytes: u64,
+    pub(crate) unflushed_bytes: u64,
     /// `uncommitted_bytes_max`, while it leads.
-    pub uncommitted_bytes: u64,
+    pub(crate) uncommitted_bytes: u64,
     /// `tail_cache_bytes_max`, and all that is unflushed.
-    pub tail_cache_bytes: u64,
+    pub(crate) tail_cache_bytes: u64,
     /// `parked_requests_max`, for these and for those.
-    pub parked_produces: usize,
-    pub parked_fetches: usize,
+    pub(crate) parked_produces: usize,
+    pub(crate) parked_fetches: usize,
     /// `producer_ids_max`
-    pub producer_ids: usize,
+    pub(crate) producer_ids: usize,
     /// Read from the device for clients and not taken yet: `device_reads_bytes_max`.
-    pub device_read_bytes: usize,
+    pub(crate) device_read_bytes: usize,
     /// `heavy_bytes_max`
-    pub heavy_bytes: usize,
+    pub(crate) heavy_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct VoterStatus {
-    pub node_id: i32,
-    pub directory_id: String,
+pub(crate) struct VoterStatus {
+    pub(crate) node_id: i32,
+    pub(crate) directory_id: String,
     /// -1: not known here (only the leader knows the others).
-    pub log_end_offset: i64,
-    pub lag: i64,
-    pub last_fetch_ms_ago: Option<u64>,
-    pub last_caught_up_ms_ago: Option<u64>,
+    pub(crate) log_end_offset: i64,
+    pub(crate) lag: i64,
+    pub(crate) last_fetch_ms_ago: Option<u64>,
+    pub(crate) last_caught_up_ms_ago: Option<u64>,
 }
 
 /// What the parts hold.
 pub(super) struct Held {
-    pub produces: usize,
+    pub(super) produces: usize,
     /// All that wait, and those of them that wait for records.
-    pub fetches: usize,
-    pub parked_fetches: usize,
-    pub heavy: usize,
-    pub heavy_bytes: Bounded,
+    pub(super) fetches: usize,
+    pub(super) parked_fetches: usize,
+    pub(super) heavy: usize,
+    pub(super) heavy_bytes: Bounded,
 }
 
 /// Where the node stands.

@@ -20,7 +20,6 @@ mod reporter;
 mod tests;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,7 +48,7 @@ const QUEUED_STAGES_MAX: usize = 64;
 
 /// Handle of the watching threads. Clones are cheap; calls from the replica core never block.
 #[derive(Clone)]
-pub struct Control {
+pub(crate) struct Control {
     shared: Arc<Shared>,
     reports: SyncSender<Report>,
     threads: Arc<Mutex<Threads>>,
@@ -57,7 +56,7 @@ pub struct Control {
 
 /// Why nothing watches this node.
 #[derive(Debug)]
-pub enum ControlError {
+pub(crate) enum ControlError {
     /// `kraft.http.listener` cannot be had: one line.
     Listener(String),
     Thread(io::Error),
@@ -178,7 +177,7 @@ impl Control {
     /// Binds the HTTP listener (an error if it cannot) and starts the threads. The interval log `latency-*.hlog` in
     /// `config.log_dir` is created by the first interval that has something in it: until then this process may not even
     /// be the one that holds the directory's lock.
-    pub fn start(config: &Config) -> Result<Control, ControlError> {
+    pub(crate) fn start(config: &Config) -> Result<Control, ControlError> {
         Control::start_with(config, Box::new(io::stdout()), INTERVAL)
     }
 
@@ -211,12 +210,13 @@ impl Control {
     }
 
     /// Where HTTP listens, with the port that the system chose where `kraft.http.listener` says 0.
-    pub fn http_address(&self) -> Option<SocketAddr> {
+    #[cfg(test)]
+    fn http_address(&self) -> Option<std::net::SocketAddr> {
         lock(&self.threads).http.as_ref().map(http::HttpServer::address)
     }
 
     /// About every second, at once on a role change, and when one is wanted. Skipped while a reader holds the lock.
-    pub fn publish_status(&self, status: Status) {
+    pub(super) fn publish_status(&self, status: Status) {
         if let Ok(mut published) = self.shared.status.try_lock() {
             *published = Some(PublishedStatus { status, at: Instant::now() });
             self.shared.status_published.notify_all();
@@ -224,56 +224,56 @@ impl Control {
     }
 
     /// What to call when someone wants a status: the replica core's doorbell.
-    pub fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
+    pub(super) fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
         // Set once, by the one replica core of the process.
         let _ = self.shared.waker.set(Box::new(waker));
     }
 
     /// Someone waits for a status since the last call.
-    pub fn take_status_wanted(&self) -> bool {
+    pub(super) fn take_status_wanted(&self) -> bool {
         self.shared.status_wanted.swap(false, Ordering::SeqCst)
     }
 
     /// About every second, and at the end: histograms since the last call.
-    pub fn publish_stages(&self, stages: Stages) {
+    pub(super) fn publish_stages(&self, stages: Stages) {
         if self.reports.try_send(Report::Stages(Box::new(stages))).is_err() {
             self.shared.lost_stages.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// To record into. Those that were published before, unless the reporter is not done with them.
-    pub fn cleared_stages(&self) -> Stages {
+    pub(super) fn cleared_stages(&self) -> Stages {
         let cleared = self.shared.cleared_stages.try_lock().ok().and_then(|mut cleared| cleared.take());
         cleared.unwrap_or_default()
     }
 
     /// What to show beside what is taken. The cores write their gauges, `connections` is called.
-    pub fn watch_room(&self, places: PlaceCounts, rooms: Vec<CoreRoom>) {
+    pub(super) fn watch_room(&self, places: PlaceCounts, rooms: Vec<CoreRoom>) {
         // Set once, as the waker is.
         let _ = self.shared.bounds.set(Bounds { places, rooms });
     }
 
     /// Places taken now.
-    pub fn connections(&self, taken: PlaceCounts) {
+    pub(crate) fn connections(&self, taken: PlaceCounts) {
         for (place, count) in self.shared.places.iter().zip([taken.clients, taken.guests, taken.voters]) {
             place.store(count, Ordering::Relaxed);
         }
     }
 
     /// So many connections more were refused, over `max.connections`.
-    pub fn connections_refused(&self, count: u64) {
+    pub(super) fn connections_refused(&self, count: u64) {
         self.shared.refused_connections.fetch_add(count, Ordering::Relaxed);
     }
 
     /// One connection more was closed for what it sent.
-    pub fn connection_closed_for_bad_input(&self) {
+    pub(super) fn connection_closed_for_bad_input(&self) {
         self.shared.closed_for_bad_input.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Write the last interval, print the table to stdout, close the files. Called on the main thread after all
     /// executors ended; a second call does nothing. A reader of stdout that does not read, or a disk that hangs, does not
     /// keep the process: both are waited for in bounded time.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let Threads { reporter_ended, http } = std::mem::take(&mut *lock(&self.threads));
         if let Some(http) = http {
             http.stop();

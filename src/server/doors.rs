@@ -12,7 +12,7 @@ use crate::types::NodeId;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Doors(Arc<Mutex<Inner>>);
+pub(super) struct Doors(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -26,14 +26,14 @@ struct Inner {
 
 /// A connection's place, free again when it is dropped, which must come before its socket is closed.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     doors: Doors,
     id: PlaceId,
     activity: Arc<Activity>,
 }
 
 impl Doors {
-    pub fn new(places: Places) -> Doors {
+    pub(super) fn new(places: Places) -> Doors {
         let inner = Inner { places, sockets: BTreeMap::new(), leaving: Vec::new(), sent_away: 0 };
         Doors(Arc::new(Mutex::new(inner)))
     }
@@ -43,7 +43,7 @@ impl Doors {
     }
 
     /// A connection was accepted. Gives with its place how many had to go for it.
-    pub fn arrive(&self, now_ns: u64) -> (Place, usize) {
+    pub(super) fn arrive(&self, now_ns: u64) -> (Place, usize) {
         let activity = Arc::new(Activity::new(now_ns));
         let mut inner = self.lock();
         let (id, closed) = inner.places.arrive(now_ns, activity.clone());
@@ -52,23 +52,23 @@ impl Doors {
     }
 
     /// Close the guests whose time is over. Gives how many.
-    pub fn expire(&self, now_ns: u64) -> usize {
+    pub(super) fn expire(&self, now_ns: u64) -> usize {
         let mut inner = self.lock();
         let closed = inner.places.expire(now_ns);
         closed.iter().for_each(|place| inner.shut_down(*place));
         closed.len()
     }
 
-    pub fn taken(&self) -> PlaceCounts {
+    pub(super) fn taken(&self) -> PlaceCounts {
         self.lock().places.taken()
     }
 
-    pub fn most(&self) -> PlaceCounts {
+    pub(super) fn most(&self) -> PlaceCounts {
         self.lock().places.most()
     }
 
     /// Connections that had to go since the last time.
-    pub fn take_sent_away(&self) -> u64 {
+    pub(super) fn take_sent_away(&self) -> u64 {
         std::mem::take(&mut self.lock().sent_away)
     }
 }
@@ -90,7 +90,7 @@ fn shut_down(socket: RawFd) {
 
 impl Place {
     /// A core has the connection, under this descriptor.
-    pub fn hold(&self, socket: &OwnedFd) {
+    pub(crate) fn hold(&self, socket: &OwnedFd) {
         let mut inner = self.doors.lock();
         inner.sockets.insert(self.id, socket.as_raw_fd());
         if let Some(at) = inner.leaving.iter().position(|place| *place == self.id) {
@@ -100,16 +100,16 @@ impl Place {
     }
 
     /// Its descriptor is about to change, or to be closed.
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.doors.lock().sockets.remove(&self.id);
     }
 
-    pub fn activity(&self) -> &Activity {
+    pub(crate) fn activity(&self) -> &Activity {
         &self.activity
     }
 
     /// It speaks in this node's name, or, `None`, as a client does. May it stay, and is it a voter's?
-    pub fn show(&self, voter: Option<NodeId>) -> Option<bool> {
+    pub(crate) fn show(&self, voter: Option<NodeId>) -> Option<bool> {
         let mut inner = self.doors.lock();
         let shown = match voter {
             Some(id) => inner.places.show_voter(self.id, id),

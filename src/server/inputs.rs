@@ -10,11 +10,11 @@ use crate::replica::Input;
 
 /// Requests of this core's own clients waiting for a turn; sessions stop reading when it is reached. What else lies in their
 /// lane takes nothing of it: ends of connections are not asked for, and a crowd that leaves must keep nobody from asking.
-pub const CLIENT_INPUTS_MAX: usize = 512;
+pub(super) const CLIENT_INPUTS_MAX: usize = 512;
 /// The replica core.
 const OWN: usize = 0;
 
-pub struct Inputs {
+pub(super) struct Inputs {
     /// Voter requests and everything of peer links. Bounded by the requests that a session and a link may have.
     voters: RefCell<VecDeque<Input>>,
     /// By core.
@@ -27,29 +27,29 @@ pub struct Inputs {
 
 /// An input whose turn it is.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     Voter(Input),
     /// Of a client of this core.
     Client(usize, Input),
 }
 
 impl Inputs {
-    pub fn new(cores: usize) -> Inputs {
+    pub(super) fn new(cores: usize) -> Inputs {
         let clients = std::iter::repeat_with(RefCell::default).take(cores).collect();
         Inputs { voters: RefCell::default(), clients, own_requests: Cell::new(0), next: Cell::new(OWN) }
     }
 
-    pub fn push_voter(&self, input: Input) {
+    pub(super) fn push_voter(&self, input: Input) {
         self.voters.borrow_mut().push_back(input);
     }
 
     /// The end of a connection goes this way too, also that of a voter: by the time it is taken, the voters' lane
     /// was empty, so nothing of the connection comes after it.
-    pub fn push_client(&self, input: Input) {
+    pub(super) fn push_client(&self, input: Input) {
         self.push_client_of(OWN, input);
     }
 
-    pub fn push_client_of(&self, core: usize, input: Input) {
+    pub(super) fn push_client_of(&self, core: usize, input: Input) {
         if is_own_request(core, &input) {
             self.own_requests.set(self.own_requests.get() + 1);
         }
@@ -58,7 +58,7 @@ impl Inputs {
 
     /// The next one. Clients' stay here while the replica would only put them aside: here their number is bounded, and it
     /// keeps their cores from reading more.
-    pub fn pop(&self, takes_clients: bool) -> Option<Next> {
+    pub(super) fn pop(&self, takes_clients: bool) -> Option<Next> {
         let voter = self.voters.borrow_mut().pop_front();
         voter.map(Next::Voter).or_else(|| if takes_clients { self.pop_client() } else { None })
     }
@@ -76,13 +76,13 @@ impl Inputs {
     }
 
     /// `pop` would give nothing.
-    pub fn is_empty(&self, takes_clients: bool) -> bool {
+    pub(super) fn is_empty(&self, takes_clients: bool) -> bool {
         let has_client = || self.clients.iter().any(|lane| !lane.borrow().is_empty());
         self.voters.borrow().is_empty() && !(takes_clients && has_client())
     }
 
     /// Requests of this core's clients that wait here.
-    pub fn own_requests(&self) -> usize {
+    pub(super) fn own_requests(&self) -> usize {
         self.own_requests.get()
     }
 }

@@ -28,14 +28,14 @@ enum Work {
 
 /// The way to the threads, for the cores. They end when all of these are gone.
 #[derive(Clone)]
-pub struct Inspectors {
+pub(super) struct Inspectors {
     short: Sender<Work>,
     long: Sender<Work>,
     frames: Sender<decoder::Frame>,
 }
 
 /// What was given to the threads before they were started.
-pub struct Queue {
+pub(crate) struct Queue {
     short: Receiver<Work>,
     long: Receiver<Work>,
     to_long: Sender<Work>,
@@ -43,7 +43,7 @@ pub struct Queue {
 }
 
 impl Inspectors {
-    pub fn new() -> (Inspectors, Queue) {
+    pub(super) fn new() -> (Inspectors, Queue) {
         let ((to_short, short), (to_long, long)) = (mpsc::channel(), mpsc::channel());
         let (to_frames, frames) = mpsc::channel();
         let inspectors = Inspectors { short: to_short, long: to_long.clone(), frames: to_frames };
@@ -51,18 +51,18 @@ impl Inspectors {
     }
 
     /// The request comes back to its core as `ToNetwork::Inspected`.
-    pub fn inspect(&self, request: ClientRequest, inspection: Inspection) {
+    pub(super) fn inspect(&self, request: ClientRequest, inspection: Inspection) {
         // Threads that are gone have ended with the process.
         let _ = self.short.send(Work::Request { request: Box::new(request), inspection });
     }
 
     /// It comes back to the core of this connection as `ToNetwork::Decoded`.
-    pub fn decode(&self, connection: ConnectionId, frame: LargeFrame) {
+    pub(super) fn decode(&self, connection: ConnectionId, frame: LargeFrame) {
         let _ = self.frames.send((connection, frame));
     }
 
     /// The answer comes to the replica core as `ToNetwork::Searched`.
-    pub fn search(&self, search: Search) {
+    pub(super) fn search(&self, search: Search) {
         let queue = if search.patience == Patience::Short { &self.short } else { &self.long };
         let _ = queue.send(Work::Search(search));
     }
@@ -70,7 +70,7 @@ impl Inspectors {
 
 impl Queue {
     /// `cores`: by number, the replica core first. Start them where nothing is pinned.
-    pub fn start(self, threads: usize, cores: &[CoreSender]) -> io::Result<()> {
+    pub(super) fn start(self, threads: usize, cores: &[CoreSender]) -> io::Result<()> {
         let Queue { short, long, to_long, frames } = self;
         let short = Arc::new(Mutex::new(short));
         for _ in 0..threads {

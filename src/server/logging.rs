@@ -30,7 +30,7 @@ const VERBOSE: [&str; 2] = ["kraft", "kraft_server"];
 static LINES: OnceLock<Stream<Line>> = OnceLock::new();
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(super) enum LogFormat {
     #[default]
     Text,
     Json,
@@ -39,11 +39,11 @@ pub enum LogFormat {
 /// How to log, and what the configuration has to say first.
 #[derive(Clone, Debug, Default)]
 pub struct LogSettings {
-    pub format: LogFormat,
+    pub(super) format: LogFormat,
     /// `-v`: debug lines of this server.
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// Logged by `start`, in this order.
-    pub first_notes: Vec<Note>,
+    pub(super) first_notes: Vec<Note>,
 }
 
 impl LogSettings {
@@ -103,7 +103,7 @@ pub fn flush() {
 }
 
 /// A line right before the process ends, whatever `RUST_LOG` says. Waits for its reader, in bounded time.
-pub fn last_words(level: Level, text: &str) {
+pub(crate) fn last_words(level: Level, text: &str) {
     match LINES.get() {
         Some(lines) => {
             lines.push_last(Line::of(level, text.to_string()));

@@ -21,19 +21,19 @@ use crate::replica::session::{Arrived, DecodedRequest, Session};
 use crate::replica::{ConnectionId, Input};
 
 /// Requests of one network core that the replica has not taken.
-pub const CREDITS_PER_CORE: usize = 4096;
+pub(super) const CREDITS_PER_CORE: usize = 4096;
 
 /// A request with its times, ready to cross cores.
 #[derive(Debug)]
-pub struct ClientRequest {
-    pub connection: ConnectionId,
-    pub arrived: Arrived,
-    pub received_ns: u64,
-    pub decoded_ns: u64,
+pub(super) struct ClientRequest {
+    pub(super) connection: ConnectionId,
+    pub(super) arrived: Arrived,
+    pub(super) received_ns: u64,
+    pub(super) decoded_ns: u64,
 }
 
 impl ClientRequest {
-    pub fn into_input(self) -> Input {
+    pub(super) fn into_input(self) -> Input {
         Input::Request {
             connection: self.connection,
             seq: self.arrived.seq,
@@ -47,19 +47,19 @@ impl ClientRequest {
 }
 
 /// A connection on its way to the replica core: only its first voter request, which comes along, is unanswered.
-pub struct MovedSession {
+pub(super) struct MovedSession {
     // It goes before the socket.
-    pub place: Place,
-    pub socket: OwnedFd,
-    pub remote: SocketAddr,
-    pub session: Session,
-    pub first: ClientRequest,
-    pub standing: Standing,
+    pub(super) place: Place,
+    pub(super) socket: OwnedFd,
+    pub(super) remote: SocketAddr,
+    pub(super) session: Session,
+    pub(super) first: ClientRequest,
+    pub(super) standing: Standing,
 }
 
 /// What a connection has shown itself to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It has sent nothing that only one of them sends.
     #[default]
     Unknown,
@@ -71,22 +71,22 @@ pub enum Standing {
 
 /// A connection that has come in, on its way to its core.
 #[derive(Debug)]
-pub struct Entered {
-    pub accepted: Accepted,
-    pub place: Place,
+pub(super) struct Entered {
+    pub(super) accepted: Accepted,
+    pub(super) place: Place,
 }
 
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all messages are requests; a box for each would cost more"
 )]
-pub enum ToReplica {
+pub(super) enum ToReplica {
     Request(ClientRequest),
     Closed(ConnectionId),
     Peer(Box<MovedSession>),
 }
 
-pub enum ToNetwork {
+pub(super) enum ToNetwork {
     Accepted(Entered),
     Answer {
         connection: ConnectionId,
@@ -117,35 +117,35 @@ pub enum ToNetwork {
 
 /// A way to a core for other threads: put, then ring.
 #[derive(Clone)]
-pub struct CoreSender {
+pub(super) struct CoreSender {
     sender: Sender<ToNetwork>,
     doorbell: Doorbell,
 }
 
 impl CoreSender {
-    pub fn new(doorbell: Doorbell) -> (CoreSender, Receiver<ToNetwork>) {
+    pub(super) fn new(doorbell: Doorbell) -> (CoreSender, Receiver<ToNetwork>) {
         let (sender, receiver) = mpsc::channel();
         (CoreSender { sender, doorbell }, receiver)
     }
 
     /// Without ringing, for many in a row.
-    pub fn put(&self, message: ToNetwork) {
+    pub(super) fn put(&self, message: ToNetwork) {
         // A core that is gone has no connections to tell.
         let _ = self.sender.send(message);
     }
 
-    pub fn ring(&self) {
+    pub(super) fn ring(&self) {
         self.doorbell.ring();
     }
 
-    pub fn send(&self, message: ToNetwork) {
+    pub(super) fn send(&self, message: ToNetwork) {
         self.put(message);
         self.ring();
     }
 }
 
 /// A network core's end of its edge.
-pub struct ReplicaSender {
+pub(super) struct ReplicaSender {
     sender: Sender<ToReplica>,
     doorbell: Doorbell,
     credits: Cell<usize>,
@@ -153,26 +153,26 @@ pub struct ReplicaSender {
 
 impl ReplicaSender {
     /// `doorbell` is the replica core's.
-    pub fn new(doorbell: Doorbell) -> (ReplicaSender, Receiver<ToReplica>) {
+    pub(super) fn new(doorbell: Doorbell) -> (ReplicaSender, Receiver<ToReplica>) {
         let (sender, receiver) = mpsc::channel();
         (ReplicaSender { sender, doorbell, credits: Cell::new(CREDITS_PER_CORE) }, receiver)
     }
 
-    pub fn credits(&self) -> usize {
+    pub(super) fn credits(&self) -> usize {
         self.credits.get()
     }
 
     /// Takes a credit; the caller has looked that there is one.
-    pub fn forward(&self, request: ClientRequest) {
+    pub(super) fn forward(&self, request: ClientRequest) {
         self.credits.set(self.credits.get() - 1);
         self.send(ToReplica::Request(request));
     }
 
-    pub fn closed(&self, connection: ConnectionId) {
+    pub(super) fn closed(&self, connection: ConnectionId) {
         self.send(ToReplica::Closed(connection));
     }
 
-    pub fn move_peer(&self, moved: MovedSession) {
+    pub(super) fn move_peer(&self, moved: MovedSession) {
         self.send(ToReplica::Peer(Box::new(moved)));
     }
 
@@ -182,7 +182,7 @@ impl ReplicaSender {
         self.doorbell.ring();
     }
 
-    pub fn on_taken(&self, requests: usize) {
+    pub(super) fn on_taken(&self, requests: usize) {
         self.credits.set(self.credits.get() + requests);
     }
 }

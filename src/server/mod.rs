@@ -5,17 +5,17 @@
 
 pub mod cli;
 pub mod control;
-pub mod doors;
-pub mod inputs;
-pub mod inspectors;
+mod doors;
+pub(crate) mod inputs;
+mod inspectors;
 pub mod logging;
-pub mod mesh;
-pub mod network_core;
+mod mesh;
+mod network_core;
 pub mod output;
-pub mod peer_links;
-pub mod placement;
-pub mod replica_core;
-pub mod request_sink;
+mod peer_links;
+mod placement;
+mod replica_core;
+mod request_sink;
 pub mod signals;
 mod start;
 

@@ -20,7 +20,7 @@ use super::control::Control;
 use super::doors::Place;
 use super::inspectors::Inspectors;
 use super::mesh::{ClientRequest, Entered, MovedSession};
-pub use super::request_sink::RequestSink;
+pub(crate) use super::request_sink::RequestSink;
 use crate::io::clock;
 use crate::io::connection::Connection;
 use crate::io::executor;
@@ -50,7 +50,7 @@ mod decoding;
 mod handed;
 
 /// A reader that takes nothing of its answers for this long is gone.
-pub const SEND_STALL_MS_MAX: u64 = 60_000;
+const SEND_STALL_MS_MAX: u64 = 60_000;
 
 /// Idle connections are looked for so many times within the time after which they are closed, but not less often than in the
 /// second of these intervals, nor more often than in the first.
@@ -61,7 +61,7 @@ const IDLE_INTERVALS_MS: RangeInclusive<u64> = 250..=10_000;
 const NO_PLACE: &str =
     "all places for clients are taken (max.connections), and it has not shown itself to be a voter.";
 
-pub struct NetworkCore {
+pub(super) struct NetworkCore {
     core: usize,
     limits: SessionLimits,
     control: Control,
@@ -96,7 +96,7 @@ enum End {
 }
 
 impl NetworkCore {
-    pub fn new(
+    pub(super) fn new(
         core: usize,
         limits: SessionLimits,
         room: CoreRoom,
@@ -130,12 +130,12 @@ impl NetworkCore {
     }
 
     /// Of this core: for whatever else it receives.
-    pub fn receive_pool(&self) -> Rc<RefCell<ReceivePool>> {
+    pub(super) fn receive_pool(&self) -> Rc<RefCell<ReceivePool>> {
         self.pool.clone()
     }
 
     /// Serve a new connection from here on.
-    pub fn accept(self: &Rc<Self>, entered: Entered) {
+    pub(super) fn accept(self: &Rc<Self>, entered: Entered) {
         let Entered { accepted: Accepted { socket, remote }, place } = entered;
         let session = Session::new(self.limits.clone());
         if let Some(client) = self.adopt(socket, remote, place, session) {
@@ -144,7 +144,7 @@ impl NetworkCore {
     }
 
     /// Take over a peer's connection from another core, with its first voter request.
-    pub fn accept_moved(self: &Rc<Self>, moved: MovedSession) {
+    pub(super) fn accept_moved(self: &Rc<Self>, moved: MovedSession) {
         let MovedSession { socket, remote, place, session, mut first, standing } = moved;
         if let Some(client) = self.adopt(socket, remote, place, session) {
             first.connection = client.id;
@@ -432,7 +432,7 @@ impl NetworkCore {
     }
 
     /// A request comes back with the verdict on its compressed batches. For a connection that is gone it is dropped.
-    pub fn on_inspected(&self, mut request: ClientRequest) {
+    pub(super) fn on_inspected(&self, mut request: ClientRequest) {
         let client = self.clients.borrow().get(&request.connection).cloned();
         let Some(client) = client else { return };
         request.decoded_ns = clock::monotonic_ns();
@@ -533,7 +533,7 @@ impl NetworkCore {
     }
 
     /// Queue an answer; `flush` sends it. For a connection that is gone it is dropped.
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         connection: ConnectionId,
         seq: u64,
@@ -544,7 +544,7 @@ impl NetworkCore {
         let Some(client) = client else { return };
         client.note_sent();
         let before = client.session.borrow().output_bytes();
-        let answered = client.answer(seq, response, given.as_ref().map_or(0, Given::from_device));
+        let answered = client.answer(seq, response, given.as_ref().map_or(0, Given::device_bytes));
         let bytes = client.session.borrow().output_bytes().saturating_sub(before);
         client.with_turn(|turn| turn.answered(bytes));
         // It is counted among what the connection has.
@@ -561,12 +561,12 @@ impl NetworkCore {
     }
 
     /// Connections with answers that `flush` will send.
-    pub fn answered(&self) -> usize {
+    pub(super) fn answered(&self) -> usize {
         self.answered.borrow().len()
     }
 
     /// Send what the turn has answered, with the ring's next call: one send per connection. False: there was nothing.
-    pub fn flush(&self) -> bool {
+    pub(super) fn flush(&self) -> bool {
         let mut answered = self.answered.borrow_mut();
         let is_some = !answered.is_empty();
         for client in answered.drain(..) {
@@ -591,7 +591,7 @@ impl NetworkCore {
     }
 
     /// While it is full, producers are not read.
-    pub fn set_full(&self, full: bool) {
+    pub(super) fn set_full(&self, full: bool) {
         self.full.set(full);
         if !full {
             for client in self.held_back.borrow_mut().drain(..) {
@@ -602,7 +602,7 @@ impl NetworkCore {
     }
 
     /// The sockets are about to run: what they may do begins anew, first for those who wait.
-    pub fn begin_round(&self, now_ns: u64) {
+    pub(super) fn begin_round(&self, now_ns: u64) {
         self.turns.borrow_mut().look_around(now_ns);
         let room = self.room();
         self.turns.borrow_mut().begin_round(now_ns, room);
@@ -611,7 +611,7 @@ impl NetworkCore {
     }
 
     /// Somebody waits only for the next round.
-    pub fn has_line(&self) -> bool {
+    pub(super) fn has_line(&self) -> bool {
         self.turns.borrow().has_line(self.room())
     }
 
@@ -633,7 +633,7 @@ impl NetworkCore {
     }
 
     /// The replica has taken so many requests of this core's clients.
-    pub fn on_taken(&self, requests: usize) {
+    pub(super) fn on_taken(&self, requests: usize) {
         if let RequestSink::Mesh(replica) = &self.sink {
             replica.on_taken(requests);
         }

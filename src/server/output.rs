@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use crate::replica::EXIT_DISK;
 
 /// Items waiting for the thread that writes them.
-pub const QUEUED_MAX: usize = 4096;
+const QUEUED_MAX: usize = 4096;
 /// How long the end of the process waits for a reader that does not read.
-pub const FINISH_WAIT: Duration = Duration::from_secs(1);
+pub(super) const FINISH_WAIT: Duration = Duration::from_secs(1);
 /// As the shell tells of a program that SIGPIPE ended: the reader was satisfied before the program was.
 const EXIT_READER_GONE: i32 = 128 + libc::SIGPIPE;
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// Takes items without ever waiting: what does not fit into its queue is counted, and the count is told once there is room.
-pub struct Stream<T> {
+pub(crate) struct Stream<T> {
     queue: SyncSender<Message<T>>,
     dropped: Arc<AtomicU64>,
 }
@@ -36,7 +36,7 @@ enum Message<T> {
 }
 
 /// What the thread is asked to put into words.
-pub enum Said<'a, T> {
+pub(crate) enum Said<'a, T> {
     Item(&'a T),
     /// So many did not fit since the last time.
     Dropped(u64),
@@ -50,7 +50,7 @@ impl<T> Clone for Stream<T> {
 
 impl<T: Send + 'static> Stream<T> {
     /// `words` runs on the new thread.
-    pub fn start(
+    pub(crate) fn start(
         thread: &str,
         output: impl Write + Send + 'static,
         words: impl Fn(Said<'_, T>) -> String + Send + 'static,
@@ -63,21 +63,21 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// Never waits.
-    pub fn push(&self, item: T) {
+    pub(crate) fn push(&self, item: T) {
         if self.queue.try_send(Message::Item(item)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// For last words: waits until there is room, up to `FINISH_WAIT`.
-    pub fn push_last(&self, item: T) {
+    pub(super) fn push_last(&self, item: T) {
         if !self.send_until(Message::Item(item), Instant::now() + FINISH_WAIT) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Wait until all that is queued is written, up to `FINISH_WAIT`. `std::process::exit` drops nothing: call it before.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let deadline = Instant::now() + FINISH_WAIT;
         let (done, written) = mpsc::sync_channel(1);
         if self.send_until(Message::Flush(done), deadline) {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 /// What the thread wrote; a held lock is a reader that does not read.
 #[derive(Clone, Default)]
-pub struct Output(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -17,7 +17,7 @@ impl Write for Output {
 }
 
 impl Output {
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let bytes = self.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_string).collect()
     }

@@ -23,7 +23,7 @@ use crate::types::{Endpoint, LatencyBuckets};
 /// Of so many endpoints it is known which address to try first; more than any quorum has.
 const ENDPOINTS_MAX: usize = 256;
 
-pub struct PeerLinks {
+pub(super) struct PeerLinks {
     inputs: Rc<Inputs>,
     ring: Rc<CoreRing>,
     pool: Rc<RefCell<ReceivePool>>,
@@ -48,7 +48,7 @@ struct Link {
 }
 
 impl PeerLinks {
-    pub fn new(
+    pub(super) fn new(
         inputs: Rc<Inputs>,
         ring: Rc<CoreRing>,
         pool: Rc<RefCell<ReceivePool>>,
@@ -69,7 +69,7 @@ impl PeerLinks {
     }
 
     /// Ask the kernel how far away the voters are that this node has connections to: now and then, not in a turn.
-    pub fn sample_round_trips(&self) {
+    pub(super) fn sample_round_trips(&self) {
         let mut round_trips = self.round_trips.borrow_mut();
         for link in self.links.borrow().values() {
             let connection = link.connection.borrow();
@@ -80,11 +80,11 @@ impl PeerLinks {
     }
 
     /// What was sampled since the start.
-    pub fn round_trips(&self) -> Vec<(i32, LatencyBuckets)> {
+    pub(super) fn round_trips(&self) -> Vec<(i32, LatencyBuckets)> {
         self.round_trips.borrow().iter().map(|(node, buckets)| (*node, *buckets)).collect()
     }
 
-    pub fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
+    pub(super) fn connect(self: &Rc<Self>, name: PeerLink, endpoint: Endpoint) {
         self.close(name);
         let link = Rc::new(Link { name, connection: RefCell::default(), is_over: Cell::new(false) });
         self.links.borrow_mut().insert(name, link.clone());
@@ -148,7 +148,7 @@ impl PeerLinks {
     }
 
     /// Queue for the end of the turn. For a link that is gone it is dropped; its close is on the way.
-    pub fn send(&self, name: PeerLink, chunks: Chunks) {
+    pub(super) fn send(&self, name: PeerLink, chunks: Chunks) {
         let links = self.links.borrow();
         let Some(connection) = links.get(&name).and_then(|link| link.connection.borrow().clone()) else {
             return;
@@ -158,14 +158,14 @@ impl PeerLinks {
     }
 
     /// Send what the turn has queued, with the ring's next call. False: there was nothing.
-    pub fn flush(&self) -> bool {
+    pub(super) fn flush(&self) -> bool {
         let mut unsent = self.unsent.borrow_mut();
         let is_some = !unsent.is_empty();
         unsent.drain(..).for_each(|connection| connection.send());
         is_some
     }
 
-    pub fn close(&self, name: PeerLink) {
+    pub(super) fn close(&self, name: PeerLink) {
         let link = self.links.borrow().get(&name).cloned();
         if let Some(link) = link {
             self.end(&link, "closed by this node".into(), false);

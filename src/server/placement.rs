@@ -6,13 +6,13 @@ use crate::config::Wait;
 
 /// CPUs that the process may use, as the kernel says at start: pinning a thread later narrows what it is told.
 #[derive(Clone)]
-pub struct CpuMask {
-    pub set: libc::cpu_set_t,
-    pub cpus: Vec<usize>,
+pub(super) struct CpuMask {
+    pub(super) set: libc::cpu_set_t,
+    pub(super) cpus: Vec<usize>,
 }
 
 impl CpuMask {
-    pub fn of_process() -> std::io::Result<CpuMask> {
+    pub(super) fn of_process() -> std::io::Result<CpuMask> {
         // SAFETY: all zeros is an empty set, which the call fills.
         let set = unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -29,7 +29,7 @@ impl CpuMask {
 }
 
 /// "0-3,6"
-pub fn cpu_list(cpus: &[usize]) -> String {
+fn cpu_list(cpus: &[usize]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut i = 0;
     while i < cpus.len() {
@@ -45,15 +45,15 @@ pub fn cpu_list(cpus: &[usize]) -> String {
 
 /// The first core owns the replica, its ring and all voter traffic; each has a share of the clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// CPU of each core; `None` is not pinned.
-    pub cores: Vec<Option<usize>>,
-    pub wait: Wait,
+    pub(crate) cores: Vec<Option<usize>>,
+    pub(crate) wait: Wait,
 }
 
 impl Placement {
     /// `Err`: one line with key and value.
-    pub fn choose(cpus: Option<&[usize]>, wait: Wait, allowed: &[usize]) -> Result<Placement, String> {
+    pub(super) fn choose(cpus: Option<&[usize]>, wait: Wait, allowed: &[usize]) -> Result<Placement, String> {
         let Some(cpus) = cpus else { return Ok(Placement { cores: vec![None], wait }) };
         let listed = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         if cpus.is_empty() {
@@ -76,7 +76,7 @@ impl Placement {
     }
 
     /// What deserves a warning, in one sentence.
-    pub fn doubt(&self, allowed: &[usize]) -> Option<String> {
+    pub(crate) fn doubt(&self, allowed: &[usize]) -> Option<String> {
         if self.wait != Wait::Spin {
             return None;
         }

@@ -40,45 +40,45 @@ const TICK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 
 /// How the node ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub exit_code: i32,
-    pub why: String,
+pub(super) struct Ended {
+    pub(super) exit_code: i32,
+    pub(super) why: String,
 }
 
 /// A network core as the replica core sees it.
-pub struct Edge {
-    pub receiver: Receiver<ToReplica>,
-    pub sender: CoreSender,
+pub(crate) struct Edge {
+    pub(crate) receiver: Receiver<ToReplica>,
+    pub(crate) sender: CoreSender,
     /// Something was put for it in this turn.
-    pub is_dirty: bool,
+    pub(crate) is_dirty: bool,
     /// Requests that came over it in this turn.
-    pub taken: usize,
+    pub(crate) taken: usize,
 }
 
-pub struct ReplicaCore {
-    pub replica: Replica,
-    pub device: LogDevice,
-    pub ring: Rc<CoreRing>,
-    pub inputs: Rc<Inputs>,
-    pub network: Rc<NetworkCore>,
-    pub links: Rc<PeerLinks>,
-    pub inspectors: Inspectors,
+pub(super) struct ReplicaCore {
+    pub(super) replica: Replica,
+    pub(super) device: LogDevice,
+    pub(super) ring: Rc<CoreRing>,
+    pub(super) inputs: Rc<Inputs>,
+    pub(super) network: Rc<NetworkCore>,
+    pub(super) links: Rc<PeerLinks>,
+    pub(super) inspectors: Inspectors,
     /// By core number, from core 1 on.
-    pub edges: Vec<Edge>,
+    pub(super) edges: Vec<Edge>,
     /// Connections that the acceptor gives this core, and what the inspectors give back.
-    pub accepted: Receiver<ToNetwork>,
-    pub control: Control,
-    pub doors: Doors,
-    pub shutdown_asked: ShutdownAsked,
-    pub wait: Wait,
-    pub turn_inputs_max: usize,
-    pub courtesy: Courtesy,
-    pub schedule: Schedule,
+    pub(super) accepted: Receiver<ToNetwork>,
+    pub(super) control: Control,
+    pub(super) doors: Doors,
+    pub(super) shutdown_asked: ShutdownAsked,
+    pub(super) wait: Wait,
+    pub(super) turn_inputs_max: usize,
+    pub(super) courtesy: Courtesy,
+    pub(super) schedule: Schedule,
 }
 
 /// What is due when, in monotonic ns, beside the replica's own deadline.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(super) struct Schedule {
     stages_published: u64,
     idle_closed: u64,
     last_turn: u64,
@@ -94,7 +94,7 @@ pub struct Schedule {
 
 impl ReplicaCore {
     /// Until the replica says stop, or the ring breaks.
-    pub async fn run(&mut self) -> Ended {
+    pub(crate) async fn run(&mut self) -> Ended {
         loop {
             let turn = match self.wait().await {
                 Ok(()) => self.turn(),

@@ -7,7 +7,7 @@ use super::mesh::{CREDITS_PER_CORE, ClientRequest, ReplicaSender};
 use crate::replica::{ConnectionId, Input};
 
 /// Where the requests of a core go.
-pub enum RequestSink {
+pub(crate) enum RequestSink {
     /// This is the replica core.
     Local(Rc<Inputs>),
     Mesh(ReplicaSender),
@@ -15,7 +15,7 @@ pub enum RequestSink {
 
 impl RequestSink {
     /// Clients' requests that may wait there.
-    pub fn requests_max(&self) -> usize {
+    pub(super) fn requests_max(&self) -> usize {
         match self {
             RequestSink::Local(_) => CLIENT_INPUTS_MAX,
             RequestSink::Mesh(_) => CREDITS_PER_CORE,
@@ -23,14 +23,14 @@ impl RequestSink {
     }
 
     /// And how many do.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         match self {
             RequestSink::Local(inputs) => inputs.own_requests(),
             RequestSink::Mesh(replica) => CREDITS_PER_CORE - replica.credits(),
         }
     }
 
-    pub fn request(&self, request: ClientRequest, is_voter: bool) {
+    pub(super) fn request(&self, request: ClientRequest, is_voter: bool) {
         match self {
             RequestSink::Local(inputs) if is_voter => inputs.push_voter(request.into_input()),
             RequestSink::Local(inputs) => inputs.push_client(request.into_input()),
@@ -38,7 +38,7 @@ impl RequestSink {
         }
     }
 
-    pub fn closed(&self, connection: ConnectionId) {
+    pub(super) fn closed(&self, connection: ConnectionId) {
         match self {
             RequestSink::Local(inputs) => inputs.push_client(Input::ConnectionClosed { connection }),
             RequestSink::Mesh(replica) => replica.closed(connection),

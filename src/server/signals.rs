@@ -21,12 +21,12 @@ use crate::io::doorbell::Doorbell;
 use crate::replica::EXIT_OK;
 
 /// Hand-over, last flush and cut together. Past it the process ends as if killed, which loses nothing either.
-pub const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 /// The hand-over took longer than that.
-pub const EXIT_SHUTDOWN_TIMEOUT: i32 = 75;
+const EXIT_SHUTDOWN_TIMEOUT: i32 = 75;
 
 /// Set by the first signal; the replica core looks after its doorbell has rung.
-pub type ShutdownAsked = Arc<AtomicBool>;
+pub(super) type ShutdownAsked = Arc<AtomicBool>;
 
 /// Where a signal finds the process.
 enum Stage {
@@ -62,7 +62,7 @@ impl Signals {
     }
 
     /// The cores are about to run: the first signal asks them to hand over from now on.
-    pub fn hand_to(&self, doorbell: Doorbell) -> ShutdownAsked {
+    pub(super) fn hand_to(&self, doorbell: Doorbell) -> ShutdownAsked {
         let asked = ShutdownAsked::default();
         *lock(&self.stage) = Stage::Running { asked: asked.clone(), doorbell };
         asked

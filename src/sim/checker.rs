@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 const DECOMPRESSED_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    pub invariant: &'static str,
-    pub detail: String,
+pub(crate) struct Violation {
+    pub(super) invariant: &'static str,
+    pub(super) detail: String,
 }
 
 /// What a node has said so far.
@@ -32,7 +32,7 @@ struct Said {
 }
 
 /// Disks as the checker sees them.
-pub trait Platters {
+pub(super) trait Platters {
     fn log(&self, host: Host) -> Option<&DurableLog>;
     /// The batch that ends there, or the one that did before the host lost its disk: it had said so by then.
     fn held(&self, host: Host, end: Offset) -> Option<BatchId>;
@@ -41,7 +41,7 @@ pub trait Platters {
 }
 
 #[derive(Debug)]
-pub struct Checker {
+pub(super) struct Checker {
     voters: Vec<Host>,
     leaders: BTreeMap<Epoch, Host>,
     /// Base offset and epoch of each batch ever durable anywhere, with the batch and the one before it.
@@ -50,12 +50,12 @@ pub struct Checker {
     committed: Vec<(BatchId, Epoch)>,
     said: BTreeMap<Host, Said>,
     votes: BTreeMap<(Epoch, Host), i32>,
-    pub history: History,
+    pub(super) history: History,
     violation: Option<Violation>,
 }
 
 impl Checker {
-    pub fn new(voters: Vec<Host>) -> Checker {
+    pub(super) fn new(voters: Vec<Host>) -> Checker {
         Checker {
             voters,
             leaders: BTreeMap::new(),
@@ -68,32 +68,32 @@ impl Checker {
         }
     }
 
-    pub fn violation(&self) -> Option<&Violation> {
+    pub(super) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
     }
 
     /// The first one counts.
-    pub fn violate(&mut self, invariant: &'static str, detail: String) {
+    pub(super) fn violate(&mut self, invariant: &'static str, detail: String) {
         self.violation.get_or_insert(Violation { invariant, detail });
     }
 
-    pub fn committed_end(&self) -> Offset {
+    pub(super) fn committed_end(&self) -> Offset {
         self.committed.last().map_or(Offset(0), |(b, _)| b.next)
     }
 
-    pub fn last_committed(&self) -> Option<BatchId> {
+    pub(super) fn last_committed(&self) -> Option<BatchId> {
         self.committed.last().map(|(batch, _)| *batch)
     }
 
-    pub fn voters(&self) -> usize {
+    pub(super) fn voters(&self) -> usize {
         self.voters.len()
     }
 
-    pub fn commits(&self) -> usize {
+    pub(super) fn commits(&self) -> usize {
         self.committed.len()
     }
 
-    pub fn elections(&self) -> usize {
+    pub(super) fn elections(&self) -> usize {
         self.leaders.len()
     }
 
@@ -103,7 +103,7 @@ impl Checker {
     }
 
     /// New batches are on a platter.
-    pub fn on_durable(&mut self, host: Host, log: &mut DurableLog) {
+    pub(super) fn on_durable(&mut self, host: Host, log: &mut DurableLog) {
         for at in log.checked..log.batches.len() {
             let id = log.batches[at].id;
             let before = at.checked_sub(1).map(|at| log.batches[at].id);
@@ -124,7 +124,7 @@ impl Checker {
     }
 
     /// After a turn: is what the node says of itself true?
-    pub fn on_turn(&mut self, host: Host, incarnation: u64, now: &Standing, platters: &dyn Platters) {
+    pub(super) fn on_turn(&mut self, host: Host, incarnation: u64, now: &Standing, platters: &dyn Platters) {
         self.check_progress(host, incarnation, now);
         let durable_end = platters.log(host).map_or(Offset(0), DurableLog::end);
         if now.flushed.0 > durable_end {
@@ -240,7 +240,7 @@ impl Checker {
     }
 
     /// A vote that leaves must be on the platter. `durable`: epoch and candidate that quorum-state names.
-    pub fn on_vote(&mut self, host: Host, epoch: Epoch, candidate: i32, durable: Option<(i64, i64)>) {
+    pub(super) fn on_vote(&mut self, host: Host, epoch: Epoch, candidate: i32, durable: Option<(i64, i64)>) {
         if durable != Some((i64::from(epoch.0), i64::from(candidate))) {
             let detail = format!(
                 "node {host} votes for {candidate} in epoch {epoch}, its quorum-state says {durable:?}"
@@ -255,7 +255,7 @@ impl Checker {
     }
 
     /// After an operation of its disk: nothing is cut that the node's own mark calls committed, by nobody, not at a start either.
-    pub fn on_cut(&mut self, host: Host, end: Offset, mark: Option<Offset>) {
+    pub(super) fn on_cut(&mut self, host: Host, end: Offset, mark: Option<Offset>) {
         if let Some(committed) = mark.filter(|committed| end < *committed) {
             let detail =
                 format!("the log of node {host} ends at {end}, its mark knows {committed} committed");
@@ -264,7 +264,13 @@ impl Checker {
     }
 
     /// A node has recovered.
-    pub fn on_recovered(&mut self, host: Host, flushed: FlushedOffset, log_end: LogEndOffset, epoch: Epoch) {
+    pub(super) fn on_recovered(
+        &mut self,
+        host: Host,
+        flushed: FlushedOffset,
+        log_end: LogEndOffset,
+        epoch: Epoch,
+    ) {
         if log_end.0 < flushed.0 {
             let detail =
                 format!("node {host} had flushed up to {flushed} and finds a log that ends at {log_end}");
@@ -279,7 +285,7 @@ impl Checker {
 
     /// A new disk: what was said from the old one binds nobody. An epoch that was known on lost disks alone may come again,
     /// with another leader; what was committed in it is not forgotten.
-    pub fn on_wiped(&mut self, host: Host) {
+    pub(super) fn on_wiped(&mut self, host: Host) {
         self.said.remove(&host);
         self.votes.retain(|(_, voter), _| *voter != host);
         let newest = self.said.values().map(|said| said.epoch).max().unwrap_or(Epoch(0));
@@ -288,7 +294,7 @@ impl Checker {
     }
 
     /// A consumer was given these.
-    pub fn on_consumed(&mut self, client: Host, high_watermark: i64, batches: &[StampedBatch]) {
+    pub(super) fn on_consumed(&mut self, client: Host, high_watermark: i64, batches: &[StampedBatch]) {
         let end = self.committed_end();
         if high_watermark > end.0 {
             let detail = format!("client {client} was told {high_watermark}, {end} is committed");
@@ -307,7 +313,7 @@ impl Checker {
     }
 
     /// A producer was told that its batch is at this offset.
-    pub fn on_acknowledged(&mut self, client: Host, number: u64, count: u64, base: i64) {
+    pub(super) fn on_acknowledged(&mut self, client: Host, number: u64, count: u64, base: i64) {
         let (end, last) = (self.committed_end(), base + count as i64);
         if base < 0 || last > end.0 {
             let detail = format!("client {client} was told {base} for {number}, {end} is committed");

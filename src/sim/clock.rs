@@ -3,10 +3,10 @@
 use crate::types::*;
 
 /// Parts per million: 50_000 is a clock that runs 5 % fast.
-pub type Drift = i64;
+pub(super) type Drift = i64;
 
 #[derive(Clone, Debug)]
-pub struct NodeClock {
+pub(super) struct NodeClock {
     /// The simulation's time and the node's at the last change of rate.
     anchor_ns: u64,
     anchor_local_ns: u64,
@@ -20,11 +20,11 @@ const WALL_START_MS: i64 = 1_700_000_000_000;
 
 impl NodeClock {
     /// `local_ns`: what the monotonic clock shows at `at_ns`; machines were not booted together.
-    pub fn new(at_ns: u64, local_ns: u64, drift: Drift) -> NodeClock {
+    pub(super) fn new(at_ns: u64, local_ns: u64, drift: Drift) -> NodeClock {
         NodeClock { anchor_ns: at_ns, anchor_local_ns: local_ns, drift, wall_offset_ms: 0 }
     }
 
-    pub fn now(&self, at_ns: u64) -> Now {
+    pub(super) fn now(&self, at_ns: u64) -> Now {
         Now { monotonic_ns: self.local(at_ns), wall_ms: wall_ms(at_ns) + self.wall_offset_ms }
     }
 
@@ -34,13 +34,13 @@ impl NodeClock {
     }
 
     /// The simulation's time at which the monotonic clock shows at least `local_ns`.
-    pub fn when(&self, local_ns: u64) -> u64 {
+    pub(super) fn when(&self, local_ns: u64) -> u64 {
         let left = i128::from(local_ns.saturating_sub(self.anchor_local_ns));
         // Rounded up, and one more for the division in `local`.
         self.anchor_ns + (left * MILLION / (MILLION + i128::from(self.drift))) as u64 + 1
     }
 
-    pub fn set_drift(&mut self, at_ns: u64, drift: Drift) {
+    pub(super) fn set_drift(&mut self, at_ns: u64, drift: Drift) {
         *self = NodeClock {
             anchor_ns: at_ns,
             anchor_local_ns: self.local(at_ns),
@@ -50,19 +50,19 @@ impl NodeClock {
     }
 
     /// The monotonic clock shows so much more from now on, as after the move of a virtual machine.
-    pub fn leap(&mut self, at_ns: u64, by_ns: u64) {
+    pub(super) fn leap(&mut self, at_ns: u64, by_ns: u64) {
         self.set_drift(at_ns, self.drift);
         self.anchor_local_ns += by_ns;
     }
 
     /// The wall clock is this far off from now on; the monotonic one does not notice.
-    pub fn set_wall_offset_ms(&mut self, offset_ms: i64) {
+    pub(super) fn set_wall_offset_ms(&mut self, offset_ms: i64) {
         self.wall_offset_ms = offset_ms;
     }
 }
 
 /// A wall clock that is right.
-pub fn wall_ms(at_ns: u64) -> i64 {
+pub(crate) fn wall_ms(at_ns: u64) -> i64 {
     WALL_START_MS + (at_ns / NS_PER_MS) as i64
 }
 

@@ -33,7 +33,7 @@ impl Simulation {
     // --- life and death
 
     /// Start the process: recover from what the disk has kept.
-    pub fn start(&mut self, host: Host) {
+    pub(super) fn start(&mut self, host: Host) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if matches!(node.process, Process::Down { .. }) {
             self.start_process(&mut node);
@@ -120,7 +120,7 @@ impl Simulation {
         node.process = Process::Up(Box::new(replica));
     }
 
-    pub fn start_later(&mut self, node: &mut Node, delay_ns: u64) {
+    pub(super) fn start_later(&mut self, node: &mut Node, delay_ns: u64) {
         if let Process::Down { is_starting: false } = node.process {
             node.process = Process::Down { is_starting: true };
             self.at(self.now_ns + delay_ns, Event::Start(node.host));
@@ -128,7 +128,7 @@ impl Simulation {
     }
 
     /// An empty disk under the same id. The node must not help a short log to win until it has caught up.
-    pub fn wipe(&mut self, node: &mut Node) {
+    pub(super) fn wipe(&mut self, node: &mut Node) {
         node.lost.push(node.disk.log.clone());
         node.disk.wipe();
         node.directory_generation += 1;
@@ -142,7 +142,7 @@ impl Simulation {
 
     /// The process is gone: connections break, what was submitted happens or not. With the power, what was not
     /// flushed is lost or torn, and nobody is told that the connections are gone.
-    pub fn crash(&mut self, host: Host, with_power: bool, why: &str) {
+    pub(super) fn crash(&mut self, host: Host, with_power: bool, why: &str) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if node.is_up() {
             self.end_process(&mut node, with_power, why);
@@ -190,7 +190,7 @@ impl Simulation {
     // --- what arrives
 
     /// Let the node have a turn soon.
-    pub fn wake(&mut self, node: &mut Node, in_ns: u64) {
+    pub(super) fn wake(&mut self, node: &mut Node, in_ns: u64) {
         let at = (self.now_ns + in_ns).max(node.paused_until).max(node.busy_until);
         if node.turn_at.is_none_or(|turn| turn > at) {
             node.turn_at = Some(at);
@@ -199,7 +199,7 @@ impl Simulation {
     }
 
     /// Something for a node, to be looked at in its next turn.
-    pub fn arrive(&mut self, host: Host, arrival: Arrival) {
+    pub(super) fn arrive(&mut self, host: Host, arrival: Arrival) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if node.is_up() {
             match &arrival {
@@ -226,7 +226,7 @@ impl Simulation {
         self.nodes.insert(host, node);
     }
 
-    pub fn on_disk(&mut self, host: Host, ticket: u64) {
+    pub(super) fn on_disk(&mut self, host: Host, ticket: u64) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         let Some((completion, has_failed)) = node.disk.complete(ticket) else { return };
         self.totals.faults += has_failed as u64;
@@ -237,7 +237,7 @@ impl Simulation {
 
     // --- a turn
 
-    pub fn turn(&mut self, host: Host) {
+    pub(super) fn turn(&mut self, host: Host) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if node.turn_at == Some(self.now_ns) {
             node.turn_at = None;
@@ -470,7 +470,7 @@ impl Simulation {
             }
             Action::Stop { .. } => {}
             Action::Answer { connection, seq, response, given } => {
-                let from_device = given.as_ref().map_or(0, Given::from_device);
+                let from_device = given.as_ref().map_or(0, Given::device_bytes);
                 self.answer(node, now, WireId(connection.0), seq, response, from_device);
                 // It is counted among what the connection has.
                 drop(given);
@@ -632,7 +632,7 @@ impl Simulation {
 
     // --- for faults and the end
 
-    pub fn leader(&self) -> Option<Host> {
+    pub(super) fn leader(&self) -> Option<Host> {
         let leads = |node: &&Node| {
             let is_leader = |s: &Standing| s.role == RoleName::Leader && !s.is_gated;
             node.is_up() && node.standing.as_ref().is_some_and(is_leader)
@@ -645,11 +645,11 @@ impl Simulation {
             .map(|n| n.host)
     }
 
-    pub fn standings(&self) -> BTreeMap<Host, Option<Standing>> {
+    pub(super) fn standings(&self) -> BTreeMap<Host, Option<Standing>> {
         self.nodes.iter().map(|(host, node)| (*host, node.standing.filter(|_| node.is_up()))).collect()
     }
 
-    pub fn violation(&self) -> Option<&Violation> {
+    pub(super) fn violation(&self) -> Option<&Violation> {
         self.checker.violation()
     }
 }

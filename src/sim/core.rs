@@ -51,11 +51,11 @@ enum Stage {
 }
 
 /// An inbound connection.
-pub struct Served {
-    pub session: Session,
-    pub host: Host,
+pub(super) struct Served {
+    pub(super) session: Session,
+    pub(super) host: Host,
     /// A Produce has come on it.
-    pub produces: bool,
+    pub(super) produces: bool,
     known: Known,
     stage: Stage,
     turn: Turn,
@@ -86,18 +86,18 @@ pub struct Served {
 }
 
 impl Served {
-    pub fn is_voter(&self) -> bool {
+    pub(super) fn is_voter(&self) -> bool {
         self.known == Known::Voter
     }
 
     /// Under way above what a voter's connection may have, but for what it had asked for before it showed itself to be one.
-    pub fn requests_over(&self) -> usize {
+    pub(super) fn requests_over(&self) -> usize {
         let most = self.requests_before.max(VOTER_REQUESTS_MAX);
         self.session.requests_under_way().saturating_sub(most)
     }
 
     /// Of large requests, or of many small ones that wait: read, or taken and not answered.
-    pub fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         let buffered = Some(self.session.buffered_bytes()).filter(|bytes| *bytes > SMALL_FRAME_BYTES);
         self.large.values().map(|(_, bytes)| bytes).sum::<usize>() + buffered.unwrap_or(0)
     }
@@ -130,7 +130,7 @@ impl Served {
     }
 
     /// Answers that wait for the client.
-    pub fn unsent_bytes(&self) -> usize {
+    pub(super) fn unsent_bytes(&self) -> usize {
         self.session.output_bytes()
     }
 }
@@ -142,12 +142,12 @@ enum Handed {
 }
 
 /// What clients have of one node. As new with each process.
-pub struct Core {
+pub(super) struct Core {
     places: Places,
     turns: Turns,
     frames: Frames,
     /// What clients have not taken of their answers, and voters.
-    pub answers: Arc<Share>,
+    pub(super) answers: Arc<Share>,
     voters_answers: Arc<Share>,
     seats: BTreeMap<PlaceId, WireId>,
     runnable: VecDeque<WireId>,
@@ -175,7 +175,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(config: &Config, shape: CoreShape) -> Core {
+    pub(super) fn new(config: &Config, shape: CoreShape) -> Core {
         let others = config.voters.iter().map(|voter| voter.id).filter(|id| *id != config.node_id);
         let CoreRoom { round, frames, answers, voters_answers, .. } = CoreRoom::of(config, 1);
         Core {
@@ -211,11 +211,11 @@ impl Core {
         Room { requests, is_for_cheap: false }
     }
 
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    pub fn queued_max(&self) -> usize {
+    pub(super) fn queued_max(&self) -> usize {
         self.queued_max
     }
 
@@ -224,7 +224,7 @@ impl Core {
     }
 
     /// Somebody can go on without anything new from outside.
-    pub fn has_more(&self, takes_clients: bool) -> bool {
+    pub(super) fn has_more(&self, takes_clients: bool) -> bool {
         let has_line = self.turns.has_line(self.room());
         let has_input = !self.voters.is_empty() || takes_clients && !self.clients.is_empty();
         !self.runnable.is_empty() || has_input || has_line
@@ -235,7 +235,7 @@ impl Core {
     }
 
     /// How long the core has been at work since the round began.
-    pub fn spent_ns(&self) -> u64 {
+    pub(super) fn spent_ns(&self) -> u64 {
         self.spent_ns
     }
 
@@ -257,8 +257,8 @@ impl Core {
 
 /// What is no limit of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct CoreShape {
+pub(super) struct CoreShape {
     /// Client requests that wait for the replica at most.
-    pub lane: usize,
-    pub slowness: u64,
+    pub(super) lane: usize,
+    pub(super) slowness: u64,
 }

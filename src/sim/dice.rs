@@ -4,36 +4,36 @@
 use crate::raft::random::Random;
 
 #[derive(Clone, Debug)]
-pub struct Dice(Random);
+pub(super) struct Dice(Random);
 
 impl Dice {
     /// `stream` tells the parts of one run apart.
-    pub fn new(seed: u64, stream: u64) -> Dice {
+    pub(super) fn new(seed: u64, stream: u64) -> Dice {
         let mut mix = Random::new(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         Dice(Random::new(mix.next_u64()))
     }
 
-    pub fn next_u64(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
     /// Uniform in `0..bound`; 0 where `bound` is 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0.below(bound)
     }
 
     /// Uniform, both ends included.
-    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most.saturating_sub(least) + 1)
     }
 
     /// True so many times out of a thousand.
-    pub fn permille(&mut self, chance: u64) -> bool {
+    pub(super) fn permille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }
 
     /// Mostly below the mean, sometimes far above it. In whole numbers: logarithms differ between machines.
-    pub fn around(&mut self, mean: u64) -> u64 {
+    pub(super) fn around(&mut self, mean: u64) -> u64 {
         match self.below(10) {
             0 => self.between(mean, 5 * mean),
             1..=3 => self.between(mean, 2 * mean),
@@ -41,7 +41,7 @@ impl Dice {
         }
     }
 
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len() as u64) as usize).copied()
     }
 }

@@ -14,21 +14,21 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a submitted operation of this disk; process starts do not reset it.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// The slowest disk still does it in this time.
 const TAKES_NS_MAX: u64 = 5_000_000_000;
 
 /// What this disk does wrong just now, each in a thousandth of operations.
 #[derive(Clone, Debug, Default)]
-pub struct DiskTrouble {
-    pub write_error_permille: u64,
-    pub file_error_permille: u64,
-    pub read_error_permille: u64,
+pub(crate) struct DiskTrouble {
+    pub(super) write_error_permille: u64,
+    pub(super) file_error_permille: u64,
+    pub(super) read_error_permille: u64,
     /// What makes files grow finds no room.
-    pub is_full: bool,
+    pub(super) is_full: bool,
     /// Times as slow as it should be.
-    pub slowness: u64,
+    pub(super) slowness: u64,
 }
 
 /// An operation as it was submitted: how long it takes, and whether it is to be carried out as it should be.
@@ -37,7 +37,7 @@ struct Flight {
     lie: Option<Lie>,
 }
 
-pub struct SimDisk {
+pub(crate) struct SimDisk {
     pub(super) dice: Dice,
     /// What is written whole or not at all.
     pub(super) sector: usize,
@@ -58,14 +58,14 @@ pub struct SimDisk {
     /// Done late, although it was reported as done: file, position, bytes.
     late: Vec<(FileId, usize, Vec<u8>)>,
     next_ticket: Ticket,
-    pub trouble: DiskTrouble,
-    pub log: DurableLog,
+    pub(super) trouble: DiskTrouble,
+    pub(crate) log: DurableLog,
     /// Changes of names, sizes and sectors that power cuts have undone.
-    pub undone: Undone,
+    pub(super) undone: Undone,
 }
 
 impl SimDisk {
-    pub fn new(mut dice: Dice) -> SimDisk {
+    pub(crate) fn new(mut dice: Dice) -> SimDisk {
         SimDisk {
             sector: if dice.permille(500) { 512 } else { 4096 },
             flushes_all: dice.permille(500),
@@ -88,14 +88,14 @@ impl SimDisk {
     }
 
     /// What the server does before it recovers: names that a predecessor left behind are made durable.
-    pub fn open(&mut self, flushes_names: bool) {
+    pub(crate) fn open(&mut self, flushes_names: bool) {
         if flushes_names {
             self.names.flush();
         }
     }
 
     /// Returns its ticket and the time that it takes.
-    pub fn submit(&mut self, op: DiskOp, lie: Option<Lie>) -> (Ticket, u64) {
+    pub(crate) fn submit(&mut self, op: DiskOp, lie: Option<Lie>) -> (Ticket, u64) {
         self.check_submitted(&op.kind);
         self.next_ticket += 1;
         let slow = match op.kind {
@@ -152,7 +152,7 @@ impl SimDisk {
     }
 
     /// A lie: the completion of this operation goes to another one that is under way, and the other way round.
-    pub fn swap_tickets(&mut self, ticket: Ticket) {
+    pub(super) fn swap_tickets(&mut self, ticket: Ticket) {
         let is_write = |flight: &Flight| !matches!(flight.op.kind, OpKind::Read { .. });
         let other = self.in_flight.iter().find(|(other, flight)| **other != ticket && is_write(flight));
         let Some(other) = other.map(|(other, _)| *other) else { return };
@@ -167,7 +167,7 @@ impl SimDisk {
     }
 
     /// `None`: the process that submitted it has died.
-    pub fn complete(&mut self, ticket: Ticket) -> Option<(Completion, bool)> {
+    pub(crate) fn complete(&mut self, ticket: Ticket) -> Option<(Completion, bool)> {
         let Flight { op: DiskOp { id, kind }, lie } = self.in_flight.remove(&ticket)?;
         if self.dice.permille(500) {
             for (file, at, bytes) in std::mem::take(&mut self.late) {
@@ -367,7 +367,7 @@ impl SimDisk {
     }
 
     /// The process dies: what is in flight happens, or not, or in part. Gives back the buffers.
-    pub fn kill(&mut self) -> Vec<WriteBuffer> {
+    pub(crate) fn kill(&mut self) -> Vec<WriteBuffer> {
         let mut flights: Vec<Flight> = std::mem::take(&mut self.in_flight).into_values().collect();
         let mut buffers = Vec::new();
         while !flights.is_empty() {
@@ -459,7 +459,7 @@ impl SimDisk {
     }
 
     /// Power is cut (after `kill`): each sector that was not flushed is the old or the new one, each size and name too.
-    pub fn cut_power(&mut self) {
+    pub(crate) fn cut_power(&mut self) {
         let sector = self.sector;
         let keep = self.dice.below(1001);
         self.late.clear();
@@ -477,7 +477,7 @@ impl SimDisk {
     }
 
     /// Everything is gone: an operator has put in a new disk.
-    pub fn wipe(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         (self.segments, self.small, self.older) = Default::default();
         (self.names, self.rotten) = Default::default();
         self.hollow.clear();
@@ -486,25 +486,20 @@ impl SimDisk {
         self.log.rescan(&self.segments);
     }
 
-    pub fn small(&self, file: SmallFile) -> Option<&[u8]> {
+    pub(crate) fn small(&self, file: SmallFile) -> Option<&[u8]> {
         self.small.get(&file).map(Vec::as_slice)
     }
 
     /// The bytes of a batch as a read sees them now.
-    pub fn bytes_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
+    pub(crate) fn bytes_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
         let bytes = self.segments.get(&segment)?.read(position, length);
         (bytes.len() == length).then_some(bytes)
     }
 
     /// The same as they were written, whatever has rotted since.
-    pub fn bytes_written_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
+    pub(super) fn bytes_written_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
         let bytes = self.segments.get(&segment)?.as_written(position as usize)?;
         bytes.get(..length).map(Bytes::copy_from_slice)
-    }
-
-    /// Bytes of all files: what grows without bound shows here.
-    pub fn size_bytes(&self) -> usize {
-        self.segments.values().map(|f| f.cached.len()).sum()
     }
 }
 

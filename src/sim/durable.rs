@@ -12,50 +12,50 @@ use std::collections::BTreeMap;
 
 /// A batch where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    pub id: BatchId,
-    pub segment: SegmentId,
-    pub position: u64,
-    pub size_bytes: usize,
+pub(super) struct Placed {
+    pub(super) id: BatchId,
+    pub(super) segment: SegmentId,
+    pub(super) position: u64,
+    pub(super) size_bytes: usize,
 }
 
 /// Two batches with the same id are the same bytes in the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BatchId {
-    pub base: Offset,
-    pub next: Offset,
-    pub epoch: Epoch,
+pub(super) struct BatchId {
+    pub(super) base: Offset,
+    pub(super) next: Offset,
+    pub(super) epoch: Epoch,
     /// Of everything behind the stamped prefix.
-    pub crc: u32,
+    pub(super) crc: u32,
 }
 
 impl BatchId {
-    pub fn of(header: &BatchHeader, bytes: &[u8]) -> BatchId {
+    pub(super) fn of(header: &BatchHeader, bytes: &[u8]) -> BatchId {
         let crc = bytes.get(17..21).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
         BatchId { base: header.base_offset, next: header.next_offset(), epoch: header.leader_epoch, crc }
     }
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct DurableLog {
-    pub batches: Vec<Placed>,
+pub(super) struct DurableLog {
+    pub(super) batches: Vec<Placed>,
     /// The first so many have been looked at by the checker.
-    pub checked: usize,
+    pub(super) checked: usize,
 }
 
 impl DurableLog {
-    pub fn end(&self) -> Offset {
+    pub(super) fn end(&self) -> Offset {
         self.batches.last().map_or(Offset(0), |b| b.id.next)
     }
 
     /// The batch that ends at `end` or spans it.
-    pub fn ending_at(&self, end: Offset) -> Option<&Placed> {
+    pub(super) fn ending_at(&self, end: Offset) -> Option<&Placed> {
         let at = self.batches.partition_point(|b| b.id.next < end);
         self.batches.get(at).filter(|b| b.id.base < end)
     }
 
     /// Bytes of batches in the segment.
-    pub fn length(&self, segment: SegmentId) -> u64 {
+    pub(super) fn length(&self, segment: SegmentId) -> u64 {
         let last = self.batches.iter().rev().find(|b| b.segment == segment);
         last.map_or(0, |b| b.position + b.size_bytes as u64)
     }

@@ -116,16 +116,16 @@ const ANY_ROT_PERMILLE: u64 = 400;
 const HOSTILE_PERMILLE: u64 = 50;
 
 /// How many kinds there are.
-pub const FAULTS: usize = Fault::ALL.len();
+pub(crate) const FAULTS: usize = Fault::ALL.len();
 
 impl Fault {
     /// Hostile clients: nothing of the cluster itself is faulty.
-    pub fn is_client(self) -> bool {
+    pub(crate) fn is_client(self) -> bool {
         self.group() == Group::Client
     }
 
     /// What a disk has flushed is not there any more, and nobody is told.
-    pub fn is_rot(self) -> bool {
+    pub(super) fn is_rot(self) -> bool {
         matches!(self, Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes)
     }
 
@@ -172,7 +172,7 @@ impl Profile {
 
     /// The faults of a run with their mean intervals in ms. Each draws from dice of its own: leaving one out, or adding
     /// one to the list above, changes nothing for the others.
-    pub fn draw(self, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
+    pub(super) fn draw(self, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
         let mut drawn = Vec::new();
         // They make a run long: not in all.
         let has_hostile = chances[Fault::Flood as usize].clone().permille(HOSTILE_PERMILLE);
@@ -201,13 +201,13 @@ impl Profile {
 }
 
 /// May rot strike any voters? With dice of its own: other seeds are as they were.
-pub fn rots_any(seed: u64, plan: &[(Fault, u64)]) -> bool {
+pub(super) fn rots_any(seed: u64, plan: &[(Fault, u64)]) -> bool {
     plan.iter().any(|(fault, _)| fault.is_rot()) && Dice::new(seed, ANY_ROT_STREAM).below(ANY_ROT_ONE_IN) == 0
 }
 
 /// A change for the worse ends again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Relief {
+pub(super) enum Relief {
     Partition,
     Path(Host, Host),
     Disk(Host),
@@ -217,13 +217,13 @@ pub enum Relief {
 
 impl Simulation {
     /// Ask for the next fault of this kind.
-    pub fn plan_fault(&mut self, fault: Fault) {
+    pub(super) fn plan_fault(&mut self, fault: Fault) {
         let Some((_, mean_ms)) = self.plan.iter().find(|(planned, _)| *planned == fault) else { return };
         let in_ns = 1 + self.chances[fault as usize].around(mean_ms * NS_PER_MS);
         self.at(self.now_ns + in_ns, Event::Fault(fault));
     }
 
-    pub fn on_fault(&mut self, fault: Fault) {
+    pub(super) fn on_fault(&mut self, fault: Fault) {
         if self.is_calm {
             return;
         }
@@ -482,7 +482,7 @@ impl Simulation {
         done
     }
 
-    pub fn everybody(&self) -> Vec<Host> {
+    pub(super) fn everybody(&self) -> Vec<Host> {
         self.nodes.keys().chain(self.clients.keys()).copied().collect()
     }
 
@@ -572,7 +572,7 @@ impl Simulation {
         self.relieve(Relief::Weather, 3_000);
     }
 
-    pub fn on_relief(&mut self, relief: Relief) {
+    pub(super) fn on_relief(&mut self, relief: Relief) {
         match relief {
             Relief::Partition => {
                 self.network.heal();
@@ -592,7 +592,7 @@ impl Simulation {
     }
 
     /// All faults end: everything is whole, on time and running from here on.
-    pub fn calm_down(&mut self) {
+    pub(super) fn calm_down(&mut self) {
         self.is_calm = true;
         self.network.heal();
         self.network.weather = Weather::FAIR;

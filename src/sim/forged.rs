@@ -9,7 +9,7 @@ use super::network::Host;
 use super::scene::Scene;
 use bytes::Bytes;
 
-pub fn request(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes {
+pub(crate) fn request(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes {
     let voter = dice.pick(voters).unwrap_or(1);
     let leader = scene.leader.filter(|_| dice.permille(700)).unwrap_or(voter);
     let ahead = dice.pick(&[0, 0, 1, 1, 3, 20, 1_000, 1 << 29, i32::MAX]).unwrap_or(1);
@@ -28,7 +28,7 @@ pub fn request(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Byte
 }
 
 /// In the name of a voter, or of an observer that nobody knows.
-pub fn fetch(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes {
+pub(crate) fn fetch(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes {
     let voter = dice.pick(voters).unwrap_or(1);
     let offset = match dice.permille(500) {
         true => scene.committed_end.0,
@@ -45,7 +45,7 @@ pub fn fetch(dice: &mut Dice, id: i32, voters: &[Host], scene: &Scene) -> Bytes 
 
 /// What somebody sends who comes again and again in voters' names, with one request each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub(super) enum Claim {
     PreVotes,
     /// As a follower's that has all: they are parked.
     Fetches,
@@ -54,12 +54,12 @@ pub enum Claim {
 }
 
 impl Claim {
-    pub fn draw(dice: &mut Dice) -> Claim {
+    pub(super) fn draw(dice: &mut Dice) -> Claim {
         dice.pick(&[Claim::PreVotes, Claim::Fetches, Claim::Begins, Claim::Any]).unwrap_or(Claim::Any)
     }
 }
 
-pub fn claim(dice: &mut Dice, id: i32, claim: Claim, voter: Host, scene: &Scene) -> Bytes {
+pub(crate) fn claim(dice: &mut Dice, id: i32, claim: Claim, voter: Host, scene: &Scene) -> Bytes {
     let epoch = scene.epoch.0;
     match claim {
         Claim::PreVotes => kafka::encode(kafka::PRE_VOTE, id, &kafka::vote(voter, epoch, true)),

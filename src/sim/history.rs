@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 /// What each record says: who sent it, and which of its records it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Value {
-    pub client: Host,
-    pub number: u64,
+pub(crate) struct Value {
+    pub(crate) client: Host,
+    pub(crate) number: u64,
 }
 
 const VALUE_BYTES: usize = 12;
 
 impl Value {
-    pub fn encode(self, padding: usize) -> Vec<u8> {
+    pub(crate) fn encode(self, padding: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(VALUE_BYTES + padding);
         bytes.extend_from_slice(&self.client.to_be_bytes());
         bytes.extend_from_slice(&self.number.to_be_bytes());
@@ -23,14 +23,14 @@ impl Value {
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Option<Value> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Value> {
         let client = Host::from_be_bytes(bytes.get(..4)?.try_into().ok()?);
         Some(Value { client, number: u64::from_be_bytes(bytes.get(4..VALUE_BYTES)?.try_into().ok()?) })
     }
 }
 
 #[derive(Debug, Default)]
-pub struct History {
+pub(super) struct History {
     /// By offset; `None`: a control record.
     values: Vec<Option<Value>>,
     /// Producers that are idempotent, with the last number committed.
@@ -38,19 +38,19 @@ pub struct History {
     /// When a number was first sent, everything below this offset had been acknowledged to somebody.
     floors: BTreeMap<(Host, u64), i64>,
     acknowledged_end: i64,
-    pub acknowledged: u64,
+    pub(super) acknowledged: u64,
 }
 
 impl History {
-    pub fn on_idempotent(&mut self, client: Host) {
+    pub(super) fn on_idempotent(&mut self, client: Host) {
         self.idempotent.insert(client, None);
     }
 
-    pub fn on_sent(&mut self, client: Host, number: u64) {
+    pub(super) fn on_sent(&mut self, client: Host, number: u64) {
         self.floors.entry((client, number)).or_insert(self.acknowledged_end);
     }
 
-    pub fn on_committed(&mut self, id: BatchId, values: Vec<Option<Value>>) -> Result<(), String> {
+    pub(super) fn on_committed(&mut self, id: BatchId, values: Vec<Option<Value>>) -> Result<(), String> {
         if values.len() as i64 != id.next.0 - id.base.0 {
             return Err(format!("{id:?} has {} records that can be read", values.len()));
         }
@@ -65,12 +65,18 @@ impl History {
         Ok(())
     }
 
-    pub fn value_at(&self, offset: Offset) -> Option<Value> {
+    pub(super) fn value_at(&self, offset: Offset) -> Option<Value> {
         *self.values.get(usize::try_from(offset.0).ok()?)?
     }
 
     /// Err: something acknowledged before this was sent lies behind it.
-    pub fn on_acknowledged(&mut self, client: Host, number: u64, base: i64, end: i64) -> Result<(), String> {
+    pub(super) fn on_acknowledged(
+        &mut self,
+        client: Host,
+        number: u64,
+        base: i64,
+        end: i64,
+    ) -> Result<(), String> {
         self.acknowledged += 1;
         let floor = self.floors.get(&(client, number)).copied().unwrap_or(0);
         self.acknowledged_end = self.acknowledged_end.max(end);

@@ -39,7 +39,7 @@ struct Line {
     missing_bytes: usize,
 }
 
-pub struct Hostile {
+pub(super) struct Hostile {
     host: Host,
     fault: Fault,
     dice: Dice,
@@ -63,7 +63,7 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    pub fn new(
+    pub(super) fn new(
         fault: Fault,
         host: Host,
         mut dice: Dice,
@@ -109,7 +109,7 @@ impl Hostile {
     }
 
     /// Something came, or it was woken. Returns when to wake it next; `None`: it has gone.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         now_ns: u64,
         network: &mut Network,
@@ -144,7 +144,7 @@ impl Hostile {
     }
 
     /// All its connections end.
-    pub fn go(&mut self, now_ns: u64, network: &mut Network) {
+    pub(super) fn go(&mut self, now_ns: u64, network: &mut Network) {
         for wire in std::mem::take(&mut self.lines).into_keys() {
             network.close(now_ns, wire, End::Caller, "closed by the client");
         }

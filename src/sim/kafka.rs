@@ -6,22 +6,22 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 /// Api key and the version that the simulated clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Api(pub ApiKey, pub i16);
+pub(super) struct Api(pub(super) ApiKey, pub(super) i16);
 
-pub const PRODUCE: Api = Api(ApiKey::Produce, 9);
-pub const FETCH: Api = Api(ApiKey::Fetch, 12);
-pub const LIST_OFFSETS: Api = Api(ApiKey::ListOffsets, 5);
-pub const METADATA: Api = Api(ApiKey::Metadata, 9);
-pub const INIT_PRODUCER_ID: Api = Api(ApiKey::InitProducerId, 4);
-pub const DESCRIBE_QUORUM: Api = Api(ApiKey::DescribeQuorum, 1);
-pub const API_VERSIONS: Api = Api(ApiKey::ApiVersions, 3);
-pub const VOTE: Api = Api(ApiKey::Vote, 1);
-pub const PRE_VOTE: Api = Api(ApiKey::Vote, 2);
-pub const BEGIN_QUORUM_EPOCH: Api = Api(ApiKey::BeginQuorumEpoch, 1);
-pub const END_QUORUM_EPOCH: Api = Api(ApiKey::EndQuorumEpoch, 1);
-pub const FETCH_SNAPSHOT: Api = Api(ApiKey::FetchSnapshot, 0);
+pub(crate) const PRODUCE: Api = Api(ApiKey::Produce, 9);
+pub(crate) const FETCH: Api = Api(ApiKey::Fetch, 12);
+pub(crate) const LIST_OFFSETS: Api = Api(ApiKey::ListOffsets, 5);
+pub(crate) const METADATA: Api = Api(ApiKey::Metadata, 9);
+pub(crate) const INIT_PRODUCER_ID: Api = Api(ApiKey::InitProducerId, 4);
+pub(crate) const DESCRIBE_QUORUM: Api = Api(ApiKey::DescribeQuorum, 1);
+pub(crate) const API_VERSIONS: Api = Api(ApiKey::ApiVersions, 3);
+pub(crate) const VOTE: Api = Api(ApiKey::Vote, 1);
+pub(super) const PRE_VOTE: Api = Api(ApiKey::Vote, 2);
+pub(crate) const BEGIN_QUORUM_EPOCH: Api = Api(ApiKey::BeginQuorumEpoch, 1);
+pub(crate) const END_QUORUM_EPOCH: Api = Api(ApiKey::EndQuorumEpoch, 1);
+pub(super) const FETCH_SNAPSHOT: Api = Api(ApiKey::FetchSnapshot, 0);
 
-pub fn encode<R: Encodable>(api: Api, correlation_id: i32, request: &R) -> Bytes {
+pub(crate) fn encode<R: Encodable>(api: Api, correlation_id: i32, request: &R) -> Bytes {
     let Api(key, version) = api;
     let mut header = RequestHeader::default();
     header.request_api_key = key as i16;
@@ -38,7 +38,7 @@ pub fn encode<R: Encodable>(api: Api, correlation_id: i32, request: &R) -> Bytes
 }
 
 /// The next whole frame without its length.
-pub fn next_frame(received: &mut BytesMut) -> Option<Bytes> {
+pub(crate) fn next_frame(received: &mut BytesMut) -> Option<Bytes> {
     let length = i32::from_be_bytes(received.get(..4)?.try_into().ok()?) as usize;
     if received.len() < 4 + length {
         return None;
@@ -48,7 +48,7 @@ pub fn next_frame(received: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// Correlation id and body of an answer.
-pub fn decode<R: Decodable>(api: Api, frame: &Bytes) -> Option<(i32, R)> {
+pub(crate) fn decode<R: Decodable>(api: Api, frame: &Bytes) -> Option<(i32, R)> {
     let Api(key, version) = api;
     let mut rest = frame.clone();
     let header = ResponseHeader::decode(&mut rest, key.response_header_version(version)).ok()?;
@@ -60,7 +60,7 @@ fn topic_name() -> km::TopicName {
     km::TopicName(StrBytes::from_static_str(super::TOPIC))
 }
 
-pub fn produce(acks: i16, timeout_ms: i32, records: Bytes) -> km::ProduceRequest {
+pub(crate) fn produce(acks: i16, timeout_ms: i32, records: Bytes) -> km::ProduceRequest {
     let mut partition = km::produce_request::PartitionProduceData::default();
     partition.records = Some(records);
     let mut topic = km::produce_request::TopicProduceData::default();
@@ -74,7 +74,7 @@ pub fn produce(acks: i16, timeout_ms: i32, records: Bytes) -> km::ProduceRequest
     request
 }
 
-pub fn fetch(offset: i64, max_wait_ms: i32, max_bytes: i32) -> km::FetchRequest {
+pub(crate) fn fetch(offset: i64, max_wait_ms: i32, max_bytes: i32) -> km::FetchRequest {
     let mut partition = km::fetch_request::FetchPartition::default();
     partition.fetch_offset = offset;
     partition.current_leader_epoch = -1;
@@ -93,7 +93,7 @@ pub fn fetch(offset: i64, max_wait_ms: i32, max_bytes: i32) -> km::FetchRequest 
 }
 
 /// -1: the latest offset.
-pub fn list_offsets(timestamp: i64) -> km::ListOffsetsRequest {
+pub(crate) fn list_offsets(timestamp: i64) -> km::ListOffsetsRequest {
     let mut partition = km::list_offsets_request::ListOffsetsPartition::default();
     partition.timestamp = timestamp;
     partition.current_leader_epoch = -1;
@@ -106,7 +106,7 @@ pub fn list_offsets(timestamp: i64) -> km::ListOffsetsRequest {
     request
 }
 
-pub fn describe_quorum() -> km::DescribeQuorumRequest {
+pub(crate) fn describe_quorum() -> km::DescribeQuorumRequest {
     let mut topic = km::describe_quorum_request::TopicData::default();
     topic.topic_name = topic_name();
     topic.partitions.push(km::describe_quorum_request::PartitionData::default());
@@ -115,7 +115,7 @@ pub fn describe_quorum() -> km::DescribeQuorumRequest {
     request
 }
 
-pub fn init_producer_id() -> km::InitProducerIdRequest {
+pub(crate) fn init_producer_id() -> km::InitProducerIdRequest {
     let mut request = km::InitProducerIdRequest::default();
     request.transactional_id = None;
     request.producer_id = (-1).into();
@@ -123,14 +123,14 @@ pub fn init_producer_id() -> km::InitProducerIdRequest {
     request
 }
 
-pub fn metadata() -> km::MetadataRequest {
+pub(crate) fn metadata() -> km::MetadataRequest {
     let mut request = km::MetadataRequest::default();
     request.topics = None;
     request
 }
 
 /// Of this topic, named so many times.
-pub fn metadata_of(times: usize) -> km::MetadataRequest {
+pub(crate) fn metadata_of(times: usize) -> km::MetadataRequest {
     let mut topic = km::metadata_request::MetadataRequestTopic::default();
     topic.name = Some(topic_name());
     let mut request = km::MetadataRequest::default();
@@ -139,7 +139,7 @@ pub fn metadata_of(times: usize) -> km::MetadataRequest {
 }
 
 /// Votes for `candidate`, whose log is said to be longer than any.
-pub fn vote(candidate: i32, epoch: i32, is_pre_vote: bool) -> km::VoteRequest {
+pub(crate) fn vote(candidate: i32, epoch: i32, is_pre_vote: bool) -> km::VoteRequest {
     let mut partition = km::vote_request::PartitionData::default();
     partition.replica_id = candidate.into();
     partition.replica_epoch = epoch;
@@ -156,7 +156,7 @@ pub fn vote(candidate: i32, epoch: i32, is_pre_vote: bool) -> km::VoteRequest {
     request
 }
 
-pub fn begin_quorum_epoch(leader: i32, epoch: i32) -> km::BeginQuorumEpochRequest {
+pub(crate) fn begin_quorum_epoch(leader: i32, epoch: i32) -> km::BeginQuorumEpochRequest {
     let mut partition = km::begin_quorum_epoch_request::PartitionData::default();
     partition.leader_id = leader.into();
     partition.leader_epoch = epoch;
@@ -171,7 +171,7 @@ pub fn begin_quorum_epoch(leader: i32, epoch: i32) -> km::BeginQuorumEpochReques
 }
 
 /// The leader is said to have resigned, and the others to stand in this order.
-pub fn end_quorum_epoch(leader: i32, epoch: i32, voters: &[i32]) -> km::EndQuorumEpochRequest {
+pub(crate) fn end_quorum_epoch(leader: i32, epoch: i32, voters: &[i32]) -> km::EndQuorumEpochRequest {
     let mut partition = km::end_quorum_epoch_request::PartitionData::default();
     partition.leader_id = leader.into();
     partition.leader_epoch = epoch;
@@ -189,7 +189,7 @@ pub fn end_quorum_epoch(leader: i32, epoch: i32, voters: &[i32]) -> km::EndQuoru
     request
 }
 
-pub fn fetch_snapshot(replica: i32, epoch: i32) -> km::FetchSnapshotRequest {
+pub(super) fn fetch_snapshot(replica: i32, epoch: i32) -> km::FetchSnapshotRequest {
     let mut partition = km::fetch_snapshot_request::PartitionSnapshot::default();
     partition.current_leader_epoch = epoch;
     partition.snapshot_id.end_offset = 1;
@@ -204,7 +204,7 @@ pub fn fetch_snapshot(replica: i32, epoch: i32) -> km::FetchSnapshotRequest {
     request
 }
 
-pub fn api_versions() -> km::ApiVersionsRequest {
+pub(crate) fn api_versions() -> km::ApiVersionsRequest {
     let mut request = km::ApiVersionsRequest::default();
     request.client_software_name = StrBytes::from_static_str("kraft-sim");
     request.client_software_version = StrBytes::from_static_str("1");

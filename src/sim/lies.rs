@@ -87,23 +87,23 @@ impl Lie {
 
 /// The lie of this run, if any.
 #[derive(Debug)]
-pub struct Liar {
+pub(super) struct Liar {
     kind: Option<Lie>,
     dice: Dice,
-    pub told: u64,
+    pub(super) told: u64,
 }
 
 impl Liar {
-    pub fn new(kind: Option<Lie>, dice: Dice) -> Liar {
+    pub(super) fn new(kind: Option<Lie>, dice: Dice) -> Liar {
         Liar { kind, dice, told: 0 }
     }
 
-    pub fn is(&self, lie: Lie) -> bool {
+    pub(super) fn is(&self, lie: Lie) -> bool {
         self.kind == Some(lie)
     }
 
     /// Is this the occasion?
-    pub fn tells(&mut self, lie: Lie) -> bool {
+    pub(super) fn tells(&mut self, lie: Lie) -> bool {
         if self.kind != Some(lie) || !self.dice.permille(lie.permille()) {
             return false;
         }
@@ -112,7 +112,7 @@ impl Liar {
     }
 
     /// What a node is started with.
-    pub fn config_of(&mut self, config: &Config) -> Config {
+    pub(super) fn config_of(&mut self, config: &Config) -> Config {
         let mut config = config.clone();
         let limits = &mut config.limits;
         if self.tells(Lie::LimitsIgnored) {
@@ -130,7 +130,7 @@ impl Liar {
     }
 
     /// A lie about this operation, if it is one that such a lie can be told of.
-    pub fn about(&mut self, op: &OpKind) -> Option<Lie> {
+    pub(super) fn about(&mut self, op: &OpKind) -> Option<Lie> {
         let lie = self.kind?;
         let fits = match op {
             OpKind::Write { durable, .. } => match lie {

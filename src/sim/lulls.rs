@@ -14,14 +14,14 @@ const STREAM: u64 = 154;
 
 /// In turn: producers are at work, and then they are not.
 #[derive(Clone, Copy, Debug)]
-pub struct Lulls {
+pub(super) struct Lulls {
     first_ns: u64,
     lull_ns: u64,
     work_ns: u64,
 }
 
 impl Lulls {
-    pub fn draw(seed: u64, profile: Profile) -> Option<Lulls> {
+    pub(super) fn draw(seed: u64, profile: Profile) -> Option<Lulls> {
         let one_in = match profile {
             Profile::Swarm => SWARM_ONE_IN,
             Profile::Hostile => HOSTILE_ONE_IN,
@@ -40,7 +40,7 @@ impl Lulls {
     }
 
     /// Producers wait until then; 0: they do not.
-    pub fn ends_ns(&self, now_ns: u64) -> u64 {
+    pub(super) fn ends_ns(&self, now_ns: u64) -> u64 {
         let Some(since_ns) = now_ns.checked_sub(self.first_ns) else { return 0 };
         let at_ns = since_ns % (self.lull_ns + self.work_ns);
         if at_ns < self.lull_ns { now_ns - at_ns + self.lull_ns } else { 0 }

@@ -63,18 +63,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use trace::Trace;
 use workload::{Around, Client};
 
-pub use checker::Violation;
-pub use faults::{FAULTS, Fault, Profile};
+pub(crate) use checker::Violation;
+pub(crate) use faults::FAULTS;
+pub use faults::{Fault, Profile};
 pub use lies::Lie;
-pub use network::Host;
+pub(crate) use network::Host;
 pub use shrink::shrink;
 pub use silence::{Silence, silence};
 pub use trace::name as host_name;
 
 /// Clients are hosts from here on; nodes are below it.
-pub const FIRST_CLIENT: Host = 100;
+const FIRST_CLIENT: Host = 100;
 /// And hostile ones from here on.
-pub const FIRST_HOSTILE: Host = 10_000;
+const FIRST_HOSTILE: Host = 10_000;
 const TOPIC: &str = "__cluster_metadata";
 /// After the faults: a leader, everything acknowledged readable, all logs equal, within this time.
 const REST_MS_MAX: u64 = 60_000;
@@ -195,7 +196,7 @@ enum Event {
     LookForRest,
 }
 
-pub struct Simulation {
+struct Simulation {
     now_ns: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     queued: u64,

@@ -9,7 +9,7 @@ use crate::log::{SegmentId, SmallFile};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
-pub struct Names {
+pub(super) struct Names {
     created: BTreeSet<SegmentId>,
     removed: BTreeMap<SegmentId, DiskFile>,
     /// What the name stood for at the last flush; `None`: there was no such name.
@@ -19,40 +19,40 @@ pub struct Names {
 }
 
 impl Names {
-    pub fn on_created(&mut self, segment: SegmentId) {
+    pub(super) fn on_created(&mut self, segment: SegmentId) {
         // A file that was removed under this name comes back empty at most: it was opened again.
         self.removed.remove(&segment);
         self.created.insert(segment);
     }
 
-    pub fn on_removed(&mut self, segment: SegmentId, file: DiskFile) {
+    pub(super) fn on_removed(&mut self, segment: SegmentId, file: DiskFile) {
         if !self.created.remove(&segment) {
             self.removed.insert(segment, file);
         }
     }
 
-    pub fn on_replaced(&mut self, file: SmallFile, old: Option<Vec<u8>>) {
+    pub(super) fn on_replaced(&mut self, file: SmallFile, old: Option<Vec<u8>>) {
         self.replaced.entry(file).or_insert(old);
     }
 
-    pub fn on_lied(&mut self, segment: SegmentId) {
+    pub(super) fn on_lied(&mut self, segment: SegmentId) {
         self.never_durable.insert(segment);
     }
 
     /// The directory was flushed.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.created.clear();
         self.removed.clear();
         self.replaced.clear();
     }
 
     /// What a power cut may leave under this name instead of what is seen there now.
-    pub fn before(&self, file: SmallFile) -> Option<Option<&[u8]>> {
+    pub(super) fn before(&self, file: SmallFile) -> Option<Option<&[u8]>> {
         self.replaced.get(&file).map(|old| old.as_deref())
     }
 
     /// Power is cut: each change that was not flushed is undone, or not. Gives how many were.
-    pub fn cut_power(
+    pub(super) fn cut_power(
         &mut self,
         dice: &mut Dice,
         segments: &mut BTreeMap<SegmentId, DiskFile>,

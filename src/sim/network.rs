@@ -12,24 +12,24 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A machine on the network: a node by its id, or a client.
-pub type Host = i32;
+pub(crate) type Host = i32;
 
 /// Why a call ends where nobody listens, or where a path pretends so.
-pub const REFUSED: &str = "connection refused";
+pub(crate) const REFUSED: &str = "connection refused";
 
 /// A connection; never used twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WireId(pub u64);
+pub(super) struct WireId(pub(super) u64);
 
 /// One end of a connection: who opened it, or who was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
+pub(crate) enum End {
     Caller,
     Called,
 }
 
 impl End {
-    pub fn other(self) -> End {
+    pub(crate) fn other(self) -> End {
         match self {
             End::Caller => End::Called,
             End::Called => End::Caller,
@@ -43,7 +43,7 @@ impl End {
 
 /// What arrives at an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parcel {
+pub(super) enum Parcel {
     /// Somebody wants to connect. To be answered by `accept` or `refuse`.
     Call,
     Accepted,
@@ -52,22 +52,22 @@ pub enum Parcel {
 }
 
 #[derive(Clone, Debug)]
-pub struct Weather {
+pub(super) struct Weather {
     /// Least and mean time on the way.
-    pub delay_min_ns: u64,
-    pub delay_mean_ns: u64,
+    pub(super) delay_min_ns: u64,
+    pub(super) delay_mean_ns: u64,
     /// A piece is lost and sent again this many times out of a thousand.
-    pub loss_permille: u64,
+    pub(super) loss_permille: u64,
     /// A call is refused this many times out of a thousand.
-    pub refuse_permille: u64,
+    pub(super) refuse_permille: u64,
     /// What is sent is cut into several pieces this many times out of a thousand.
-    pub cut_permille: u64,
+    pub(super) cut_permille: u64,
     /// A bit of a frame's records flips this many times out of a thousand.
-    pub flip_permille: u64,
+    pub(super) flip_permille: u64,
 }
 
 impl Weather {
-    pub const FAIR: Weather = Weather {
+    pub(super) const FAIR: Weather = Weather {
         delay_min_ns: 20_000,
         delay_mean_ns: 100_000,
         loss_permille: 0,
@@ -107,9 +107,9 @@ struct Wire {
 }
 
 #[derive(Debug)]
-pub struct Network {
+pub(super) struct Network {
     dice: Dice,
-    pub weather: Weather,
+    pub(super) weather: Weather,
     wires: BTreeMap<WireId, Wire>,
     /// From a host to a host, nothing passes.
     blocked: BTreeSet<(Host, Host)>,
@@ -121,7 +121,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(dice: Dice, weather: Weather) -> Network {
+    pub(super) fn new(dice: Dice, weather: Weather) -> Network {
         Network {
             dice,
             weather,
@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    pub fn call(&mut self, now_ns: u64, from: Host, to: Host) -> WireId {
+    pub(super) fn call(&mut self, now_ns: u64, from: Host, to: Host) -> WireId {
         self.next_wire += 1;
         let id = WireId(self.next_wire);
         self.wires.insert(id, Wire { hosts: [from, to], flows: [Flow::default(), Flow::default()] });
@@ -141,21 +141,21 @@ impl Network {
         id
     }
 
-    pub fn accept(&mut self, now_ns: u64, id: WireId) {
+    pub(super) fn accept(&mut self, now_ns: u64, id: WireId) {
         self.push(now_ns, id, End::Called, Parcel::Accepted);
     }
 
-    pub fn refuse(&mut self, now_ns: u64, id: WireId) {
+    pub(super) fn refuse(&mut self, now_ns: u64, id: WireId) {
         self.close(now_ns, id, End::Called, REFUSED);
     }
 
-    pub fn is_refusing(&mut self) -> bool {
+    pub(super) fn is_refusing(&mut self) -> bool {
         let chance = self.weather.refuse_permille;
         self.dice.permille(chance)
     }
 
     /// Whole frames from one end, cut where chance wants it.
-    pub fn send(&mut self, now_ns: u64, id: WireId, from: End, mut bytes: Bytes) {
+    pub(super) fn send(&mut self, now_ns: u64, id: WireId, from: End, mut bytes: Bytes) {
         if self.weather.flip_permille > 0
             && self.dice.permille(self.weather.flip_permille)
             && let Some(flipped) = flip_record_bit(&bytes, &mut self.dice)
@@ -177,7 +177,7 @@ impl Network {
     }
 
     /// The other end has read so much of what `from` has sent.
-    pub fn took(&mut self, id: WireId, from: End, bytes: usize) {
+    pub(super) fn took(&mut self, id: WireId, from: End, bytes: usize) {
         if let Some(wire) = self.wires.get_mut(&id) {
             let flow = &mut wire.flows[from.index()];
             flow.backlog_bytes = flow.backlog_bytes.saturating_sub(bytes);
@@ -185,12 +185,12 @@ impl Network {
     }
 
     /// Sent by `from` and not taken: what the buffers of both kernels hold.
-    pub fn backlog_bytes(&self, id: WireId, from: End) -> usize {
+    pub(super) fn backlog_bytes(&self, id: WireId, from: End) -> usize {
         self.wires.get(&id).map_or(0, |wire| wire.flows[from.index()].backlog_bytes)
     }
 
     /// Does `end` take what comes? As long as it does not, all stays on its way.
-    pub fn set_reading(&mut self, now_ns: u64, id: WireId, end: End, is_reading: bool) {
+    pub(super) fn set_reading(&mut self, now_ns: u64, id: WireId, end: End, is_reading: bool) {
         let from = end.other();
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let flow = &mut wire.flows[from.index()];
@@ -202,16 +202,16 @@ impl Network {
     }
 
     /// Has a bit flipped on it?
-    pub fn has_flipped(&self, id: WireId) -> bool {
+    pub(super) fn has_flipped(&self, id: WireId) -> bool {
         self.flipped.contains(&id)
     }
 
-    pub fn flips(&self) -> u64 {
+    pub(super) fn flips(&self) -> u64 {
         self.flipped.len() as u64
     }
 
     /// One end is closed, or its process has died: what it sent still arrives, what comes to it is lost.
-    pub fn close(&mut self, now_ns: u64, id: WireId, end: End, why: &'static str) {
+    pub(super) fn close(&mut self, now_ns: u64, id: WireId, end: End, why: &'static str) {
         self.push(now_ns, id, end, Parcel::Closed(why));
         let Some(wire) = self.wires.get_mut(&id) else { return };
         wire.flows[end.index()].is_shut = true;
@@ -223,14 +223,14 @@ impl Network {
 
     /// One end vanished without a word (its power was cut): the other hears of it when it next waits too long, or
     /// sends. What it had sent may be lost from anywhere on.
-    pub fn vanish(&mut self, now_ns: u64, id: WireId, end: End) {
+    pub(super) fn vanish(&mut self, now_ns: u64, id: WireId, end: End) {
         self.lose_tail(id, end);
         let silence_ns = self.dice.around(500 * NS_PER_MS);
         self.close(now_ns + silence_ns, id, end, "connection timed out");
     }
 
     /// A connection breaks for both ends, in the middle of whatever was on the way.
-    pub fn reset(&mut self, now_ns: u64, id: WireId) {
+    pub(super) fn reset(&mut self, now_ns: u64, id: WireId) {
         for end in [End::Caller, End::Called] {
             self.lose_tail(id, end);
             // One end may hear of it much later than the other.
@@ -270,12 +270,12 @@ impl Network {
     }
 
     /// What has to be pumped when.
-    pub fn take_due(&mut self) -> Vec<(WireId, End, u64)> {
+    pub(super) fn take_due(&mut self) -> Vec<(WireId, End, u64)> {
         std::mem::take(&mut self.due)
     }
 
     /// The next parcel of what `from` has sent, if the path lets it through.
-    pub fn pump(&mut self, now_ns: u64, id: WireId, from: End) -> Option<Parcel> {
+    pub(super) fn pump(&mut self, now_ns: u64, id: WireId, from: End) -> Option<Parcel> {
         let wire = self.wires.get_mut(&id)?;
         let flow = &mut wire.flows[from.index()];
         if flow.pump_at != Some(now_ns) {
@@ -330,25 +330,25 @@ impl Network {
         }
     }
 
-    pub fn host(&self, id: WireId, end: End) -> Option<Host> {
+    pub(super) fn host(&self, id: WireId, end: End) -> Option<Host> {
         self.wires.get(&id).map(|wire| wire.hosts[end.index()])
     }
 
     /// Connections that are still of use to somebody.
-    pub fn open_wires(&self) -> Vec<WireId> {
+    pub(super) fn open_wires(&self) -> Vec<WireId> {
         let is_open = |wire: &Wire| wire.flows.iter().all(|flow| !flow.is_shut && !flow.is_deaf);
         self.wires.iter().filter(|(_, wire)| is_open(wire)).map(|(id, _)| *id).collect()
     }
 
-    pub fn block(&mut self, from: Host, to: Host) {
+    pub(super) fn block(&mut self, from: Host, to: Host) {
         self.blocked.insert((from, to));
     }
 
-    pub fn unblock(&mut self, from: Host, to: Host) {
+    pub(super) fn unblock(&mut self, from: Host, to: Host) {
         self.blocked.remove(&(from, to));
     }
 
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.blocked.clear();
     }
 }

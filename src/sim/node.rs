@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 /// What has come and waits for the node's next turn.
 #[derive(Debug)]
-pub enum Arrival {
+pub(super) enum Arrival {
     Net { wire: WireId, end: End, parcel: Parcel },
     Disk(Completion),
     DiskFree(u64),
@@ -29,12 +29,12 @@ pub enum Arrival {
 }
 
 /// A connection to another voter.
-pub struct Calling {
-    pub wire: WireId,
-    pub received: ReceiveBuffer,
+pub(super) struct Calling {
+    pub(super) wire: WireId,
+    pub(super) received: ReceiveBuffer,
 }
 
-pub enum Process {
+pub(crate) enum Process {
     Up(Box<Replica>),
     /// Until it is started again, and with which disk.
     Down {
@@ -42,54 +42,54 @@ pub enum Process {
     },
 }
 
-pub struct Node {
-    pub host: Host,
-    pub config: Config,
-    pub process: Process,
-    pub incarnation: u64,
-    pub disk: SimDisk,
-    pub clock: NodeClock,
-    pub inbox: VecDeque<Arrival>,
-    pub served: BTreeMap<WireId, Served>,
-    pub links: BTreeMap<PeerLink, Calling>,
-    pub pool: ReceivePool,
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) config: Config,
+    pub(crate) process: Process,
+    pub(super) incarnation: u64,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: NodeClock,
+    pub(crate) inbox: VecDeque<Arrival>,
+    pub(crate) served: BTreeMap<WireId, Served>,
+    pub(crate) links: BTreeMap<PeerLink, Calling>,
+    pub(crate) pool: ReceivePool,
     /// What its clients have of it.
-    pub core: Core,
-    pub shape: CoreShape,
+    pub(crate) core: Core,
+    pub(crate) shape: CoreShape,
     /// The next turn.
-    pub turn_at: Option<u64>,
-    pub paused_until: u64,
+    pub(super) turn_at: Option<u64>,
+    pub(super) paused_until: u64,
     /// Its core is at work on what came before.
-    pub busy_until: u64,
+    pub(super) busy_until: u64,
     /// Die in the middle of the actions of the next turn, after so many.
-    pub dies_after: Option<u64>,
+    pub(super) dies_after: Option<u64>,
     /// What it said after its last turn.
-    pub standing: Option<Standing>,
+    pub(crate) standing: Option<Standing>,
     /// Its disk was replaced by an empty one, or its log is in doubt, and it has not caught up since.
-    pub is_behind: Option<Offset>,
+    pub(crate) is_behind: Option<Offset>,
     /// Its log is in doubt: it gives no vote before it has caught up.
-    pub is_in_doubt: bool,
+    pub(super) is_in_doubt: bool,
     /// Its last start was refused, and its disk has not been replaced.
-    pub is_refused: bool,
+    pub(crate) is_refused: bool,
     /// What was on the disks that it has lost since.
-    pub lost: Vec<DurableLog>,
-    pub directory_generation: u64,
+    pub(crate) lost: Vec<DurableLog>,
+    pub(super) directory_generation: u64,
     /// Votes asked for on a connection and not answered: epoch and candidate by request.
-    pub asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
+    pub(super) asked_votes: BTreeMap<(WireId, u64), (Epoch, i32)>,
     /// Produces handed over and not answered: acks and number of records by request.
-    pub asked_produces: BTreeMap<(WireId, u64), (i16, i64)>,
+    pub(super) asked_produces: BTreeMap<(WireId, u64), (i16, i64)>,
     /// What it has told in this turn.
-    pub told: Vec<Told>,
+    pub(crate) told: Vec<Told>,
     /// Bytes of Produces that no bound of its memory has held back.
-    pub not_held_back: u64,
+    pub(super) not_held_back: u64,
     /// The epoch that it led last, and the uncommitted bytes that it had when it was elected.
-    pub inherited: (Epoch, u64),
+    pub(super) inherited: (Epoch, u64),
     /// Turns without time passing.
-    pub busy: (u64, u64),
+    pub(crate) busy: (u64, u64),
 }
 
 impl Node {
-    pub fn new(config: Config, shape: CoreShape, disk: SimDisk, clock: NodeClock) -> Node {
+    pub(crate) fn new(config: Config, shape: CoreShape, disk: SimDisk, clock: NodeClock) -> Node {
         Node {
             host: config.node_id.0,
             core: Core::new(&config, shape),
@@ -122,51 +122,51 @@ impl Node {
         }
     }
 
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.process, Process::Up(_))
     }
 
-    pub fn is_voter(&self) -> bool {
+    pub(crate) fn is_voter(&self) -> bool {
         self.config.voters.iter().any(|v| v.id == self.config.node_id)
     }
 
-    pub fn directory_id(&self) -> Uuid {
+    pub(crate) fn directory_id(&self) -> Uuid {
         Uuid(self.host as u128 * 1000 + u128::from(self.directory_generation))
     }
 
-    pub fn link_of(&self, wire: WireId) -> Option<PeerLink> {
+    pub(super) fn link_of(&self, wire: WireId) -> Option<PeerLink> {
         self.links.iter().find(|(_, calling)| calling.wire == wire).map(|(link, _)| *link)
     }
 
     /// Something of it has rotted, or it was lost and has not come back: no other may be lost that a majority needs.
-    pub fn may_be_lost(&self) -> bool {
+    pub(super) fn may_be_lost(&self) -> bool {
         self.is_behind.is_some() || self.has_rotten()
     }
 
-    pub fn has_rotten(&self) -> bool {
+    pub(super) fn has_rotten(&self) -> bool {
         self.disk.is_log_rotten() || self.disk.is_mark_rotten() || self.disk.are_votes_rotten()
     }
 
     /// Where the log on its platter ends: the larger of two is the more up to date.
-    pub fn durable_last(&self) -> OffsetAndEpoch {
+    pub(super) fn durable_last(&self) -> OffsetAndEpoch {
         let epoch = self.disk.log.batches.last().map_or(Epoch(0), |batch| batch.id.epoch);
         OffsetAndEpoch { epoch, offset: self.disk.log.end() }
     }
 
     /// Epoch and candidate that quorum-state names on the platter.
-    pub fn durable_vote(&self) -> Option<(i64, i64)> {
+    pub(super) fn durable_vote(&self) -> Option<(i64, i64)> {
         let file = self.disk.durable_votes()?;
         Some((number_after(file, "\"leaderEpoch\":")?, number_after(file, "\"votedId\":").unwrap_or(-1)))
     }
 
     /// Does quorum-state say that the log is in doubt?
-    pub fn says_in_doubt(&self) -> bool {
+    pub(super) fn says_in_doubt(&self) -> bool {
         let file = self.disk.durable_votes().unwrap_or_default();
         std::str::from_utf8(file).is_ok_and(|text| text.contains("\"inDoubt\":true"))
     }
 
     /// Does quorum-state say that the log has caught up with a leader since it was empty, or in doubt?
-    pub fn says_caught_up(&self) -> bool {
+    pub(super) fn says_caught_up(&self) -> bool {
         let file = self.disk.durable_votes().unwrap_or_default();
         let says = |text: &str| text.contains("\"caughtUp\":true") && !text.contains("\"inDoubt\":true");
         std::str::from_utf8(file).is_ok_and(says)
@@ -182,7 +182,7 @@ fn number_after(file: &[u8], key: &str) -> Option<i64> {
 }
 
 /// All disks, for the checker.
-pub struct AllPlatters<'a>(pub &'a BTreeMap<Host, Box<Node>>);
+pub(super) struct AllPlatters<'a>(pub(super) &'a BTreeMap<Host, Box<Node>>);
 
 impl super::checker::Platters for AllPlatters<'_> {
     fn log(&self, host: Host) -> Option<&DurableLog> {
@@ -247,7 +247,7 @@ fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
 }
 
 /// How a node's core is made.
-pub fn shape(dice: &mut Dice) -> CoreShape {
+pub(crate) fn shape(dice: &mut Dice) -> CoreShape {
     CoreShape {
         lane: dice.pick(&[16, 64, 1_024]).unwrap_or(64),
         slowness: dice.pick(&[1, 4, 10]).unwrap_or(1),
@@ -255,7 +255,7 @@ pub fn shape(dice: &mut Dice) -> CoreShape {
 }
 
 /// Configurations of all nodes: voters 1.., then observers. `bounds` draws those of their memory, `room` what clients may have.
-pub fn configs(
+pub(crate) fn configs(
     dice: &mut Dice,
     bounds: &mut Dice,
     room: &mut Dice,

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 #[derive(Clone, Debug, Default)]
-pub struct DiskFile {
+pub(super) struct DiskFile {
     /// What a power cut leaves, at least: its length is the one that was last flushed.
-    pub durable: Vec<u8>,
+    pub(super) durable: Vec<u8>,
     /// What a read sees.
     pub(super) cached: Vec<u8>,
     /// Sectors that differ.
@@ -125,7 +125,7 @@ impl DiskFile {
     }
 
     /// The platter changes, not what the disk has taken and not yet put there.
-    pub(super) fn decays_to(&mut self, at: usize, byte: u8, sector: usize) {
+    fn decays_to(&mut self, at: usize, byte: u8, sector: usize) {
         let is_dirty = self.dirty.contains(&(at / sector));
         self.decay.add(at, self.durable[at], is_dirty);
         self.durable[at] = byte;
@@ -166,7 +166,7 @@ impl DiskFile {
 
 /// Bytes of a file that are not what was written, until something else is.
 #[derive(Clone, Debug, Default)]
-pub struct Decay(Vec<RottenByte>);
+pub(crate) struct Decay(Vec<RottenByte>);
 
 #[derive(Clone, Copy, Debug)]
 struct RottenByte {
@@ -189,7 +189,7 @@ impl Decay {
 
     /// `new` is written from `at` on, over `old`. A node writes the last block of its log again as it has read it: what was
     /// rotten there still is.
-    pub(super) fn on_written(&mut self, at: usize, old: &[u8], new: &[u8]) {
+    fn on_written(&mut self, at: usize, old: &[u8], new: &[u8]) {
         for byte in &mut self.0 {
             let Some(i) = byte.at.checked_sub(at) else { continue };
             byte.is_covered |= old.get(i).zip(new.get(i)).is_some_and(|(old, new)| old != new);
@@ -200,22 +200,22 @@ impl Decay {
         self.0.iter_mut().filter(|byte| range.contains(&byte.at)).for_each(|byte| byte.is_covered = true);
     }
 
-    pub(super) fn on_flushed(&mut self, range: Range<usize>) {
+    fn on_flushed(&mut self, range: Range<usize>) {
         self.0.retain(|byte| !(byte.is_covered && range.contains(&byte.at)));
     }
 
-    pub(super) fn on_cut(&mut self, size: usize) {
+    fn on_cut(&mut self, size: usize) {
         self.0.retain(|byte| byte.at < size);
     }
 
-    pub(super) fn on_power_cut(&mut self) {
+    fn on_power_cut(&mut self) {
         self.0.iter_mut().for_each(|byte| byte.is_covered = false);
     }
 }
 
 /// What has rotted beside the log, as long as it has not been written over.
 #[derive(Debug, Default)]
-pub struct Rotten {
+pub(crate) struct Rotten {
     /// Slots of the commit mark, as they read since.
     pub(super) marks: Vec<(usize, Vec<u8>)>,
     /// quorum-state: as it reads since, and as it was written.
@@ -224,8 +224,8 @@ pub struct Rotten {
 
 /// How much of what was not flushed power cuts have taken back.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Undone {
-    pub names: u64,
-    pub sizes: u64,
-    pub sectors: u64,
+pub(super) struct Undone {
+    pub(super) names: u64,
+    pub(super) sizes: u64,
+    pub(super) sectors: u64,
 }

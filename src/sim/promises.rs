@@ -18,17 +18,17 @@ use bytes::Bytes;
 
 /// What a platter says when something is told.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Platter {
-    pub end: Offset,
-    pub epoch: Epoch,
+pub(crate) struct Platter {
+    end: Offset,
+    epoch: Epoch,
     /// Epoch and candidate that quorum-state names.
-    pub vote: Option<(i64, i64)>,
+    vote: Option<(i64, i64)>,
     /// It names a log in doubt.
-    pub is_in_doubt: bool,
+    is_in_doubt: bool,
 }
 
 impl Platter {
-    pub fn of(node: &Node) -> Platter {
+    fn of(node: &Node) -> Platter {
         let vote = node.durable_vote();
         let log_epoch = node.disk.log.batches.last().map_or(Epoch(0), |batch| batch.id.epoch);
         let epoch = vote.and_then(|(epoch, _)| i32::try_from(epoch).ok()).map_or(Epoch(0), Epoch);
@@ -44,17 +44,17 @@ impl Platter {
 
 /// By how much a node's memory may rightly pass its limits, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Excess {
+pub(crate) struct Excess {
     /// The largest batch that any client has sent.
-    pub batch: u64,
+    batch: u64,
     /// Read before a bound could stop it.
-    pub not_held_back: u64,
+    not_held_back: u64,
     /// Uncommitted when the leader was elected.
-    pub inherited: u64,
+    inherited: u64,
 }
 
 impl Checker {
-    pub fn on_told(&mut self, host: Host, told: Told, platter: &Platter) {
+    pub(super) fn on_told(&mut self, host: Host, told: Told, platter: &Platter) {
         let committed = self.committed_end();
         let (holds, invariant) = match told {
             Told::Acknowledged { acks: 1, end } => {
@@ -86,7 +86,7 @@ impl Checker {
     }
 
     /// After a turn: is what the node keeps in memory within its limits?
-    pub fn check_memory(&mut self, host: Host, now: &Standing, limits: &Limits, excess: Excess) {
+    pub(super) fn check_memory(&mut self, host: Host, now: &Standing, limits: &Limits, excess: Excess) {
         let memory = &now.memory;
         let extra = excess.batch + excess.not_held_back;
         // A follower takes what one Fetch brings, and asks again when that is flushed.
@@ -122,7 +122,7 @@ impl Checker {
 
 impl Node {
     /// A Produce is handed over: its answer will promise something. `was_held_back`: a bound could have stopped it.
-    pub fn note_produce(
+    pub(super) fn note_produce(
         &mut self,
         wire: WireId,
         seq: u64,
@@ -145,7 +145,7 @@ impl Node {
     }
 
     /// An answer is about to leave.
-    pub fn note_answer(&mut self, wire: WireId, seq: u64, response: &Response) {
+    pub(super) fn note_answer(&mut self, wire: WireId, seq: u64, response: &Response) {
         let asked = self.asked_produces.remove(&(wire, seq));
         let is_client = self.served.get(&wire).is_some_and(|served| served.host >= FIRST_CLIENT);
         match response {
@@ -183,7 +183,7 @@ impl Node {
     }
 
     /// Whole frames are about to leave for a peer.
-    pub fn note_sent(&mut self, frames: &Bytes) {
+    pub(crate) fn note_sent(&mut self, frames: &Bytes) {
         let mut rest = frames.clone();
         while let Some(length) = rest.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize) {
             if rest.len() < 4 + length {
@@ -222,7 +222,7 @@ impl Node {
 
 impl Simulation {
     /// The turn of this node is over, and the checker knows where it stands.
-    pub fn check_promises(&mut self, host: Host) {
+    pub(super) fn check_promises(&mut self, host: Host) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         let told = std::mem::take(&mut node.told);
         if !told.is_empty() {

@@ -18,7 +18,7 @@ const MARK_COMMITTED_AT: usize = MARK_SEGMENT_AT + 8 + 8 + 8 + 4;
 
 impl SimDisk {
     /// What the commit mark does not vouch for: a bit of it flips. False: the mark vouches for all that is there.
-    pub fn rot_unvouched(&mut self) -> bool {
+    pub(super) fn rot_unvouched(&mut self) -> bool {
         let Some((segment, end)) = self.vouched() else { return false };
         let unvouched = self.log.length(segment).saturating_sub(end);
         let (at, bit) = ((end + self.dice.below(unvouched)) as usize, self.dice.below(8));
@@ -28,7 +28,7 @@ impl SimDisk {
     }
 
     /// A bit of a flushed batch flips, or seldom one of the zeros behind them. False: there are none.
-    pub fn rot(&mut self) -> bool {
+    pub(crate) fn rot(&mut self) -> bool {
         if self.is_mark_rotten() {
             return false;
         }
@@ -50,7 +50,7 @@ impl SimDisk {
     }
 
     /// A write of another block went to a block of flushed batches. False: there is none.
-    pub fn misdirect(&mut self) -> bool {
+    pub(super) fn misdirect(&mut self) -> bool {
         let (vouched, sector) = (self.vouched_segment(), self.sector);
         let is_anywhere = self.dice.permille(500) && !self.is_mark_rotten();
         let ids = self.segments.keys().copied().collect::<Vec<_>>();
@@ -74,7 +74,7 @@ impl SimDisk {
     }
 
     /// An operator gives up what follows.
-    pub fn give_up(&mut self, doubt: &Doubt) {
+    pub(super) fn give_up(&mut self, doubt: &Doubt) {
         let Some(id) = SegmentId::from_file_name(&doubt.segment) else { return };
         let sector = self.sector;
         if let Some(file) = self.segments.get_mut(&id) {
@@ -86,7 +86,7 @@ impl SimDisk {
     }
 
     /// Something of the log is not what was written.
-    pub fn is_log_rotten(&self) -> bool {
+    pub(super) fn is_log_rotten(&self) -> bool {
         self.segments.values().any(|file| !file.decay.is_none())
     }
 
@@ -116,7 +116,7 @@ impl SimDisk {
     }
 
     /// What the commit mark on the platter knows to be committed; `None` where a bit of it has rotted, or there is no mark.
-    pub fn marked_committed(&self) -> Option<Offset> {
+    pub(super) fn marked_committed(&self) -> Option<Offset> {
         let mark = self.mark.as_ref().filter(|mark| mark.decay.is_none())?;
         let slots = [0, BLOCK_BYTES].into_iter().filter_map(|slot| {
             let at = slot + MARK_COMMITTED_AT;
@@ -126,7 +126,7 @@ impl SimDisk {
     }
 
     /// A bit of a slot of the commit mark flips, or one in both. False: nothing is written there.
-    pub fn rot_mark(&mut self) -> bool {
+    pub(super) fn rot_mark(&mut self) -> bool {
         let (first, sector) = (self.dice.below(2) as usize, self.sector);
         let count = if self.dice.permille(250) { 2 } else { 1 };
         let mut is_done = false;
@@ -145,13 +145,13 @@ impl SimDisk {
         is_done
     }
 
-    pub fn is_mark_rotten(&self) -> bool {
+    pub(super) fn is_mark_rotten(&self) -> bool {
         let Some(mark) = &self.mark else { return false };
         self.rotten.marks.iter().any(|(start, image)| mark.cached[*start..start + MARK_BYTES] == image[..])
     }
 
     /// A bit of quorum-state flips. False: there is none, or its name is not durable yet.
-    pub fn rot_votes(&mut self) -> bool {
+    pub(super) fn rot_votes(&mut self) -> bool {
         let file = SmallFile::QuorumState;
         if self.are_votes_rotten() || self.names.before(file).is_some() {
             return false;
@@ -164,13 +164,13 @@ impl SimDisk {
         true
     }
 
-    pub fn are_votes_rotten(&self) -> bool {
+    pub(super) fn are_votes_rotten(&self) -> bool {
         let votes = self.small.get(&SmallFile::QuorumState);
         self.rotten.votes.as_ref().is_some_and(|(rotten, _)| votes == Some(rotten))
     }
 
     /// A lie: what is rotten loses its checksum, and passes for a file that Kafka has written.
-    pub fn unseal_votes(&mut self) {
+    pub(super) fn unseal_votes(&mut self) {
         let Some(votes) = self.small.get_mut(&SmallFile::QuorumState) else { return };
         let ours = std::str::from_utf8(votes).ok().and_then(|text| text.find(",\"caughtUp\":"));
         if let Some(at) = ours {
@@ -184,7 +184,7 @@ impl SimDisk {
     }
 
     /// A bit of leader-epoch-checkpoint flips: the log knows its epochs itself. False: there is none.
-    pub fn rot_epochs(&mut self) -> bool {
+    pub(super) fn rot_epochs(&mut self) -> bool {
         let Some(epochs) = self.small.get_mut(&SmallFile::LeaderEpochCheckpoint) else { return false };
         let at = self.dice.below(epochs.len() as u64) as usize;
         let bit = self.dice.below(8);
@@ -192,7 +192,7 @@ impl SimDisk {
     }
 
     /// quorum-state as the platter has it, or had it before it rotted: what this voter has promised.
-    pub fn durable_votes(&self) -> Option<&[u8]> {
+    pub(super) fn durable_votes(&self) -> Option<&[u8]> {
         if let Some((rotten, written)) = &self.rotten.votes
             && self.small.get(&SmallFile::QuorumState) == Some(rotten)
         {
@@ -202,7 +202,7 @@ impl SimDisk {
     }
 
     /// A bit of a summary flips, or it is again what it was before it was last written or removed. False: there is none.
-    pub fn rot_summary(&mut self) -> bool {
+    pub(super) fn rot_summary(&mut self) -> bool {
         let is_summary = |file: &&SmallFile| matches!(file, SmallFile::Summary(_));
         if self.dice.permille(500) {
             let older: Vec<SmallFile> = self.older.keys().filter(is_summary).copied().collect();
@@ -219,14 +219,14 @@ impl SimDisk {
     }
 
     /// A lie: a small file is again what it was before its last change.
-    pub fn restore_older(&mut self, file: SmallFile) {
+    pub(super) fn restore_older(&mut self, file: SmallFile) {
         if let Some(old) = self.older.remove(&file) {
             self.small.insert(file, old);
         }
     }
 
     /// A lie: the last batches of the log, and the mark that knows of them, are gone.
-    pub fn forget_tail(&mut self) {
+    pub(super) fn forget_tail(&mut self) {
         let Some(last) = self.log.batches.last().copied() else { return };
         let sector = self.sector;
         if let Some(file) = self.segments.get_mut(&last.segment) {

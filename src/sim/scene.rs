@@ -5,8 +5,8 @@ use crate::types::*;
 
 /// What it can know of the cluster, by asking.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
-    pub epoch: Epoch,
-    pub leader: Option<Host>,
-    pub committed_end: Offset,
+pub(super) struct Scene {
+    pub(super) epoch: Epoch,
+    pub(super) leader: Option<Host>,
+    pub(super) committed_end: Offset,
 }

@@ -4,7 +4,7 @@ use crate::types::*;
 
 /// What a node has told somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// A producer: its records end here.
     Acknowledged { acks: i16, end: Offset },
     /// A client: this is committed.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 const LAST_LINES: usize = 25;
 
 #[derive(Debug)]
-pub struct Trace {
+pub(super) struct Trace {
     hash: u64,
     events: u64,
     /// All lines, where they are wanted.
@@ -17,13 +17,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    pub fn new(with_story: bool) -> Trace {
+    pub(super) fn new(with_story: bool) -> Trace {
         let story = with_story.then(Vec::new);
         Trace { hash: 0xcbf2_9ce4_8422_2325, events: 0, story, last: BTreeMap::new() }
     }
 
     /// One event: when, what, where, and anything that tells it from others.
-    pub fn event(&mut self, at_ns: u64, kind: u64, host: Host, detail: u64) {
+    pub(super) fn event(&mut self, at_ns: u64, kind: u64, host: Host, detail: u64) {
         self.events += 1;
         for word in [at_ns, kind, host as u64, detail] {
             self.mix(word);
@@ -34,7 +34,7 @@ impl Trace {
         self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
 
-    pub fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.mix(bytes.len() as u64);
         // Eight at a time: all that crosses the network comes through here.
         let words = bytes.chunks_exact(8);
@@ -45,7 +45,7 @@ impl Trace {
         rest.iter().for_each(|byte| self.mix(u64::from(*byte)));
     }
 
-    pub fn line(&mut self, at_ns: u64, host: Host, text: &str) {
+    pub(super) fn line(&mut self, at_ns: u64, host: Host, text: &str) {
         self.bytes(text.as_bytes());
         let (ms, us) = (at_ns / NS_PER_MS, at_ns / 1000 % 1000);
         let line = format!("{ms:>6}.{us:03} ms  {:<9} {text}", name(host));
@@ -59,20 +59,20 @@ impl Trace {
         last.push_back(line);
     }
 
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
-    pub fn events(&self) -> u64 {
+    pub(super) fn events(&self) -> u64 {
         self.events
     }
 
-    pub fn take_story(&mut self) -> Vec<String> {
+    pub(super) fn take_story(&mut self) -> Vec<String> {
         self.story.take().unwrap_or_default()
     }
 
     /// The last lines of each host.
-    pub fn take_last(&mut self) -> BTreeMap<Host, Vec<String>> {
+    pub(super) fn take_last(&mut self) -> BTreeMap<Host, Vec<String>> {
         std::mem::take(&mut self.last).into_iter().map(|(host, lines)| (host, lines.into())).collect()
     }
 }

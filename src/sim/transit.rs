@@ -12,7 +12,7 @@ const MAGIC_AT: usize = 16;
 const COVERED_AT: usize = 21;
 
 /// The frames with one bit flipped in a batch of theirs. None where they hold no whole batch.
-pub fn flip_record_bit(frames: &Bytes, dice: &mut Dice) -> Option<Bytes> {
+pub(super) fn flip_record_bit(frames: &Bytes, dice: &mut Dice) -> Option<Bytes> {
     let batches: Vec<(usize, usize)> = batches_in(frames);
     let (start, size) = dice.pick(&batches)?;
     let at = start + COVERED_AT + dice.below((size - COVERED_AT) as u64) as usize;

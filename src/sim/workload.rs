@@ -23,15 +23,15 @@ const FETCH_WAIT_MS: i32 = 300;
 const IN_FLIGHT_MAX: u64 = 5;
 
 #[derive(Debug)]
-pub enum Role {
+pub(crate) enum Role {
     Producer(Producer),
     Consumer(Consumer),
     Admin,
 }
 
 #[derive(Debug)]
-pub struct Producer {
-    pub idempotent: bool,
+pub(super) struct Producer {
+    pub(super) idempotent: bool,
     acks: i16,
     id: Option<(i64, i16)>,
     /// A batch of this producer id has been acknowledged: every leader knows the id from here on. Before that a
@@ -45,7 +45,7 @@ pub struct Producer {
     interval_ns: u64,
     /// An answer said no: wait for the rest, then send all again in order.
     is_failing: bool,
-    pub acknowledged: u64,
+    pub(super) acknowledged: u64,
 }
 
 #[derive(Debug)]
@@ -57,8 +57,8 @@ struct Batch {
 }
 
 #[derive(Debug)]
-pub struct Consumer {
-    pub offset: i64,
+pub(crate) struct Consumer {
+    pub(crate) offset: i64,
     /// Reads from the start again and again.
     scans: bool,
     max_bytes: i32,
@@ -87,11 +87,11 @@ struct Waiting {
 }
 
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     host: Host,
     dice: Dice,
     nodes: Vec<Host>,
-    pub role: Role,
+    pub(crate) role: Role,
     target: Host,
     wire: Option<WireId>,
     is_connected: bool,
@@ -101,20 +101,20 @@ pub struct Client {
     waiting: VecDeque<Waiting>,
     next_correlation_id: i32,
     /// Producers: no new records any more.
-    pub is_draining: bool,
+    pub(super) is_draining: bool,
 }
 
 /// What a client works with in one step.
-pub struct Around<'a> {
-    pub now_ns: u64,
+pub(super) struct Around<'a> {
+    pub(super) now_ns: u64,
     /// Until then producers have nothing new; 0: they have.
-    pub lull_ends_ns: u64,
-    pub network: &'a mut Network,
-    pub checker: &'a mut Checker,
+    pub(super) lull_ends_ns: u64,
+    pub(super) network: &'a mut Network,
+    pub(super) checker: &'a mut Checker,
 }
 
 impl Client {
-    pub fn new(host: Host, mut dice: Dice, nodes: Vec<Host>, role: Role) -> Client {
+    pub(crate) fn new(host: Host, mut dice: Dice, nodes: Vec<Host>, role: Role) -> Client {
         let target = dice.pick(&nodes).unwrap_or(1);
         Client {
             host,
@@ -132,7 +132,7 @@ impl Client {
         }
     }
 
-    pub fn producer(dice: &mut Dice) -> Role {
+    pub(crate) fn producer(dice: &mut Dice) -> Role {
         let idempotent = dice.permille(700);
         Role::Producer(Producer {
             idempotent,
@@ -150,21 +150,21 @@ impl Client {
         })
     }
 
-    pub fn consumer(dice: &mut Dice) -> Role {
+    pub(crate) fn consumer(dice: &mut Dice) -> Role {
         let max_bytes = dice.pick(&[500, 4_000, 60_000]).unwrap_or(4_000);
         Role::Consumer(Consumer { offset: 0, scans: dice.permille(400), max_bytes, not_before_ns: 0 })
     }
 
     /// Reads everything once, quickly.
-    pub fn final_reader() -> Role {
+    pub(super) fn final_reader() -> Role {
         Role::Consumer(Consumer { offset: 0, scans: false, max_bytes: 200_000, not_before_ns: 0 })
     }
 
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         !matches!(&self.role, Role::Producer(p) if !p.unacknowledged.is_empty())
     }
 
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         match &self.role {
             Role::Producer(p) => p.acknowledged,
             _ => 0,
@@ -172,7 +172,7 @@ impl Client {
     }
 
     /// Something came, or it was woken. Returns when to wake it next.
-    pub fn step(&mut self, around: &mut Around, parcel: Option<(WireId, Parcel)>) -> u64 {
+    pub(crate) fn step(&mut self, around: &mut Around, parcel: Option<(WireId, Parcel)>) -> u64 {
         if let Some((wire, parcel)) = parcel
             && self.wire == Some(wire)
         {

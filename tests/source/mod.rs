@@ -6,39 +6,39 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// From the repository's root: `src/log/op.rs`.
-    pub path: String,
-    pub text: String,
-    pub tokens: Vec<Token>,
+    pub(crate) path: String,
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Token {
-    pub text: String,
+pub(crate) struct Token {
+    pub(crate) text: String,
     /// From 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Inside an item under `#[cfg(test)]`, or in a file of tests.
-    pub is_test: bool,
+    pub(crate) is_test: bool,
     /// Inline modules around it.
-    pub inline_depth: usize,
+    pub(crate) inline_depth: usize,
 }
 
 impl Token {
-    pub fn is_word(&self) -> bool {
+    pub(crate) fn is_word(&self) -> bool {
         self.text.starts_with(|c: char| c.is_alphanumeric() || c == '_')
     }
 }
 
 /// All Rust files under a folder of the repository, sorted.
-pub fn files_under(folder: &str) -> Vec<SourceFile> {
+pub(crate) fn files_under(folder: &str) -> Vec<SourceFile> {
     let mut paths = Vec::new();
     collect(&root().join(folder), &mut paths);
     paths.sort();
     paths.iter().map(|path| read(path)).collect()
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     // Asked for at run time, so that the binary can be run over another checkout.
     std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
@@ -64,7 +64,7 @@ fn read(path: &Path) -> SourceFile {
 }
 
 /// Words, numbers and single punctuation marks; `::` is one token. Comments and literals are dropped.
-pub fn tokenize(text: &str) -> Vec<Token> {
+pub(crate) fn tokenize(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
     while at < chars.len() {

@@ -15,7 +15,7 @@ const TEMPLATE_BYTES_MAX: usize = 64 << 20;
 
 /// What the values of records are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// Random capital letters, as from kafka-producer-perf-test; each size from `min` to `max` is as likely.
     Random { min: usize, max: usize },
     /// Drawn at random from these.
@@ -24,16 +24,16 @@ pub enum Payload {
 
 /// A batch that may be sent many times.
 #[derive(Clone, Debug)]
-pub struct Template {
-    pub batch: Bytes,
-    pub records: u64,
+pub(crate) struct Template {
+    pub(crate) batch: Bytes,
+    pub(crate) records: u64,
     /// Bytes of the values alone, which is what rates are told in.
-    pub value_bytes: u64,
+    pub(crate) value_bytes: u64,
 }
 
 impl Template {
     /// The batch as an idempotent producer sends it, into `out`.
-    pub fn stamp_into(&self, out: &mut Vec<u8>, producer: (i64, i16, i32)) {
+    pub(crate) fn stamp_into(&self, out: &mut Vec<u8>, producer: (i64, i16, i32)) {
         out.clear();
         out.extend_from_slice(&self.batch);
         restamp_producer(out, producer);
@@ -42,11 +42,11 @@ impl Template {
 
 /// The pool. Never empty.
 #[derive(Clone, Debug)]
-pub struct Templates(Vec<Template>);
+pub(crate) struct Templates(Vec<Template>);
 
 impl Templates {
     /// `wall_ms`: the timestamp of all records, since the Unix epoch. `Err`: a sentence.
-    pub fn build(
+    pub(crate) fn build(
         payload: &Payload,
         records_per_batch: usize,
         compression: Compression,
@@ -63,16 +63,16 @@ impl Templates {
         templates.map(Templates).map_err(|e| format!("a batch cannot be compressed ({e})."))
     }
 
-    pub fn get(&self, index: usize) -> &Template {
+    pub(crate) fn get(&self, index: usize) -> &Template {
         &self.0[index]
     }
 
-    pub fn pick(&self, random: &mut Random) -> usize {
+    pub(crate) fn pick(&self, random: &mut Random) -> usize {
         if self.0.len() == 1 { 0 } else { random.below(self.0.len()) }
     }
 
     /// Bytes of the largest batch.
-    pub fn batch_bytes_max(&self) -> usize {
+    pub(crate) fn batch_bytes_max(&self) -> usize {
         self.0.iter().map(|template| template.batch.len()).max().unwrap_or(0)
     }
 }
@@ -110,10 +110,10 @@ fn build_template(payload: &Payload, records: usize, wall_ms: i64, random: &mut 
 
 /// SplitMix64: even enough for sizes and letters, and the same in each run of a seed.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed)
     }
 

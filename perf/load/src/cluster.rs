@@ -23,14 +23,14 @@ const PRODUCER_ID_TIMEOUT: Duration = Duration::from_secs(30);
 const PRODUCER_ID_BACKOFF: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    pub address: String,
-    pub epoch: i32,
+pub(crate) struct Leader {
+    pub(crate) address: String,
+    pub(crate) epoch: i32,
     /// Grows with each search: tells a connection whether somebody has looked since it failed.
-    pub version: u64,
+    pub(crate) version: u64,
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     topic: String,
     state: Mutex<State>,
 }
@@ -44,13 +44,13 @@ struct State {
 }
 
 impl Cluster {
-    pub fn new(bootstrap: &[String], topic: &str) -> Cluster {
+    pub(crate) fn new(bootstrap: &[String], topic: &str) -> Cluster {
         let state = State { addresses: bootstrap.to_vec(), leader: None, failed: None };
         Cluster { topic: topic.to_string(), state: Mutex::new(state) }
     }
 
     /// The leader, looked for if nobody has since version `seen` (0 at first). `Err`: nobody knows one, in words.
-    pub fn leader(&self, seen: u64) -> Result<Leader, String> {
+    pub(crate) fn leader(&self, seen: u64) -> Result<Leader, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(leader) = state.leader.as_ref().filter(|leader| leader.version > seen) {
             return Ok(leader.clone());
@@ -108,12 +108,12 @@ impl State {
 }
 
 /// Kafka's name, or the number of a code without one.
-pub fn error_name(error: ErrorCode) -> String {
+pub(crate) fn error_name(error: ErrorCode) -> String {
     let name = error.name();
     if name.contains(' ') { format!("error {}", error.0) } else { name.to_string() }
 }
 
-pub fn connect(address: &str) -> Result<TcpStream, String> {
+pub(crate) fn connect(address: &str) -> Result<TcpStream, String> {
     let mut why = format!("{address}: no such host");
     let addresses = address.to_socket_addrs().map_err(|e| format!("{address}: {e}"))?;
     for socket_address in addresses {
@@ -141,7 +141,7 @@ fn ask_metadata(address: &str, topic: &str) -> Result<Metadata, String> {
 }
 
 /// A producer id and its epoch, over a connection that is still blocking.
-pub fn ask_producer_id(stream: &mut TcpStream) -> Result<(i64, i16), String> {
+pub(crate) fn ask_producer_id(stream: &mut TcpStream) -> Result<(i64, i16), String> {
     let deadline = Instant::now() + PRODUCER_ID_TIMEOUT;
     loop {
         let frame =

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use kraft::record::compression::Codec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Snappy,
@@ -27,12 +27,12 @@ impl Compression {
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.codec().name()
     }
 
     /// `batch` is one that was built without compression.
-    pub fn apply(self, batch: Bytes) -> io::Result<Bytes> {
+    pub(crate) fn apply(self, batch: Bytes) -> io::Result<Bytes> {
         self.codec().compress_batch(batch)
     }
 }

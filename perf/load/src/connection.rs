@@ -20,18 +20,18 @@ const NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode = ErrorCode(20);
 
 /// A batch that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    pub correlation_id: i32,
-    pub template: usize,
+pub(crate) struct Sent {
+    pub(crate) correlation_id: i32,
+    pub(crate) template: usize,
     /// Of an idempotent producer's first record.
-    pub sequence: i32,
+    pub(crate) sequence: i32,
     /// From when latency counts: in the open loop the due time, else when it was first sent.
-    pub due_ns: u64,
-    pub sent_ns: u64,
+    pub(crate) due_ns: u64,
+    pub(crate) sent_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     Open,
     /// A batch failed: wait for the answers to the rest.
     Draining,
@@ -43,32 +43,32 @@ pub enum State {
 
 /// Producer id and epoch from the broker, and the sequence of the next new record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Producer {
-    pub id: i64,
-    pub epoch: i16,
-    pub next_sequence: i32,
+pub(crate) struct Producer {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) next_sequence: i32,
 }
 
-pub struct Connection {
-    pub link: Option<Link>,
-    pub address: String,
+pub(crate) struct Connection {
+    pub(crate) link: Option<Link>,
+    pub(crate) address: String,
     /// Of the leader that this connection was opened for.
-    pub leader_version: u64,
-    pub in_flight: VecDeque<Sent>,
+    pub(crate) leader_version: u64,
+    pub(crate) in_flight: VecDeque<Sent>,
     /// To be sent again, oldest first.
-    pub again: VecDeque<Sent>,
-    pub state: State,
+    pub(crate) again: VecDeque<Sent>,
+    pub(crate) state: State,
     /// `None`: not idempotent, or a new id is needed.
-    pub producer: Option<Producer>,
-    pub next_correlation_id: i32,
+    pub(crate) producer: Option<Producer>,
+    pub(crate) next_correlation_id: i32,
     /// Among those that may have a batch to send.
-    pub is_queued: bool,
+    pub(crate) is_queued: bool,
     backoff_ns: u64,
 }
 
 /// What an answer means for its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Acknowledged,
     /// The leader changed, or a majority is missing: send it again.
     Again,
@@ -79,7 +79,7 @@ pub enum Verdict {
 }
 
 impl Connection {
-    pub fn new() -> Connection {
+    pub(crate) fn new() -> Connection {
         Connection {
             link: None,
             address: String::new(),
@@ -94,15 +94,15 @@ impl Connection {
         }
     }
 
-    pub fn has_room(&self, in_flight: usize) -> bool {
+    pub(crate) fn has_room(&self, in_flight: usize) -> bool {
         self.state == State::Open && self.in_flight.len() < in_flight
     }
 
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.again.is_empty()
     }
 
-    pub fn on_answer(&mut self, sent: Sent, error: ErrorCode, now_ns: u64) -> Verdict {
+    pub(crate) fn on_answer(&mut self, sent: Sent, error: ErrorCode, now_ns: u64) -> Verdict {
         let verdict = self.verdict(error);
         match verdict {
             Verdict::Acknowledged => self.backoff_ns = BACKOFF_MIN_NS,
@@ -149,27 +149,27 @@ impl Connection {
     }
 
     /// The socket is gone: all that was under way is sent again, and the leader is looked for at once.
-    pub fn on_lost(&mut self, now_ns: u64) {
+    pub(crate) fn on_lost(&mut self, now_ns: u64) {
         self.link = None;
         self.again.extend(self.in_flight.drain(..));
         self.state = State::Waiting { until_ns: now_ns };
     }
 
     /// Looked for without luck, or refused by whom it found: wait, longer each time, up to a limit.
-    pub fn back_off(&mut self, now_ns: u64) {
+    pub(crate) fn back_off(&mut self, now_ns: u64) {
         self.state = State::Waiting { until_ns: now_ns + self.backoff_ns };
         self.backoff_ns = (self.backoff_ns * 2).min(BACKOFF_MAX_NS);
     }
 
     /// Sequences for a batch of so many records; -1 without idempotence. Wraps at 2^31 as Kafka's do.
-    pub fn take_sequence(&mut self, records: u64) -> i32 {
+    pub(crate) fn take_sequence(&mut self, records: u64) -> i32 {
         let Some(producer) = &mut self.producer else { return -1 };
         let sequence = producer.next_sequence;
         producer.next_sequence = ((sequence as u64 + records) % (1 << 31)) as i32;
         sequence
     }
 
-    pub fn take_correlation_id(&mut self) -> i32 {
+    pub(crate) fn take_correlation_id(&mut self) -> i32 {
         self.next_correlation_id = (self.next_correlation_id + 1) & i32::MAX;
         self.next_correlation_id
     }

@@ -41,18 +41,18 @@ const RESERVED_BYTES: usize = 1024 * MIB;
 const FILL: u8 = 0xa5;
 
 #[derive(Debug, Args)]
-pub struct DeviceOptions {
+pub(crate) struct DeviceOptions {
     /// Where the files are made, and removed again: the file system of the server's data
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Seconds of each case
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
-    pub duration: f64,
+    pub(crate) duration: f64,
     /// In place of all cases: so many writes of 4 KiB per second, one after the other
     #[arg(long, value_name = "WRITES/S")]
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Write the result as JSON; - is stdout, in place of the table
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
     appending("512 KiB appended, 3 writers", MIB / 2, 3, 1),
 ];
 
-pub fn run(options: &DeviceOptions) -> Result<Written, String> {
+pub(crate) fn run(options: &DeviceOptions) -> Result<Written, String> {
     let duration = seconds("--duration", options.duration)?;
     let cases = chosen_cases(options.rate)?;
     let failed = |e: io::Error| format!("{}: {e}.", options.dir.display());

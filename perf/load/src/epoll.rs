@@ -8,21 +8,21 @@ use std::time::Duration;
 /// Sockets told of in one call; the rest come with the next.
 const EVENTS_MAX: usize = 256;
 
-pub struct Epoll {
+pub(crate) struct Epoll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
 /// What a socket is ready for. An error or a hang-up reads as readable: the read then says what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready {
-    pub token: usize,
-    pub is_readable: bool,
-    pub is_writable: bool,
+pub(crate) struct Ready {
+    pub(crate) token: usize,
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
 }
 
 impl Epoll {
-    pub fn new() -> io::Result<Epoll> {
+    pub(crate) fn new() -> io::Result<Epoll> {
         // SAFETY: a system call without pointers.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the descriptor is new and nobody else has it.
@@ -31,18 +31,23 @@ impl Epoll {
     }
 
     /// Watch for what can be read. Closing the socket ends it.
-    pub fn add(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, socket, token, libc::EPOLLIN)
     }
 
     /// One of several that watch the same listener: not all are woken for each connection.
     #[allow(dead_code, reason = "for kraft-null-server")]
-    pub fn add_shared(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
+    pub(crate) fn add_shared(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, socket, token, libc::EPOLLIN | libc::EPOLLEXCLUSIVE)
     }
 
     /// Watch for room to write as well, or no more.
-    pub fn watch_writable(&self, socket: &impl AsRawFd, token: usize, is_wanted: bool) -> io::Result<()> {
+    pub(crate) fn watch_writable(
+        &self,
+        socket: &impl AsRawFd,
+        token: usize,
+        is_wanted: bool,
+    ) -> io::Result<()> {
         let writable = if is_wanted { libc::EPOLLOUT } else { 0 };
         self.control(libc::EPOLL_CTL_MOD, socket, token, libc::EPOLLIN | writable)
     }
@@ -55,7 +60,7 @@ impl Epoll {
     }
 
     /// Waits, for ever without a timeout, and returns how many sockets are ready: ask `ready` for each.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let timeout = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
@@ -78,7 +83,7 @@ impl Epoll {
     }
 
     /// The i-th of the sockets that the last `wait` counted.
-    pub fn ready(&self, i: usize) -> Ready {
+    pub(crate) fn ready(&self, i: usize) -> Ready {
         let event = self.events[i];
         let has = |wanted: i32| event.events & wanted as u32 != 0;
         Ready {
@@ -94,7 +99,7 @@ fn check(result: i32) -> io::Result<i32> {
 }
 
 /// Open descriptors that this process may have: the soft limit is raised to the hard one.
-pub fn raise_descriptor_limit() -> u64 {
+pub(crate) fn raise_descriptor_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write `limit`.
     unsafe {

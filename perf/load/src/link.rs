@@ -13,7 +13,7 @@ const GATHER_BYTES_MAX: usize = 8 << 10;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const LENGTH_BYTES: usize = 4;
 
-pub struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     token: usize,
     input: Vec<u8>,
@@ -25,14 +25,14 @@ pub struct Link {
 
 impl Link {
     /// `stream` may be blocking until here.
-    pub fn new(stream: TcpStream, epoll: &Epoll, token: usize) -> io::Result<Link> {
+    pub(crate) fn new(stream: TcpStream, epoll: &Epoll, token: usize) -> io::Result<Link> {
         stream.set_nonblocking(true)?;
         epoll.add(&stream, token)?;
         Ok(Link { stream, token, input: Vec::new(), output: Vec::new(), written: 0, is_blocked: false })
     }
 
     /// Sends, or keeps for `flush`, a head and the batch behind it.
-    pub fn push(&mut self, epoll: &Epoll, head: &[u8], batch: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, epoll: &Epoll, head: &[u8], batch: &[u8]) -> io::Result<()> {
         if self.is_blocked || batch.len() < GATHER_BYTES_MAX {
             self.output.extend_from_slice(head);
             self.output.extend_from_slice(batch);
@@ -49,7 +49,7 @@ impl Link {
     }
 
     /// Writes what waits, as far as the socket takes it; the rest goes when it has room.
-    pub fn flush(&mut self, epoll: &Epoll) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, epoll: &Epoll) -> io::Result<()> {
         while self.written < self.output.len() {
             match write_some(&mut self.stream, &[IoSlice::new(&self.output[self.written..])])? {
                 0 => break,
@@ -73,7 +73,7 @@ impl Link {
     }
 
     /// One read; `on_frame` gets each whole frame without its length. What is left in the socket is told of again.
-    pub fn read(&mut self, scratch: &mut [u8], mut on_frame: impl FnMut(&[u8])) -> io::Result<()> {
+    pub(crate) fn read(&mut self, scratch: &mut [u8], mut on_frame: impl FnMut(&[u8])) -> io::Result<()> {
         let bytes = match self.stream.read(scratch) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => bytes,

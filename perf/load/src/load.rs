@@ -25,7 +25,7 @@ const TEMPLATE_SEED: u64 = 2026;
 const MIB: f64 = 1_048_576.0;
 
 /// Runs, writes what was asked for, and returns what belongs on stdout. `Err`: one line.
-pub fn run(options: &LoadOptions) -> Result<Written, String> {
+pub(crate) fn run(options: &LoadOptions) -> Result<Written, String> {
     let plan = options.plan()?;
     check_descriptors(&plan)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -172,7 +172,7 @@ impl Collector {
 }
 
 /// One line per second: rewritten in place on a terminal.
-pub struct Progress {
+pub(crate) struct Progress {
     is_terminal: bool,
     is_wanted: bool,
 }

@@ -20,22 +20,22 @@ const SIZE_BYTES_MAX: usize = 64 << 20;
 const WARMUP_ROUNDS: usize = 100;
 
 #[derive(Debug, Args)]
-pub struct LoopbackOptions {
+pub(crate) struct LoopbackOptions {
     /// Bytes of the request
     #[arg(long, default_value_t = 256, value_name = "N")]
-    pub size: usize,
+    pub(crate) size: usize,
     /// Bytes of the answer
     #[arg(long, default_value_t = 64, value_name = "N")]
-    pub answer_size: usize,
+    pub(crate) answer_size: usize,
     /// Seconds of each case
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
-    pub duration: f64,
+    pub(crate) duration: f64,
     /// Write the result as JSON; - is stdout, in place of the table
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
 }
 
-pub fn run(options: &LoopbackOptions) -> Result<Written, String> {
+pub(crate) fn run(options: &LoopbackOptions) -> Result<Written, String> {
     for (flag, bytes) in [("--size", options.size), ("--answer-size", options.answer_size)] {
         if !(1..=SIZE_BYTES_MAX).contains(&bytes) {
             return Err(format!("{flag} {bytes}: give 1 to {SIZE_BYTES_MAX} bytes."));

@@ -25,15 +25,15 @@ const BATCH_BYTES_MAX: usize = 100 << 20;
 /// batches are due on a fixed schedule, whatever the server does, and latency counts from when a batch was due.
 #[derive(Debug, Parser)]
 #[command(name = "kraft-perf", version, args_conflicts_with_subcommands = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub load: LoadOptions,
+    pub(crate) load: LoadOptions,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// What the disk itself does: durable writes without any server
     Device(DeviceOptions),
     /// What the loopback itself does: request and answer between two threads
@@ -41,135 +41,135 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct LoadOptions {
+pub(crate) struct LoadOptions {
     /// Brokers to ask for the leader: host:port, with commas between them
     #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT,...")]
-    pub bootstrap_server: String,
+    pub(crate) bootstrap_server: String,
 
     /// Its partition 0 is loaded
     #[arg(long, default_value = "__cluster_metadata")]
-    pub topic: String,
+    pub(crate) topic: String,
 
     /// Connections
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub clients: usize,
+    pub(crate) clients: usize,
 
     /// Batches under way on each connection [default: 1; with --rate 5]
     #[arg(long, value_name = "K")]
-    pub in_flight: Option<usize>,
+    pub(crate) in_flight: Option<usize>,
 
     /// Open loop: records per second of all connections together. -1 is the closed loop. Unlike Kafka's tool, a batch
     /// that is late is charged from when it was due
     #[arg(long, visible_alias = "throughput", default_value_t = -1.0, allow_negative_numbers = true, value_name = "R")]
-    pub rate: f64,
+    pub(crate) rate: f64,
 
     /// Bytes of each value: N, or LO:HI for a uniform mix
     #[arg(long, default_value = "256", value_name = "N|LO:HI", conflicts_with = "payload_file")]
-    pub record_size: String,
+    pub(crate) record_size: String,
 
     /// Values are drawn at random from this file
     #[arg(long, value_name = "FILE")]
-    pub payload_file: Option<PathBuf>,
+    pub(crate) payload_file: Option<PathBuf>,
 
     /// What separates the values of --payload-file; \n and \t are understood
     #[arg(long, default_value = "\\n", value_name = "TEXT")]
-    pub payload_delimiter: String,
+    pub(crate) payload_delimiter: String,
 
     /// Records in each batch, which is one Produce request
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub records_per_batch: usize,
+    pub(crate) records_per_batch: usize,
 
     /// all (-1) or 1
     #[arg(long, default_value = "all", allow_hyphen_values = true)]
-    pub acks: String,
+    pub(crate) acks: String,
 
     /// Each connection is an idempotent producer of its own; at most 5 batches in flight
     #[arg(long)]
-    pub idempotent: bool,
+    pub(crate) idempotent: bool,
 
     /// Of each batch; done once, before the run begins. Records of random letters shrink to about 60 %
     #[arg(long, value_enum, default_value_t = Compression::None)]
-    pub compression: Compression,
+    pub(crate) compression: Compression,
 
     /// Seconds before anything is measured [default: 1; with --num-records 0]
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS")]
-    pub warmup: Option<f64>,
+    pub(crate) warmup: Option<f64>,
 
     /// Seconds to measure [default: 10, if --num-records is not given]
     #[arg(long, value_name = "SECONDS")]
-    pub duration: Option<f64>,
+    pub(crate) duration: Option<f64>,
 
     /// Measure until this many records (after the warm-up, in whole batches) have been answered; with --duration, at
     /// most so long
     #[arg(long, value_name = "N")]
-    pub num_records: Option<u64>,
+    pub(crate) num_records: Option<u64>,
 
     /// Threads that share the connections
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub threads: usize,
+    pub(crate) threads: usize,
 
     /// How a thread waits for answers. yield looks again and again and gives its core away each time: it is faster, and
     /// needs a core that nobody else wants
     #[arg(long, value_enum, default_value_t = Wait::Sleep)]
-    pub wait: Wait,
+    pub(crate) wait: Wait,
 
     /// A connection that hears nothing for so long is closed, and its batches are sent again
     #[arg(long, default_value_t = 30_000, value_name = "MS")]
-    pub request_timeout_ms: u32,
+    pub(crate) request_timeout_ms: u32,
 
     /// Write the result as JSON; - is stdout, in place of the table
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
 
     /// Write HdrHistogram's interval log, one interval per second
     #[arg(long, value_name = "FILE")]
-    pub hlog: Option<PathBuf>,
+    pub(crate) hlog: Option<PathBuf>,
 
     /// Write the percentile distribution in us for HdrHistogram's plotters
     #[arg(long, value_name = "FILE")]
-    pub hgrm: Option<PathBuf>,
+    pub(crate) hgrm: Option<PathBuf>,
 
     /// Write a plot of latency by percentile
     #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
 
     /// A line each second on stderr, also where that is no terminal
     #[arg(long)]
-    pub progress: bool,
+    pub(crate) progress: bool,
 }
 
 /// What the threads work from: every value checked.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub bootstrap: Vec<String>,
-    pub topic: String,
-    pub clients: usize,
-    pub threads: usize,
-    pub in_flight: usize,
+pub(crate) struct Plan {
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) topic: String,
+    pub(crate) clients: usize,
+    pub(crate) threads: usize,
+    pub(crate) in_flight: usize,
     /// Records per second; `None` is the closed loop.
-    pub rate: Option<f64>,
-    pub payload: Payload,
-    pub records_per_batch: usize,
-    pub acks: i16,
-    pub is_idempotent: bool,
-    pub compression: Compression,
-    pub warmup: Duration,
-    pub end: End,
-    pub wait: Wait,
-    pub request_timeout: Duration,
+    pub(crate) rate: Option<f64>,
+    pub(crate) payload: Payload,
+    pub(crate) records_per_batch: usize,
+    pub(crate) acks: i16,
+    pub(crate) is_idempotent: bool,
+    pub(crate) compression: Compression,
+    pub(crate) warmup: Duration,
+    pub(crate) end: End,
+    pub(crate) wait: Wait,
+    pub(crate) request_timeout: Duration,
 }
 
 /// Whichever comes first; at least one of them is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    pub after: Option<Duration>,
+pub(crate) struct End {
+    pub(crate) after: Option<Duration>,
     /// Of all threads together.
-    pub batches: Option<u64>,
+    pub(crate) batches: Option<u64>,
 }
 
 impl LoadOptions {
     /// `Err`: one line that names the flag.
-    pub fn plan(&self) -> Result<Plan, String> {
+    pub(crate) fn plan(&self) -> Result<Plan, String> {
         at_least_one("--clients", self.clients)?;
         at_least_one("--threads", self.threads)?;
         at_least_one("--records-per-batch", self.records_per_batch)?;

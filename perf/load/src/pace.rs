@@ -7,7 +7,7 @@ const NS_PER_S: f64 = 1e9;
 
 /// The due times of one thread, in ns since the start. Threads take turns, so that together they are evenly spaced.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     first_ns: f64,
     interval_ns: f64,
     next: u64,
@@ -15,19 +15,19 @@ pub struct Schedule {
 
 impl Schedule {
     /// `rate`: records per second of all threads together.
-    pub fn new(rate: f64, records_per_batch: usize, thread: usize, threads: usize) -> Schedule {
+    pub(crate) fn new(rate: f64, records_per_batch: usize, thread: usize, threads: usize) -> Schedule {
         let spacing_ns = NS_PER_S * records_per_batch as f64 / rate;
         Schedule { first_ns: spacing_ns * thread as f64, interval_ns: spacing_ns * threads as f64, next: 0 }
     }
 
     /// When the next batch is due, or was.
-    pub fn next_due_ns(&self) -> u64 {
+    pub(crate) fn next_due_ns(&self) -> u64 {
         // Counted from the first, so that no error adds up.
         (self.first_ns + self.interval_ns * self.next as f64) as u64
     }
 
     /// The due time of a batch that should have been sent by now. Each is given out once, late ones too.
-    pub fn take_due(&mut self, now_ns: u64) -> Option<u64> {
+    pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<u64> {
         let due_ns = self.next_due_ns();
         if due_ns > now_ns {
             return None;

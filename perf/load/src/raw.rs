@@ -14,21 +14,21 @@ use crate::written::{Written, write};
 const MIB: f64 = 1_048_576.0;
 
 /// One case: what all its threads did.
-pub struct Measured {
-    pub name: String,
+pub(crate) struct Measured {
+    pub(crate) name: String,
     /// In ns.
-    pub latency: Histogram<u64>,
-    pub bytes_each: usize,
-    pub elapsed: Duration,
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) bytes_each: usize,
+    pub(crate) elapsed: Duration,
 }
 
 impl Measured {
-    pub fn new(name: &str, bytes_each: usize) -> Measured {
+    pub(crate) fn new(name: &str, bytes_each: usize) -> Measured {
         Measured { name: name.to_string(), latency: resizable(), bytes_each, elapsed: Duration::ZERO }
     }
 
     /// Take in what a thread did at the same time.
-    pub fn add(&mut self, latency: &Histogram<u64>, elapsed: Duration) {
+    pub(crate) fn add(&mut self, latency: &Histogram<u64>, elapsed: Duration) {
         // Without an upper bound it takes every value.
         let _ = self.latency.add(latency);
         self.elapsed = self.elapsed.max(elapsed);
@@ -54,7 +54,7 @@ impl Measured {
 }
 
 /// The table, and the JSON file if one was asked for; `-` is stdout, in place of the table.
-pub fn show(what: &str, cases: &[Measured], json: Option<&Path>) -> Result<Written, String> {
+pub(crate) fn show(what: &str, cases: &[Measured], json: Option<&Path>) -> Result<Written, String> {
     let all: Vec<Value> = cases.iter().map(Measured::json).collect();
     let value = format!("{:#}\n", json!({ "what": what, "latency_unit": "us", "cases": all }));
     let mut written = Written { stdout: table(cases), notes: Vec::new(), is_complete: true };

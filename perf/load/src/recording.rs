@@ -12,41 +12,41 @@ const PAUSES_MAX: usize = 1000;
 
 /// Of one thread, in one second.
 #[derive(Clone, Debug)]
-pub struct Recording {
+pub(crate) struct Recording {
     /// In ns, of batches that were due while measured: from the due time.
-    pub latency: Histogram<u64>,
+    pub(crate) latency: Histogram<u64>,
     /// The same from when they were sent; empty in the closed loop, where it would be the same.
-    pub service: Histogram<u64>,
+    pub(crate) service: Histogram<u64>,
     /// Acknowledged while measured.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// Acknowledged in the warm-up and after the end too.
-    pub all_records: u64,
-    pub errors: BTreeMap<String, u64>,
-    pub pauses: Vec<Pause>,
+    pub(crate) all_records: u64,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) pauses: Vec<Pause>,
     /// When the last batch was acknowledged that was due while measured.
-    pub last_ack_ns: u64,
+    pub(crate) last_ack_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub batches: u64,
-    pub records: u64,
-    pub value_bytes: u64,
+pub(crate) struct Counts {
+    pub(crate) batches: u64,
+    pub(crate) records: u64,
+    pub(crate) value_bytes: u64,
     /// Batches that were sent more than once count each time.
-    pub retries: u64,
+    pub(crate) retries: u64,
     /// Records that were refused for good.
-    pub failed_records: u64,
+    pub(crate) failed_records: u64,
 }
 
 /// A time in which this thread saw no acknowledgement, in ns since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
-    pub from_ns: u64,
-    pub to_ns: u64,
+pub(crate) struct Pause {
+    pub(crate) from_ns: u64,
+    pub(crate) to_ns: u64,
 }
 
 impl Recording {
-    pub fn new() -> Recording {
+    pub(crate) fn new() -> Recording {
         Recording {
             latency: resizable(),
             service: resizable(),
@@ -58,21 +58,21 @@ impl Recording {
         }
     }
 
-    pub fn add_error(&mut self, what: &str) {
+    pub(crate) fn add_error(&mut self, what: &str) {
         match self.errors.get_mut(what) {
             Some(count) => *count += 1,
             None => drop(self.errors.insert(what.to_string(), 1)),
         }
     }
 
-    pub fn add_pause(&mut self, from_ns: u64, to_ns: u64) {
+    pub(crate) fn add_pause(&mut self, from_ns: u64, to_ns: u64) {
         if to_ns - from_ns >= PAUSE_NS_MIN && self.pauses.len() < PAUSES_MAX {
             self.pauses.push(Pause { from_ns, to_ns });
         }
     }
 
     /// Take in what another thread, or another second, has seen.
-    pub fn merge(&mut self, other: &Recording) {
+    pub(crate) fn merge(&mut self, other: &Recording) {
         // Neither has an upper bound, so that all values fit.
         let _ = self.latency.add(&other.latency);
         let _ = self.service.add(&other.service);
@@ -92,7 +92,7 @@ impl Recording {
     }
 
     /// Begin again, with the memory of the histograms.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let (mut latency, mut service) = (std::mem::replace(&mut self.latency, resizable()), resizable());
         std::mem::swap(&mut service, &mut self.service);
         latency.reset();
@@ -100,15 +100,15 @@ impl Recording {
         *self = Recording { latency, service, last_ack_ns: self.last_ack_ns, ..Recording::new() };
     }
 
-    pub fn error_count(&self) -> u64 {
+    pub(crate) fn error_count(&self) -> u64 {
         self.errors.values().sum()
     }
 }
 
 /// All seconds of all threads, put together.
-pub struct Seconds {
-    pub each: Vec<Recording>,
-    pub unanswered: u64,
+pub(crate) struct Seconds {
+    pub(crate) each: Vec<Recording>,
+    pub(crate) unanswered: u64,
 }
 
 #[cfg(test)]

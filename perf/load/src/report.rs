@@ -25,7 +25,7 @@ const MIB: f64 = 1_048_576.0;
 /// For people, as HdrHistogram's own recorders write the maximum of an interval: ms.
 const HLOG_MAX_DIVISOR: f64 = 1_000_000.0;
 
-pub struct Report {
+pub(crate) struct Report {
     plan: Plan,
     each: Vec<Recording>,
     total: Recording,
@@ -40,7 +40,7 @@ pub struct Report {
 
 impl Report {
     /// `start`: the wall clock when the first batch was sent.
-    pub fn new(
+    pub(crate) fn new(
         plan: Plan,
         seconds: Seconds,
         start: SystemTime,
@@ -72,7 +72,7 @@ impl Report {
         })
     }
 
-    pub fn write(&self, options: &LoadOptions) -> Result<Written, String> {
+    pub(crate) fn write(&self, options: &LoadOptions) -> Result<Written, String> {
         let stages = self.stages();
         let mut written =
             Written { stdout: self.text(&stages), notes: Vec::new(), is_complete: self.is_complete() };

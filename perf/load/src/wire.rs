@@ -12,16 +12,16 @@ const PRODUCE: (i16, i16) = (0, 7);
 const METADATA: (i16, i16) = (3, 7);
 const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 /// No partition asked for has an index beyond the first: drivers load one log.
-pub const PARTITION: i32 = 0;
+pub(crate) const PARTITION: i32 = 0;
 
 /// Everything of a Produce request before the batch.
 #[derive(Clone, Debug)]
-pub struct ProduceHead {
+pub(crate) struct ProduceHead {
     bytes: Vec<u8>,
 }
 
 impl ProduceHead {
-    pub fn new(topic: &str, acks: i16, timeout_ms: i32) -> ProduceHead {
+    pub(crate) fn new(topic: &str, acks: i16, timeout_ms: i32) -> ProduceHead {
         let mut bytes = request_head(PRODUCE, 0);
         put_i16(&mut bytes, -1); // No transaction.
         put_i16(&mut bytes, acks);
@@ -35,7 +35,7 @@ impl ProduceHead {
     }
 
     /// The head for a batch of this many bytes, which follows it on the wire.
-    pub fn stamp(&mut self, correlation_id: i32, batch_bytes: usize) -> &[u8] {
+    pub(crate) fn stamp(&mut self, correlation_id: i32, batch_bytes: usize) -> &[u8] {
         let length = (self.bytes.len() - 4 + batch_bytes) as i32;
         let records_at = self.bytes.len() - 4;
         self.bytes[..4].copy_from_slice(&length.to_be_bytes());
@@ -46,7 +46,7 @@ impl ProduceHead {
 }
 
 /// Asks for one topic.
-pub fn metadata_request(correlation_id: i32, topic: &str) -> Vec<u8> {
+pub(crate) fn metadata_request(correlation_id: i32, topic: &str) -> Vec<u8> {
     let mut bytes = request_head(METADATA, correlation_id);
     put_i32(&mut bytes, 1);
     put_string(&mut bytes, topic);
@@ -55,7 +55,7 @@ pub fn metadata_request(correlation_id: i32, topic: &str) -> Vec<u8> {
 }
 
 /// Asks for a producer id without transactions.
-pub fn init_producer_id_request(correlation_id: i32) -> Vec<u8> {
+pub(crate) fn init_producer_id_request(correlation_id: i32) -> Vec<u8> {
     let mut bytes = request_head(INIT_PRODUCER_ID, correlation_id);
     put_i16(&mut bytes, -1);
     put_i32(&mut bytes, i32::MAX);
@@ -135,13 +135,13 @@ impl<'a> Reader<'a> {
 
 /// The answer to one Produce request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProduceAnswer {
-    pub correlation_id: i32,
-    pub error: ErrorCode,
+pub(crate) struct ProduceAnswer {
+    pub(crate) correlation_id: i32,
+    pub(crate) error: ErrorCode,
 }
 
 /// Of a frame without its length.
-pub fn decode_produce_answer(frame: &[u8]) -> Option<ProduceAnswer> {
+pub(crate) fn decode_produce_answer(frame: &[u8]) -> Option<ProduceAnswer> {
     let mut reader = Reader(frame);
     let correlation_id = reader.i32()?;
     let topics = reader.i32()?;
@@ -155,23 +155,23 @@ pub fn decode_produce_answer(frame: &[u8]) -> Option<ProduceAnswer> {
 
 /// What Metadata says of the one partition, and of all brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metadata {
-    pub brokers: Vec<Broker>,
+pub(crate) struct Metadata {
+    pub(crate) brokers: Vec<Broker>,
     /// Of the topic, or else of the partition.
-    pub error: ErrorCode,
+    pub(crate) error: ErrorCode,
     /// -1: nobody.
-    pub leader_id: i32,
-    pub leader_epoch: i32,
+    pub(crate) leader_id: i32,
+    pub(crate) leader_epoch: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broker {
-    pub id: i32,
+pub(crate) struct Broker {
+    pub(crate) id: i32,
     /// host:port
-    pub address: String,
+    pub(crate) address: String,
 }
 
-pub fn decode_metadata(frame: &[u8]) -> Option<Metadata> {
+pub(crate) fn decode_metadata(frame: &[u8]) -> Option<Metadata> {
     let mut reader = Reader(frame);
     let mut metadata =
         Metadata { brokers: Vec::new(), error: ErrorCode::NONE, leader_id: -1, leader_epoch: -1 };
@@ -208,7 +208,7 @@ fn decode_partition(reader: &mut Reader<'_>, metadata: &mut Metadata) -> Option<
 }
 
 /// Error, producer id and producer epoch.
-pub fn decode_init_producer_id(frame: &[u8]) -> Option<(ErrorCode, i64, i16)> {
+pub(crate) fn decode_init_producer_id(frame: &[u8]) -> Option<(ErrorCode, i64, i16)> {
     let mut reader = Reader(frame);
     let (_correlation_id, _throttle_ms) = (reader.i32()?, reader.i32()?);
     Some((ErrorCode(reader.i16()?), reader.i64()?, reader.i16()?))

@@ -31,23 +31,23 @@ const FIRST_LEADER_BACKOFF: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 64 << 10;
 
 /// What all threads share.
-pub struct Shared<'a> {
-    pub plan: &'a Plan,
-    pub templates: &'a Templates,
-    pub cluster: &'a Cluster,
-    pub stop: &'a AtomicBool,
+pub(crate) struct Shared<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) templates: &'a Templates,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) stop: &'a AtomicBool,
 }
 
 /// A second that is over.
-pub struct Interval {
-    pub second: u64,
-    pub recording: Recording,
+pub(crate) struct Interval {
+    pub(crate) second: u64,
+    pub(crate) recording: Recording,
     /// Batches that were never answered; only in a thread's last interval.
-    pub unanswered: u64,
-    pub is_last: bool,
+    pub(crate) unanswered: u64,
+    pub(crate) is_last: bool,
 }
 
-pub struct Worker<'a> {
+pub(crate) struct Worker<'a> {
     shared: &'a Shared<'a>,
     epoll: Epoll,
     connections: Vec<Connection>,
@@ -73,7 +73,7 @@ pub struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     /// Connects; thread `index` of `plan.threads`. `Err`: a sentence.
-    pub fn connect(shared: &'a Shared<'a>, index: usize) -> Result<Worker<'a>, String> {
+    pub(crate) fn connect(shared: &'a Shared<'a>, index: usize) -> Result<Worker<'a>, String> {
         let plan = shared.plan;
         let share = |whole: u64| (whole + (plan.threads - 1 - index) as u64) / plan.threads as u64;
         let end_ns = plan.end.after.map_or(u64::MAX, |duration| nanos(plan.warmup + duration));
@@ -119,7 +119,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Until the end and the last answer. `start` is the same for all threads.
-    pub fn run(mut self, start: Instant, intervals: &Sender<Interval>) -> io::Result<()> {
+    pub(crate) fn run(mut self, start: Instant, intervals: &Sender<Interval>) -> io::Result<()> {
         self.start = start;
         sharpen_timer();
         if let Some(early) = start.checked_duration_since(Instant::now()) {

@@ -12,23 +12,23 @@ const READ_BYTES: usize = 256 * 1024;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A batch as it stands in the file.
-pub struct FoundBatch {
-    pub position: u64,
-    pub header: BatchHeader,
+pub(crate) struct FoundBatch {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
     /// `None` where it is not valid.
-    pub batch: Option<StampedBatch>,
-    pub invalid: Option<String>,
+    pub(crate) batch: Option<StampedBatch>,
+    pub(crate) invalid: Option<String>,
 }
 
 /// What follows the last batch.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Whole,
     Zeros(u64),
     NoBatch { position: u64, bytes: u64 },
 }
 
-pub struct SegmentReader {
+pub(crate) struct SegmentReader {
     file: BufReader<File>,
     position: u64,
     size: u64,
@@ -36,7 +36,7 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    pub fn open(path: &Path) -> io::Result<SegmentReader> {
+    pub(crate) fn open(path: &Path) -> io::Result<SegmentReader> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         Ok(SegmentReader {
@@ -49,7 +49,7 @@ impl SegmentReader {
 
     /// Goes over all that is left by the sizes that the headers say, so that little is read. Whether the batches are valid
     /// is not looked at.
-    pub fn skip_batches(&mut self) -> io::Result<()> {
+    pub(crate) fn skip_batches(&mut self) -> io::Result<()> {
         while let Some((_, header)) = self.next_header()? {
             self.file.seek_relative((header.size_bytes - BATCH_HEADER_BYTES) as i64)?;
             self.position += header.size_bytes as u64;
@@ -58,12 +58,12 @@ impl SegmentReader {
     }
 
     /// Where the batches read so far end.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// `None`: no whole batch begins here; `end` says what does.
-    pub fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
+    pub(crate) fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
         let Some((head, header)) = self.next_header()? else { return Ok(None) };
         let mut bytes = head.to_vec();
         let rest = (header.size_bytes - BATCH_HEADER_BYTES) as u64;
@@ -98,7 +98,7 @@ impl SegmentReader {
         Ok(header.map(|header| (head, header)))
     }
 
-    pub fn end(&self) -> End {
+    pub(crate) fn end(&self) -> End {
         match self.size - self.position {
             0 => End::Whole,
             bytes if self.has_only_zeros_left => End::Zeros(bytes),

@@ -11,7 +11,7 @@ const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Attribute bit: the base timestamp is the time at which compaction may remove the batch (KIP-534).
 const DELETE_HORIZON_BIT: i16 = 0x40;
 
-pub fn batch_line(found: &FoundBatch) -> String {
+pub(crate) fn batch_line(found: &FoundBatch) -> String {
     let h = &found.header;
     let delete_horizon = match h.attributes & DELETE_HORIZON_BIT {
         0 => "OptionalLong.empty".to_string(),
@@ -54,7 +54,7 @@ fn sequence(found: &FoundBatch, delta: i32) -> i32 {
     }
 }
 
-pub fn write_records(out: &mut dyn Write, found: &FoundBatch, with_payload: bool) -> io::Result<()> {
+pub(crate) fn write_records(out: &mut dyn Write, found: &FoundBatch, with_payload: bool) -> io::Result<()> {
     let Some(batch) = &found.batch else { return Ok(()) };
     if batch.header().compression() != 0 {
         return writeln!(out, "| {} records, compressed and not shown", batch.header().record_count);

@@ -20,18 +20,18 @@ const UNTAGGED: &str = "untagged";
 
 /// All logs together.
 #[derive(Debug)]
-pub struct Merged {
-    pub stages: StageHistograms,
-    pub files: usize,
+pub(crate) struct Merged {
+    pub(crate) stages: StageHistograms,
+    pub(crate) files: usize,
     /// Histograms read.
-    pub intervals: usize,
+    pub(crate) intervals: usize,
     /// From the first to the last interval, of the file with most.
-    pub seconds: f64,
-    pub notes: Vec<String>,
+    pub(crate) seconds: f64,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Errors are one line that names the file.
-pub fn read(files: &[PathBuf]) -> Result<Merged, String> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Merged, String> {
     let mut merged = Merged {
         stages: StageHistograms::default(),
         files: 0,

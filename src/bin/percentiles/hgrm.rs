@@ -9,7 +9,7 @@ const NS_PER_US: f64 = 1000.0;
 /// Steps until the distance to 100 % has halved, as HdrHistogram's own tools have it.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-pub fn text(histogram: &Histogram<u64>) -> String {
+pub(crate) fn text(histogram: &Histogram<u64>) -> String {
     let mut text =
         format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     let mut count = 0;

@@ -25,7 +25,7 @@ const COLORS: [RGBColor; 7] = [
 ];
 
 /// One curve per stage that has values.
-pub fn svg(stages: &StageHistograms, title: &str) -> Result<String, String> {
+pub(crate) fn svg(stages: &StageHistograms, title: &str) -> Result<String, String> {
     let mut text = String::new();
     draw(&mut text, stages, title).map_err(|e| format!("the plot cannot be drawn ({e})."))?;
     Ok(text)

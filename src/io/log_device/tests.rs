@@ -21,12 +21,13 @@ fn rig_with(registered: bool, mode: impl Fn(&std::path::Path) -> DurableWrite) -
     let directory = tempfile::tempdir().unwrap();
     let files = LogFiles { directory: directory.path().to_path_buf(), mode: mode(directory.path()) };
     files.create_commit_mark().unwrap();
-    let ring = CoreRing::new(Doorbell::new().unwrap()).unwrap();
-    let threads = FileThreads::start(files, ring.doorbell().clone()).unwrap();
+    let bell = Doorbell::new().unwrap();
+    let ring = CoreRing::new(bell.clone()).unwrap();
+    let threads = FileThreads::start(files, bell).unwrap();
     let pool = BufferPool::new(8, BUFFER_BYTES);
     let regions = if registered { pool.regions() } else { Vec::new() };
     let device = LogDevice::new(threads, ring, &regions);
-    assert_eq!(device.buffers_registered(), registered);
+    assert_eq!(device.buffers_registered, registered);
     let mut rig = Rig { directory, device, pool, next_id: 0 };
     rig.run(OpKind::CreateSegment { segment: SEGMENT, zeroed: 1 << 20 }).result.unwrap();
     rig

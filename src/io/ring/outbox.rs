@@ -19,7 +19,7 @@ use super::{CoreRing, Inner, ROOM, SEND, user_data};
 const CHUNKS_PER_SEND: usize = 64;
 
 /// What is to be sent on one socket, in order. The socket stays open until the ring has no entry of it.
-pub struct Outbox {
+pub(crate) struct Outbox {
     ring: Rc<CoreRing>,
     socket: Rc<OwnedFd>,
     state: RefCell<State>,
@@ -52,7 +52,7 @@ enum Stage {
 
 /// The outboxes that the ring has entries of.
 #[derive(Default)]
-pub struct Sends {
+pub(super) struct Sends {
     slots: Vec<Option<Rc<Outbox>>>,
     free: Vec<usize>,
     /// Slots whose sends the kernel may not have yet.
@@ -60,7 +60,7 @@ pub struct Sends {
 }
 
 impl Outbox {
-    pub fn new(ring: Rc<CoreRing>, socket: Rc<OwnedFd>) -> Rc<Outbox> {
+    pub(crate) fn new(ring: Rc<CoreRing>, socket: Rc<OwnedFd>) -> Rc<Outbox> {
         // SAFETY: all zeros is a valid msghdr.
         let message = Box::new(unsafe { std::mem::zeroed() });
         let state = State {
@@ -76,7 +76,7 @@ impl Outbox {
         Rc::new(Outbox { ring, socket, state: RefCell::new(state) })
     }
 
-    pub fn push(&self, chunk: Bytes) {
+    pub(crate) fn push(&self, chunk: Bytes) {
         let mut state = self.state.borrow_mut();
         if chunk.is_empty() || state.stage == Stage::Over {
             return;
@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// Give the ring what was pushed. The kernel gets it with the ring's next call.
-    pub fn send(self: &Rc<Self>) {
+    pub(crate) fn send(self: &Rc<Self>) {
         self.hand_over();
         if self.state.borrow().is_sendable() {
             self.ring.inner.borrow_mut().queue_send(self.clone());
@@ -101,28 +101,28 @@ impl Outbox {
         }
     }
 
-    pub fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         self.state.borrow().unsent_bytes
     }
 
     /// Bytes that the kernel has taken since the last time.
-    pub fn take_sent(&self) -> usize {
+    pub(crate) fn take_sent(&self) -> usize {
         std::mem::take(&mut self.state.borrow_mut().sent_bytes)
     }
 
     /// Wake this task when a send has ended, be it one that the ring has already.
-    pub fn wake_when_sent(&self, waker: &Waker) {
+    pub(crate) fn wake_when_sent(&self, waker: &Waker) {
         self.state.borrow_mut().waker = Some(waker.clone());
         self.hand_over();
     }
 
     /// The other side does not read what is sent.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.state.borrow().stage == Stage::Full
     }
 
     /// End both directions, after what was given to the ring, as far as there is room for it.
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.hand_over();
         shut_down(&self.socket);
     }
@@ -212,14 +212,14 @@ impl Inner {
     }
 
     /// What a send says that did not take everything, or that somebody waits for.
-    pub fn complete_send(&mut self, slot: usize, result: i32) {
+    pub(super) fn complete_send(&mut self, slot: usize, result: i32) {
         if let Some(outbox) = &self.sends.slots[slot] {
             outbox.state.borrow_mut().result = Some(result);
         }
     }
 
     /// The socket has room again, or is gone.
-    pub fn complete_room(&mut self, slot: usize) {
+    pub(super) fn complete_room(&mut self, slot: usize) {
         if let Some(outbox) = self.sends.slots[slot].take() {
             self.start_send(slot, &outbox);
             self.sends.slots[slot] = Some(outbox);
@@ -227,7 +227,7 @@ impl Inner {
     }
 
     /// Once the kernel has had all entries, and everything that it said of them was taken.
-    pub fn settle_sends(&mut self) {
+    pub(super) fn settle_sends(&mut self) {
         if self.sends.queued.is_empty() || !self.is_all_submitted() {
             return;
         }

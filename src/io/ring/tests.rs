@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 /// A ring that is looked at every now and then, for tests whose own tasks wait for something else.
-pub fn driven_ring() -> Rc<CoreRing> {
+pub(crate) fn driven_ring() -> Rc<CoreRing> {
     let ring = CoreRing::new(Doorbell::new().unwrap()).unwrap();
     let driven = ring.clone();
     spawn(async move {
@@ -22,7 +22,7 @@ pub fn driven_ring() -> Rc<CoreRing> {
 }
 
 /// Run `task` as the server does: nothing wakes the core but its ring.
-pub fn drive<T: 'static>(task: impl AsyncFnOnce(Rc<CoreRing>) -> T + 'static) -> T {
+pub(crate) fn drive<T: 'static>(task: impl AsyncFnOnce(Rc<CoreRing>) -> T + 'static) -> T {
     run(async {
         let ring = new_ring();
         let result = Rc::new(RefCell::new(None));
@@ -41,7 +41,7 @@ pub fn drive<T: 'static>(task: impl AsyncFnOnce(Rc<CoreRing>) -> T + 'static) ->
     })
 }
 
-pub fn new_ring() -> Rc<CoreRing> {
+pub(super) fn new_ring() -> Rc<CoreRing> {
     CoreRing::new(Doorbell::new().unwrap()).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn a_wait_ends_with_its_timeout_and_with_the_bell() {
     ring.wait(Duration::from_millis(20)).unwrap();
     assert!(start.elapsed() >= Duration::from_millis(20) && !ring.take_rung());
     for _ in 0..3 {
-        let bell = ring.doorbell().clone();
+        let bell = ring.doorbell.clone();
         let other = std::thread::spawn(move || bell.ring());
         let start = Instant::now();
         while !ring.is_rung() {
@@ -155,7 +155,7 @@ fn more_watches_than_any_queue_holds_all_fire() {
 }
 
 /// The two ends of a connection.
-pub fn connected() -> (TcpStream, TcpStream) {
+pub(crate) fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (listener.accept().unwrap().0, there)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A seeded generator (splitmix64): tests must repeat.
-pub(super) struct Random(pub u64);
+pub(super) struct Random(pub(crate) u64);
 
 impl Random {
     pub(super) fn next(&mut self) -> u64 {
@@ -38,16 +38,16 @@ struct File {
 }
 
 pub(super) struct SimDisk {
-    pub random: Random,
+    pub(crate) random: Random,
     sector: usize,
     segments: BTreeMap<SegmentId, File>,
     mark: File,
     small: BTreeMap<SmallFile, Vec<u8>>,
-    pub in_flight: Vec<DiskOp>,
+    pub(crate) in_flight: Vec<DiskOp>,
     /// The next operation of a kind for which this is true fails.
-    pub fail: Option<fn(&OpKind) -> bool>,
+    pub(crate) fail: Option<fn(&OpKind) -> bool>,
     /// What makes files grow, and every small file, finds no room.
-    pub is_full: bool,
+    pub(crate) is_full: bool,
 }
 
 impl SimDisk {

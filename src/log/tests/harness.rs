@@ -7,7 +7,7 @@ use crate::types::*;
 
 pub(super) const SEGMENT_0: SegmentId = SegmentId(Offset(0));
 
-pub(in crate::log) fn small_config() -> LogConfig {
+pub(crate) fn small_config() -> LogConfig {
     LogConfig {
         segment_bytes_max: 20_000,
         zero_ahead_bytes: 8192,
@@ -27,13 +27,7 @@ pub(in crate::log) fn small_config() -> LogConfig {
 pub(super) const WHOLE_BLOCK: usize = 4026;
 
 /// A batch of `records` values of `value_bytes` each, told apart from others by `tag`.
-pub(in crate::log) fn batch(
-    base: Offset,
-    epoch: i32,
-    tag: u64,
-    records: usize,
-    value_bytes: usize,
-) -> StampedBatch {
+pub(crate) fn batch(base: Offset, epoch: i32, tag: u64, records: usize, value_bytes: usize) -> StampedBatch {
     let mut value = vec![(tag % 251) as u8; value_bytes.max(8)];
     value[..8].copy_from_slice(&tag.to_be_bytes());
     let values = vec![&value[..]; records];
@@ -52,7 +46,7 @@ fn data_batch_of(values: &[&[u8]], wall_ms: i64) -> bytes::Bytes {
 }
 
 /// The same as a control batch: with no other does a leader begin its epoch.
-pub(super) fn as_leaders_first(batch: &StampedBatch) -> StampedBatch {
+fn as_leaders_first(batch: &StampedBatch) -> StampedBatch {
     let mut bytes = bytes_of(batch);
     bytes[22] |= 0x20;
     let crc = crc32c::crc32c(&bytes[21..]);
@@ -67,16 +61,16 @@ pub(super) fn bytes_of(batch: &StampedBatch) -> Vec<u8> {
 }
 
 pub(super) struct Node {
-    pub disk: SimDisk,
-    pub log: Log,
-    pub now: Now,
-    pub epoch: i32,
-    pub next_tag: u64,
-    pub quorum_state: QuorumState,
-    pub notes: Vec<String>,
-    pub effort: Effort,
+    pub(crate) disk: SimDisk,
+    pub(crate) log: Log,
+    pub(crate) now: Now,
+    pub(crate) epoch: i32,
+    pub(super) next_tag: u64,
+    pub(crate) quorum_state: QuorumState,
+    pub(crate) notes: Vec<String>,
+    pub(crate) effort: Effort,
     /// The log was in doubt, and it went on as one of several voters does.
-    pub doubt: Option<Doubt>,
+    pub(crate) doubt: Option<Doubt>,
 }
 
 impl Node {

@@ -4,7 +4,7 @@
 mod behaviours;
 mod cycles;
 mod disk;
-pub(in crate::log) mod harness;
+pub(super) mod harness;
 mod missing_files;
 mod positions;
 mod scripts;

@@ -20,38 +20,35 @@ const ABORTED_TRANSACTION_BYTES: usize = 8 + 8;
 
 /// A replica asks for one partition of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FetchAnswer {
+pub(crate) struct FetchAnswer {
     /// 0 before version 7.
-    pub error: i16,
+    pub(crate) error: i16,
     /// `None` where there is not exactly one.
-    pub partition: Option<AnsweredPartition>,
+    pub(crate) partition: Option<AnsweredPartition>,
 }
 
 /// Numbers as they were sent: what they may be is the reader's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnsweredPartition {
+pub(crate) struct AnsweredPartition {
     /// Zero before version 13.
-    pub topic_id: Uuid,
-    pub index: i32,
-    pub error: i16,
-    pub high_watermark: i64,
+    pub(crate) topic_id: Uuid,
+    pub(crate) index: i32,
+    pub(crate) error: i16,
+    pub(crate) high_watermark: i64,
     /// (offset, epoch), both -1 where it is not told.
-    pub diverging: (i64, i32),
+    pub(crate) diverging: (i64, i32),
     /// (id, epoch), both -1 where it is not told.
-    pub current_leader: (i32, i32),
+    pub(crate) current_leader: (i32, i32),
     /// (offset, epoch), both -1 where it is not told.
-    pub snapshot: (i64, i32),
+    pub(crate) snapshot: (i64, i32),
     /// 0 where it is not told.
-    pub lagging: u32,
+    pub(crate) lagging: u32,
     /// A slice of the frame.
-    pub records: Option<Bytes>,
+    pub(crate) records: Option<Bytes>,
 }
 
 /// Decode a body that `check` has walked.
-pub(in crate::protocol) fn decode_fetch_answer(
-    body: &Bytes,
-    version: i16,
-) -> Result<FetchAnswer, FrameError> {
+pub(crate) fn decode_fetch_answer(body: &Bytes, version: i16) -> Result<FetchAnswer, FrameError> {
     let mut fields = Fields::new(body, version >= FLEXIBLE_FROM);
     let mut answer = FetchAnswer::default();
     fields.cursor.i32()?; // Voters are not throttled.

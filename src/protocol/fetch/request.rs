@@ -119,10 +119,7 @@ impl FetchRequest {
 }
 
 /// Decode a body that `check` has walked.
-pub(in crate::protocol) fn decode_fetch_request(
-    body: &Bytes,
-    version: i16,
-) -> Result<FetchRequest, FrameError> {
+pub(crate) fn decode_fetch_request(body: &Bytes, version: i16) -> Result<FetchRequest, FrameError> {
     let mut fields = Fields::new(body, version >= FLEXIBLE_FROM);
     let mut request = FetchRequest::default();
     if version < REPLICA_STATE_FROM {
@@ -236,7 +233,7 @@ fn skip_forgotten_topics(fields: &mut Fields<'_>, version: i16) -> Result<(), Fr
 }
 
 /// Encode the body, without what the version does not have. What is not kept of a Fetch is as Kafka's voters send it.
-pub(in crate::protocol) fn encode_fetch_request(out: &mut impl BufMut, request: &FetchRequest, version: i16) {
+pub(crate) fn encode_fetch_request(out: &mut impl BufMut, request: &FetchRequest, version: i16) {
     let is_flexible = version >= FLEXIBLE_FROM;
     if version < REPLICA_STATE_FROM {
         out.put_i32(request.replica_id);

@@ -83,7 +83,7 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
 /// The version of DescribeQuorum that a node asks the leader with: the newest, it names directories and listeners.
 const DESCRIBE_QUORUM_VERSION: i16 = 2;
 
-pub fn encode_describe_quorum_request(
+pub(crate) fn encode_describe_quorum_request(
     correlation_id: i32,
     client_id: &str,
     request: &m::DescribeQuorumRequest,

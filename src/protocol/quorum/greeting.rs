@@ -17,7 +17,7 @@ const TAGS_FROM: i16 = 3;
 const HOST_BYTES_MAX: usize = 255;
 
 /// Add where clients find this node, if the answer is one for a node of ours.
-pub fn tell_advertised(
+pub(crate) fn tell_advertised(
     answer: m::ApiVersionsResponse,
     request: &m::ApiVersionsRequest,
     version: i16,

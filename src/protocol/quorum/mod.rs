@@ -10,18 +10,20 @@ mod memory;
 mod server;
 mod software;
 
+pub(crate) use client::encode_describe_quorum_request;
 pub use client::{
     PeerVersions, decode_api_versions_response, decode_describe_quorum_response, decode_response,
-    encode_api_versions_request, encode_describe_quorum_request, encode_request, response_correlation_id,
-    version_of,
+    encode_api_versions_request, encode_request, response_correlation_id, version_of,
 };
-pub use greeting::tell_advertised;
+pub(crate) use greeting::tell_advertised;
+pub(crate) use server::update_raft_voter_response;
 pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
-    end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request,
-    update_raft_voter_response, vote_request, vote_response,
+    end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request, vote_request,
+    vote_response,
 };
-pub use software::{CLIENT_SOFTWARE_NAME, PeerSoftware};
+pub use software::CLIENT_SOFTWARE_NAME;
+pub(crate) use software::PeerSoftware;
 
 use super::messages::StrBytes;
 use crate::types::*;
@@ -51,7 +53,7 @@ pub struct QuorumContext {
 
 impl QuorumContext {
     /// Where voters find a node. Only of one that is no voter, ours, it is where clients find it.
-    pub fn endpoint_of(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn endpoint_of(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
         let voter = self.voters.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| endpoint);
         voter.or_else(|| (node == self.local.id).then_some(&self.endpoint))
     }

@@ -116,7 +116,7 @@ pub fn update_raft_voter_request(
     if is_voter { Ok(Epoch(m.current_leader_epoch)) } else { Err(ErrorCode::VOTER_NOT_FOUND) }
 }
 
-pub fn update_raft_voter_response(
+pub(crate) fn update_raft_voter_response(
     c: &QuorumContext,
     error: ErrorCode,
     leader: Option<NodeId>,

@@ -12,7 +12,7 @@ pub const CLIENT_SOFTWARE_NAME: &str = "kraft";
 
 /// What a connection's ApiVersions said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerSoftware {
+pub(crate) enum PeerSoftware {
     /// A node of ours, with a log of this mode.
     Kraft(DataMode),
     /// Name and version.
@@ -25,7 +25,7 @@ pub(super) fn software_version(mode: DataMode) -> String {
 }
 
 impl PeerSoftware {
-    pub fn of(request: &m::ApiVersionsRequest) -> PeerSoftware {
+    pub(crate) fn of(request: &m::ApiVersionsRequest) -> PeerSoftware {
         let (name, version) =
             (request.client_software_name.as_str(), request.client_software_version.as_str());
         let is_interop = version.ends_with("-interop");
@@ -36,7 +36,7 @@ impl PeerSoftware {
     }
 
     /// May it vote on and copy a log of this mode? `Err`: why not, and what to do. `client_id` names it for people.
-    pub fn check(&self, mode: DataMode, client_id: impl fmt::Display) -> Result<(), String> {
+    pub(crate) fn check(&self, mode: DataMode, client_id: impl fmt::Display) -> Result<(), String> {
         let remedy = "Give all nodes of the quorum the same kraft.data.mode, those whose log has another one an empty \
                       log.dirs";
         match self {

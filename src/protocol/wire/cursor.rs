@@ -9,10 +9,10 @@ const VARINT_BYTES_MAX: usize = 5;
 
 /// Reads the primitive types of the protocol from a slice.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor<'a>(pub &'a [u8]);
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub fn take(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
         let (taken, rest) = self.0.split_at_checked(bytes).ok_or_else(|| {
             FrameError(format!("{bytes} bytes are announced, but only {} follow", self.0.len()))
         })?;
@@ -28,27 +28,27 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    pub fn i8(&mut self) -> Result<i8, FrameError> {
+    pub(crate) fn i8(&mut self) -> Result<i8, FrameError> {
         self.fixed().map(i8::from_be_bytes)
     }
 
-    pub fn i16(&mut self) -> Result<i16, FrameError> {
+    pub(crate) fn i16(&mut self) -> Result<i16, FrameError> {
         self.fixed().map(i16::from_be_bytes)
     }
 
-    pub fn i32(&mut self) -> Result<i32, FrameError> {
+    pub(crate) fn i32(&mut self) -> Result<i32, FrameError> {
         self.fixed().map(i32::from_be_bytes)
     }
 
-    pub fn i64(&mut self) -> Result<i64, FrameError> {
+    pub(crate) fn i64(&mut self) -> Result<i64, FrameError> {
         self.fixed().map(i64::from_be_bytes)
     }
 
-    pub fn uuid(&mut self) -> Result<Uuid, FrameError> {
+    pub(crate) fn uuid(&mut self) -> Result<Uuid, FrameError> {
         self.fixed().map(|bytes| Uuid(u128::from_be_bytes(bytes)))
     }
 
-    pub fn unsigned_varint(&mut self) -> Result<u32, FrameError> {
+    pub(crate) fn unsigned_varint(&mut self) -> Result<u32, FrameError> {
         let mut value = 0;
         for i in 0..VARINT_BYTES_MAX {
             let byte = self.fixed::<1>()?[0];
@@ -61,7 +61,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Those of a header, of which nobody has found the frame too large for what it says.
-    pub fn skip_header_tags(&mut self) -> Result<(), FrameError> {
+    pub(crate) fn skip_header_tags(&mut self) -> Result<(), FrameError> {
         let count = Cursor(self.0).unsigned_varint()?;
         if count > HEADER_TAGS_MAX {
             return Err(FrameError(format!(
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Each is a number, a length and that many bytes.
-    pub fn skip_tagged_fields(&mut self) -> Result<(), FrameError> {
+    pub(crate) fn skip_tagged_fields(&mut self) -> Result<(), FrameError> {
         for _ in 0..self.unsigned_varint()? {
             self.unsigned_varint()?;
             let bytes = self.unsigned_varint()?;

@@ -35,14 +35,14 @@ impl Deref for ShortText {
 }
 
 /// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     body: &'a Bytes,
-    pub cursor: Cursor<'a>,
+    pub(crate) cursor: Cursor<'a>,
     is_flexible: bool,
 }
 
 impl<'a> Fields<'a> {
-    pub fn new(body: &'a Bytes, is_flexible: bool) -> Fields<'a> {
+    pub(crate) fn new(body: &'a Bytes, is_flexible: bool) -> Fields<'a> {
         Fields { body, cursor: Cursor(body), is_flexible }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Of an array. An element has a byte at least.
-    pub fn count(&mut self) -> Result<usize, FrameError> {
+    pub(crate) fn count(&mut self) -> Result<usize, FrameError> {
         let count = self.length()?.unwrap_or(0);
         if count > self.cursor.0.len() {
             return Err(FrameError(format!(
@@ -77,13 +77,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A slice of the frame.
-    pub fn nullable_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub(crate) fn nullable_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
         let length = self.length()?;
         length.map(|bytes| self.slice(bytes)).transpose()
     }
 
     /// A slice of the frame.
-    pub fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
+    pub(crate) fn nullable_text(&mut self) -> Result<Option<StrBytes>, FrameError> {
         let Some(bytes) = self.text_length()? else { return Ok(None) };
         let text = self.slice(bytes)?;
         let readable = StrBytes::from_utf8(text.clone());
@@ -91,23 +91,23 @@ impl<'a> Fields<'a> {
         Ok(Some(readable.unwrap_or_else(replaced)))
     }
 
-    pub fn nullable_short_text(&mut self) -> Result<Option<ShortText>, FrameError> {
+    pub(crate) fn nullable_short_text(&mut self) -> Result<Option<ShortText>, FrameError> {
         let Some(bytes) = self.text_length()? else { return Ok(None) };
         let text = String::from_utf8_lossy(self.cursor.take(bytes)?);
         Ok(Some(ShortText::from(&*text)))
     }
 
-    pub fn skip_text(&mut self) -> Result<(), FrameError> {
+    pub(crate) fn skip_text(&mut self) -> Result<(), FrameError> {
         let Some(bytes) = self.text_length()? else { return Ok(()) };
         self.cursor.take(bytes).map(|_| ())
     }
 
-    pub fn skip_tags(&mut self) -> Result<(), FrameError> {
+    pub(crate) fn skip_tags(&mut self) -> Result<(), FrameError> {
         if self.is_flexible { self.cursor.skip_tagged_fields() } else { Ok(()) }
     }
 
     /// Each tagged field goes to `read`, which passes over those that it does not know.
-    pub fn tagged(
+    pub(crate) fn tagged(
         &mut self,
         mut read: impl FnMut(u32, &mut Fields<'a>) -> Result<(), FrameError>,
     ) -> Result<(), FrameError> {
@@ -125,6 +125,6 @@ impl<'a> Fields<'a> {
 }
 
 /// A tagged field that another version has: Kafka refuses it too.
-pub fn tag_of_another_version(tag: u32, version: i16) -> Result<(), FrameError> {
+pub(crate) fn tag_of_another_version(tag: u32, version: i16) -> Result<(), FrameError> {
     Err(FrameError(format!("a message does not decode: tag {tag} is not one of version {version}")))
 }

@@ -4,15 +4,15 @@ mod cursor;
 mod fields;
 mod put;
 
-pub use cursor::Cursor;
-pub use fields::{Fields, ShortText, tag_of_another_version};
-pub use put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints, varint_bytes};
+pub(crate) use cursor::Cursor;
+pub(crate) use fields::{Fields, ShortText, tag_of_another_version};
+pub(crate) use put::{NodeEndpoints, PutFields, patch_length, put_node_endpoints, varint_bytes};
 
 use smallvec::SmallVec;
 use std::fmt;
 
 /// Bytes of the length before each frame.
-pub const LENGTH_BYTES: usize = 4;
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Why a frame ends its connection, in words that say what it looked like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,4 +28,4 @@ impl std::error::Error for FrameError {}
 
 /// Takes no memory of its own up to this size: a cluster's id has 22 bytes, the usual topic's name 18, and what Kafka's
 /// own clients call themselves, "perf-producer-client" among them, is no longer.
-pub type ShortBytes = SmallVec<[u8; 24]>;
+pub(super) type ShortBytes = SmallVec<[u8; 24]>;

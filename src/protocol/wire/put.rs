@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 /// Where nodes are, as an answer tells it: nearly always nobody, or the leader. Shared, because each Fetch of a voter is
 /// told.
-pub type NodeEndpoints = SmallVec<[(NodeId, Arc<Endpoint>); 1]>;
+pub(crate) type NodeEndpoints = SmallVec<[(NodeId, Arc<Endpoint>); 1]>;
 
 /// `is_flexible`: the version has compact lengths and tagged fields (KIP-482).
-pub trait PutFields: BufMut {
+pub(crate) trait PutFields: BufMut {
     fn put_unsigned_varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.put_u8(value as u8 | 0x80);
@@ -58,12 +58,12 @@ pub trait PutFields: BufMut {
 impl<B: BufMut> PutFields for B {}
 
 /// What `put_unsigned_varint` takes for it: seven bits a byte.
-pub fn varint_bytes(value: usize) -> usize {
+pub(crate) fn varint_bytes(value: usize) -> usize {
     (value.max(1).ilog2() as usize) / 7 + 1
 }
 
 /// Tag 0 at the end of an answer, of Produce and of Fetch alike (KIP-951); nothing where there is none.
-pub fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpoint>)]) {
+pub(crate) fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpoint>)]) {
     if endpoints.is_empty() {
         return out.put_unsigned_varint(0);
     }
@@ -82,7 +82,7 @@ pub fn put_node_endpoints(out: &mut impl BufMut, endpoints: &[(NodeId, Arc<Endpo
 }
 
 /// Write the length of the frame that begins at `start` and ends with `out`, and with so many bytes that stand elsewhere.
-pub fn patch_length(out: &mut BytesMut, start: usize, bytes_elsewhere: usize) {
+pub(crate) fn patch_length(out: &mut BytesMut, start: usize, bytes_elsewhere: usize) {
     let length = (out.len() - start - LENGTH_BYTES + bytes_elsewhere) as u32;
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }

@@ -110,7 +110,7 @@ pub(super) struct Cluster {
     pub(super) now: Now,
     pub(super) fetch_batches_max: usize,
     /// Divides all timeouts from the next start on: more elections in less time.
-    pub(super) hurry: u64,
+    hurry: u64,
     seed: u64,
     next_request: u64,
     /// Who asked what, and in which lives.
@@ -677,7 +677,7 @@ fn show_request(request: &Request) -> String {
     }
 }
 
-pub(super) fn show_response(response: &Response) -> String {
+fn show_response(response: &Response) -> String {
     let leader = |leader: Option<NodeId>| leader.map_or("-".to_string(), |id| id.to_string());
     match response {
         Response::Vote(vote) => {

@@ -163,7 +163,7 @@ impl Solo {
         self.step(Event::Request { request_id: RequestId(7), request })
     }
 
-    pub(super) fn vote_request(
+    pub(crate) fn vote_request(
         &mut self,
         from: i32,
         epoch: i32,
@@ -184,7 +184,7 @@ impl Solo {
         reply.expect("a reply to the Vote")
     }
 
-    pub(super) fn vote_response(&mut self, from: i32, epoch: i32, granted: bool) -> &[Effect] {
+    pub(crate) fn vote_response(&mut self, from: i32, epoch: i32, granted: bool) -> &[Effect] {
         self.vote_response_of(from, epoch, granted, VoterMemory::Whole)
     }
 
@@ -234,7 +234,7 @@ impl Solo {
         self.step(Event::Response { from: NodeId(2), response: Response::Fetch(response) })
     }
 
-    pub(super) fn fetch_response(&self) -> FetchResponse {
+    pub(crate) fn fetch_response(&self) -> FetchResponse {
         FetchResponse {
             error: ErrorCode::NONE,
             leader: Some(NodeId(2)),

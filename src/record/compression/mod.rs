@@ -32,7 +32,7 @@ impl Codec {
     pub const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
     /// Of the lowest three bits of a batch's attributes; `None` for 5 to 7.
-    pub fn from_id(id: u8) -> Option<Codec> {
+    pub(super) fn from_id(id: u8) -> Option<Codec> {
         Codec::ALL.get(usize::from(id)).copied()
     }
 

@@ -23,7 +23,7 @@ pub(super) fn compress(records: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Decompresses one block at a time into a buffer that is kept from one stream to the next.
-pub struct SnappyReader<'a> {
+pub(crate) struct SnappyReader<'a> {
     rest: &'a [u8],
     is_framed: bool,
     block: &'a mut Vec<u8>,
@@ -33,7 +33,7 @@ pub struct SnappyReader<'a> {
 
 impl<'a> SnappyReader<'a> {
     /// No block may have more than `block_bytes_max`: it costs that much memory.
-    pub fn new(
+    pub(super) fn new(
         stream: &'a [u8],
         block: &'a mut Vec<u8>,
         block_bytes_max: u64,

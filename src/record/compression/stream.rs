@@ -21,13 +21,13 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// What is kept from one stream to the next, so that each does not allocate it anew.
 #[derive(Debug, Default)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     pub(super) snappy_block: Vec<u8>,
 }
 
 impl Buffers {
     /// Give back what one large stream has needed.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.snappy_block.capacity() > KEPT_BYTES_MAX {
             self.snappy_block = Vec::new();
         }
@@ -36,7 +36,7 @@ impl Buffers {
 
 /// The decompressed bytes of a stream. What is wrong with it is an error of `read`, after what was right;
 /// `FileTooLarge` where a part of it alone has more than `bytes_max`.
-pub enum Stream<'a> {
+pub(crate) enum Stream<'a> {
     Plain(&'a [u8]),
     Gzip(flate2::bufread::MultiGzDecoder<&'a [u8]>),
     Snappy(SnappyReader<'a>),
@@ -45,7 +45,7 @@ pub enum Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub fn open(
+    pub(crate) fn open(
         codec: Codec,
         stream: &'a [u8],
         buffers: &'a mut Buffers,

@@ -4,7 +4,7 @@
 //! to, and asks again and again, while the others have a leader. One that asks for a while is told to begin anew with
 //! its bootstrap servers (KIP-1102, Metadata 13), one of an older version, or that does not, loses its connection.
 
-use crate::replica::input::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::types::*;
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ pub(super) enum Advice {
 }
 
 impl Leaderless {
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.0.remove(&connection);
     }
 
     /// `without_quorum_ms`: for so long this node has not known of one.
-    pub fn advice(
+    pub(super) fn advice(
         &mut self,
         now: Now,
         asked: ConnectionId,

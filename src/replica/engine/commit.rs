@@ -1,15 +1,15 @@
 //! The log grows, is committed, is cut: what is kept of it here changes with it.
 
-use super::Engine;
+use super::GatedEngine;
 use super::told::Told;
 use crate::raft::Event;
 use crate::record::StampedBatch;
 use crate::types::*;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// A client's batch, to a leader that can append: Raft gives the place, the log takes the bytes. Gives where it begins,
     /// and where the next one will.
-    pub(in crate::replica) fn append(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
+    pub(crate) fn append(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
         let offsets = batch.header().last_offset_delta as i64 + 1;
         let assigned = self.step_raft(now, Event::Append { offsets });
         let assigned = assigned.expect("a leader that can append gives every batch its place");

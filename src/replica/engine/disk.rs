@@ -1,6 +1,6 @@
 //! What the log tells: completions in, and what becomes of them.
 
-use super::Engine;
+use super::GatedEngine;
 use super::latest::Latest;
 use super::told::{Next, Told};
 use crate::log::{Completion, LogEvent};
@@ -8,9 +8,9 @@ use crate::raft::Event;
 use crate::replica::notice::{EXIT_CORRUPT, EXIT_DISK, EXIT_OK, Level};
 use crate::types::*;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// An operation of the disk is done. `go_on` tells what follows from it.
-    pub(in crate::replica) fn complete(&mut self, completion: Completion) {
+    pub(crate) fn complete(&mut self, completion: Completion) {
         self.log.complete(completion);
         self.listens = true;
     }

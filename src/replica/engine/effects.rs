@@ -1,6 +1,6 @@
 //! Raft is stepped here, and here is what becomes of each of its effects.
 
-use super::Engine;
+use super::GatedEngine;
 use super::gate::Gate;
 use super::told::Told;
 use crate::raft::{Assigned, Effect, Effects, Event, NoteKind};
@@ -8,9 +8,9 @@ use crate::record::leader_change_batch;
 use crate::replica::notice::{EXIT_CORRUPT, Level};
 use crate::types::*;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// Something has happened. Not while the gate is shut.
-    pub(in crate::replica) fn step(&mut self, now: Now, event: Event) {
+    pub(crate) fn step(&mut self, now: Now, event: Event) {
         let flushed = match &event {
             Event::Flushed(flushed) => Some(*flushed),
             _ => None,

@@ -1,16 +1,16 @@
 //! Batches that a leader sent: kept here, checked, until Raft has said which of them the log takes.
 
-use super::Engine;
+use super::GatedEngine;
 use crate::raft::{self, BatchSpan};
 use crate::record::{BatchError, StampedBatch, check_fetched_into, check_interop, check_static_voters};
 use crate::replica::notice::EXIT_CONFIG;
 use crate::types::*;
 use bytes::Bytes;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// Take what came with a Fetch answer, and tell Raft's part of it where the batches lie. They stay until the next answer: Raft
     /// may want them only when its quorum state is durable. `Err`: why one is bad; those before it were taken.
-    pub(in crate::replica) fn take_fetched(
+    pub(crate) fn take_fetched(
         &mut self,
         from: NodeId,
         answer: &mut raft::FetchResponse,

@@ -3,7 +3,7 @@
 //! Told by what the disk says, and by who could not read. Tells Raft at the end of a turn (`turn`), which hands over or lets
 //! others stand (`raft::fitness`), and whoever runs the node, in a line and in `Status`.
 
-use super::Engine;
+use super::GatedEngine;
 use crate::log::{DiskError, REFILL, ReadError};
 use crate::raft::Unfit;
 use crate::record::StampedBatch;
@@ -45,9 +45,9 @@ impl Default for Fitness {
     }
 }
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// So much is free in the file system; `u64::MAX`: not known yet.
-    pub(in crate::replica) fn on_disk_free(&mut self, bytes: u64) {
+    pub(crate) fn on_disk_free(&mut self, bytes: u64) {
         let min = self.limits.disk_free_bytes_min;
         let (is_below, was_below) = (bytes < min, self.fitness.disk_free_bytes < min);
         self.fitness.disk_free_bytes = bytes;
@@ -67,11 +67,11 @@ impl<W> Engine<W> {
     }
 
     /// `u64::MAX`: not known yet.
-    pub(in crate::replica) fn disk_free_bytes(&self) -> u64 {
+    pub(crate) fn disk_free_bytes(&self) -> u64 {
         self.fitness.disk_free_bytes
     }
 
-    pub(in crate::replica) fn has_disk_room(&self) -> bool {
+    pub(crate) fn has_disk_room(&self) -> bool {
         self.fitness.disk_free_bytes >= self.limits.disk_free_bytes_min
     }
 
@@ -79,10 +79,12 @@ impl<W> Engine<W> {
         let (bytes, min) = (self.fitness.disk_free_bytes, self.limits.disk_free_bytes_min);
         let text = match (bytes < min, self.raft.is_leader()) {
             (true, true) => format!(
-                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused until there is room, or until a voter that has some leads"
+                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: Produce is refused \
+                 until there is room, or until a voter that has some leads"
             ),
             (true, false) => format!(
-                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: this node goes on following, and leads only if no other voter can"
+                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.min.bytes = {min}: this node goes on \
+                 following, and leads only if no other voter can"
             ),
             (false, true) => format!("{bytes} bytes are free in log.dirs again: Produce is accepted"),
             (false, false) => format!("{bytes} bytes are free in log.dirs again"),
@@ -114,7 +116,7 @@ impl<W> Engine<W> {
         self.note(Level::Warn, text.to_string());
     }
 
-    pub(in crate::replica) fn waits_for_room(&self) -> bool {
+    pub(crate) fn waits_for_room(&self) -> bool {
         self.fitness.waits_for_room > 0
     }
 
@@ -129,7 +131,7 @@ impl<W> Engine<W> {
     }
 
     /// Records that are there and cannot be read: whoever needs them has to get them from another node.
-    pub(in crate::replica) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
+    pub(crate) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
         let is_same = self.fitness.damage.as_ref().is_some_and(|(known, _)| *known == at);
         let due_ns = self.fitness.damage_noted_ns + DAMAGE_LINE_INTERVAL_MS * NS_PER_MS;
         if !is_same || now.monotonic_ns >= due_ns {
@@ -144,7 +146,7 @@ impl<W> Engine<W> {
     }
 
     /// What could not be read once may have been the device's bad moment.
-    pub(in crate::replica) fn on_readable(&mut self, batches: &[StampedBatch]) {
+    pub(crate) fn on_readable(&mut self, batches: &[StampedBatch]) {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         let is_there = |at: Offset| first.base_offset() <= at && at < last.next_offset();
         if self.fitness.damage.as_ref().is_some_and(|(at, _)| is_there(*at)) {
@@ -177,7 +179,7 @@ impl<W> Engine<W> {
     }
 
     /// As a state of this node.
-    pub(in crate::replica) fn log_damage(&self) -> Option<String> {
+    pub(crate) fn log_damage(&self) -> Option<String> {
         self.fitness.damage.as_ref().map(|(at, why)| format!("offset {at}: {why}"))
     }
 }

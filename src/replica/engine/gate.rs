@@ -4,7 +4,7 @@
 //! written: so that no answer, request or record of an epoch can leave before the epoch, the vote or the leadership is on the
 //! disk. Completions of the disk pass.
 
-use super::Engine;
+use super::GatedEngine;
 use super::told::Next;
 use crate::raft::{Effect, Event};
 use crate::types::*;
@@ -28,14 +28,14 @@ pub(super) enum Waiting<W> {
     PutOff(W),
 }
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// Something that promises rest on is not durable yet: put off whatever comes.
-    pub(in crate::replica) fn is_gated(&self) -> bool {
+    pub(crate) fn is_gated(&self) -> bool {
         !matches!(self.gate, Gate::Open)
     }
 
     /// Not before the gate opens: then it comes as `Next::Due`, behind all that came before it.
-    pub(in crate::replica) fn put_off(&mut self, what: W) {
+    pub(crate) fn put_off(&mut self, what: W) {
         self.waiting.push_back(Waiting::PutOff(what));
     }
 

@@ -15,21 +15,21 @@ pub(super) struct Latest {
 
 impl Latest {
     /// A log that was found as it is, with this largest timestamp.
-    pub fn found(end: Offset, largest: Option<i64>) -> Latest {
+    pub(super) fn found(end: Offset, largest: Option<i64>) -> Latest {
         Latest { committed: largest, found_end: end }
     }
 
-    pub fn on_committed(&mut self, timestamp: Option<i64>) {
+    pub(super) fn on_committed(&mut self, timestamp: Option<i64>) {
         self.committed = self.committed.max(timestamp);
     }
 
     /// The log ends there now. True: what is left was there at the start, and is to be looked at again.
-    pub fn cuts_into_found(&self, end: Offset) -> bool {
+    pub(super) fn cuts_into_found(&self, end: Offset) -> bool {
         end < self.found_end
     }
 
     /// `None`: no record has been committed.
-    pub fn committed(&self) -> Option<i64> {
+    pub(super) fn committed(&self) -> Option<i64> {
         self.committed
     }
 }

@@ -44,7 +44,7 @@ pub(super) use told::{Next, Told};
 use uncommitted::Uncommitted;
 
 /// `W`: what the parts above put off while the gate is shut. Not looked into.
-pub(super) struct Engine<W> {
+pub(super) struct GatedEngine<W> {
     raft: Raft,
     log: Log,
     producers: Producers,
@@ -88,16 +88,16 @@ pub(super) struct Engine<W> {
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub flushes: u64,
-    pub committed_bytes: u64,
+pub(crate) struct Counts {
+    pub(super) flushes: u64,
+    pub(super) committed_bytes: u64,
     /// Epochs that this node began as leader.
-    pub leader_changes: u64,
+    pub(super) leader_changes: u64,
     /// Records copied from a leader.
-    pub replicated_records: u64,
+    pub(super) replicated_records: u64,
 }
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// What has happened, in order.
     pub(super) fn poll(&mut self) -> Option<Told> {
         self.told.pop_front()

@@ -1,51 +1,51 @@
 //! The engine opened, for tests: what happens inside it is brought about, and looked at.
 
-use super::Engine;
+use super::GatedEngine;
 use super::gate::Waiting;
 use crate::raft::Effect;
 use crate::record::StampedBatch;
 use crate::types::*;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// Raft wants this done, and these are the batches of the Fetch answer that it has stepped.
-    pub fn do_effect(&mut self, now: Now, effect: Effect, fetched: Vec<StampedBatch>) {
+    pub(crate) fn do_effect(&mut self, now: Now, effect: Effect, fetched: Vec<StampedBatch>) {
         self.fetched = fetched;
         self.carry_out(now, effect);
     }
 
-    pub fn do_flushed(&mut self, now: Now, flushed: FlushedOffset) {
+    pub(crate) fn do_flushed(&mut self, now: Now, flushed: FlushedOffset) {
         self.release_after_flush(now, flushed);
     }
 
-    pub fn do_quorum_state_durable(&mut self, now: Now) {
+    pub(crate) fn do_quorum_state_durable(&mut self, now: Now) {
         self.on_quorum_state_durable(now);
     }
 
-    pub fn do_commit(&mut self, high_watermark: HighWatermark) {
+    pub(crate) fn do_commit(&mut self, high_watermark: HighWatermark) {
         self.on_high_watermark(high_watermark);
     }
 
-    pub fn do_truncate(&mut self, to: LogEndOffset) {
+    pub(crate) fn do_truncate(&mut self, to: LogEndOffset) {
         self.on_truncate(to);
     }
 
-    pub fn do_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
+    pub(crate) fn do_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
         self.check_cut(wanted, made);
     }
 
-    pub fn note_uncommitted(&mut self, next: Offset, bytes: usize) {
+    pub(crate) fn note_uncommitted(&mut self, next: Offset, bytes: usize) {
         self.uncommitted.push(next, bytes, None);
     }
 
     /// Put off by those above.
-    pub fn waits(&self) -> impl Iterator<Item = &W> {
+    pub(crate) fn waits(&self) -> impl Iterator<Item = &W> {
         self.waiting.iter().filter_map(|waiting| match waiting {
             Waiting::PutOff(what) => Some(what),
             Waiting::Event(_) => None,
         })
     }
 
-    pub fn waiting_for_flush(&self) -> usize {
+    pub(crate) fn waiting_for_flush(&self) -> usize {
         self.after_flush.len()
     }
 }

@@ -31,7 +31,7 @@ struct Repeat {
 
 impl Repeats {
     /// The sentence as it is to be written, if it is.
-    pub fn admit(&mut self, now: Now, kind: NoteKind, peer: NodeId, text: String) -> Option<String> {
+    pub(super) fn admit(&mut self, now: Now, kind: NoteKind, peer: NodeId, text: String) -> Option<String> {
         let is_known = self.0.contains_key(&(kind, peer));
         let place = if is_known || self.0.len() < PLACES_MAX { peer } else { ANYBODY };
         let repeat = self.0.entry((kind, place)).or_insert_with(|| Repeat::new(now));

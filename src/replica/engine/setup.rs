@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Engine;
+use super::GatedEngine;
 use super::fitness::Fitness;
 use super::gate::Gate;
 use super::latest::Latest;
@@ -18,8 +18,8 @@ use crate::types::*;
 /// How long a leader may park our Fetch (Kafka: `KafkaRaftClient.MAX_FETCH_WAIT_MS`).
 const FETCH_WAIT_MS_MAX: u64 = 500;
 
-impl<W> Engine<W> {
-    pub(in crate::replica) fn new(
+impl<W> GatedEngine<W> {
+    pub(crate) fn new(
         config: &Config,
         limits: Arc<Limits>,
         local: ReplicaKey,
@@ -27,11 +27,11 @@ impl<W> Engine<W> {
         producers: Producers,
         seed: u64,
         now: Now,
-    ) -> Engine<W> {
+    ) -> GatedEngine<W> {
         let raft = Raft::new(raft_config(config, local, seed), state(&recovered), now);
         let log = Log::new(log_config(&limits), recovered);
         let latest = Latest::found(log.log_end().0, log.max_timestamp().map(|(timestamp, _)| timestamp));
-        Engine {
+        GatedEngine {
             raft,
             log,
             producers,
@@ -63,7 +63,7 @@ impl<W> Engine<W> {
     }
 }
 
-pub(in crate::replica) fn raft_config(config: &Config, local: ReplicaKey, seed: u64) -> RaftConfig {
+pub(crate) fn raft_config(config: &Config, local: ReplicaKey, seed: u64) -> RaftConfig {
     RaftConfig {
         local,
         // Static voters have no directory ids (kraft.version 0).

@@ -8,7 +8,7 @@ use crate::replica::notice::Level;
 use crate::types::*;
 
 #[derive(Debug)]
-pub(in crate::replica) enum Told {
+pub(crate) enum Told {
     Note {
         level: Level,
         text: String,
@@ -40,7 +40,7 @@ pub(in crate::replica) enum Told {
         bytes: u64,
         records: u64,
     },
-    /// Answer to `Engine::read_device`. Also while the gate is shut.
+    /// Answer to `GatedEngine::read_device`. Also while the gate is shut.
     ReadDone {
         token: u64,
         result: Result<Vec<StampedBatch>, ReadError>,
@@ -54,7 +54,7 @@ pub(in crate::replica) enum Told {
 
 /// What the engine has found to do by itself.
 #[derive(Debug)]
-pub(in crate::replica) enum Next<W> {
+pub(crate) enum Next<W> {
     Nothing,
     /// It has done it, and may have told something.
     Done,

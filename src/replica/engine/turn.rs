@@ -1,33 +1,33 @@
 //! The end of a turn: what was appended is handed to the device in one group, and the engine looks at itself.
 
-use super::Engine;
+use super::GatedEngine;
 use super::told::Next;
 use crate::log::DiskOp;
 use crate::raft::Event;
 use crate::replica::notice::Level;
 use crate::types::*;
 
-impl<W> Engine<W> {
+impl<W> GatedEngine<W> {
     /// Form the device group of what was appended. What the log tells then may make Raft append, or write its state: that
     /// belongs to this turn too. So: again, as long as `has_heard`.
-    pub(in crate::replica) fn advance(&mut self, now: Now) {
+    pub(crate) fn advance(&mut self, now: Now) {
         self.log.end_turn(now);
         (self.listens, self.has_heard) = (true, false);
     }
 
     /// The log has told something since `advance`.
-    pub(in crate::replica) fn has_heard(&self) -> bool {
+    pub(crate) fn has_heard(&self) -> bool {
         self.has_heard
     }
 
     /// What the device is to do.
-    pub(in crate::replica) fn poll_op(&mut self) -> Option<DiskOp> {
+    pub(crate) fn poll_op(&mut self) -> Option<DiskOp> {
         self.log.poll_op()
     }
 
     /// What follows from what has come in, one thing at a time: the next that waited for an open gate, or that the log has to
     /// tell. Before each, what was told must be polled.
-    pub(in crate::replica) fn go_on(&mut self, now: Now) -> Next<W> {
+    pub(crate) fn go_on(&mut self, now: Now) -> Next<W> {
         debug_assert!(self.told.is_empty(), "what was told comes before what comes next");
         match self.run_waiting(now) {
             Next::Nothing => self.hear_log(now),
@@ -36,7 +36,7 @@ impl<W> Engine<W> {
     }
 
     /// Does the device keep up, should this node lead, and who keeps up with it?
-    pub(in crate::replica) fn judge(&mut self, now: Now) {
+    pub(crate) fn judge(&mut self, now: Now) {
         self.maybe_report_stalled_flush(now);
         self.maybe_tell_fitness(now);
         if self.raft.is_leader() {
@@ -45,7 +45,7 @@ impl<W> Engine<W> {
     }
 
     /// All have heard of the change of role.
-    pub(in crate::replica) fn forget_role_change(&mut self) {
+    pub(crate) fn forget_role_change(&mut self) {
         self.role_changed = false;
     }
 
@@ -78,7 +78,7 @@ impl<W> Engine<W> {
 
     /// Monotonic ns at which the engine wants a turn. While the gate is shut, or the log is being closed, nothing but the log
     /// can do anything in time.
-    pub(in crate::replica) fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<u64> {
         let open = !self.is_gated() && !self.closing;
         let stall = self.log.flush_pending_since().filter(|_| open && !self.stall_reported);
         [

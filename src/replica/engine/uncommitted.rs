@@ -5,27 +5,27 @@ use std::collections::VecDeque;
 
 /// In log order.
 #[derive(Debug, Default)]
-pub(in crate::replica) struct Uncommitted {
+pub(super) struct Uncommitted {
     batches: VecDeque<UncommittedBatch>,
     bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UncommittedBatch {
+pub(crate) struct UncommittedBatch {
     next: Offset,
-    pub bytes: usize,
+    pub(super) bytes: usize,
     /// Of its records; `None` where no consumer sees them.
-    pub timestamp: Option<i64>,
+    pub(super) timestamp: Option<i64>,
 }
 
 impl Uncommitted {
     /// A batch that ends before `next`.
-    pub fn push(&mut self, next: Offset, bytes: usize, timestamp: Option<i64>) {
+    pub(super) fn push(&mut self, next: Offset, bytes: usize, timestamp: Option<i64>) {
         self.batches.push_back(UncommittedBatch { next, bytes, timestamp });
         self.bytes += bytes as u64;
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -37,7 +37,7 @@ impl Uncommitted {
         Some(batch)
     }
 
-    pub fn cut_to(&mut self, to: LogEndOffset) {
+    pub(super) fn cut_to(&mut self, to: LogEndOffset) {
         while self.batches.back().is_some_and(|batch| batch.next > to.0) {
             if let Some(batch) = self.batches.pop_back() {
                 self.bytes -= batch.bytes as u64;

@@ -6,27 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Topics;
-use crate::replica::input::{ConnectionId, Ticket};
+use crate::replica::connection_id::ConnectionId;
+use crate::replica::input::Ticket;
 use crate::types::*;
 
 /// A Fetch whose records are still to come: parked, or being read from the disk.
 pub(super) struct FetchJob {
-    pub ticket: Ticket,
-    pub from: Offset,
-    pub max_bytes: usize,
-    pub min_bytes: usize,
-    pub deadline_ns: u64,
-    pub epoch: Epoch,
-    pub reader: Reader,
+    pub(super) ticket: Ticket,
+    pub(super) from: Offset,
+    pub(super) max_bytes: usize,
+    pub(super) min_bytes: usize,
+    pub(super) deadline_ns: u64,
+    pub(super) epoch: Epoch,
+    pub(super) reader: Reader,
     /// It has a place in any case.
-    pub is_voter: bool,
+    pub(super) is_voter: bool,
     /// A consumer's: wakes when so many bytes are committed since the start, all that it waits for.
-    pub wake_at: u64,
+    pub(super) wake_at: u64,
 }
 
 impl FetchJob {
     /// Partitions that it names, which its answer has; a voter's are not counted.
-    pub fn partitions(&self) -> usize {
+    pub(super) fn partitions(&self) -> usize {
         match &self.reader {
             Reader::Consumer { topics, .. } => topics.iter().map(|topic| topic.partitions.len().max(1)).sum(),
             Reader::Replica { .. } => usize::from(!self.is_voter),
@@ -43,7 +44,7 @@ pub(super) enum Reader {
 
 /// Fetches under way, by id.
 #[derive(Default)]
-pub(in crate::replica) struct Fetches {
+pub(crate) struct Fetches {
     parked: BTreeMap<u64, FetchJob>,
     /// At the device, or in the line for it.
     reading: BTreeMap<u64, FetchJob>,
@@ -65,17 +66,17 @@ pub(in crate::replica) struct Fetches {
 }
 
 impl Fetches {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.parked.len() + self.reading.len() + self.lines.iter().map(VecDeque::len).sum::<usize>()
     }
 
     /// Partitions that those who are parked name: so much of their answers is held.
-    pub fn parked_partitions(&self) -> usize {
+    pub(crate) fn parked_partitions(&self) -> usize {
         self.parked_partitions
     }
 
     /// The same of those who are read for, or wait for others to take their answers.
-    pub fn served_partitions(&self) -> usize {
+    pub(super) fn served_partitions(&self) -> usize {
         self.served_partitions
     }
 
@@ -117,58 +118,58 @@ impl Fetches {
         Some(job)
     }
 
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.lines.len()
     }
 
-    pub fn has_line(&self, core: usize) -> bool {
+    pub(crate) fn has_line(&self, core: usize) -> bool {
         !self.lines[core].is_empty()
     }
 
-    pub fn set_lines(&mut self, cores: usize) {
+    pub(super) fn set_lines(&mut self, cores: usize) {
         self.lines.resize_with(cores, VecDeque::new);
     }
 
-    pub fn has_lines(&self) -> bool {
+    pub(crate) fn has_lines(&self) -> bool {
         (0..self.lines.len()).any(|core| self.has_line(core))
     }
 
     /// Those that wait for data, without those that are being read.
-    pub fn parked(&self) -> usize {
+    pub(crate) fn parked(&self) -> usize {
         self.parked.len()
     }
 
     #[cfg(test)]
-    pub fn parked_ids(&self) -> Vec<u64> {
+    pub(crate) fn parked_ids(&self) -> Vec<u64> {
         self.parked.keys().copied().collect()
     }
 
-    pub fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// A consumer's bytes are there, or it is to be looked at again.
-    pub fn has_ready(&self, committed_bytes: u64) -> bool {
+    pub(super) fn has_ready(&self, committed_bytes: u64) -> bool {
         let has_bytes = self.consumers.first().is_some_and(|(wake_at, _)| *wake_at <= committed_bytes);
         has_bytes || self.to_recheck().next().is_some()
     }
 
     /// Ids of consumers whose bytes are there.
-    pub fn ready(&self, committed_bytes: u64) -> impl Iterator<Item = u64> {
+    pub(crate) fn ready(&self, committed_bytes: u64) -> impl Iterator<Item = u64> {
         self.consumers.range(..=(committed_bytes, u64::MAX)).map(|(_, id)| *id)
     }
 
     /// Ids of those whose time is over.
-    pub fn due(&self, now_ns: u64) -> impl Iterator<Item = u64> {
+    pub(crate) fn due(&self, now_ns: u64) -> impl Iterator<Item = u64> {
         self.deadlines.range(..=(now_ns, u64::MAX)).map(|(_, id)| *id)
     }
 
-    pub fn to_recheck(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn to_recheck(&self) -> impl Iterator<Item = u64> {
         self.parked.range(..=self.recheck_up_to).map(|(id, _)| *id)
     }
 
     /// The connection is gone: nobody waits any more.
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
         while self.unpark_of(connection).is_some() {}
         if let Some(line) = self.lines.get_mut(connection.core()) {
             line.retain(|job| {

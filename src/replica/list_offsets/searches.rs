@@ -7,7 +7,7 @@
 
 use super::TimestampScan;
 use crate::config::Limits;
-use crate::replica::input::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::replica::inspection::Patience;
 use crate::replica::room::reads::BESIDE_BYTES;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,7 +56,7 @@ pub(super) struct Searches {
 }
 
 impl Searches {
-    pub fn new(limits: &Limits) -> Searches {
+    pub(super) fn new(limits: &Limits) -> Searches {
         Searches {
             scans: BTreeMap::new(),
             by_connection: BTreeSet::new(),
@@ -65,23 +65,23 @@ impl Searches {
         }
     }
 
-    pub fn insert(&mut self, token: u64, scan: TimestampScan) {
+    pub(super) fn insert(&mut self, token: u64, scan: TimestampScan) {
         self.by_connection.insert((scan.connection(), token));
         self.scans.insert(token, scan);
     }
 
-    pub fn remove(&mut self, token: u64) -> Option<TimestampScan> {
+    pub(super) fn remove(&mut self, token: u64) -> Option<TimestampScan> {
         let scan = self.scans.remove(&token)?;
         self.by_connection.remove(&(scan.connection(), token));
         Some(scan)
     }
 
-    pub fn get(&self, token: u64) -> Option<&TimestampScan> {
+    pub(super) fn get(&self, token: u64) -> Option<&TimestampScan> {
         self.scans.get(&token)
     }
 
     /// The connection is gone: what it searches for ends, wherever it is.
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
         while let Some((_, token)) = self.by_connection.range((connection, 0)..=(connection, u64::MAX)).next()
         {
             self.remove(*token);
@@ -89,19 +89,19 @@ impl Searches {
     }
 
     /// A place for a look, if one is free and nobody has waited longer.
-    pub fn place(&self, patience: Patience) -> Option<Arc<()>> {
+    pub(super) fn place(&self, patience: Patience) -> Option<Arc<()>> {
         let looks = self.looks(patience);
         looks.place().filter(|_| looks.line.is_empty())
     }
 
     /// It goes on when it is named by `next`.
-    pub fn stand_in_line(&mut self, token: u64, scan: TimestampScan, patience: Patience) {
+    pub(super) fn stand_in_line(&mut self, token: u64, scan: TimestampScan, patience: Patience) {
         self.insert(token, scan);
         self.looks_mut(patience).line.push_back(token);
     }
 
     /// Who is next in a line, with its place.
-    pub fn next(&mut self) -> Option<(TimestampScan, Arc<()>)> {
+    pub(super) fn next(&mut self) -> Option<(TimestampScan, Arc<()>)> {
         for patience in [Patience::Short, Patience::Long] {
             while let Some(place) = self.looks(patience).place()
                 && let Some(token) = self.looks_mut(patience).line.pop_front()
@@ -123,7 +123,7 @@ impl Searches {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.scans.len()
     }
 }

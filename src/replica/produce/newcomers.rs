@@ -11,7 +11,7 @@
 //! could be taken for silent only as the one who has waited for longest of all, within this time of a start, with the table full.
 
 use crate::config::Limits;
-use crate::replica::input::ConnectionId;
+use crate::replica::connection_id::ConnectionId;
 use crate::replica::producers::Producers;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +29,7 @@ pub(super) struct Newcomers {
 }
 
 impl Newcomers {
-    pub fn on_turn(&mut self, now: Now, end: LogEndOffset, limits: &Limits) {
+    pub(super) fn on_turn(&mut self, now: Now, end: LogEndOffset, limits: &Limits) {
         let idle_ns = limits.producer_id_idle_ms_min * NS_PER_MS;
         let is_due = |(at, _): &(u64, Offset)| now.monotonic_ns >= at + idle_ns / SAMPLES;
         if self.ends.back().is_none_or(is_due) {
@@ -41,12 +41,12 @@ impl Newcomers {
         }
     }
 
-    pub fn on_closed(&mut self, connection: ConnectionId) {
+    pub(super) fn on_closed(&mut self, connection: ConnectionId) {
         self.by_connection.remove(&connection);
     }
 
     /// May this connection bring one more producer? `Err`: why not.
-    pub fn admit(
+    pub(super) fn admit(
         &mut self,
         now: Now,
         connection: ConnectionId,

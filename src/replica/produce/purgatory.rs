@@ -22,17 +22,17 @@ pub(super) enum Promise {
 /// One partition's line of a Produce answer.
 #[derive(Debug)]
 pub(super) struct PartitionAnswer {
-    pub topic_name: StrBytes,
-    pub topic_id: Uuid,
-    pub index: i32,
-    pub error: ErrorCode,
-    pub message: Option<String>,
+    pub(super) topic_name: StrBytes,
+    pub(super) topic_id: Uuid,
+    pub(super) index: i32,
+    pub(super) error: ErrorCode,
+    pub(super) message: Option<String>,
     /// Records that are to blame, and why.
-    pub record_errors: Vec<(i32, String)>,
+    pub(super) record_errors: Vec<(i32, String)>,
     /// -1 with an error.
-    pub base_offset: i64,
+    pub(super) base_offset: i64,
     /// The promise holds when this offset is passed; `None`: nothing to wait for.
-    pub needs: Option<Offset>,
+    pub(super) needs: Option<Offset>,
 }
 
 /// Of one request. Nearly all have one partition.
@@ -40,14 +40,14 @@ pub(super) type PartitionAnswers = SmallVec<[PartitionAnswer; 1]>;
 
 #[derive(Debug)]
 pub(super) struct ParkedProduce {
-    pub ticket: Ticket,
-    pub answers: PartitionAnswers,
+    pub(super) ticket: Ticket,
+    pub(super) answers: PartitionAnswers,
     /// Epoch in which it was appended: in another one the promise cannot be kept any more.
-    pub epoch: Epoch,
-    pub appended_ns: u64,
+    pub(super) epoch: Epoch,
+    pub(super) appended_ns: u64,
     /// 0: not yet.
-    pub flushed_ns: u64,
-    pub deadline_ns: u64,
+    pub(super) flushed_ns: u64,
+    pub(super) deadline_ns: u64,
 }
 
 /// Requests of one promise, by the offset that must be passed; of the same one in the order in which they came.
@@ -94,7 +94,7 @@ pub(super) struct Purgatory {
 }
 
 impl Purgatory {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.for_flush.0.len() + self.for_commit.0.len()
     }
 
@@ -106,14 +106,14 @@ impl Purgatory {
     }
 
     /// Park until `needs` is passed: flushed offset or high watermark >= needs.
-    pub fn park(&mut self, promise: Promise, needs: Offset, request: ParkedProduce) {
+    pub(super) fn park(&mut self, promise: Promise, needs: Offset, request: ParkedProduce) {
         let earlier_ns = if self.len() == 0 { u64::MAX } else { self.deadline_ns };
         self.deadline_ns = request.deadline_ns.min(earlier_ns);
         self.waiting(promise).insert(needs, request);
     }
 
     /// Remember when each request's records became durable here, for the histograms.
-    pub fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
+    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
         if flushed.0 > self.flushed {
             let waiting = &mut self.for_commit;
             let passed = waiting.up_to(self.flushed)..waiting.up_to(flushed.0);
@@ -123,12 +123,12 @@ impl Purgatory {
     }
 
     /// The next request whose promise holds.
-    pub fn pop_kept(&mut self, promise: Promise, passed: Offset) -> Option<ParkedProduce> {
+    pub(super) fn pop_kept(&mut self, promise: Promise, passed: Offset) -> Option<ParkedProduce> {
         self.waiting(promise).pop_kept(passed)
     }
 
     /// The requests whose time is over, the earliest first. They are looked for only when one may be.
-    pub fn take_expired(&mut self, now: Now) -> Vec<ParkedProduce> {
+    pub(super) fn take_expired(&mut self, now: Now) -> Vec<ParkedProduce> {
         if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
             return Vec::new();
         }
@@ -140,7 +140,7 @@ impl Purgatory {
     }
 
     /// The requests of another epoch than this one (`None`: of any).
-    pub fn take_outdated(&mut self, leading: Option<Epoch>) -> Vec<ParkedProduce> {
+    pub(super) fn take_outdated(&mut self, leading: Option<Epoch>) -> Vec<ParkedProduce> {
         self.take(|request| Some(request.epoch) != leading)
     }
 
@@ -152,7 +152,7 @@ impl Purgatory {
     }
 
     /// When `take_expired` is due, or a little before.
-    pub fn deadline(&self) -> Option<u64> {
+    pub(super) fn deadline(&self) -> Option<u64> {
         (self.len() > 0).then_some(self.deadline_ns)
     }
 }
@@ -160,7 +160,7 @@ impl Purgatory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::input::ConnectionId;
+    use crate::replica::connection_id::ConnectionId;
 
     fn request(epoch: i32, deadline_ns: u64) -> ParkedProduce {
         let ticket =

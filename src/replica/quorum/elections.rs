@@ -19,7 +19,7 @@ pub(super) struct Elections {
 
 impl Elections {
     /// The role is now this.
-    pub fn on_role(&mut self, now: Now, role: RoleName) {
+    pub(super) fn on_role(&mut self, now: Now, role: RoleName) {
         match role {
             RoleName::Prospective | RoleName::Candidate => {
                 self.began_ns.get_or_insert(now.monotonic_ns);
@@ -36,7 +36,7 @@ impl Elections {
     }
 
     /// Mean and maximum of those that ended within the last minute.
-    pub fn latency_ms(&self, now: Now) -> Option<(f64, f64)> {
+    pub(super) fn latency_ms(&self, now: Now) -> Option<(f64, f64)> {
         let since = now.monotonic_ns.saturating_sub(WINDOW_MS * NS_PER_MS);
         let took = || self.ended.iter().filter(|(at, _)| *at >= since).map(|(_, ns)| *ns as f64 / 1e6);
         let count = took().count();

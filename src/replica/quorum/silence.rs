@@ -23,7 +23,7 @@ struct Silence {
 
 impl Silences {
     /// What to say when a request to the node has failed.
-    pub fn on_failed(&mut self, now: Now, node: NodeId, why: &str) -> Option<String> {
+    pub(super) fn on_failed(&mut self, now: Now, node: NodeId, why: &str) -> Option<String> {
         let now_ns = now.monotonic_ns;
         let silence = self.0.entry(node).or_insert(Silence {
             since_ns: now_ns,
@@ -47,7 +47,7 @@ impl Silences {
     }
 
     /// What to say when the node has answered.
-    pub fn on_answered(&mut self, now: Now, node: NodeId) -> Option<String> {
+    pub(super) fn on_answered(&mut self, now: Now, node: NodeId) -> Option<String> {
         let silence = self.0.remove(&node)?;
         silence.told_ns?;
         Some(format!("voter {node} answers again, after {} s", silence.seconds(now)))

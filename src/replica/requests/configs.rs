@@ -38,7 +38,7 @@ struct Entry {
     source: Source,
 }
 
-pub fn describe_configs(v: &View, request: &m::DescribeConfigsRequest, version: i16) -> Response {
+pub(crate) fn describe_configs(v: &View, request: &m::DescribeConfigsRequest, version: i16) -> Response {
     let results = request.resources.iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)

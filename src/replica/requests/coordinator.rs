@@ -10,14 +10,14 @@ use crate::types::*;
 use m::find_coordinator_response::Coordinator;
 
 /// What a producer with a transactional id is told, wherever there is room for it.
-pub const NO_TRANSACTIONS: &str = "There are no transactions here: remove transactional.id.";
+pub(crate) const NO_TRANSACTIONS: &str = "There are no transactions here: remove transactional.id.";
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// Version from which several coordinators are asked for at once (KIP-699).
 const COORDINATOR_KEYS: i16 = 4;
 
-pub fn find_coordinator(v: &View, request: &m::FindCoordinatorRequest, version: i16) -> Response {
+pub(crate) fn find_coordinator(v: &View, request: &m::FindCoordinatorRequest, version: i16) -> Response {
     let found = coordinator_of(v, request.key_type, version);
     let (node, host, port, (error, why)) = match &found {
         Ok((id, endpoint)) => (id.0, endpoint.host.as_str(), i32::from(endpoint.port), (ErrorCode::NONE, "")),

@@ -7,7 +7,7 @@ use m::create_topics_response::CreatableTopicResult;
 
 /// Each with an error of its own, in the request's order. POLICY_VIOLATION is what Kafka's brokers say where their
 /// operator wants no such topic: no client asks again after it, and all show its message.
-pub fn create_topics(v: &View, request: &m::CreateTopicsRequest) -> Response {
+pub(crate) fn create_topics(v: &View, request: &m::CreateTopicsRequest) -> Response {
     let results = request.topics.iter().map(|topic| {
         let (error, why) = refusal(v, &topic.name);
         CreatableTopicResult::default()

@@ -10,7 +10,7 @@ use m::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, T
 const DIRECTORY_IDS: i16 = 2;
 
 /// `voters`, `observers`: as Raft gives them; `now` turns monotonic ns into wall ms.
-pub fn describe_quorum(
+pub(crate) fn describe_quorum(
     v: &View,
     request: &m::DescribeQuorumRequest,
     version: i16,
@@ -40,7 +40,7 @@ pub fn describe_quorum(
 }
 
 /// All that may be asked for at once.
-pub fn asks_for_one_partition(request: &m::DescribeQuorumRequest) -> bool {
+pub(crate) fn asks_for_one_partition(request: &m::DescribeQuorumRequest) -> bool {
     matches!(&request.topics[..], [topic] if topic.partitions.len() == 1)
 }
 

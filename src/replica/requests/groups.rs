@@ -18,7 +18,7 @@ const DEAD: &str = "Dead";
 /// Version of LeaveGroup from which several members leave at once (KIP-345), each with an error of its own.
 const LEAVING_MEMBERS: i16 = 3;
 
-pub fn answer_group_request(_v: &View, request: &GroupRequest, version: i16) -> Response {
+pub(crate) fn answer_group_request(_v: &View, request: &GroupRequest, version: i16) -> Response {
     use GroupRequest as Q;
     use GroupResponse as A;
     Response::Group(match request {

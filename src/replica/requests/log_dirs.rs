@@ -6,7 +6,7 @@ use m::describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsRes
 
 /// The one directory, also where nothing in it was asked for (Kafka: `ReplicaManager.describeLogDirs`). How large its
 /// file system is we do not know: -1, as Kafka says it.
-pub fn describe_log_dirs(v: &View, request: &m::DescribeLogDirsRequest) -> Response {
+pub(crate) fn describe_log_dirs(v: &View, request: &m::DescribeLogDirsRequest) -> Response {
     let topics = if asks_for_ours(v, request) { vec![our_topic(v)] } else { vec![] };
     let directory = DescribeLogDirsResult::default()
         .with_log_dir(text(v.log_dir))

@@ -20,7 +20,7 @@ const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 const UNSUPPORTED_ENDPOINT_TYPE: ErrorCode = ErrorCode(115);
 
-pub fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Response {
+pub(crate) fn metadata(v: &View, request: &m::MetadataRequest, version: i16) -> Response {
     let topics = match &request.topics {
         None => vec![our_topic(v)],
         // Version 0 cannot say "none": an empty list means all.
@@ -109,7 +109,7 @@ fn in_sync(v: &View) -> Vec<m::BrokerId> {
 
 /// Both kinds of endpoints are the voters: a tool that asks for controllers and one that asks for brokers are both right.
 /// Kafka's controllers beside us are no brokers: a tool that went on to ask them for what a broker knows would fail.
-pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: i16) -> Response {
+pub(crate) fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: i16) -> Response {
     // Version 0 cannot ask for a kind, and its answer cannot name one.
     let endpoint_type = if version == 0 { BROKERS } else { request.endpoint_type };
     if endpoint_type != BROKERS && endpoint_type != CONTROLLERS {
@@ -139,7 +139,7 @@ pub fn describe_cluster(v: &View, request: &m::DescribeClusterRequest, version: 
 }
 
 /// Topics in the order of their names, beginning at the cursor (KIP-966). There is one partition: one answer says it all.
-pub fn describe_topic_partitions(
+pub(crate) fn describe_topic_partitions(
     v: &View,
     request: &m::DescribeTopicPartitionsRequest,
     _version: i16,

@@ -81,7 +81,6 @@ fn with_view(test: impl FnOnce(View)) {
         epoch: Epoch(4),
         is_leader: true,
         high_watermark: Some(HighWatermark(Offset(90))),
-        log_start: Offset(0),
         log_end: LogEndOffset(Offset(100)),
         log_dir: "/var/lib/kraft",
         log_size_bytes: 12_345,

@@ -22,17 +22,17 @@ const FIELDS_PART: usize = 64;
 const WHOLE_ANSWER_STALLS: u64 = 6;
 
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerLimits {
+pub(crate) struct AnswerLimits {
     /// Of all answers of the share that do not come from the device.
-    pub bytes_max: usize,
+    pub(crate) bytes_max: usize,
     /// What the device's reads may hold, which have a total of their own. As much beside `bytes_max` may be copies of it, or others.
-    pub device_bytes_max: usize,
-    pub stall_ms_max: u64,
+    pub(crate) device_bytes_max: usize,
+    pub(crate) stall_ms_max: u64,
 }
 
 /// What the clients of one core have not taken. The replica gives from it, the core that has the sockets gives back.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     limits: AnswerLimits,
     /// Slices of what was read from the device. Those reads have a total of their own, on all cores together.
     from_device: AtomicUsize,
@@ -51,7 +51,7 @@ pub struct Given {
 }
 
 impl Given {
-    pub fn from_device(&self) -> usize {
+    pub(crate) fn device_bytes(&self) -> usize {
         self.from_device
     }
 }
@@ -63,7 +63,7 @@ impl Drop for Given {
 }
 
 impl Share {
-    pub fn new(limits: AnswerLimits) -> Arc<Share> {
+    pub(crate) fn new(limits: AnswerLimits) -> Arc<Share> {
         Arc::new(Share {
             limits,
             from_device: AtomicUsize::new(0),
@@ -72,11 +72,11 @@ impl Share {
         })
     }
 
-    pub fn limits(&self) -> &AnswerLimits {
+    pub(crate) fn limits(&self) -> &AnswerLimits {
         &self.limits
     }
 
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.from_device.load(Ordering::Relaxed) + self.memory_bytes()
     }
 
@@ -85,51 +85,51 @@ impl Share {
     }
 
     /// For the records of one more Fetch from memory.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         let fetched_max = self.limits.bytes_max - self.limits.bytes_max / OTHERS_PART;
         fetched_max.saturating_sub(self.memory_bytes())
     }
 
     /// One answer alone always fits.
-    pub fn fits(&self, bytes: usize) -> bool {
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
         bytes <= self.left() || self.memory_bytes() == 0
     }
 
     /// `from_device`: so many of them are slices of what was read from the device.
-    pub fn give(self: &Arc<Self>, bytes: usize, from_device: usize) -> Given {
+    pub(crate) fn give(self: &Arc<Self>, bytes: usize, from_device: usize) -> Given {
         self.add(bytes, from_device);
         Given { share: self.clone(), bytes, from_device }
     }
 
     /// So many bytes wait in a connection.
-    pub fn add(&self, bytes: usize, from_device: usize) {
+    pub(crate) fn add(&self, bytes: usize, from_device: usize) {
         self.from_device.fetch_add(from_device, Ordering::Relaxed);
         self.from_memory.fetch_add(bytes - from_device, Ordering::Relaxed);
     }
 
     /// They were taken, or are not wanted any more.
-    pub fn take_back(&self, bytes: usize, from_device: usize) {
+    pub(crate) fn take_back(&self, bytes: usize, from_device: usize) {
         self.from_device.fetch_sub(from_device, Ordering::Relaxed);
         self.from_memory.fetch_sub(bytes - from_device, Ordering::Relaxed);
     }
 
     /// By how much the bound is passed. Small batches that the device was read for are copied, and no reader is closed for those.
-    pub fn over_bytes(&self) -> usize {
+    pub(crate) fn over_bytes(&self) -> usize {
         let most = self.limits.bytes_max.saturating_add(self.limits.device_bytes_max);
         self.memory_bytes().saturating_sub(most)
     }
 
     /// The first Fetch in line waits since then; `None`: nobody does.
-    pub fn set_wanted(&self, since_ns: Option<u64>) {
+    pub(crate) fn set_wanted(&self, since_ns: Option<u64>) {
         self.wanted_ns.store(since_ns.map_or(0, |since_ns| since_ns.max(1)), Ordering::Relaxed);
     }
 
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.wanted_ns.load(Ordering::Relaxed) > 0
     }
 
     /// Who of these readers goes, because others wait: those of what the device was read for only where there is nobody else.
-    pub fn stalled<T>(&self, readers: impl Iterator<Item = (T, Unsent)>, now_ns: u64) -> Vec<T> {
+    pub(crate) fn stalled<T>(&self, readers: impl Iterator<Item = (T, Unsent)>, now_ns: u64) -> Vec<T> {
         let (of_device, of_memory): (Vec<_>, Vec<_>) = readers
             .filter(|(_, unsent)| self.is_stalled(unsent, now_ns))
             .partition(|(_, unsent)| unsent.is_of_device());
@@ -150,7 +150,7 @@ impl Share {
 
 /// What one connection has not taken.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unsent {
+pub(crate) struct Unsent {
     pushed: u64,
     taken: u64,
     /// So many of those that are left, or more, are slices of what was read from the device.
@@ -163,7 +163,7 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    pub fn push(&mut self, bytes: usize, from_device: usize, now_ns: u64) {
+    pub(crate) fn push(&mut self, bytes: usize, from_device: usize, now_ns: u64) {
         let was_empty = self.bytes() == 0;
         self.pushed += bytes as u64;
         self.from_device += from_device;
@@ -174,7 +174,7 @@ impl Unsent {
     }
 
     /// Gives how many of them count as the device's: wherever those stand among the others, no more than so many are gone now.
-    pub fn take(&mut self, bytes: usize, now_ns: u64) -> usize {
+    pub(crate) fn take(&mut self, bytes: usize, now_ns: u64) -> usize {
         let from_device = bytes.min(self.from_device);
         self.from_device -= from_device;
         self.taken += bytes as u64;
@@ -185,16 +185,16 @@ impl Unsent {
         from_device
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.pushed.saturating_sub(self.taken)
     }
 
-    pub fn from_device(&self) -> usize {
+    pub(crate) fn device_bytes(&self) -> usize {
         self.from_device
     }
 
     /// To close it gives something of the share back.
-    pub fn holds_memory(&self) -> bool {
+    pub(crate) fn holds_memory(&self) -> bool {
         self.bytes() > self.from_device as u64
     }
 
@@ -204,12 +204,12 @@ impl Unsent {
     }
 
     /// The order in which readers go when there is too much: who has been stuck the longest, and those of the device last.
-    pub fn order(&self, now_ns: u64) -> impl Ord + use<> {
+    pub(crate) fn order(&self, now_ns: u64) -> impl Ord + use<> {
         (self.is_of_device(), Reverse(self.stuck_ns(now_ns)))
     }
 
     /// How long it has taken nothing, though there was something.
-    pub fn silent_ns(&self, now_ns: u64) -> u64 {
+    pub(crate) fn silent_ns(&self, now_ns: u64) -> u64 {
         if self.bytes() > 0 { now_ns.saturating_sub(self.moved_ns) } else { 0 }
     }
 
@@ -257,8 +257,8 @@ mod tests {
         let given = share.give(410, 400);
         assert_eq!((share.held_bytes(), share.left()), (410, 740));
         let mut unsent = Unsent::default();
-        share.add(420, given.from_device());
-        unsent.push(420, given.from_device(), 0);
+        share.add(420, given.device_bytes());
+        unsent.push(420, given.device_bytes(), 0);
         drop(given);
         share.add(1_480, 0);
         assert_eq!((share.left(), share.over_bytes()), (0, 0), "what it is read into has a bound of its own");
@@ -296,8 +296,8 @@ mod tests {
         fn arrive(&mut self, share: &Share, at: usize) {
             let (connection, bytes, given) = self.on_way.remove(at);
             let (held, unsent) = &mut self.connections[connection];
-            share.add(bytes.len(), given.from_device());
-            unsent.push(bytes.len(), given.from_device(), 0);
+            share.add(bytes.len(), given.device_bytes());
+            unsent.push(bytes.len(), given.device_bytes(), 0);
             held.extend(bytes);
         }
 
@@ -309,7 +309,7 @@ mod tests {
 
         fn close(&mut self, share: &Share, connection: usize) {
             let (held, unsent) = std::mem::take(&mut self.connections[connection]);
-            share.take_back(held.len(), unsent.from_device());
+            share.take_back(held.len(), unsent.device_bytes());
         }
     }
 

@@ -10,9 +10,9 @@ use crate::types::NS_PER_MS;
 use std::collections::VecDeque;
 
 /// A frame up to this size, with its length, needs no reservation.
-pub const SMALL_FRAME_BYTES: usize = 8 * 1024;
+pub(crate) const SMALL_FRAME_BYTES: usize = 8 * 1024;
 /// Read at most this at once while memory is short, unless it is reserved.
-pub const SHORT_READ_BYTES: usize = 4 * 1024;
+const SHORT_READ_BYTES: usize = 4 * 1024;
 /// So many times the stall a frame may take in all while others wait, however often a byte of it comes.
 const WHOLE_FRAME_STALLS: u64 = 6;
 
@@ -25,15 +25,15 @@ const PEAK_BYTES: usize = 32 << 20;
 const QUIET_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
-pub struct FrameLimits {
+pub(crate) struct FrameLimits {
     /// Of all large requests of a core.
-    pub bytes_max: usize,
-    pub stall_ms_max: u64,
+    pub(crate) bytes_max: usize,
+    pub(crate) stall_ms_max: u64,
 }
 
 /// How long a request holds the bytes that it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// What was decoded shares nothing with them.
     Decoded,
     /// The replica has taken it: from there on the log counts its records.
@@ -43,7 +43,7 @@ pub enum Until {
 
 /// What one connection holds of it.
 #[derive(Debug, Default)]
-pub struct Hold {
+pub(crate) struct Hold {
     /// Reserved for the frame that is arriving.
     arriving: usize,
     /// That frame is neither Produce nor Fetch.
@@ -60,7 +60,7 @@ pub struct Hold {
 
 impl Hold {
     /// There is memory for the whole frame that is arriving.
-    pub fn is_arriving(&self) -> bool {
+    pub(crate) fn is_arriving(&self) -> bool {
         self.arriving > 0
     }
 }
@@ -70,7 +70,7 @@ impl Hold {
 /// What is neither Produce nor Fetch waits until it is answered, one after the other: a quarter is for that, and it has a line
 /// of its own, or a crowd that asks for many things would keep producers from their memory.
 #[derive(Debug)]
-pub struct Frames {
+pub(crate) struct Frames {
     limits: FrameLimits,
     used: usize,
     /// Of that for what waits to be answered.
@@ -86,7 +86,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    pub fn new(limits: FrameLimits) -> Frames {
+    pub(crate) fn new(limits: FrameLimits) -> Frames {
         Frames {
             limits,
             used: 0,
@@ -100,13 +100,13 @@ impl Frames {
         }
     }
 
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.used
     }
 
     /// May more of a frame of so many bytes be read (0: it is not known yet)? If not it stands in the line now. `is_to_ask`: it is
     /// neither Produce nor Fetch.
-    pub fn may_read(
+    pub(crate) fn may_read(
         &mut self,
         id: ConnectionId,
         hold: &mut Hold,
@@ -173,7 +173,7 @@ impl Frames {
     }
 
     /// The next in line, if there is memory for it. It gets it with `let_in`.
-    pub fn next_served(&mut self) -> Option<(ConnectionId, usize)> {
+    pub(crate) fn next_served(&mut self) -> Option<(ConnectionId, usize)> {
         if self.line.front().is_some_and(|(_, bytes)| self.fits(*bytes, false)) {
             return self.line.pop_front();
         }
@@ -184,7 +184,7 @@ impl Frames {
     }
 
     /// The one that `next_served` has named. False: it does not wait any more.
-    pub fn let_in(&mut self, hold: &mut Hold, bytes: usize, now_ns: u64) -> bool {
+    pub(crate) fn let_in(&mut self, hold: &mut Hold, bytes: usize, now_ns: u64) -> bool {
         if !self.leave_line(hold) {
             return false;
         }
@@ -193,7 +193,7 @@ impl Frames {
     }
 
     /// So much of a connection has been read and not taken. Told after each read, and when no whole request is left.
-    pub fn note_buffered(&mut self, hold: &mut Hold, bytes: usize) {
+    pub(crate) fn note_buffered(&mut self, hold: &mut Hold, bytes: usize) {
         let beside = bytes.saturating_sub(hold.arriving);
         let unasked = if beside > SMALL_FRAME_BYTES { beside } else { 0 };
         self.used = self.used - std::mem::replace(&mut hold.unasked, unasked) + unasked;
@@ -202,7 +202,7 @@ impl Frames {
 
     /// The frame of request `seq` has come whole. One that came at once was not asked for, and counts all the same. True: it
     /// is held, and `taken` is to be told.
-    pub fn came(&mut self, hold: &mut Hold, seq: u64, frame_bytes: usize, until: Until) -> bool {
+    pub(crate) fn came(&mut self, hold: &mut Hold, seq: u64, frame_bytes: usize, until: Until) -> bool {
         if frame_bytes <= SMALL_FRAME_BYTES {
             return false;
         }
@@ -224,12 +224,12 @@ impl Frames {
     }
 
     /// The replica has request `seq`.
-    pub fn taken(&mut self, hold: &mut Hold, seq: u64) {
+    pub(crate) fn taken(&mut self, hold: &mut Hold, seq: u64) {
         self.let_go(hold, |held, until| held == seq && until == Until::Taken);
     }
 
     /// Request `seq` is answered, and nothing of it is in memory for its own sake.
-    pub fn answered(&mut self, hold: &mut Hold, seq: u64) {
+    pub(crate) fn answered(&mut self, hold: &mut Hold, seq: u64) {
         self.let_go(hold, |held, _| held == seq);
     }
 
@@ -241,7 +241,7 @@ impl Frames {
     }
 
     /// The connection is gone.
-    pub fn leave(&mut self, hold: &mut Hold) {
+    pub(crate) fn leave(&mut self, hold: &mut Hold) {
         self.give_back(std::mem::take(&mut hold.arriving), hold.is_to_ask);
         for (_, bytes, until) in hold.under_way.drain(..) {
             self.give_back(bytes, until == Until::Answered);
@@ -267,13 +267,13 @@ impl Frames {
     }
 
     /// How many wait for memory, and for how much.
-    pub fn waiting(&self) -> (usize, usize) {
+    pub(crate) fn waiting(&self) -> (usize, usize) {
         (self.waiting, self.waiting_bytes)
     }
 
     /// Asked now and then: much was used, and has not been for a while, so what the allocator keeps of it can go. Once for
     /// each time.
-    pub fn must_give_back(&mut self) -> bool {
+    pub(crate) fn must_give_back(&mut self) -> bool {
         let is_quiet = self.used < QUIET_BYTES && self.peak >= PEAK_BYTES;
         let must = is_quiet && self.was_quiet;
         self.was_quiet = is_quiet && !must;
@@ -284,13 +284,13 @@ impl Frames {
     }
 
     /// Somebody waits for memory.
-    pub fn has_line(&self) -> bool {
+    pub(crate) fn has_line(&self) -> bool {
         !(self.line.is_empty() && self.line_to_ask.is_empty())
     }
 
     /// Most that may be read at once from a connection: while memory is short, no more than is missing of the frame that it has
     /// been reserved for. What comes behind that has not asked.
-    pub fn read_bytes_max(&self, hold: &Hold, missing_bytes: usize) -> usize {
+    pub(crate) fn read_bytes_max(&self, hold: &Hold, missing_bytes: usize) -> usize {
         let is_short = !self.line.is_empty()
             || self.used >= self.limits.bytes_max
             || hold.is_to_ask && !self.line_to_ask.is_empty();
@@ -302,7 +302,7 @@ impl Frames {
     }
 
     /// Others wait, and this one's frame does not come: no byte since `moved_ns`, or not the whole for far too long.
-    pub fn is_stalled(&self, hold: &Hold, moved_ns: u64, now_ns: u64) -> bool {
+    pub(crate) fn is_stalled(&self, hold: &Hold, moved_ns: u64, now_ns: u64) -> bool {
         let most_ns = self.limits.stall_ms_max * NS_PER_MS;
         let is_silent = now_ns.saturating_sub(moved_ns.max(hold.since_ns)) > most_ns;
         let is_late = now_ns.saturating_sub(hold.since_ns) > WHOLE_FRAME_STALLS * most_ns;

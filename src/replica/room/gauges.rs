@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Of one core.
 #[derive(Debug, Default)]
-pub struct CoreGauges {
+pub(crate) struct CoreGauges {
     pub(super) large_bytes: AtomicUsize,
     pub(super) large_wanted_bytes: AtomicUsize,
     pub(super) wait_for_memory: AtomicUsize,
@@ -16,7 +16,7 @@ pub struct CoreGauges {
 
 impl CoreGauges {
     /// `heavy_handed_bytes`: of requests for many things on their way to the replica.
-    pub fn publish(&self, frames: &Frames, turns: &Turns, heavy_handed_bytes: usize) {
+    pub(crate) fn publish(&self, frames: &Frames, turns: &Turns, heavy_handed_bytes: usize) {
         let (wait_for_memory, wanted_bytes) = frames.waiting();
         self.large_bytes.store(frames.used_bytes(), Ordering::Relaxed);
         self.large_wanted_bytes.store(wanted_bytes, Ordering::Relaxed);

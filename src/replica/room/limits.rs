@@ -11,21 +11,21 @@ use std::sync::Arc;
 
 /// Decoded bytes of requests for many things that one core has sent on and the replica has not taken: above it the core sends on
 /// nothing.
-pub const HEAVY_HANDED_BYTES_MAX: usize = 8 << 20;
+pub(crate) const HEAVY_HANDED_BYTES_MAX: usize = 8 << 20;
 
 /// What the clients of one core may have, and those that hold voters' places.
 #[derive(Clone, Debug)]
-pub struct CoreRoom {
-    pub round: RoundLimits,
-    pub frames: FrameLimits,
-    pub answers: Arc<Share>,
-    pub voters_answers: Arc<Share>,
+pub(crate) struct CoreRoom {
+    pub(crate) round: RoundLimits,
+    pub(crate) frames: FrameLimits,
+    pub(crate) answers: Arc<Share>,
+    pub(crate) voters_answers: Arc<Share>,
     /// What of it is taken, as the core tells it.
-    pub gauges: Arc<CoreGauges>,
+    pub(crate) gauges: Arc<CoreGauges>,
 }
 
 impl CoreRoom {
-    pub fn new(
+    pub(crate) fn new(
         round: RoundLimits,
         frames: FrameLimits,
         answers: AnswerLimits,
@@ -36,7 +36,7 @@ impl CoreRoom {
     }
 
     /// Of one of so many cores.
-    pub fn of(config: &Config, cores: usize) -> CoreRoom {
+    pub(crate) fn of(config: &Config, cores: usize) -> CoreRoom {
         let limits = &config.limits;
         CoreRoom::new(
             round_limits(limits),
@@ -48,16 +48,16 @@ impl CoreRoom {
 }
 
 /// One for each core.
-pub fn core_rooms(config: &Config, cores: usize) -> Vec<CoreRoom> {
+pub(crate) fn core_rooms(config: &Config, cores: usize) -> Vec<CoreRoom> {
     (0..cores).map(|_| CoreRoom::of(config, cores)).collect()
 }
 
-pub fn round_limits(limits: &Limits) -> RoundLimits {
+fn round_limits(limits: &Limits) -> RoundLimits {
     RoundLimits { bytes_max: limits.round_bytes_max, ns_max: limits.round_ms_max * NS_PER_MS }
 }
 
 /// Any core can take the largest request.
-pub fn frame_limits(limits: &Limits, cores: usize) -> FrameLimits {
+pub(crate) fn frame_limits(limits: &Limits, cores: usize) -> FrameLimits {
     FrameLimits {
         bytes_max: (limits.queued_request_bytes_max / cores).max(limits.request_bytes_max),
         stall_ms_max: limits.room_stall_ms_max,
@@ -65,7 +65,7 @@ pub fn frame_limits(limits: &Limits, cores: usize) -> FrameLimits {
 }
 
 /// Any core can give the largest batch.
-pub fn answer_limits(limits: &Limits, cores: usize) -> AnswerLimits {
+pub(crate) fn answer_limits(limits: &Limits, cores: usize) -> AnswerLimits {
     AnswerLimits {
         bytes_max: (limits.answers_bytes_max / cores).max(2 * limits.message_bytes_max),
         device_bytes_max: limits.device_reads_bytes_max,
@@ -74,7 +74,7 @@ pub fn answer_limits(limits: &Limits, cores: usize) -> AnswerLimits {
 }
 
 /// A voter asks again when it has its answer: for each there is one on its way, and the next.
-pub fn voters_answer_limits(config: &Config) -> AnswerLimits {
+fn voters_answer_limits(config: &Config) -> AnswerLimits {
     let limits = &config.limits;
     let one = limits.replica_fetch_bytes_max.max(limits.message_bytes_max) + ENVELOPE_BYTES;
     AnswerLimits {
@@ -84,7 +84,7 @@ pub fn voters_answer_limits(config: &Config) -> AnswerLimits {
     }
 }
 
-pub fn place_limits(limits: &Limits) -> PlaceLimits {
+pub(crate) fn place_limits(limits: &Limits) -> PlaceLimits {
     PlaceLimits {
         clients_max: limits.connections_max,
         guests_max: limits.guest_connections_max,
@@ -95,7 +95,7 @@ pub fn place_limits(limits: &Limits) -> PlaceLimits {
 
 /// What is left of these places where only so many connections are possible. Voters come first, but a few clients there must
 /// be. `None`: all of them are.
-pub fn places_within(wanted: &PlaceLimits, others: usize, possible: usize) -> Option<PlaceLimits> {
+pub(crate) fn places_within(wanted: &PlaceLimits, others: usize, possible: usize) -> Option<PlaceLimits> {
     let beside = |guests_max: usize| guests_max + others * wanted.voter_connections_max;
     if wanted.clients_max + beside(wanted.guests_max) <= possible {
         return None;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 /// What one request costs at most, in ns, whose connection stands in this line; the last line takes the others.
 const REQUESTS_NS: [u64; 2] = [60_000, 250_000];
-pub const LINES: usize = REQUESTS_NS.len() + 1;
+pub(crate) const LINES: usize = REQUESTS_NS.len() + 1;
 /// What is expected of a Produce or a Fetch loses this part with each that cost less: who sends one of many records now and then
 /// is not taken for one that sends few.
 const FORGOTTEN_PER_REQUEST: u64 = 16;
@@ -19,35 +19,35 @@ const STINT_NS_MIN: u64 = 2_000;
 
 /// What one connection costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
+pub(super) struct Cost {
     /// The stint under way, so far.
-    pub spent_ns: u64,
+    pub(super) spent_ns: u64,
     /// The dearest of the last that may cost more than their length says.
     lately_ns: u64,
 }
 
 impl Cost {
     /// It has taken this request, which was decoded.
-    pub fn took(&mut self, request: Announced, ns: u64) {
+    pub(super) fn took(&mut self, request: Announced, ns: u64) {
         self.spent_ns += ns;
         if request.may_cost_more() {
             self.lately_ns = ns.max(self.lately_ns - self.lately_ns / FORGOTTEN_PER_REQUEST);
         }
     }
 
-    pub fn read(&mut self, bytes: usize) {
+    pub(super) fn read(&mut self, bytes: usize) {
         self.spent_ns += cost::read_ns(bytes);
     }
 
     /// An answer of so many bytes goes to it.
-    pub fn answered(&mut self, bytes: usize) {
+    pub(super) fn answered(&mut self, bytes: usize) {
         let ns = cost::send_ns(bytes);
         self.spent_ns += ns;
         self.lately_ns = self.lately_ns.max(ns);
     }
 
     /// What it has cost since it was asked last.
-    pub fn settle(&mut self) -> u64 {
+    pub(super) fn settle(&mut self) -> u64 {
         std::mem::take(&mut self.spent_ns)
     }
 
@@ -66,10 +66,10 @@ impl Cost {
 
 /// A place in a line, or the stint that it became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    pub line: usize,
+pub(crate) struct Ticket {
+    pub(crate) line: usize,
     /// What is expected of the stint.
-    pub ns: u64,
+    pub(crate) ns: u64,
     /// In the order in which they were drawn.
     number: u64,
 }
@@ -86,27 +86,27 @@ struct Line {
 }
 
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(super) struct Lines {
     lines: [Line; LINES],
     round: u64,
     drawn: u64,
 }
 
 impl Lines {
-    pub fn begin_round(&mut self) {
+    pub(super) fn begin_round(&mut self) {
         self.round += 1;
         self.lines.iter_mut().for_each(|line| line.used_ns = 0);
     }
 
     /// For what comes next on a connection.
-    pub fn draw(&mut self, cost: &Cost, next: Option<Announced>) -> Ticket {
+    pub(super) fn draw(&mut self, cost: &Cost, next: Option<Announced>) -> Ticket {
         self.drawn += 1;
         let ns = cost.expected_ns(next);
         Ticket { line: line_for(ns), ns, number: self.drawn }
     }
 
     /// Behind all of its line whose ticket was drawn before.
-    pub fn stand(&mut self, id: ConnectionId, ticket: Ticket) {
+    pub(super) fn stand(&mut self, id: ConnectionId, ticket: Ticket) {
         let line = &mut self.lines[ticket.line];
         line.waiting += 1;
         match line.queue.back() {
@@ -120,7 +120,7 @@ impl Lines {
     }
 
     /// It has gone.
-    pub fn leave(&mut self, ticket: Ticket) {
+    pub(super) fn leave(&mut self, ticket: Ticket) {
         let line = &mut self.lines[ticket.line];
         line.waiting -= 1;
         if line.waiting == 0 {
@@ -129,14 +129,14 @@ impl Lines {
     }
 
     /// Who is next of these lines. It may have gone.
-    pub fn pop(&mut self, is_open: [bool; LINES]) -> Option<ConnectionId> {
+    pub(super) fn pop(&mut self, is_open: [bool; LINES]) -> Option<ConnectionId> {
         let open = self.lines.iter_mut().zip(is_open).filter_map(|(line, is_open)| is_open.then_some(line));
         let waiting = open.filter(|line| line.waiting > 0);
         waiting.min_by_key(|line| (line.used_ns, line.served))?.queue.pop_front().map(|(_, id)| id)
     }
 
     /// The one that was named has a stint.
-    pub fn let_in(&mut self, ticket: Ticket) {
+    pub(super) fn let_in(&mut self, ticket: Ticket) {
         let line = &mut self.lines[ticket.line];
         line.waiting -= 1;
         line.served = self.round;
@@ -144,36 +144,36 @@ impl Lines {
     }
 
     /// A stint without a place in the line.
-    pub fn charge(&mut self, ticket: Ticket) {
+    pub(super) fn charge(&mut self, ticket: Ticket) {
         self.lines[ticket.line].used_ns += ticket.ns;
     }
 
     /// A stint has cost this instead of what was expected. (A stint may end in a later round.)
-    pub fn correct(&mut self, ticket: Ticket, spent_ns: u64) {
+    pub(super) fn correct(&mut self, ticket: Ticket, spent_ns: u64) {
         let used_ns = &mut self.lines[ticket.line].used_ns;
         *used_ns = used_ns.saturating_sub(ticket.ns) + spent_ns.max(STINT_NS_MIN);
     }
 
     /// What a connection has cost before its stint.
-    pub fn charge_before(&mut self, ticket: Ticket, ns: u64) {
+    pub(super) fn charge_before(&mut self, ticket: Ticket, ns: u64) {
         self.lines[ticket.line].used_ns += ns;
     }
 
-    pub fn used_ns(&self, line: usize) -> u64 {
+    pub(super) fn used_ns(&self, line: usize) -> u64 {
         self.lines[line].used_ns
     }
 
-    pub fn waiting_in(&self, line: usize) -> usize {
+    pub(super) fn waiting_in(&self, line: usize) -> usize {
         self.lines[line].waiting
     }
 
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.lines.iter().map(|line| line.waiting).sum()
     }
 }
 
 /// The line for who costs as much.
-pub fn line_for(ns: u64) -> usize {
+pub(super) fn line_for(ns: u64) -> usize {
     REQUESTS_NS.iter().take_while(|most| ns > **most).count()
 }
 

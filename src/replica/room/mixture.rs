@@ -17,7 +17,7 @@ const FORGOTTEN_PER_REQUEST: u16 = 16;
 
 /// How many requests one connection has under way at once, lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth(u16);
+pub(super) struct Depth(u16);
 
 impl Depth {
     /// It has taken a request, with which so many are under way.
@@ -29,7 +29,7 @@ impl Depth {
 
 /// When a client of each kind was seen last.
 #[derive(Debug, Default)]
-pub struct Mixture {
+pub(super) struct Mixture {
     cheap_ns: Option<u64>,
     dear_ns: Option<u64>,
     shallow_ns: Option<u64>,
@@ -38,18 +38,18 @@ pub struct Mixture {
 
 impl Mixture {
     /// A voter, or a client whose request costs little.
-    pub fn saw_cheap(&mut self, now_ns: u64) {
+    pub(super) fn saw_cheap(&mut self, now_ns: u64) {
         self.cheap_ns = Some(now_ns);
     }
 
     /// A client whose next request costs much.
-    pub fn saw_dear(&mut self, now_ns: u64) {
+    pub(super) fn saw_dear(&mut self, now_ns: u64) {
         self.dear_ns = Some(now_ns);
     }
 
     /// A client has taken a request, with which so many are under way. Voters do not count: beside them alone, a client that
     /// pipelines waits for nobody's records but its own.
-    pub fn saw_depth(&mut self, depth: &mut Depth, under_way: usize, now_ns: u64) {
+    pub(super) fn saw_depth(&mut self, depth: &mut Depth, under_way: usize, now_ns: u64) {
         depth.took(under_way);
         match depth.0 {
             ..=SHALLOW_REQUESTS => self.shallow_ns = Some(now_ns),
@@ -59,7 +59,7 @@ impl Mixture {
     }
 
     /// Some want much beside others that do not.
-    pub fn is_mixed(&self, now_ns: u64) -> bool {
+    pub(super) fn is_mixed(&self, now_ns: u64) -> bool {
         let is_there =
             |last_ns: Option<u64>| last_ns.is_some_and(|ns| now_ns.saturating_sub(ns) < REMEMBERED_NS);
         is_there(self.cheap_ns) && is_there(self.dear_ns)

@@ -5,13 +5,13 @@
 //! much of each the configuration gives, `gauges` and `taken` what is taken. The argument why nobody waits for ever is in docs/design/room.md,
 //! the figures in docs/limits.md.
 
-pub mod answers;
-pub mod frames;
-pub mod gauges;
-pub mod limits;
-pub mod lines;
-pub mod mixture;
-pub mod places;
-pub mod reads;
-pub mod taken;
-pub mod turns;
+pub(crate) mod answers;
+pub(crate) mod frames;
+pub(crate) mod gauges;
+pub(crate) mod limits;
+pub(crate) mod lines;
+mod mixture;
+pub(crate) mod places;
+pub(crate) mod reads;
+pub(crate) mod taken;
+pub(crate) mod turns;

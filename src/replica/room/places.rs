@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A voter's connection that has had so many answers is known ...
-pub const KNOWN_ANSWERS: u64 = 8;
+pub(crate) const KNOWN_ANSWERS: u64 = 8;
 /// ... as long as something was read from it so lately: a follower fetches each half second, and behind a slow flush at least each
 /// quarter of its fetch timeout.
-pub const KNOWN_SILENCE_NS_MAX: u64 = 10_000 * NS_PER_MS;
+pub(crate) const KNOWN_SILENCE_NS_MAX: u64 = 10_000 * NS_PER_MS;
 /// Of a voter's places one part in so many is kept for those that are known.
 const KNOWN_PART: usize = 2;
 /// To wait for an answer is worth as much as so many that one has had.
@@ -24,22 +24,22 @@ const OLDER_GUESTS_MAX: usize = 128;
 
 /// Of a connection, as it was accepted: later ones are higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PlaceId(pub u64);
+pub(crate) struct PlaceId(pub(crate) u64);
 
 /// How many of each there may be.
 #[derive(Clone, Debug)]
-pub struct PlaceLimits {
-    pub clients_max: usize,
-    pub guests_max: usize,
+pub(crate) struct PlaceLimits {
+    pub(crate) clients_max: usize,
+    pub(crate) guests_max: usize,
     /// Of each voter.
-    pub voter_connections_max: usize,
+    pub(crate) voter_connections_max: usize,
     /// A guest that has not said by then who it is goes.
-    pub guest_ms_max: u64,
+    pub(crate) guest_ms_max: u64,
 }
 
 impl PlaceLimits {
     /// With so many other voters.
-    pub fn most(&self, others: usize) -> PlaceCounts {
+    pub(crate) fn most(&self, others: usize) -> PlaceCounts {
         PlaceCounts {
             clients: self.clients_max,
             guests: self.guests_max,
@@ -50,14 +50,14 @@ impl PlaceLimits {
 
 /// So many places of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlaceCounts {
-    pub clients: usize,
-    pub guests: usize,
-    pub voters: usize,
+pub(crate) struct PlaceCounts {
+    pub(crate) clients: usize,
+    pub(crate) guests: usize,
+    pub(crate) voters: usize,
 }
 
 impl PlaceCounts {
-    pub fn sum(self) -> usize {
+    pub(crate) fn sum(self) -> usize {
         self.clients + self.guests + self.voters
     }
 }
@@ -77,7 +77,7 @@ enum Holder {
 
 /// What the owner of a connection tells of it. Only of a voter's it matters.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// Monotonic ns at which it was accepted, or read from last.
     read_ns: AtomicU64,
     /// It waits for an answer of ours.
@@ -87,20 +87,20 @@ pub struct Activity {
 }
 
 impl Activity {
-    pub fn new(now_ns: u64) -> Activity {
+    pub(crate) fn new(now_ns: u64) -> Activity {
         Activity { read_ns: AtomicU64::new(now_ns), ..Activity::default() }
     }
 
-    pub fn note_read(&self, now_ns: u64) {
+    pub(crate) fn note_read(&self, now_ns: u64) {
         self.read_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    pub fn note_asked(&self) {
+    pub(crate) fn note_asked(&self) {
         self.waits.store(true, Ordering::Relaxed);
     }
 
     /// Answers that are asked for at once count once: to be known takes as many round trips.
-    pub fn note_answered(&self, still_waits: bool) {
+    pub(crate) fn note_answered(&self, still_waits: bool) {
         self.waits.store(still_waits, Ordering::Relaxed);
         self.answers.fetch_add(u64::from(!still_waits), Ordering::Relaxed);
     }
@@ -110,7 +110,7 @@ impl Activity {
         self.gives_way.store(true, Ordering::Relaxed);
     }
 
-    pub fn gives_way(&self) -> bool {
+    pub(crate) fn gives_way(&self) -> bool {
         self.gives_way.load(Ordering::Relaxed)
     }
 
@@ -143,7 +143,7 @@ struct Seat {
 
 /// What a connection is after it has shown itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub(crate) enum Shown {
     Client,
     Voter {
         /// Close this one: the voter has too many.
@@ -155,7 +155,7 @@ pub enum Shown {
 
 /// The places of one node.
 #[derive(Debug)]
-pub struct Places {
+pub(crate) struct Places {
     limits: PlaceLimits,
     voters: BTreeSet<NodeId>,
     seats: BTreeMap<PlaceId, Seat>,
@@ -167,7 +167,7 @@ pub struct Places {
 
 impl Places {
     /// `voters`: the others of the quorum.
-    pub fn new(limits: PlaceLimits, voters: impl IntoIterator<Item = NodeId>) -> Places {
+    pub(crate) fn new(limits: PlaceLimits, voters: impl IntoIterator<Item = NodeId>) -> Places {
         Places {
             limits,
             voters: voters.into_iter().collect(),
@@ -180,7 +180,7 @@ impl Places {
     }
 
     /// Connections that have a place, without those that were told to go.
-    pub fn taken(&self) -> PlaceCounts {
+    pub(crate) fn taken(&self) -> PlaceCounts {
         PlaceCounts {
             clients: self.clients,
             guests: self.guests.len(),
@@ -189,12 +189,12 @@ impl Places {
     }
 
     /// Most that there can ever be.
-    pub fn most(&self) -> PlaceCounts {
+    pub(crate) fn most(&self) -> PlaceCounts {
         self.limits.most(self.voters.len())
     }
 
     /// A connection was accepted. Those named are to be closed for it. `activity` is told by its owner.
-    pub fn arrive(&mut self, now_ns: u64, activity: Arc<Activity>) -> (PlaceId, Vec<PlaceId>) {
+    pub(crate) fn arrive(&mut self, now_ns: u64, activity: Arc<Activity>) -> (PlaceId, Vec<PlaceId>) {
         let place = PlaceId(self.next);
         self.next += 1;
         let is_client = self.clients < self.limits.clients_max;
@@ -218,7 +218,7 @@ impl Places {
     }
 
     /// Guests whose time is over: close them.
-    pub fn expire(&mut self, now_ns: u64) -> Vec<PlaceId> {
+    pub(crate) fn expire(&mut self, now_ns: u64) -> Vec<PlaceId> {
         let most_ns = self.limits.guest_ms_max * NS_PER_MS;
         let is_over = |seat: &Seat| match seat.holder {
             Holder::Guest { since_ns } => now_ns.saturating_sub(since_ns) > most_ns,
@@ -231,7 +231,7 @@ impl Places {
     }
 
     /// It has sent what a voter sends, in the name of this node.
-    pub fn show_voter(&mut self, place: PlaceId, voter: NodeId) -> Shown {
+    pub(crate) fn show_voter(&mut self, place: PlaceId, voter: NodeId) -> Shown {
         if !self.voters.contains(&voter) {
             return self.show_client(place);
         }
@@ -256,7 +256,7 @@ impl Places {
     }
 
     /// It has sent what only a client sends.
-    pub fn show_client(&mut self, place: PlaceId) -> Shown {
+    pub(crate) fn show_client(&mut self, place: PlaceId) -> Shown {
         let has_room = self.clients < self.limits.clients_max;
         let Some(seat) = self.seats.get_mut(&place) else { return Shown::NoPlace };
         match seat.holder {
@@ -272,7 +272,7 @@ impl Places {
     }
 
     /// The connection is closed.
-    pub fn leave(&mut self, place: PlaceId) {
+    pub(crate) fn leave(&mut self, place: PlaceId) {
         self.send_away(place);
         self.seats.remove(&place);
     }

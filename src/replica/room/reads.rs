@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// What a read takes beside the bytes asked for: whole blocks, and the start of a run.
-pub const BESIDE_BYTES: usize = 72 * 1024;
+pub(crate) const BESIDE_BYTES: usize = 72 * 1024;
 
 /// What a client's read has at most while the log writes: a device does both one after the other. With four reads of 2 MiB a
 /// producer's p99 was 24 times as long as without them.
@@ -25,30 +25,30 @@ const WHOLE_ANSWER_STALLS: u64 = 6;
 
 /// For whom the device is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reader {
+pub(crate) enum Reader {
     Voter(NodeId),
     Client(ConnectionId),
 }
 
 #[derive(Clone, Debug)]
-pub struct ReadLimits {
+pub(crate) struct ReadLimits {
     /// Read for clients and not taken by them yet.
-    pub bytes_max: usize,
+    pub(crate) bytes_max: usize,
     /// Of one answer to a client.
-    pub answer_bytes_max: usize,
+    pub(crate) answer_bytes_max: usize,
     /// Of one answer to a voter.
-    pub voter_bytes_max: usize,
+    pub(crate) voter_bytes_max: usize,
     /// At least one batch is read whatever it measures.
-    pub message_bytes_max: usize,
+    pub(crate) message_bytes_max: usize,
     /// For clients at the device at once.
-    pub under_way_max: usize,
+    pub(crate) under_way_max: usize,
     /// Who holds bytes for longer while others wait is closed.
-    pub stall_ms_max: u64,
+    pub(crate) stall_ms_max: u64,
 }
 
 /// Bytes of the total, given back when it is dropped.
 #[derive(Debug)]
-pub struct Charge {
+pub(crate) struct Charge {
     bytes: usize,
     since_ns: u64,
     /// `None`: a voter's, which is not of the total.
@@ -65,12 +65,12 @@ impl Drop for Charge {
 
 /// A read whose turn it is.
 #[derive(Debug)]
-pub struct Granted {
-    pub token: u64,
+pub(crate) struct Granted {
+    pub(crate) token: u64,
     /// To be kept beside what is read.
-    pub charge: Arc<Charge>,
+    pub(crate) charge: Arc<Charge>,
     /// Read no more than this, but one batch.
-    pub bytes_max: usize,
+    pub(crate) bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -81,10 +81,10 @@ struct Wish {
 
 /// Whose answers are held while others wait for their memory: it is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stalled {
-    pub connection: ConnectionId,
+pub(crate) struct Stalled {
+    pub(crate) connection: ConnectionId,
     /// Only if it has taken nothing for so long; `None`: whatever it takes, it takes it too slowly.
-    pub if_silent_ms: Option<u64>,
+    pub(crate) if_silent_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl Wishes {
 
 /// All reads of a node.
 #[derive(Debug)]
-pub struct Reads {
+pub(crate) struct Reads {
     limits: ReadLimits,
     total: Arc<AtomicUsize>,
     readers: BTreeMap<Reader, Wishes>,
@@ -133,7 +133,7 @@ pub struct Reads {
 }
 
 impl Reads {
-    pub fn new(limits: ReadLimits) -> Reads {
+    pub(crate) fn new(limits: ReadLimits) -> Reads {
         Reads {
             limits,
             total: Arc::default(),
@@ -149,22 +149,22 @@ impl Reads {
     }
 
     /// Read for clients and not taken yet.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
     /// Of clients and voters, not at the device yet.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.readers.values().map(|wishes| wishes.waiting.len()).sum()
     }
 
     /// Somebody waits, and no read that is under way will end it.
-    pub fn must_look_again(&self) -> bool {
+    pub(crate) fn must_look_again(&self) -> bool {
         self.under_way == 0 && !(self.clients.is_empty() && self.voters.is_empty())
     }
 
     /// `reader` wants about `bytes` from the device; `next` says when.
-    pub fn ask(&mut self, token: u64, reader: Reader, bytes: usize) {
+    pub(crate) fn ask(&mut self, token: u64, reader: Reader, bytes: usize) {
         let wishes = self.readers.entry(reader).or_default();
         if wishes.waiting.is_empty() && wishes.reading.is_none() {
             match reader {
@@ -177,12 +177,12 @@ impl Reads {
     }
 
     /// The log writes: what clients read comes in small pieces, one after the other, or acknowledgements wait for them.
-    pub fn set_writing(&mut self, is_writing: bool) {
+    pub(crate) fn set_writing(&mut self, is_writing: bool) {
         self.is_writing = is_writing;
     }
 
     /// The next read, if one may begin.
-    pub fn next(&mut self, now_ns: u64) -> Option<Granted> {
+    pub(crate) fn next(&mut self, now_ns: u64) -> Option<Granted> {
         for _ in 0..self.voters.len() {
             let reader = self.voters.pop_front()?;
             match self.grant(reader, now_ns) {
@@ -266,7 +266,7 @@ impl Reads {
     }
 
     /// A read has ended, or is not wanted any more.
-    pub fn done(&mut self, token: u64) {
+    pub(crate) fn done(&mut self, token: u64) {
         let Some(reader) = self.by_token.remove(&token) else { return };
         let Some(wishes) = self.readers.get_mut(&reader) else { return };
         wishes.waiting.retain(|wish| wish.token != token);
@@ -293,7 +293,7 @@ impl Reads {
     }
 
     /// The connection is gone. Gives what it was waiting for; what is at the device ends by itself.
-    pub fn forget(&mut self, connection: ConnectionId) -> Vec<u64> {
+    pub(crate) fn forget(&mut self, connection: ConnectionId) -> Vec<u64> {
         let reader = Reader::Client(connection);
         let Some(wishes) = self.readers.get_mut(&reader) else { return Vec::new() };
         let tokens: Vec<u64> = wishes.waiting.drain(..).map(|wish| wish.token).collect();
@@ -306,7 +306,7 @@ impl Reads {
 
     /// Who is to be closed: the first in line has waited too long for bytes that these have held too long, the longest first.
     /// They are looked for now and then, not in each turn.
-    pub fn stalled(&mut self, now_ns: u64) -> Vec<Stalled> {
+    pub(crate) fn stalled(&mut self, now_ns: u64) -> Vec<Stalled> {
         let Some(blocked_ns) = self.blocked_ns.filter(|_| now_ns >= self.look_ns) else { return Vec::new() };
         let stall_ms = self.limits.stall_ms_max;
         self.look_ns = now_ns + (stall_ms / 4).min(LOOK_MS_MAX) * NS_PER_MS;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something that has a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounded {
-    pub taken: usize,
-    pub max: usize,
+pub(crate) struct Bounded {
+    pub(crate) taken: usize,
+    pub(crate) max: usize,
 }
 
 impl Bounded {
@@ -29,23 +29,23 @@ impl Bounded {
 
 /// Of all cores together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RoomTaken {
+pub(crate) struct RoomTaken {
     /// Answers that clients have not taken.
-    pub answers_bytes: Bounded,
-    pub voters_answers_bytes: Bounded,
+    pub(crate) answers_bytes: Bounded,
+    pub(crate) voters_answers_bytes: Bounded,
     /// Large requests, whole or arriving.
-    pub large_bytes: Bounded,
+    pub(crate) large_bytes: Bounded,
     /// What those want that wait for memory, and how many connections they are.
-    pub large_wanted_bytes: usize,
-    pub wait_for_memory: usize,
+    pub(crate) large_wanted_bytes: usize,
+    pub(crate) wait_for_memory: usize,
     /// Connections in lines for their turn.
-    pub wait_for_turn: usize,
+    pub(crate) wait_for_turn: usize,
     /// Requests for many things on their way to the replica, decoded.
-    pub heavy_handed_bytes: Bounded,
+    pub(crate) heavy_handed_bytes: Bounded,
 }
 
 impl RoomTaken {
-    pub fn of(rooms: &[CoreRoom]) -> RoomTaken {
+    pub(crate) fn of(rooms: &[CoreRoom]) -> RoomTaken {
         let mut taken = RoomTaken::default();
         for CoreRoom { frames, answers, voters_answers, gauges, .. } in rooms {
             let of = |gauge: &AtomicUsize| gauge.load(Ordering::Relaxed);

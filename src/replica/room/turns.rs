@@ -24,15 +24,15 @@ use crate::replica::cost::{self, Announced};
 use std::collections::VecDeque;
 
 /// Requests of one stint.
-pub const STINT_REQUESTS: usize = 16;
+const STINT_REQUESTS: usize = 16;
 /// Bytes of one stint; one read may go beyond it.
-pub const STINT_BYTES: usize = 256 * 1024;
+const STINT_BYTES: usize = 256 * 1024;
 /// Work of one stint, as `replica::cost` estimates it; one request may go beyond it.
-pub const STINT_NS: u64 = 100_000;
+const STINT_NS: u64 = 100_000;
 
 /// What a connection may do in the line of newcomers, each a read or a request: to ask for the versions and to show what it is
 /// takes six.
-pub const NEWCOMER_STEPS: u8 = 8;
+pub(crate) const NEWCOMER_STEPS: u8 = 8;
 /// A newcomer reads no more than this at once.
 const NEWCOMER_READ_BYTES: usize = 4 * 1024;
 /// Steps of newcomers in a round, beside what it does for the others.
@@ -52,10 +52,10 @@ const ROUNDS_FOR_CLIENTS: usize = 2;
 
 /// Requests that may go to the replica now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    pub requests: usize,
+pub(crate) struct Room {
+    pub(crate) requests: usize,
     /// None for those that cost more than the first line takes: so much waits of requests for many things.
-    pub is_for_cheap: bool,
+    pub(crate) is_for_cheap: bool,
 }
 
 impl Room {
@@ -71,14 +71,14 @@ impl Room {
 
 /// How long a round of a core may be, for its clients together.
 #[derive(Clone, Copy, Debug)]
-pub struct RoundLimits {
-    pub bytes_max: usize,
-    pub ns_max: u64,
+pub(crate) struct RoundLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) ns_max: u64,
 }
 
 /// Of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Turn {
+pub(crate) struct Turn {
     state: State,
     cost: Cost,
     depth: Depth,
@@ -103,23 +103,23 @@ enum State {
 
 impl Turn {
     /// It neither waits nor was let in.
-    pub fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.state == State::Free
     }
 
-    pub fn is_stint(&self) -> bool {
+    pub(crate) fn is_stint(&self) -> bool {
         matches!(self.state, State::Stint { .. })
     }
 
     /// An answer of so many bytes goes to this connection.
-    pub fn answered(&mut self, bytes: usize) {
+    pub(crate) fn answered(&mut self, bytes: usize) {
         self.cost.answered(bytes);
     }
 }
 
 /// The rounds of one core and the lines before it.
 #[derive(Debug)]
-pub struct Turns {
+pub(crate) struct Turns {
     limits: RoundLimits,
     bytes_left: usize,
     begun_ns: u64,
@@ -147,7 +147,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    pub fn new(limits: RoundLimits) -> Turns {
+    pub(crate) fn new(limits: RoundLimits) -> Turns {
         Turns {
             limits,
             bytes_left: limits.bytes_max,
@@ -171,12 +171,12 @@ impl Turns {
     }
 
     /// Before a round: are all alike now? `requests_max` rests on it, and by that the room with which the round begins.
-    pub fn look_around(&mut self, now_ns: u64) {
+    pub(crate) fn look_around(&mut self, now_ns: u64) {
         self.is_mixed = self.mixture.is_mixed(now_ns);
     }
 
     /// The core is about to let its sockets run, with `room` for so many requests of all.
-    pub fn begin_round(&mut self, now_ns: u64, room: Room) {
+    pub(crate) fn begin_round(&mut self, now_ns: u64, room: Room) {
         self.note_slowness();
         (self.now_ns, self.begun_ns) = (now_ns, now_ns);
         let parts = if self.is_mixed { [MIXED_ROUND_PART, MIXED_ROUND_PART_DEAR] } else { [1; 2] };
@@ -209,7 +209,7 @@ impl Turns {
     }
 
     /// May this newcomer take a step? If not it stands in the newcomers' line now.
-    pub fn may_step(&mut self, id: ConnectionId, turn: &mut Turn, room: Room) -> bool {
+    pub(crate) fn may_step(&mut self, id: ConnectionId, turn: &mut Turn, room: Room) -> bool {
         let room = room.requests;
         match turn.state {
             State::InLine(_) | State::NewInLine => return false,
@@ -237,7 +237,13 @@ impl Turns {
 
     /// May this connection go on, with `room` for so many requests? If not it stands in a line now. `next`: what comes next on
     /// it, as far as is known.
-    pub fn may_go(&mut self, id: ConnectionId, turn: &mut Turn, room: Room, next: Option<Announced>) -> bool {
+    pub(crate) fn may_go(
+        &mut self,
+        id: ConnectionId,
+        turn: &mut Turn,
+        room: Room,
+        next: Option<Announced>,
+    ) -> bool {
         if let State::InLine(_) | State::NewInLine = turn.state {
             return false;
         }
@@ -287,23 +293,23 @@ impl Turns {
     }
 
     /// A voter has read, or taken a request. It is not counted, but it takes time.
-    pub fn voter_went(&mut self, now_ns: u64) {
+    pub(crate) fn voter_went(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.mixture.saw_cheap(now_ns);
     }
 
     /// How long this round is for those who ask for little.
-    pub fn round_ns(&self) -> u64 {
+    pub(crate) fn round_ns(&self) -> u64 {
         self.length_ns
     }
 
     /// How many requests of this core may wait for the replica in this round, where so many may lie there.
-    pub fn requests_max(&self, requests: usize) -> usize {
+    pub(crate) fn requests_max(&self, requests: usize) -> usize {
         if self.is_mixed { requests.min(MIXED_REQUESTS) } else { requests }
     }
 
     /// How much of a client may be read at once, now that it may go.
-    pub fn read_bytes_max(&self, is_newcomer: bool) -> usize {
+    pub(crate) fn read_bytes_max(&self, is_newcomer: bool) -> usize {
         match is_newcomer {
             true => NEWCOMER_READ_BYTES,
             false if self.is_mixed => MIXED_READ_BYTES,
@@ -312,7 +318,7 @@ impl Turns {
     }
 
     /// It has read so many bytes.
-    pub fn took_bytes(&mut self, turn: &mut Turn, bytes: usize, now_ns: u64) {
+    pub(crate) fn took_bytes(&mut self, turn: &mut Turn, bytes: usize, now_ns: u64) {
         self.now_ns = now_ns;
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         turn.cost.read(bytes);
@@ -323,12 +329,12 @@ impl Turns {
     }
 
     /// With the request that it takes now it has so many under way.
-    pub fn has_under_way(&mut self, turn: &mut Turn, requests: usize, now_ns: u64) {
+    pub(crate) fn has_under_way(&mut self, turn: &mut Turn, requests: usize, now_ns: u64) {
         self.mixture.saw_depth(&mut turn.depth, requests, now_ns);
     }
 
     /// It has taken this request, which has cost so much.
-    pub fn took_request(&mut self, turn: &mut Turn, request: Announced, cost_ns: u64, now_ns: u64) {
+    pub(crate) fn took_request(&mut self, turn: &mut Turn, request: Announced, cost_ns: u64, now_ns: u64) {
         self.now_ns = now_ns;
         turn.cost.took(request, cost_ns);
         self.spent_ns += cost_ns;
@@ -342,7 +348,7 @@ impl Turns {
 
     /// It has nothing more to do now. Who stands in a line stays there, whatever else it waits for meanwhile: it has one
     /// place, and not one more each time that it comes back.
-    pub fn rest(&mut self, turn: &mut Turn) {
+    pub(crate) fn rest(&mut self, turn: &mut Turn) {
         match turn.state {
             State::Stint { .. } => self.end_stint(turn),
             State::Step => self.end_step(turn),
@@ -354,7 +360,7 @@ impl Turns {
     }
 
     /// It is gone. Its name stays in the line, and is passed over.
-    pub fn leave(&mut self, turn: &mut Turn) {
+    pub(crate) fn leave(&mut self, turn: &mut Turn) {
         match turn.state {
             State::InLine(ticket) => self.lines.leave(ticket),
             State::NewInLine => {
@@ -401,7 +407,7 @@ impl Turns {
 
     /// The next of the lines whose turn it is, with `room` for so many requests of all. It gets a stint with `let_in`. Asked
     /// when a round begins it names one at least, where there is room.
-    pub fn next(&mut self, room: Room) -> Option<ConnectionId> {
+    pub(crate) fn next(&mut self, room: Room) -> Option<ConnectionId> {
         if room.requests <= self.promised() {
             return None;
         }
@@ -415,7 +421,7 @@ impl Turns {
     }
 
     /// The one that `next` has named. False: it does not wait any more.
-    pub fn let_in(&mut self, turn: &mut Turn) -> bool {
+    pub(crate) fn let_in(&mut self, turn: &mut Turn) -> bool {
         match turn.state {
             State::NewInLine => {
                 self.newcomers_in_line -= 1;
@@ -434,7 +440,7 @@ impl Turns {
     }
 
     /// Somebody waits for a turn only, with `room` for so many requests.
-    pub fn has_line(&self, room: Room) -> bool {
+    pub(crate) fn has_line(&self, room: Room) -> bool {
         let lines = 0..room.lines();
         let waits =
             self.newcomers_in_line > 0 || lines.into_iter().any(|line| self.lines.waiting_in(line) > 0);
@@ -442,13 +448,13 @@ impl Turns {
     }
 
     /// How many wait for a turn.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.lines.waiting() + self.newcomers_in_line
     }
 
     /// Within how many rounds that begin with room this one is let in, if it stands in a line: others may stand in that line,
     /// and each line has its turn.
-    pub fn rounds_at_most(&self, turn: &Turn) -> Option<usize> {
+    pub(crate) fn rounds_at_most(&self, turn: &Turn) -> Option<usize> {
         match turn.state {
             State::InLine(ticket) => Some(ROUNDS_FOR_CLIENTS * LINES * self.lines.waiting_in(ticket.line)),
             State::NewInLine => Some(ROUNDS_FOR_CLIENTS * self.newcomers_in_line),

@@ -38,45 +38,45 @@ struct Connection {
     answers: ReceiveBuffer,
 }
 
-pub struct Node {
-    pub replica: Replica,
+pub(crate) struct Node {
+    pub(crate) replica: Replica,
     connections: BTreeMap<ConnectionId, Connection>,
-    pub stopped: Option<i32>,
-    pub notes: Vec<String>,
+    pub(crate) stopped: Option<i32>,
+    pub(crate) notes: Vec<String>,
     /// Those of them that are more than news.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     configs: BTreeMap<NodeId, Config>,
-    pub nodes: BTreeMap<NodeId, Node>,
-    pub disks: BTreeMap<NodeId, Disk>,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) disks: BTreeMap<NodeId, Disk>,
     /// Inbound connection of each open link.
     links: BTreeMap<(NodeId, PeerLink), (NodeId, ConnectionId)>,
     inbox: VecDeque<(NodeId, Input)>,
     /// Completions of these operations wait until `release`.
-    pub hold: fn(NodeId, &OpKind) -> bool,
+    pub(crate) hold: fn(NodeId, &OpKind) -> bool,
     held: Vec<(NodeId, Completion)>,
     /// Cut off from the other nodes, not from clients.
-    pub isolated: BTreeSet<NodeId>,
-    pub now: Now,
+    pub(super) isolated: BTreeSet<NodeId>,
+    pub(crate) now: Now,
     /// By how much a node's wall clock is wrong.
-    pub wall_offset_ms: BTreeMap<NodeId, i64>,
+    pub(crate) wall_offset_ms: BTreeMap<NodeId, i64>,
     /// Of the client's requests.
-    pub client_id: &'static str,
+    pub(crate) client_id: &'static str,
     /// Searches are kept, until `release_searches`.
-    pub hold_searches: bool,
-    pub held_searches: Vec<(NodeId, Search)>,
+    pub(super) hold_searches: bool,
+    pub(super) held_searches: Vec<(NodeId, Search)>,
     /// Answers stay on their way.
-    pub hold_answers: bool,
-    pub held_answers: Vec<Action>,
+    pub(super) hold_answers: bool,
+    pub(super) held_answers: Vec<Action>,
     inspector: Inspector,
     next_connection: u64,
     seed: u64,
 }
 
 impl Cluster {
-    pub fn new(configs: Vec<Config>) -> Cluster {
+    pub(crate) fn new(configs: Vec<Config>) -> Cluster {
         let ids: Vec<NodeId> = configs.iter().map(|c| c.node_id).collect();
         let mut cluster = Cluster {
             configs: configs.into_iter().map(|c| (c.node_id, c)).collect(),
@@ -104,12 +104,12 @@ impl Cluster {
         cluster
     }
 
-    pub fn start(&mut self, id: NodeId) {
+    pub(crate) fn start(&mut self, id: NodeId) {
         self.start_with(id, |_| {});
     }
 
     /// As if the end of its log had been damaged: what was left is what its disk has.
-    pub fn start_in_doubt(&mut self, id: NodeId) {
+    pub(super) fn start_in_doubt(&mut self, id: NodeId) {
         self.start_with(id, RecoveredLog::go_on_in_doubt);
     }
 
@@ -135,7 +135,7 @@ impl Cluster {
     }
 
     /// Kill: all connections break, what the disk has stays.
-    pub fn kill(&mut self, id: NodeId) {
+    pub(crate) fn kill(&mut self, id: NodeId) {
         self.nodes.remove(&id);
         self.held.retain(|(node, _)| *node != id);
         self.break_links(id);
@@ -143,7 +143,7 @@ impl Cluster {
     }
 
     /// No other node reaches it any more, and it none, until it is taken from `isolated`.
-    pub fn isolate(&mut self, id: NodeId) {
+    pub(crate) fn isolate(&mut self, id: NodeId) {
         self.isolated.insert(id);
         self.break_links(id);
     }
@@ -161,13 +161,13 @@ impl Cluster {
     }
 
     /// What is held is done, and nothing is held any more.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.hold = |_, _| false;
         self.release_those(|_| true);
     }
 
     /// These of the held operations are done; more may be held.
-    pub fn release_those(&mut self, is_done: fn(&Completion) -> bool) {
+    pub(super) fn release_those(&mut self, is_done: fn(&Completion) -> bool) {
         for (id, completion) in std::mem::take(&mut self.held) {
             match is_done(&completion) {
                 true => self.inbox.push_back((id, Input::Disk(completion))),
@@ -177,11 +177,11 @@ impl Cluster {
     }
 
     /// As the server's other inputs come: at the next turn.
-    pub fn input(&mut self, id: NodeId, input: Input) {
+    pub(crate) fn input(&mut self, id: NodeId, input: Input) {
         self.inbox.push_back((id, input));
     }
 
-    pub fn shutdown(&mut self, id: NodeId) {
+    pub(crate) fn shutdown(&mut self, id: NodeId) {
         self.inbox.push_back((id, Input::Shutdown));
     }
 
@@ -195,7 +195,7 @@ impl Cluster {
         }
     }
 
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         self.nodes
             .iter()
             .filter(|(_, n)| n.replica.status(self.now).role == "leader")
@@ -203,12 +203,12 @@ impl Cluster {
             .next()
     }
 
-    pub fn status(&self, id: NodeId) -> Status {
+    pub(crate) fn status(&self, id: NodeId) -> Status {
         self.nodes[&id].replica.status(self.now)
     }
 
     /// Run turns until nothing moves, then to the next deadline, until the condition holds.
-    pub fn run_until(&mut self, what: &str, ms_max: u64, mut holds: impl FnMut(&mut Cluster) -> bool) {
+    pub(crate) fn run_until(&mut self, what: &str, ms_max: u64, mut holds: impl FnMut(&mut Cluster) -> bool) {
         let end = self.now.plus_ms(ms_max);
         while !holds(self) {
             assert!(self.now.monotonic_ns < end, "{what}: not within {ms_max} ms\n{}", self.story());
@@ -218,7 +218,7 @@ impl Cluster {
         }
     }
 
-    pub fn run_ms(&mut self, ms: u64) {
+    pub(super) fn run_ms(&mut self, ms: u64) {
         let end = self.now.plus_ms(ms);
         while self.now.monotonic_ns < end {
             if !self.turn() {
@@ -272,7 +272,7 @@ impl Cluster {
     }
 
     /// Look into all batches that are held.
-    pub fn release_searches(&mut self) {
+    pub(super) fn release_searches(&mut self) {
         for (id, search) in std::mem::take(&mut self.held_searches) {
             let found = search.look(&mut self.inspector);
             self.inbox.push_back((id, Input::Searched { token: search.token, found }));
@@ -398,22 +398,22 @@ impl Cluster {
 
     // --- a client
 
-    pub fn connect(&mut self, node: NodeId) -> (NodeId, ConnectionId) {
+    pub(crate) fn connect(&mut self, node: NodeId) -> (NodeId, ConnectionId) {
         (node, self.open(node, Owner::Client))
     }
 
-    pub fn disconnect(&mut self, (node, connection): (NodeId, ConnectionId)) {
+    pub(crate) fn disconnect(&mut self, (node, connection): (NodeId, ConnectionId)) {
         self.nodes.get_mut(&node).expect("a node").connections.remove(&connection);
         self.inbox.push_back((node, Input::ConnectionClosed { connection }));
     }
 
     /// Not closed by the node.
-    pub fn is_open(&self, client: (NodeId, ConnectionId)) -> bool {
+    pub(crate) fn is_open(&self, client: (NodeId, ConnectionId)) -> bool {
         self.nodes[&client.0].connections.contains_key(&client.1)
     }
 
     /// Send a request; its answer comes with `receive`.
-    pub fn send<R: Encodable>(
+    pub(crate) fn send<R: Encodable>(
         &mut self,
         client: (NodeId, ConnectionId),
         key: i16,
@@ -435,7 +435,7 @@ impl Cluster {
     }
 
     /// The next answer on the connection, if it is there.
-    pub fn receive<R: Decodable>(
+    pub(crate) fn receive<R: Decodable>(
         &mut self,
         client: (NodeId, ConnectionId),
         key: i16,
@@ -453,7 +453,7 @@ impl Cluster {
     }
 
     /// Send, run, receive.
-    pub fn call<Q: Encodable, A: Decodable>(
+    pub(crate) fn call<Q: Encodable, A: Decodable>(
         &mut self,
         client: (NodeId, ConnectionId),
         key: i16,

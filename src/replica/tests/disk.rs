@@ -7,16 +7,16 @@ use bytes::Bytes;
 use crate::log::{Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile};
 
 #[derive(Clone, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     segments: BTreeMap<SegmentId, Vec<u8>>,
     small: BTreeMap<SmallFile, Vec<u8>>,
     mark: Option<Vec<u8>>,
     /// Writes fail with EIO from now on.
-    pub fail_writes: bool,
+    pub(super) fail_writes: bool,
     /// Reads of operations fail with EIO from now on.
-    pub fail_reads: bool,
+    pub(super) fail_reads: bool,
     /// What makes files grow finds no room.
-    pub is_full: bool,
+    pub(crate) is_full: bool,
 }
 
 fn failed(operation: &str) -> DiskError {
@@ -32,7 +32,7 @@ fn put(file: &mut Vec<u8>, position: u64, bytes: &[u8]) {
 }
 
 impl Disk {
-    pub fn carry_out(&mut self, op: DiskOp) -> Completion {
+    pub(crate) fn carry_out(&mut self, op: DiskOp) -> Completion {
         let mut done = Done::Complete;
         let mut returned = None;
         match op.kind {

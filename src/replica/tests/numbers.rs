@@ -1,6 +1,7 @@
 //! What a node says of itself: counters, histograms, progress, memory; and what it does about a full disk.
 
 use super::*;
+use crate::replica::input::FORWARD_CLIENT_ID;
 
 #[test]
 fn what_clients_did_is_counted() {

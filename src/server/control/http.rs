@@ -38,7 +38,7 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    pub fn start(endpoint: &Endpoint, shared: Arc<Shared>) -> Result<HttpServer, ControlError> {
+    pub(super) fn start(endpoint: &Endpoint, shared: Arc<Shared>) -> Result<HttpServer, ControlError> {
         let refused = |why: String| {
             ControlError::Listener(format!("kraft.http.listener={endpoint} cannot be bound: {why}"))
         };
@@ -53,12 +53,13 @@ impl HttpServer {
         Ok(HttpServer { address, stopping, acceptor })
     }
 
-    pub fn address(&self) -> SocketAddr {
+    #[cfg(test)]
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// No new connections; those under way end by themselves within their timeouts.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.stopping.store(true, Ordering::SeqCst);
         let mut wake = self.address;
         if wake.ip().is_unspecified() {

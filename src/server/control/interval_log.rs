@@ -37,18 +37,18 @@ pub(super) struct IntervalLog {
 }
 
 impl IntervalLog {
-    pub fn new(directory: PathBuf, started: SystemTime, bytes_max: u64) -> IntervalLog {
+    pub(super) fn new(directory: PathBuf, started: SystemTime, bytes_max: u64) -> IntervalLog {
         let serializer = V2DeflateSerializer::new();
         IntervalLog { directory, started, bytes_max, written: 0, file: None, path: None, serializer }
     }
 
     /// The file, once there is one.
-    pub fn path(&self) -> Option<&Path> {
+    pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
     /// Append an interval that began `since_start` after the process and took `length`. Stages without a value are left out.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         stages: &StageHistograms,
         since_start: Duration,

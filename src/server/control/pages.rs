@@ -20,9 +20,9 @@ const PAGES: [(&str, &str); 5] = [
 ];
 
 pub(super) struct Page {
-    pub status: u16,
-    pub content_type: &'static str,
-    pub body: String,
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
 }
 
 /// The page of a path without its query.

@@ -51,7 +51,7 @@ pub(super) struct Place {
 
 impl Places {
     /// Always succeeds. Somebody else may be cut off for it.
-    pub fn take(&self, stream: &TcpStream) -> Place {
+    pub(crate) fn take(&self, stream: &TcpStream) -> Place {
         let mut open = lock(&self.inner.open);
         if open.taken.len() >= CONNECTIONS_MAX {
             open.cut_one_off();
@@ -79,7 +79,7 @@ impl Open {
 
 impl Place {
     /// From now on it is the server that takes its time: those who have not asked go first.
-    pub fn has_asked(&self) {
+    pub(super) fn has_asked(&self) {
         let mut open = lock(&self.inner.open);
         if let Some(taken) = open.taken.iter_mut().find(|taken| taken.name == self.name) {
             taken.has_asked = true;

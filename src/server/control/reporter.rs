@@ -80,7 +80,12 @@ impl Interval {
 }
 
 impl Reporter {
-    pub fn new(shared: Arc<Shared>, log: IntervalLog, stdout: Stream<String>, length: Duration) -> Reporter {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        log: IntervalLog,
+        stdout: Stream<String>,
+        length: Duration,
+    ) -> Reporter {
         let began = shared.started;
         Reporter {
             shared,
@@ -94,7 +99,7 @@ impl Reporter {
         }
     }
 
-    pub fn run(mut self, reports: Receiver<Report>) {
+    pub(crate) fn run(mut self, reports: Receiver<Report>) {
         let mut due = self.interval.began + self.length;
         loop {
             match reports.recv_timeout(due.saturating_duration_since(Instant::now())) {

@@ -21,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(super) type Frame = (ConnectionId, LargeFrame);
 
 /// Until nobody can send any more.
-pub(super) fn run(frames: Receiver<Frame>, cores: Vec<CoreSender>) {
+pub(crate) fn run(frames: Receiver<Frame>, cores: Vec<CoreSender>) {
     scheduling::be_last();
     let mut very_large = VecDeque::new();
     let mut due = Instant::now();

@@ -27,50 +27,50 @@ use crate::server::mesh::{ClientRequest, Standing};
 pub(super) type Decoded = Box<Result<DecodedRequest, FrameError>>;
 
 pub(super) struct Client {
-    pub id: ConnectionId,
-    pub remote: SocketAddr,
+    pub(crate) id: ConnectionId,
+    pub(crate) remote: SocketAddr,
     // It goes before the socket.
-    pub place: RefCell<Option<Place>>,
-    pub connection: Connection,
-    pub ring: Rc<CoreRing>,
-    pub standing: Cell<Standing>,
-    pub turn: Cell<Turn>,
+    pub(crate) place: RefCell<Option<Place>>,
+    pub(crate) connection: Connection,
+    pub(crate) ring: Rc<CoreRing>,
+    pub(crate) standing: Cell<Standing>,
+    pub(crate) turn: Cell<Turn>,
     /// Before the clients, as long as nobody knows what it is.
-    pub steps_left: Cell<u8>,
-    pub hold: RefCell<Hold>,
-    pub session: RefCell<Session>,
+    pub(crate) steps_left: Cell<u8>,
+    pub(crate) hold: RefCell<Hold>,
+    pub(crate) session: RefCell<Session>,
     /// The reading task, when it waits for anything but bytes.
-    pub waker: RefCell<Option<Waker>>,
+    pub(crate) waker: RefCell<Option<Waker>>,
     /// All that it waits for are bytes from the other side.
-    pub awaits_bytes: Cell<bool>,
+    pub(super) awaits_bytes: Cell<bool>,
     /// It has closed its side, which was noticed while nothing was read from it.
-    pub has_left: Cell<bool>,
+    pub(crate) has_left: Cell<bool>,
     /// That has been looked for, and what is unread still counts.
-    pub end_seen: Cell<bool>,
+    pub(super) end_seen: Cell<bool>,
     /// Why it is being closed, once it is.
-    pub closing: RefCell<Option<String>>,
+    pub(crate) closing: RefCell<Option<String>>,
     /// For its silence alone.
-    pub is_idle: Cell<bool>,
-    pub answered: Cell<bool>,
-    pub is_held_back: Cell<bool>,
+    pub(super) is_idle: Cell<bool>,
+    pub(crate) answered: Cell<bool>,
+    pub(crate) is_held_back: Cell<bool>,
     /// It has sent Produce: it waits while the replica is full.
-    pub produces: Cell<bool>,
+    pub(crate) produces: Cell<bool>,
     /// Its request whose compressed batches have been judged.
-    pub inspected: RefCell<Option<ClientRequest>>,
-    pub decoded: RefCell<Option<Decoded>>,
+    pub(super) inspected: RefCell<Option<ClientRequest>>,
+    pub(crate) decoded: RefCell<Option<Decoded>>,
     /// A large request of it waits to be decoded.
-    pub is_decoding: Cell<bool>,
-    pub received_ns: Cell<u64>,
+    pub(super) is_decoding: Cell<bool>,
+    pub(crate) received_ns: Cell<u64>,
     /// Bytes moved last, in either direction.
-    pub active_ns: Cell<u64>,
+    pub(super) active_ns: Cell<u64>,
     /// What it has not taken, and whose bytes those are; nobody's once it is being closed.
-    pub unsent: Cell<Unsent>,
-    pub share: RefCell<Option<Arc<Share>>>,
+    pub(crate) unsent: Cell<Unsent>,
+    pub(crate) share: RefCell<Option<Arc<Share>>>,
 }
 
 impl Client {
     /// Something has come, or enough of what is awaited. It stays in the socket until it is this connection's turn.
-    pub fn poll_readable(&self, cx: &mut Context<'_>, pool: &RefCell<ReceivePool>) -> Poll<()> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>, pool: &RefCell<ReceivePool>) -> Poll<()> {
         if self.is_closing() {
             return Poll::Ready(());
         }
@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// 0: it ends.
-    pub fn read(&self, pool: &RefCell<ReceivePool>, bytes_max: usize) -> io::Result<usize> {
+    pub(crate) fn read(&self, pool: &RefCell<ReceivePool>, bytes_max: usize) -> io::Result<usize> {
         if self.is_closing() {
             return Ok(0);
         }
@@ -90,7 +90,7 @@ impl Client {
     }
 
     /// What it sends says what it is. False: there is no place for it.
-    pub fn show(&self, request: &Admitted) -> bool {
+    pub(crate) fn show(&self, request: &Admitted) -> bool {
         let standing = match request {
             _ if self.session.borrow().is_peer() => Standing::Peer,
             Admitted::Other(Request::ApiVersions(_) | Request::ApiVersionsUnsupported) => return true,
@@ -116,28 +116,28 @@ impl Client {
     }
 
     /// It holds a voter's place.
-    pub fn is_voter(&self) -> bool {
+    pub(crate) fn is_voter(&self) -> bool {
         self.standing.get() == Standing::Voter
     }
 
     /// It waits for us.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.is_decoding.get() || self.session.borrow().requests_under_way() > 0
     }
 
     /// It has not shown what it is, and may be a voter's.
-    pub fn is_newcomer(&self) -> bool {
+    pub(crate) fn is_newcomer(&self) -> bool {
         self.standing.get() == Standing::Unknown && self.steps_left.get() > 0
     }
 
-    pub fn with_turn<T>(&self, change: impl FnOnce(&mut Turn) -> T) -> T {
+    pub(super) fn with_turn<T>(&self, change: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = self.turn.get();
         let result = change(&mut turn);
         self.turn.set(turn);
         result
     }
 
-    pub fn on_received(&self) {
+    pub(super) fn on_received(&self) {
         let now_ns = clock::monotonic_ns();
         self.received_ns.set(now_ns);
         self.active_ns.set(now_ns);
@@ -145,18 +145,18 @@ impl Client {
     }
 
     /// It has sent a request that is handed on.
-    pub fn on_asked(&self) {
+    pub(super) fn on_asked(&self) {
         self.with_activity(Activity::note_asked);
     }
 
-    pub fn on_answered(&self) {
+    pub(crate) fn on_answered(&self) {
         self.with_activity(|activity| {
             activity.note_answered(self.session.borrow().requests_under_way() > 0);
         });
     }
 
     /// It was a voter's, and had to go.
-    pub fn gives_way(&self) -> bool {
+    pub(crate) fn gives_way(&self) -> bool {
         self.is_voter() && self.place.borrow().as_ref().is_some_and(|place| place.activity().gives_way())
     }
 
@@ -169,7 +169,7 @@ impl Client {
         }
     }
 
-    pub fn send(&self) {
+    pub(crate) fn send(&self) {
         let mut session = self.session.borrow_mut();
         while let Some(chunk) = session.poll_output() {
             self.connection.push(chunk);
@@ -178,7 +178,7 @@ impl Client {
     }
 
     /// What the kernel has taken of the answers.
-    pub fn note_sent(&self) {
+    pub(crate) fn note_sent(&self) {
         let sent = self.connection.take_sent();
         if sent > 0 {
             self.change_unsent(0, |session| session.sent(sent));
@@ -187,7 +187,12 @@ impl Client {
     }
 
     /// `from_device`: so many of its bytes are slices of what the device was read for.
-    pub fn answer(&self, seq: u64, response: Option<Response>, from_device: usize) -> Result<(), FrameError> {
+    pub(crate) fn answer(
+        &self,
+        seq: u64,
+        response: Option<Response>,
+        from_device: usize,
+    ) -> Result<(), FrameError> {
         self.change_unsent(from_device, |session| session.answer(seq, response))
     }
 
@@ -215,26 +220,26 @@ impl Client {
     }
 
     /// Nobody has to wait for what it has not taken any more.
-    pub fn leave_share(&self) {
+    pub(super) fn leave_share(&self) {
         if let Some(share) = self.share.take() {
-            share.take_back(self.session.borrow().output_bytes(), self.unsent.get().from_device());
+            share.take_back(self.session.borrow().output_bytes(), self.unsent.get().device_bytes());
         }
     }
 
     /// From now on what it has not taken counts there.
-    pub fn join_share(&self, share: &Arc<Share>) {
+    pub(super) fn join_share(&self, share: &Arc<Share>) {
         self.leave_share();
-        share.add(self.session.borrow().output_bytes(), self.unsent.get().from_device());
+        share.add(self.session.borrow().output_bytes(), self.unsent.get().device_bytes());
         *self.share.borrow_mut() = Some(share.clone());
     }
 
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.has_left.get() || self.closing.borrow().is_some()
     }
 
     /// Nobody reads from a client that has enough under way: so its end is listened for. A producer that has sent all that it
     /// wanted to may be gone before we have read it; what others have sent, nobody waits for any more.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> bool {
         if !self.end_seen.get() && self.connection.poll_end(cx).is_ready() {
             self.end_seen.set(true);
             self.has_left.set(!self.produces.get() || self.connection.unread_bytes() == 0);
@@ -243,18 +248,18 @@ impl Client {
     }
 
     /// Also when there is room in its socket, where it needs some.
-    pub fn wake_with(&self, waker: &Waker) {
+    pub(crate) fn wake_with(&self, waker: &Waker) {
         if self.connection.unsent_bytes() > 0 {
             self.connection.wake_when_sent(waker);
         }
         *self.waker.borrow_mut() = Some(waker.clone());
     }
 
-    pub fn drop_waker(&self) {
+    pub(super) fn drop_waker(&self) {
         self.waker.borrow_mut().take();
     }
 
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
             self.ring.note_woken();

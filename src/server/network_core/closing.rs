@@ -17,7 +17,7 @@ const GAVE_WAY: &str = "as many as may be speak in the name of the same voter (k
 impl NetworkCore {
     /// Close who has sent half a frame and keeps others waiting for the memory of the rest; give back what nobody needs; tell
     /// what is taken. Called each second.
-    pub fn close_stalled(&self, now_ns: u64) {
+    pub(crate) fn close_stalled(&self, now_ns: u64) {
         self.gauges.publish(&self.frames.borrow(), &self.turns.borrow(), self.handed.borrow().heavy_bytes);
         if self.frames.borrow_mut().must_give_back() {
             memory::give_back();
@@ -61,7 +61,7 @@ impl NetworkCore {
         }
     }
 
-    pub(super) fn with_unsent(&self, share: &Arc<Share>) -> Vec<Rc<Client>> {
+    fn with_unsent(&self, share: &Arc<Share>) -> Vec<Rc<Client>> {
         let is_of_share =
             |client: &Client| client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, share));
         let clients = self.clients.borrow();
@@ -71,7 +71,7 @@ impl NetworkCore {
     }
 
     /// The replica wants this connection closed; with `if_silent_ms` only if it has taken nothing of its answers for so long.
-    pub fn close(&self, connection: ConnectionId, why: String, if_silent_ms: Option<u64>) {
+    pub(crate) fn close(&self, connection: ConnectionId, why: String, if_silent_ms: Option<u64>) {
         let client = self.clients.borrow().get(&connection).cloned();
         if let Some(client) = client {
             client.note_sent();
@@ -111,13 +111,13 @@ impl NetworkCore {
     }
 
     /// Between two calls of `close_idle`.
-    pub fn idle_interval_ns(&self) -> u64 {
+    pub(crate) fn idle_interval_ns(&self) -> u64 {
         let looks_ms = self.limits.idle_ms_max / IDLE_LOOKS;
         looks_ms.clamp(*IDLE_INTERVALS_MS.start(), *IDLE_INTERVALS_MS.end()) * NS_PER_MS
     }
 
     /// Close what is idle, and readers that are gone, and give back memory. Called now and then, not in a turn.
-    pub fn close_idle(&self, now_ns: u64) {
+    pub(crate) fn close_idle(&self, now_ns: u64) {
         if self.pool.borrow_mut().shrink() {
             memory::give_back();
         }

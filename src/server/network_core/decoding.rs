@@ -66,7 +66,7 @@ impl Decoding {
     }
 
     #[cfg(test)]
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.0.iter().map(|lane| lane.line.len()).sum()
     }
 
@@ -133,7 +133,7 @@ impl NetworkCore {
     }
 
     /// For a connection that is gone it is dropped.
-    pub fn on_decoded(&self, connection: ConnectionId, decoded: Decoded) {
+    pub(crate) fn on_decoded(&self, connection: ConnectionId, decoded: Decoded) {
         if let Some(client) = self.clients.borrow().get(&connection) {
             self.decoding.borrow_mut().move_on(connection, At::Thread, At::Here);
             *client.decoded.borrow_mut() = Some(decoded);

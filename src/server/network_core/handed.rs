@@ -12,18 +12,18 @@ pub(super) const COSTLY_HANDED_BYTES_MAX: usize = 2 << 20;
 /// The clients' requests that went to the replica, which takes them in this order.
 #[derive(Default)]
 pub(super) struct Handed {
-    pub count: u64,
-    pub taken: u64,
+    pub(super) count: u64,
+    pub(super) taken: u64,
     /// Those whose memory is to be given back when they are taken.
-    pub large: VecDeque<HandedLarge>,
+    pub(super) large: VecDeque<HandedLarge>,
     /// What the requests for many things take, until the replica has them and counts them itself.
-    pub heavy_bytes: usize,
+    pub(super) heavy_bytes: usize,
 }
 
 pub(super) struct HandedLarge {
     /// In the order.
-    pub place: u64,
-    pub connection: ConnectionId,
-    pub seq: u64,
-    pub heavy_bytes: usize,
+    pub(super) place: u64,
+    pub(super) connection: ConnectionId,
+    pub(super) seq: u64,
+    pub(super) heavy_bytes: usize,
 }

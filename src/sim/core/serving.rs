@@ -14,7 +14,7 @@ impl Node {
     }
 
     /// Bytes are in the socket of this connection, or its end.
-    pub fn on_socket(&mut self, wire: WireId, bytes: Option<&[u8]>) {
+    pub(crate) fn on_socket(&mut self, wire: WireId, bytes: Option<&[u8]>) {
         let Some(served) = self.served.get_mut(&wire) else { return };
         match bytes {
             Some(bytes) => served.unread.extend_from_slice(bytes),
@@ -70,7 +70,7 @@ impl Node {
 
     /// A turn is over: who has something to say, and neither can nor stands in a line, or stands there for longer than those
     /// before him can keep him.
-    pub fn passed_over(&self) -> Option<String> {
+    pub(crate) fn passed_over(&self) -> Option<String> {
         self.served.values().find_map(|served| {
             let is_in_line = self.core.turns.rounds_at_most(&served.turn).is_some();
             if let Some((since, at_most)) = served.stood.filter(|_| is_in_line) {
@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// `None`: it is gone.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         wire: WireId,
         seq: u64,
@@ -132,7 +132,7 @@ impl Node {
 
     /// Who it is does not matter any more: what it had is given back.
     pub(super) fn leave(&mut self, mut served: Served, wire: WireId, now: Now) {
-        self.core.share_of(&served).take_back(served.session.output_bytes(), served.unsent.from_device());
+        self.core.share_of(&served).take_back(served.session.output_bytes(), served.unsent.device_bytes());
         self.core.turns.leave(&mut served.turn);
         self.core.frames.leave(&mut served.hold);
         self.core.places.leave(served.place);

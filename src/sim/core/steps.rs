@@ -17,7 +17,7 @@ fn next_request(session: &mut Session, now: Now) -> (Option<Result<Arrived, Fram
 
 impl Simulation {
     /// A process begins with nobody connected.
-    pub(in crate::sim) fn empty_core(&self, node: &mut Node) {
+    pub(crate) fn empty_core(&self, node: &mut Node) {
         let mut config = node.config.clone();
         if self.liar.is(Lie::PlacesUnbounded) {
             config.limits.connections_max *= 1_000;
@@ -26,7 +26,7 @@ impl Simulation {
         node.busy_until = 0;
     }
 
-    pub(in crate::sim) fn accept(&mut self, node: &mut Node, now: Now, wire: WireId) {
+    pub(crate) fn accept(&mut self, node: &mut Node, now: Now, wire: WireId) {
         let Some(host) = self.network.host(wire, End::Caller) else { return };
         if self.network.is_refusing() {
             return self.network.refuse(self.now_ns, wire);
@@ -81,7 +81,7 @@ impl Simulation {
         }
     }
 
-    pub(in crate::sim) fn close_served(&mut self, node: &mut Node, now: Now, wire: WireId) {
+    pub(crate) fn close_served(&mut self, node: &mut Node, now: Now, wire: WireId) {
         if let Some(served) = node.served.remove(&wire) {
             node.leave(served, wire, now);
             self.network.close(self.now_ns, wire, End::Called, "closed by the server");
@@ -89,7 +89,7 @@ impl Simulation {
     }
 
     /// The replica wants it closed; with `if_silent_ms` only if it has taken nothing of its answers for so long.
-    pub(in crate::sim) fn close_for_replica(
+    pub(crate) fn close_for_replica(
         &mut self,
         node: &mut Node,
         now: Now,
@@ -106,7 +106,7 @@ impl Simulation {
     }
 
     /// The sockets run, until each waits for something.
-    pub(in crate::sim) fn run_sockets(&mut self, node: &mut Node, now: Now) {
+    pub(crate) fn run_sockets(&mut self, node: &mut Node, now: Now) {
         node.begin_round(now);
         if now.monotonic_ns >= node.core.stall_look_ns {
             node.core.stall_look_ns = now.monotonic_ns + STALL_LOOK_NS;
@@ -343,7 +343,7 @@ impl Simulation {
             return true;
         }
         let voter = served.session.peer_id().filter(|_| known == Known::Peer);
-        let (unsent_bytes, from_device) = (served.session.output_bytes(), served.unsent.from_device());
+        let (unsent_bytes, from_device) = (served.session.output_bytes(), served.unsent.device_bytes());
         served.activity.note_read(served.received_ns);
         let shown = match voter {
             Some(id) => node.core.places.show_voter(served.place, id),
@@ -369,13 +369,7 @@ impl Simulation {
     }
 
     /// The replica takes what waits for it, voters' requests first.
-    pub(in crate::sim) fn take_handed(
-        &mut self,
-        node: &mut Node,
-        replica: &mut Replica,
-        now: Now,
-        inputs: u64,
-    ) {
+    pub(crate) fn take_handed(&mut self, node: &mut Node, replica: &mut Replica, now: Now, inputs: u64) {
         for _ in 0..inputs {
             let voters = node.core.voters.pop_front();
             let is_voter = voters.is_some();
@@ -402,7 +396,7 @@ impl Simulation {
     }
 
     /// Behind a turn.
-    pub(in crate::sim) fn end_round(&mut self, node: &mut Node, replica: &Replica, now: Now) {
+    pub(crate) fn end_round(&mut self, node: &mut Node, replica: &Replica, now: Now) {
         node.set_full(replica.is_full());
         let answered = std::mem::take(&mut node.core.answered);
         for wire in &answered {
@@ -429,7 +423,7 @@ impl Simulation {
     }
 
     /// An answer is with the session: it leaves at the end of the turn.
-    pub(in crate::sim) fn on_answered(&mut self, node: &mut Node, wire: WireId, seq: u64) {
+    pub(crate) fn on_answered(&mut self, node: &mut Node, wire: WireId, seq: u64) {
         let Some(served) = node.served.get_mut(&wire) else { return };
         node.core.frames.answered(&mut served.hold, seq);
         served.large.remove(&seq);
@@ -443,7 +437,7 @@ impl Simulation {
         node.stir(wire);
     }
 
-    pub(in crate::sim) fn send_out(&mut self, node: &mut Node, now: Now, wire: WireId) {
+    fn send_out(&mut self, node: &mut Node, now: Now, wire: WireId) {
         let Some(served) = node.served.get_mut(&wire) else { return };
         while let Some(bytes) = served.session.poll_output() {
             self.trace.bytes(&bytes);
@@ -472,7 +466,7 @@ impl Simulation {
     }
 
     /// So many bytes of answers are with the client.
-    pub(in crate::sim) fn on_delivered(&mut self, wire: WireId, bytes: usize) {
+    pub(crate) fn on_delivered(&mut self, wire: WireId, bytes: usize) {
         let Some(host) = self.network.host(wire, End::Called) else { return };
         let Some(mut node) = self.nodes.remove(&host) else { return };
         if let Some(served) = node.served.get_mut(&wire) {

@@ -5,18 +5,18 @@ use std::fs;
 /// One look at this process.
 #[derive(Debug)]
 pub(super) struct Process {
-    pub cpu_seconds: f64,
-    pub virtual_bytes: u64,
-    pub resident_bytes: u64,
+    pub(super) cpu_seconds: f64,
+    pub(super) virtual_bytes: u64,
+    pub(super) resident_bytes: u64,
     /// Since the Unix epoch.
-    pub start_seconds: f64,
-    pub threads: u64,
-    pub open_fds: u64,
-    pub fds_max: u64,
+    pub(super) start_seconds: f64,
+    pub(crate) threads: u64,
+    pub(super) open_fds: u64,
+    pub(super) fds_max: u64,
 }
 
 impl Process {
-    pub fn look() -> Option<Process> {
+    pub(crate) fn look() -> Option<Process> {
         // SAFETY: numbers in, numbers out.
         let (ticks, page_bytes) =
             unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };

@@ -28,7 +28,7 @@ const SERVED: [i16; 4] = [PRODUCE, METADATA, API_VERSIONS, INIT_PRODUCER_ID];
 const TOPIC: &str = "__cluster_metadata";
 
 /// Counts offsets and producer ids, and remembers nothing else.
-pub struct Broker {
+pub(crate) struct Broker {
     address: SocketAddr,
     next_offset: AtomicI64,
     next_producer_id: AtomicI64,
@@ -36,12 +36,16 @@ pub struct Broker {
 
 impl Broker {
     /// `address`: where clients are told to come.
-    pub fn new(address: SocketAddr) -> Broker {
+    pub(crate) fn new(address: SocketAddr) -> Broker {
         Broker { address, next_offset: AtomicI64::new(0), next_producer_id: AtomicI64::new(1) }
     }
 
     /// Empty where the client expects no answer (acks=0).
-    pub fn answer(&self, header: &RequestHeader, request: Request) -> Result<EncodedFrame, FrameError> {
+    pub(crate) fn answer(
+        &self,
+        header: &RequestHeader,
+        request: Request,
+    ) -> Result<EncodedFrame, FrameError> {
         let response = match request {
             Request::Produce(produce) if produce.acks == 0 => return Ok(EncodedFrame::default()),
             Request::Produce(produce) => Response::Produce(self.produce(produce)),
