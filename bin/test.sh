@@ -7,7 +7,7 @@ base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$base_dir/bin/steps.sh"
 cd "$base_dir"
 
-STAGES=(format lint unit build simulation processes quickstart)
+STAGES=(format lint unit counts build simulation processes quickstart)
 
 usage() {
   cat <<USAGE
@@ -17,6 +17,7 @@ Runs all stages, or those named, in this order:
   lint        cargo clippy and cargo doc, warnings are errors; cargo deny: licences, duplicates, sources, advisories where their
               database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver
+  counts      what a commit, a fetch and some more paths cost, counted by valgrind, against perf/instructions.txt
   build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
@@ -190,6 +191,23 @@ stage_unit() {
   else
     done_line "$(count "$logs/unit.log" passed) tests passed"
   fi
+  return "$status"
+}
+
+# Too dear fails; what became cheaper is asked to be written down. Without valgrind nothing is counted, which only a machine
+# that is not CI may do.
+stage_counts() {
+  local status=0 log="$logs/counts.log" line
+  ensure_rust
+  ensure_packages valgrind:valgrind || [[ ${CI:-} != true ]] || return 1
+  run_with_progress "cargo build kraft-count" "$log" \
+    cargo build --locked --profile tools --package kraft-perf --bin kraft-count --color never || return 1
+  run_with_progress "kraft-count" "$log" "${CARGO_TARGET_DIR:-$base_dir/target}/tools/kraft-count" || status=1
+  line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log") || line='0 passed, 0 failed'
+  passed=$((passed + ${line%% *}))
+  line=${line#*, }
+  failed=$((failed + ${line%% *}))
+  grep -E '^(SKIPPED|CHEAPER|DEARER): ' "$log" | while read -r line; do warn "$line"; done
   return "$status"
 }
 
