@@ -16,7 +16,7 @@ Runs all stages, or those named, in this order:
   format      cargo fmt --check
   lint        cargo clippy and cargo doc, warnings are errors; cargo deny: licences, duplicates, sources, advisories where their
               database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
-  unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver
+  unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver, models of what threads share
   counts      what a commit, a fetch and some more paths cost, counted by valgrind, against perf/instructions.txt
   build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
@@ -183,6 +183,11 @@ stage_unit() {
   ensure_rust
   run_with_progress "cargo test" "$logs/unit.log" \
     env RUST_BACKTRACE=1 cargo test --locked --workspace --no-fail-fast --color never || status=1
+  # A workspace of its own, because the server's has no loom: what threads share, in every order in which they may run.
+  run_with_progress "cargo test, models of threads" "$logs/models.log" \
+    env "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$base_dir/target}/models" \
+    cargo test --locked --manifest-path tests/models/Cargo.toml --no-fail-fast --color never || status=1
+  cat "$logs/models.log" >>"$logs/unit.log"
   passed=$((passed + $(count "$logs/unit.log" passed)))
   failed=$((failed + $(count "$logs/unit.log" failed)))
   if ((status)); then

@@ -21,3 +21,4 @@ pub(crate) mod peer;
 pub(crate) mod rate_limit;
 pub(crate) mod ring;
 pub(crate) mod scheduling;
+pub(crate) mod sync;

@@ -6,12 +6,12 @@
 //! sockets. Voters do not come this way: a connection that shows itself to be a peer moves to the replica core as a whole, so
 //! a flood of client requests here delays no vote. With one executor there is no mesh.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::Receiver;
 
 use super::doors::Place;
+use super::lanes::{Asked, Asking, Lane};
 use crate::io::doorbell::Doorbell;
 use crate::io::listener::Accepted;
 use crate::protocol::{FrameError, Response};
@@ -115,75 +115,41 @@ pub(super) enum ToNetwork {
     Stop,
 }
 
-/// A way to a core for other threads: put, then ring.
-#[derive(Clone)]
-pub(super) struct CoreSender {
-    sender: Sender<ToNetwork>,
-    doorbell: Doorbell,
-}
+/// A way to a core for other threads.
+pub(super) type CoreSender = Lane<ToNetwork>;
 
-impl CoreSender {
-    pub(super) fn new(doorbell: Doorbell) -> (CoreSender, Receiver<ToNetwork>) {
-        let (sender, receiver) = mpsc::channel();
-        (CoreSender { sender, doorbell }, receiver)
-    }
-
-    /// Without ringing, for many in a row.
-    pub(super) fn put(&self, message: ToNetwork) {
-        // A core that is gone has no connections to tell.
-        let _ = self.sender.send(message);
-    }
-
-    pub(super) fn ring(&self) {
-        self.doorbell.ring();
-    }
-
-    pub(super) fn send(&self, message: ToNetwork) {
-        self.put(message);
-        self.ring();
-    }
-}
+/// A network core as the replica core sees it.
+pub(super) type Edge = Asked<ToReplica, ToNetwork>;
 
 /// A network core's end of its edge.
-pub(super) struct ReplicaSender {
-    sender: Sender<ToReplica>,
-    doorbell: Doorbell,
-    credits: Cell<usize>,
-}
+pub(super) struct ReplicaSender(Asking<ToReplica>);
 
 impl ReplicaSender {
     /// `doorbell` is the replica core's.
     pub(super) fn new(doorbell: Doorbell) -> (ReplicaSender, Receiver<ToReplica>) {
-        let (sender, receiver) = mpsc::channel();
-        (ReplicaSender { sender, doorbell, credits: Cell::new(CREDITS_PER_CORE) }, receiver)
+        let (asking, receiver) = Asking::new(doorbell, CREDITS_PER_CORE);
+        (ReplicaSender(asking), receiver)
     }
 
     pub(super) fn credits(&self) -> usize {
-        self.credits.get()
+        self.0.credits()
     }
 
     /// Takes a credit; the caller has looked that there is one.
     pub(super) fn forward(&self, request: ClientRequest) {
-        self.credits.set(self.credits.get() - 1);
-        self.send(ToReplica::Request(request));
+        self.0.ask(ToReplica::Request(request));
     }
 
     pub(super) fn closed(&self, connection: ConnectionId) {
-        self.send(ToReplica::Closed(connection));
+        self.0.tell(ToReplica::Closed(connection));
     }
 
     pub(super) fn move_peer(&self, moved: MovedSession) {
-        self.send(ToReplica::Peer(Box::new(moved)));
-    }
-
-    fn send(&self, message: ToReplica) {
-        // The replica core ends only with the process.
-        let _ = self.sender.send(message);
-        self.doorbell.ring();
+        self.0.tell(ToReplica::Peer(Box::new(moved)));
     }
 
     pub(super) fn on_taken(&self, requests: usize) {
-        self.credits.set(self.credits.get() + requests);
+        self.0.on_taken(requests);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod control;
 mod doors;
 pub(crate) mod inputs;
 mod inspectors;
+mod lanes;
 pub mod logging;
 mod mesh;
 mod network_core;

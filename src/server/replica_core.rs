@@ -14,7 +14,7 @@ use super::control::Control;
 use super::doors::Doors;
 use super::inputs::{Inputs, Next};
 use super::inspectors::Inspectors;
-use super::mesh::{CoreSender, ToNetwork, ToReplica};
+use super::mesh::{Edge, ToNetwork, ToReplica};
 use super::network_core::NetworkCore;
 use super::peer_links::PeerLinks;
 use super::signals::ShutdownAsked;
@@ -43,16 +43,6 @@ const TICK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 pub(super) struct Ended {
     pub(super) exit_code: i32,
     pub(super) why: String,
-}
-
-/// A network core as the replica core sees it.
-pub(crate) struct Edge {
-    pub(crate) receiver: Receiver<ToReplica>,
-    pub(crate) sender: CoreSender,
-    /// Something was put for it in this turn.
-    pub(crate) is_dirty: bool,
-    /// Requests that came over it in this turn.
-    pub(crate) taken: usize,
 }
 
 pub(super) struct ReplicaCore {
@@ -132,7 +122,7 @@ impl ReplicaCore {
         self.schedule.has_unsent |= self.network.flush();
         self.schedule.has_unsent |= self.device.submit();
         self.tell_full();
-        self.flush_edges();
+        self.edges.iter_mut().for_each(|edge| edge.end_turn(ToNetwork::Taken));
         if ended.is_some() {
             self.hand_over()?;
             self.publish_status(now);
@@ -177,10 +167,7 @@ impl ReplicaCore {
     fn note_taken(&mut self, core: usize) {
         match self.edge_of(core) {
             None => self.network.on_taken(1),
-            Some(edge) => {
-                edge.taken += 1;
-                edge.is_dirty = true;
-            }
+            Some(edge) => edge.note_taken(),
         }
     }
 
@@ -299,16 +286,6 @@ impl ReplicaCore {
         self.edges.iter_mut().for_each(|edge| edge.put(ToNetwork::Full(is_full)));
     }
 
-    fn flush_edges(&mut self) {
-        for edge in self.edges.iter_mut().filter(|edge| edge.is_dirty) {
-            edge.is_dirty = false;
-            if edge.taken > 0 {
-                edge.sender.put(ToNetwork::Taken(std::mem::take(&mut edge.taken)));
-            }
-            edge.sender.ring();
-        }
-    }
-
     fn publish_in_time(&mut self, now: Now) {
         let now_ns = now.monotonic_ns;
         let is_due = now_ns >= self.stages_due();
@@ -419,12 +396,5 @@ impl ReplicaCore {
             }
         }
         Ok(false)
-    }
-}
-
-impl Edge {
-    fn put(&mut self, message: ToNetwork) {
-        self.sender.put(message);
-        self.is_dirty = true;
     }
 }

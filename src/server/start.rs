@@ -11,11 +11,11 @@ use super::doors::Doors;
 use super::inputs::Inputs;
 use super::inspectors::Inspectors;
 use super::logging;
-use super::mesh::{CoreSender, Entered, ReplicaSender, ToNetwork};
+use super::mesh::{CoreSender, Edge, Entered, ReplicaSender, ToNetwork};
 use super::network_core::{NetworkCore, RequestSink};
 use super::peer_links::PeerLinks;
 use super::placement::{CpuMask, Placement};
-use super::replica_core::{Edge, Ended, ReplicaCore, Schedule};
+use super::replica_core::{Ended, ReplicaCore, Schedule};
 use super::signals::{ShutdownAsked, Signals};
 use crate::config::{Config, Limits};
 use crate::io::directory::{Directory, DirectorySource, Owner, Refusal, random_u64};
@@ -414,7 +414,7 @@ fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals
             inspectors.clone(),
             doorbell.clone(),
         )?;
-        senders.push(edge.sender.clone());
+        senders.push(edge.lane().clone());
         edges.push(edge);
     }
     queue.start(node.config.limits.inspection_threads, &senders).map_err(failed)?;
@@ -585,7 +585,7 @@ fn start_network_core(
             return Err(failed(error));
         }
     }
-    Ok(Edge { receiver, sender, is_dirty: false, taken: 0 })
+    Ok(Edge::new(receiver, sender))
 }
 
 async fn network_core(network: Rc<NetworkCore>, ring: Rc<CoreRing>, messages: Receiver<ToNetwork>) {

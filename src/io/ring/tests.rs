@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
 use std::time::Instant;
 
 /// A ring that is looked at every now and then, for tests whose own tasks wait for something else.
@@ -230,4 +231,29 @@ fn a_kernel_that_sets_no_options_is_asked_once_and_wakes_for_each_piece() {
     let receive = Readiness::to_receive(ring.clone(), here.as_raw_fd());
     there.write_all(&[7]).unwrap();
     assert!(becomes_ready(&ring, &receive, 100_000));
+}
+
+#[test]
+fn nothing_put_before_a_ring_is_missed() {
+    let doorbell = Doorbell::new().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let remote = doorbell.clone();
+    let thread = std::thread::spawn(move || {
+        for n in 0..1_000u32 {
+            sender.send(n).unwrap();
+            remote.ring();
+            if n % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    let ring = CoreRing::new(doorbell).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 1_000 {
+        ring.wait(Duration::from_secs(20)).unwrap();
+        assert!(ring.take_rung(), "nobody rang for 20 s, and {} are missing", 1_000 - seen.len());
+        seen.extend(receiver.try_iter());
+    }
+    thread.join().unwrap();
+    assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
 }
