@@ -35,7 +35,9 @@ pub(crate) use surroundings::{check_surroundings, error_at};
 /// A voter of the static quorum, as `controller.quorum.voters` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
+    /// Its node.id.
     pub id: NodeId,
+    /// Where the other voters reach it.
     pub endpoint: Endpoint,
 }
 
@@ -106,6 +108,7 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// `controller.quorum.retry.backoff.ms`.
     pub retry_backoff_ms: u64,
+    /// The bounds of everything that can grow.
     pub limits: Limits,
 }
 
@@ -203,6 +206,7 @@ pub struct Limits {
 /// A configuration with all that is worth telling about it.
 #[derive(Debug)]
 pub struct Loaded {
+    /// Checked, and complete.
     pub config: Config,
     /// In the order of reading, for `--print-config`.
     pub(crate) effective: Vec<Effective>,

@@ -33,7 +33,9 @@ pub struct HighWatermark(pub Offset);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OffsetAndEpoch {
     // The epoch is compared first: that is the order in which Raft compares logs.
+    /// Of that record; 0 where there is none.
     pub epoch: Epoch,
+    /// Of the log's end, or of the snapshot's.
     pub offset: Offset,
 }
 
@@ -47,7 +49,9 @@ pub struct EpochStart {
 /// A replica: its node id and the id of its directory (KIP-853). The directory id is zero where it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey {
+    /// Its node.id.
     pub id: NodeId,
+    /// Kafka's directory.id, KIP-853.
     pub directory_id: Uuid,
 }
 
@@ -230,7 +234,9 @@ pub(crate) fn write_printable(to: &mut impl fmt::Write, c: char) -> fmt::Result 
 /// Host and port of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
+    /// A name or an address; an IPv6 address without brackets.
     pub host: String,
+    /// Its TCP port.
     pub port: u16,
 }
 
@@ -249,6 +255,7 @@ pub struct QuorumState {
 }
 
 impl QuorumState {
+    /// Of a directory in which nothing has ever been kept.
     pub const EMPTY: QuorumState =
         QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false, in_doubt: false };
 }
@@ -256,6 +263,7 @@ impl QuorumState {
 /// The two clocks of a step. Timeouts use only `monotonic_ns`; `wall_ms` goes only into timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
+    /// From a clock that only rises; its zero is nowhere.
     pub monotonic_ns: u64,
     /// Milliseconds since the Unix epoch.
     pub wall_ms: i64,
@@ -274,6 +282,7 @@ impl Now {
 pub struct Uuid(pub u128);
 
 impl Uuid {
+    /// "Not known", wherever Kafka has a uuid.
     pub const ZERO: Uuid = Uuid(0);
     /// Topic id of `__cluster_metadata` (Kafka: `Uuid.METADATA_TOPIC_ID`).
     pub const METADATA_TOPIC_ID: Uuid = Uuid(1);
@@ -347,7 +356,7 @@ pub struct ErrorCode(pub i16);
 macro_rules! error_codes {
     ($($name:ident = $code:literal),* $(,)?) => {
         impl ErrorCode {
-            $(pub const $name: ErrorCode = ErrorCode($code);)*
+            $(#[doc = concat!("Kafka's error ", $code, ".")] pub const $name: ErrorCode = ErrorCode($code);)*
             /// Kafka's name of the code, for log lines.
             pub fn name(self) -> &'static str {
                 match self.0 { $($code => stringify!($name),)* _ => "an error code without a name here" }
@@ -407,6 +416,7 @@ error_codes! {
 }
 
 impl ErrorCode {
+    /// No error.
     pub fn is_none(self) -> bool {
         self.0 == 0
     }

@@ -1,3 +1,5 @@
+//! libFuzzer calls `batches` of the library.
+
 #![no_main]
 
 #[global_allocator]

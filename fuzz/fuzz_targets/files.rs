@@ -1,3 +1,5 @@
+//! libFuzzer calls `files` of the library.
+
 #![no_main]
 
 #[global_allocator]

@@ -59,13 +59,17 @@ fn bounded<T>(bytes: usize, action: impl FnOnce() -> T) -> T {
     value
 }
 
-/// A target's name, its function, and the seeds that fit it.
+/// What is fuzzed by one function.
 pub struct Target {
+    /// Of the binary in `fuzz_targets/`, and of its folder of seeds.
     pub name: &'static str,
+    /// Panics where it finds something.
     pub run: fn(&[u8]),
+    /// What fits it.
     pub seeds: Seeds,
 }
 
+/// What a target begins with, before mutations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seeds {
     /// Requests, without their length.
@@ -80,6 +84,7 @@ pub enum Seeds {
     Texts,
 }
 
+/// Every target of `fuzz_targets/`.
 pub const TARGETS: [Target; 7] = [
     Target { name: "requests", run: requests, seeds: Seeds::Requests },
     Target { name: "session", run: session, seeds: Seeds::Requests },

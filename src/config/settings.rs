@@ -90,6 +90,7 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// None yet: a key that nobody sets has its default.
     pub fn new() -> Settings {
         Settings::default()
     }

@@ -35,12 +35,17 @@ const SEGMENTS_DRAINED: usize = 2;
 /// What the configuration says about the owner of the directory.
 #[derive(Clone, Debug)]
 pub struct Owner {
+    /// Of the quorum; a directory of another one is refused.
     pub cluster_id: String,
+    /// A directory of another node is refused.
     pub node_id: NodeId,
     /// From the command line; without it meta.properties decides, and without that a new one is drawn.
     pub directory_id: Option<Uuid>,
+    /// The partition's directory is named by it.
     pub topic_name: String,
+    /// Kafka's id of that topic.
     pub topic_id: Uuid,
+    /// Who is to be able to read the log; fixed when the log is created.
     pub data_mode: DataMode,
 }
 

@@ -25,12 +25,15 @@ const PROBE_FILE: &str = "durable-write.probe";
 /// Both modes keep one contract: a durable write has completed only when the device has it (RWF_DSYNC).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DurableWrite {
+    /// Past the page cache, with O_DIRECT.
     Direct,
     /// The directory that has no O_DIRECT.
     Buffered(PathBuf),
     /// Memory, not a disk: fast, and gone with the power.
     Tmpfs {
+        /// The directory on it.
         path: PathBuf,
+        /// It takes O_DIRECT (since Linux 6.6).
         direct: bool,
     },
 }
@@ -202,16 +205,19 @@ impl ZeroedBlocks {
         }
     }
 
+    /// All of it, the rounding included.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: so many bytes were mapped, zeroed, and are owned by self.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.size) }
     }
 
+    /// All of it, the rounding included.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.size) }
     }
 
+    /// Aligned to 4 KiB; valid as long as this lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.memory.as_ptr()
     }

@@ -62,6 +62,7 @@ use index::Place;
 use segment::Segments;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Sizes and bounds of a log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// A batch that would make a segment larger than this begins the next one.
@@ -70,9 +71,11 @@ pub struct LogConfig {
     pub zero_ahead_bytes: u64,
     /// A multiple of 4 KiB.
     pub write_buffer_bytes: usize,
+    /// How many there are; with each in use, what is appended waits in memory.
     pub write_buffers: usize,
     /// Largest group (bytes) submitted at once.
     pub group_bytes_max: usize,
+    /// Bytes of the newest batches that are kept in memory for readers.
     pub tail_cache_bytes_max: usize,
     /// Appended but not flushed bytes at which `is_full` turns true.
     pub unflushed_bytes_max: u64,
@@ -82,6 +85,7 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Producers of one segment that its summary knows.
     pub producer_ids_max: usize,
+    /// How much of the log a start reads.
     pub check: LogCheck,
 }
 
@@ -120,10 +124,13 @@ pub(crate) struct Doubt {
     pub(crate) why: String,
 }
 
+/// Why a log is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
+    /// It is damaged below the commit mark.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// A file could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -144,7 +151,9 @@ pub(crate) struct Effort {
 /// of [`recover`]; nothing of it is kept here.
 pub struct RecoveredLog {
     pub(crate) quorum_state: QuorumState,
+    /// Offset of the first record.
     pub log_start: Offset,
+    /// Offset that the next record gets; all before it was read back.
     pub log_end: LogEndOffset,
     /// This node knew that all below is committed: nothing may ever be cut there. 0 where no mark says so.
     pub(crate) committed: OffsetAndEpoch,
@@ -166,6 +175,7 @@ pub enum LogEvent {
     /// First event of a log's life: repairs and the opening flush of recovery are durable, the node may speak.
     /// From here on `flushed` is the recovered log end.
     Ready,
+    /// The log is durable up to here.
     Flushed(FlushedOffset),
     /// A truncation is durable; one for each `truncate`, in their order. Lower than asked for where that was inside of
     /// a batch.
@@ -174,7 +184,9 @@ pub enum LogEvent {
     QuorumStateDurable,
     /// Answer to a `read` that went to the disk. Whole batches only, CRC verified: rot is an error, never data.
     ReadDone {
+        /// As the caller of `read` chose it.
         token: u64,
+        /// At least one batch, or why there is none.
         result: Result<Vec<StampedBatch>, ReadError>,
     },
     /// All is durable and the last segment is cut to its length: the process may end.
@@ -182,6 +194,7 @@ pub enum LogEvent {
     /// There is no room for the log to grow, and what is appended is not flushed until there is. Once, until
     /// `RoomFound` or `RoomUnwanted`.
     NoRoom(DiskError),
+    /// There is room again: what was appended meanwhile is being written.
     RoomFound,
     /// Nothing waits for room any more, and whether there is some nobody has seen: what wanted it was cut, or the log stops.
     RoomUnwanted,
@@ -189,10 +202,13 @@ pub enum LogEvent {
     Failed(DiskError),
 }
 
+/// Why a read brings nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
+    /// What is there is not what was written.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// The device has given an error.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Cut or deleted while the read was under way.
@@ -352,6 +368,7 @@ impl Log {
         self.maybe_replace_quorum_state();
     }
 
+    /// The next operation for the device, in the order in which they are to begin.
     pub fn poll_op(&mut self) -> Option<DiskOp> {
         self.ops.pop_front()
     }
@@ -396,6 +413,7 @@ impl Log {
         }
     }
 
+    /// What has happened since, in its order.
     pub fn poll_event(&mut self) -> Option<LogEvent> {
         self.events.pop_front()
     }
@@ -423,6 +441,7 @@ impl Log {
         self.segments.0.first().map_or(self.writer.segment.0, |s| s.id.0)
     }
 
+    /// Offset that the next appended record gets; what is before it may not be durable yet.
     pub fn log_end(&self) -> LogEndOffset {
         LogEndOffset(self.log_end)
     }

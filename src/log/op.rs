@@ -43,13 +43,18 @@ pub(crate) const SUMMARY_BYTES_MAX: usize = 16 << 20;
 pub(crate) const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
                       directory, and the leader fills it again";
 
+/// Something to be done on the disk.
 #[derive(Debug)]
 pub struct DiskOp {
+    /// Comes back in the [`Completion`].
     pub id: OpId,
+    /// What is to be done.
     pub kind: OpKind,
 }
 
+/// What a disk can be asked for.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "each operation's fields are named in the words above it")]
 pub enum OpKind {
     // --- the ring: the hot path
     /// Write `buffer[..length]` at `position`. Both are multiples of 4 KiB, and the write lies inside the file's
@@ -88,18 +93,23 @@ impl OpKind {
     }
 }
 
+/// How an operation has ended: exactly one for each.
 #[derive(Debug)]
 pub struct Completion {
+    /// Of the operation.
     pub id: OpId,
+    /// A [`DiskError`] where it was not done, or not to its end.
     pub result: Result<Done, DiskError>,
     /// A write's buffer comes back with its failure too.
     pub buffer: Option<WriteBuffer>,
 }
 
+/// What a successful operation has brought.
 #[derive(Debug)]
 pub enum Done {
     /// Any operation but Read.
     Complete,
+    /// The bytes of a Read.
     Read(Bytes),
 }
 

@@ -46,13 +46,17 @@ const NODE_ENDPOINTS_FROM: i16 = 16;
 /// Fetch answer of our own: its records stay shared chunks up to the socket.
 #[derive(Clone, Debug, Default)]
 pub struct FetchResponse {
+    /// Of the whole request (from version 7 on); 0: look at the partitions.
     pub error: i16,
+    /// Always 0: we keep no sessions (KIP-227).
     pub session_id: i32,
     /// Nearly always one.
     pub topics: SmallVec<[FetchTopic; 1]>,
+    /// Where the leaders are that partitions name; told from version 16 on.
     pub node_endpoints: NodeEndpoints,
 }
 
+/// One topic of a Fetch answer.
 #[derive(Clone, Debug, Default)]
 pub struct FetchTopic {
     /// Told up to version 12.
@@ -63,22 +67,28 @@ pub struct FetchTopic {
     pub partitions: SmallVec<[FetchPartition; 1]>,
 }
 
+/// One partition of a Fetch answer.
 #[derive(Clone, Debug)]
 pub struct FetchPartition {
+    /// Its number within the topic.
     pub index: i32,
+    /// `NONE` where there may be records.
     pub error: ErrorCode,
     /// -1: unknown.
     pub high_watermark: i64,
     /// Voters always get -1, consumers the high watermark.
     pub last_stable_offset: i64,
+    /// Offset of the first record that is still there.
     pub log_start_offset: i64,
     /// The replica must cut its log to this end (KIP-595); told from version 12 on, like the two below.
     pub diverging: Option<OffsetAndEpoch>,
+    /// Who leads, and in which epoch, where the replica has asked the wrong node.
     pub current_leader: Option<(Option<NodeId>, Epoch)>,
     /// The replica must fetch this snapshot instead (KIP-630).
     pub snapshot: Option<OffsetAndEpoch>,
     /// To replicas: voters that are not in sync, a bit for each place among them (a field of our own).
     pub lagging: u32,
+    /// Whole batches from the fetch offset on, none where there are none yet.
     pub records: BatchList,
 }
 

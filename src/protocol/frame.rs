@@ -18,6 +18,7 @@ pub(crate) type Chunks = SmallVec<[Bytes; 1]>;
 /// Bytes for one socket, in order; begins with the 4-byte length.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedFrame {
+    /// Slices of what they were made from: nothing is copied into one piece.
     pub chunks: Chunks,
 }
 
@@ -27,6 +28,7 @@ impl EncodedFrame {
         self.chunks.iter().map(Bytes::len).sum()
     }
 
+    /// True where no answer is sent at all.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -70,6 +72,7 @@ fn looks_like(start: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
 pub struct ClientId(ShortBytes);
 
 impl ClientId {
+    /// Compared byte by byte.
     pub fn is(&self, text: &str) -> bool {
         self.0.as_slice() == text.as_bytes()
     }
@@ -97,9 +100,13 @@ impl fmt::Display for ClientId {
 /// A request's header, versions 1 and 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
+    /// Kafka's number of the request.
     pub api_key: i16,
+    /// Of the request, as its sender speaks it.
     pub api_version: i16,
+    /// Comes back with the answer.
     pub correlation_id: i32,
+    /// `None`: null on the wire.
     pub client_id: Option<ClientId>,
 }
 

@@ -6,7 +6,9 @@ use super::frame::{EncodedFrame, FrameError, RequestHeader};
 use super::messages as m;
 use bytes::Bytes;
 
+/// A request of Kafka's consumer groups, one variant for each.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "Kafka's names of the messages")]
 pub enum GroupRequest {
     OffsetCommit(m::OffsetCommitRequest),
     OffsetFetch(m::OffsetFetchRequest),
@@ -22,7 +24,9 @@ pub enum GroupRequest {
     ConsumerDescribe(m::ConsumerGroupDescribeRequest),
 }
 
+/// The answer to the [`GroupRequest`] of the same name.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "Kafka's names of the messages")]
 pub enum GroupResponse {
     OffsetCommit(m::OffsetCommitResponse),
     OffsetFetch(m::OffsetFetchResponse),

@@ -39,6 +39,7 @@ pub fn wire_uuid(id: Uuid) -> uuid::Uuid {
     uuid::Uuid::from_u128(id.0)
 }
 
+/// The other way round: see [`wire_uuid`].
 pub fn own_uuid(id: uuid::Uuid) -> Uuid {
     Uuid(id.as_u128())
 }

@@ -25,48 +25,62 @@ const CURRENT_LEADER_BYTES: usize = 4 + 4 + 1;
 /// Nearly all requests and answers have one topic with one partition.
 #[derive(Clone, Debug, Default)]
 pub struct ProduceRequest {
+    /// Set by transactional producers, which are refused.
     pub transactional_id: Option<StrBytes>,
     /// -1: all in-sync replicas, 0: no answer, 1: the leader.
     pub acks: i16,
+    /// How long the answer may wait for the other replicas.
     pub timeout_ms: i32,
+    /// Nearly always one.
     pub topics: SmallVec<[ProduceTopic; 1]>,
 }
 
+/// One topic of a Produce.
 #[derive(Clone, Debug, Default)]
 pub struct ProduceTopic {
     /// Empty from version 13 on.
     pub name: StrBytes,
     /// Zero before version 13.
     pub id: Uuid,
+    /// Nearly always one.
     pub partitions: SmallVec<[ProducePartition; 1]>,
 }
 
+/// What is to be appended to one partition.
 #[derive(Clone, Debug, Default)]
 pub struct ProducePartition {
+    /// Its number within the topic.
     pub index: i32,
     /// A slice of the frame.
     pub records: Option<Bytes>,
 }
 
+/// What has become of a Produce.
 #[derive(Clone, Debug, Default)]
 pub struct ProduceResponse {
+    /// As in the request, in its order.
     pub topics: SmallVec<[ProducedTopic; 1]>,
     /// Where the leaders are that partitions name; told from version 10 on.
     pub node_endpoints: NodeEndpoints,
 }
 
+/// One topic of a Produce answer.
 #[derive(Clone, Debug, Default)]
 pub struct ProducedTopic {
     /// Told up to version 12.
     pub name: StrBytes,
     /// Told from version 13 on.
     pub id: Uuid,
+    /// As in the request, in its order.
     pub partitions: SmallVec<[ProducedPartition; 1]>,
 }
 
+/// What has become of one partition's records.
 #[derive(Clone, Debug)]
 pub struct ProducedPartition {
+    /// Its number within the topic.
     pub index: i32,
+    /// `NONE`: appended, and as durable as `acks` asks for.
     pub error: ErrorCode,
     /// -1 with an error.
     pub base_offset: i64,

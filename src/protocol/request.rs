@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 /// A decoded request. Every count and length in it was checked against the frame before anything was allocated.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "Kafka's names of the messages")]
 pub enum Request {
     Produce(ProduceRequest),
     Fetch(FetchRequest),

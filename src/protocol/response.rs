@@ -10,7 +10,9 @@ use super::produce::{ProduceResponse, encode_produce_response};
 use bytes::BytesMut;
 use std::borrow::Cow;
 
+/// The answer to the [`Request`](super::Request) of the same name.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "Kafka's names of the messages")]
 pub enum Response {
     Produce(ProduceResponse),
     Fetch(FetchResponse),

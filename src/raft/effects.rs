@@ -6,6 +6,7 @@
 use super::event::{BatchSpan, Request, RequestId, Response};
 use crate::types::*;
 
+/// Filled by one step, in the order in which it decided; empty where nothing is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Make this durable, then step `Event::QuorumStateDurable`. No other event may be stepped before that.

@@ -9,7 +9,9 @@ use crate::types::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// What Raft is told, one at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words above say what the fields are")]
 pub enum Event {
     /// `Raft::deadline` has passed. Harmless when it comes early.
     Tick,
@@ -55,7 +57,9 @@ pub enum Unfit {
     TakesNoClients,
 }
 
+/// Kinds of requests between voters, each with one under way to a peer at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "KIP-595's names, and one of ours")]
 pub enum RequestKind {
     Vote,
     BeginQuorumEpoch,
@@ -64,7 +68,9 @@ pub enum RequestKind {
     AskEpoch,
 }
 
+/// What another node asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "KIP-595's names")]
 pub enum Request {
     Vote(VoteRequest),
     BeginQuorumEpoch(BeginQuorumEpochRequest),
@@ -80,10 +86,13 @@ pub enum Request {
 pub struct VoteRequest {
     /// Whom the sender means; `None` in version 0 and where it sent -1.
     pub voter: Option<ReplicaKey>,
+    /// The one in which the candidate wants to lead; of a pre-vote, the one that it is in.
     pub epoch: Epoch,
+    /// Who asks for the vote.
     pub candidate: ReplicaKey,
     /// End of the candidate's log, and the epoch of its last record (0 for an empty log).
     pub last: OffsetAndEpoch,
+    /// Would you vote for me? Nothing changes by the answer (KIP-996).
     pub pre_vote: bool,
     /// The candidate knows what [`VoterMemory`] means, and counts the votes by it.
     pub counts_memory: bool,
@@ -104,16 +113,23 @@ pub enum VoterMemory {
     Asking,
 }
 
+/// KIP-595: a leader tells a voter that it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeginQuorumEpochRequest {
+    /// Whom the sender means; `None` where it does not say.
     pub voter: Option<ReplicaKey>,
+    /// The sender.
     pub leader: NodeId,
+    /// In which it leads.
     pub epoch: Epoch,
 }
 
+/// KIP-595: a leader tells that it resigns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndQuorumEpochRequest {
+    /// The sender.
     pub leader: NodeId,
+    /// In which it has led.
     pub epoch: Epoch,
     /// In the order in which they should stand for election.
     pub preferred_candidates: Vec<ReplicaKey>,
@@ -122,11 +138,15 @@ pub struct EndQuorumEpochRequest {
 /// Fetch by a voter or an observer. A fetch offset says: everything below it is durable with me.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
+    /// The sender; a voter or an observer.
     pub replica: ReplicaKey,
+    /// In which it follows.
     pub epoch: Epoch,
+    /// Where its log ends: everything below is durable there.
     pub fetch_offset: Offset,
     /// Epoch of the record before `fetch_offset`, 0 for an empty log.
     pub last_fetched_epoch: Epoch,
+    /// So long the leader may keep the answer back.
     pub max_wait_ms: i32,
     /// KIP-1166: high watermark known to the replica; `None`: unknown to it (-1). `Some(i64::MAX)`: do not wake me.
     pub high_watermark: Option<HighWatermark>,
@@ -136,7 +156,9 @@ pub struct FetchRequest {
     pub one_batch: bool,
 }
 
+/// What another node answers to our [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "KIP-595's names")]
 pub enum Response {
     Vote(VoteResponse),
     BeginQuorumEpoch(LeaderResponse),
@@ -157,20 +179,29 @@ impl Response {
     }
 }
 
+/// Answer to a Vote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VoteResponse {
+    /// `NONE` also where the vote was not given.
     pub error: ErrorCode,
+    /// Whom the voter knows to lead, in `epoch`.
     pub leader: Option<NodeId>,
+    /// The voter's, now.
     pub epoch: Epoch,
+    /// It votes, or would, for the candidate.
     pub granted: bool,
+    /// What that is worth.
     pub memory: VoterMemory,
 }
 
 /// Body of BeginQuorumEpoch's and EndQuorumEpoch's answers, and all that counts in one to AskEpoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderResponse {
+    /// `NONE`: heard, and believed.
     pub error: ErrorCode,
+    /// Whom the sender knows to lead, in `epoch`.
     pub leader: Option<NodeId>,
+    /// The sender's, now.
     pub epoch: Epoch,
 }
 

@@ -73,19 +73,28 @@ use vote::Rival;
 pub(crate) use vote::{Campaigns, Cause};
 use voters::Voters;
 
+/// What Raft is told once, at the start. Times are those of Kafka's `controller.quorum.*` keys of the same names.
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
+    /// This node.
     pub local: ReplicaKey,
     /// Static voters in the order of their ids. A node that is not among them is an observer.
     pub voters: Vec<ReplicaKey>,
+    /// Without a leader for so long, a voter stands for election.
     pub election_timeout_ms: u64,
+    /// Without an answer of the leader for so long, a voter takes it for lost. Also the time of check quorum.
     pub fetch_timeout_ms: u64,
+    /// Bound of the random wait after a lost election.
     pub election_backoff_max_ms: u64,
+    /// A request without an answer for so long is given up.
     pub request_timeout_ms: u64,
+    /// Before a request that has failed is sent again.
     pub retry_backoff_ms: u64,
     /// How long a leader may park our Fetch (Kafka: 500).
     pub fetch_wait_ms_max: u64,
+    /// Who may lead a log that nobody has led yet.
     pub first_leader: FirstLeader,
+    /// What a node may do whose log may have lost acknowledged records.
     pub log_doubt: LogDoubt,
     /// Seed of the jitter.
     pub seed: u64,
@@ -94,9 +103,11 @@ pub struct RaftConfig {
 /// What recovery found. The log is durable up to `log_end`.
 #[derive(Clone, Debug)]
 pub struct RecoveredState {
+    /// As the file had it: vote, epoch, leader.
     pub quorum_state: QuorumState,
     /// Where the log begins, and the epoch of the record before that: what is gone still counts in votes.
     pub log_start: OffsetAndEpoch,
+    /// All below is there and was read back.
     pub log_end: LogEndOffset,
     /// All below was known to be committed before this start: nobody may make us cut there. 0: nothing was.
     pub committed: OffsetAndEpoch,
@@ -182,6 +193,7 @@ enum Shutdown {
 }
 
 impl Raft {
+    /// A node that has just started: unattached, or about to follow the leader that the quorum state names.
     pub fn new(config: RaftConfig, recovered: RecoveredState, now: Now) -> Raft {
         let epochs = Epochs::new(recovered.log_start, recovered.log_end, recovered.epochs);
         let mut raft = Raft {

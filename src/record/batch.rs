@@ -23,21 +23,31 @@ pub(crate) const UNPIN_RATIO: usize = 4;
 /// A record batch's header (magic 2), decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
+    /// Offset of the first record, as the leader has assigned it.
     pub base_offset: Offset,
     /// Whole size in bytes: the length field + 12.
     pub size_bytes: usize,
+    /// Epoch of the leader that has appended it.
     pub leader_epoch: Epoch,
+    /// Version of the format: 2.
     pub magic: i8,
+    /// CRC-32C of all from the attributes on.
     pub crc: u32,
+    /// Bits: compression (0 to 2), log append time (3), transactional (4), control (5).
     pub attributes: i16,
+    /// Of the last record, to the base offset.
     pub last_offset_delta: i32,
     /// Milliseconds since the Unix epoch; each record carries a delta to it. -1: no timestamp.
     pub base_timestamp: i64,
+    /// Milliseconds since the Unix epoch, the latest of its records. -1: no timestamp.
     pub max_timestamp: i64,
     /// -1 where the producer is not idempotent; epoch and sequence are then -1 too.
     pub producer_id: i64,
+    /// Of this incarnation of the producer.
     pub producer_epoch: i16,
+    /// Sequence of the first record; wraps to 0 behind `i32::MAX`.
     pub base_sequence: i32,
+    /// As many records lie behind the header.
     pub record_count: i32,
 }
 
@@ -61,6 +71,7 @@ impl BatchHeader {
         self.attributes & CONTROL_BIT != 0
     }
 
+    /// Part of a transaction.
     pub fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL_BIT != 0
     }
@@ -70,6 +81,7 @@ impl BatchHeader {
         (self.attributes & COMPRESSION_BITS) as u8
     }
 
+    /// All records have `max_timestamp`, which the broker has set.
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME_BIT != 0
     }
@@ -126,10 +138,12 @@ impl StampedBatch {
         StampedBatch { header, prefix, rest: batch.slice(BATCH_PREFIX_BYTES..) }
     }
 
+    /// As decoded, with the stamped offset and epoch.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
+    /// Offset of the first record.
     pub fn base_offset(&self) -> Offset {
         self.header.base_offset
     }
@@ -138,14 +152,17 @@ impl StampedBatch {
         self.header.last_offset()
     }
 
+    /// Offset behind its last record.
     pub fn next_offset(&self) -> Offset {
         self.header.next_offset()
     }
 
+    /// Epoch of the leader that has appended it.
     pub fn epoch(&self) -> Epoch {
         self.header.leader_epoch
     }
 
+    /// Header and records, as they lie in the log.
     pub fn size_bytes(&self) -> usize {
         self.header.size_bytes
     }

@@ -71,6 +71,7 @@ impl BatchBuilder {
         self
     }
 
+    /// The whole batch, with its lengths, counts and CRC.
     pub fn build(self) -> Bytes {
         let size = BATCH_HEADER_BYTES + self.records.len();
         let mut batch = Vec::with_capacity(size);

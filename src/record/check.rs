@@ -106,6 +106,7 @@ pub struct ProduceLimits {
     pub timestamp_before_max_ms: i64,
     /// Kafka's message.timestamp.after.max.ms: how far ahead.
     pub timestamp_after_max_ms: i64,
+    /// Now, in milliseconds since the Unix epoch.
     pub now_wall_ms: i64,
 }
 

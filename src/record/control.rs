@@ -20,18 +20,28 @@ const ENDPOINT_BYTES_MIN: usize = 1 + 1 + 2 + 1;
 pub enum ControlRecord {
     /// End marker of a transaction (types 0 and 1).
     EndTransaction {
+        /// Or else aborted.
         committed: bool,
     },
+    /// Type 2: the first batch of an epoch.
     LeaderChange {
+        /// Who leads from here on.
         leader: NodeId,
+        /// All voters, as the leader knows them.
         voters: Vec<NodeId>,
+        /// Those whose votes have elected it.
         granting: Vec<NodeId>,
     },
+    /// Type 3: the first batch of a snapshot.
     SnapshotHeader {
+        /// Milliseconds since the Unix epoch, of the last record that the snapshot holds.
         last_contained_log_timestamp: i64,
     },
+    /// Type 4: the last batch of a snapshot.
     SnapshotFooter,
+    /// Type 5: the level of the feature `kraft.version`.
     KRaftVersion(i16),
+    /// Type 6: the voters from here on (KIP-853).
     KRaftVoters(Vec<Voter>),
     /// A type of a later Kafka.
     Unknown(i16),
@@ -40,7 +50,9 @@ pub enum ControlRecord {
 /// One voter of a VotersRecord (KIP-853).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
+    /// Its node id and its directory's.
     pub key: ReplicaKey,
+    /// One for each of its listeners.
     pub endpoints: Vec<VoterEndpoint>,
     /// Lowest and highest kraft.version that it supports.
     pub kraft_versions: (i16, i16),

@@ -39,9 +39,13 @@ impl Malformed {
 /// One record, borrowed from its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// Milliseconds after the batch's base timestamp.
     pub timestamp_delta: i64,
+    /// To the batch's base offset.
     pub offset_delta: i32,
+    /// `None`: null.
     pub key: Option<&'a [u8]>,
+    /// `None`: null, a tombstone.
     pub value: Option<&'a [u8]>,
     header_count: i32,
     /// The headers, still encoded; they have been walked once.
@@ -56,6 +60,7 @@ pub struct RecordHeader<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// In their order; a key may come more than once.
     pub fn headers(&self) -> impl Iterator<Item = RecordHeader<'a>> + use<'a> {
         let mut cursor = Cursor(self.header_bytes);
         // They were walked when the record was decoded, so no error can end this early.

@@ -15,12 +15,15 @@ use smallvec::SmallVec;
 /// A request as the replica takes it: records split and checked, everything else as decoded.
 #[derive(Debug)]
 pub enum Admitted {
+    /// Its batches are checked.
     Produce(AdmittedProduce),
+    /// Nothing in it needs a check of ours.
     Other(protocol::Request),
     /// One of these for many things: it waits for a turn of its own.
     Heavy(HeavyRequest),
 }
 
+/// A request for many things, with what it takes.
 #[derive(Debug)]
 pub struct HeavyRequest {
     pub(super) request: Box<Admitted>,
@@ -29,6 +32,7 @@ pub struct HeavyRequest {
     pub(crate) bytes: usize,
 }
 
+/// A Produce whose batches have been checked; what is wrong stands beside its partition.
 #[derive(Debug)]
 pub struct AdmittedProduce {
     pub(crate) acks: i16,
@@ -50,6 +54,7 @@ pub struct AdmittedPartition {
     pub(super) index: i32,
     /// Our topic and partition 0. Otherwise `batch` says nothing: the records were not looked at.
     pub(crate) ours: bool,
+    /// Fit to be appended, or what is answered instead.
     pub batch: Result<StampedBatch, BatchError>,
 }
 

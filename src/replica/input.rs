@@ -22,17 +22,21 @@ pub(crate) enum Lane {
     Forward,
 }
 
+/// One of our connections to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerLink {
+    /// The other end.
     pub node: NodeId,
     pub(crate) lane: Lane,
 }
 
+/// What can happen to a replica.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all inputs are requests; a box for each would cost more"
 )]
+#[expect(missing_docs, reason = "the words above say what the fields are")]
 pub enum Input {
     /// From a session: the `seq`-th request of the connection (counted from 0), decoded and admitted.
     Request {
@@ -46,17 +50,12 @@ pub enum Input {
         received_ns: u64,
         decoded_ns: u64,
     },
-    ConnectionClosed {
-        connection: ConnectionId,
-    },
-    PeerConnected {
-        link: PeerLink,
-    },
+    /// A client's, lost or closed: nothing is answered there any more.
+    ConnectionClosed { connection: ConnectionId },
+    /// `Action::PeerConnect` has succeeded.
+    PeerConnected { link: PeerLink },
     /// A whole frame, without its length.
-    PeerFrame {
-        link: PeerLink,
-        frame: Bytes,
-    },
+    PeerFrame { link: PeerLink, frame: Bytes },
     /// Refused, lost, or closed by us. Comes once for each PeerConnect.
     PeerClosed {
         link: PeerLink,
@@ -64,22 +63,21 @@ pub enum Input {
         /// The host lives, and nobody listens there: the peer's process has ended.
         is_refused: bool,
     },
+    /// An operation of the log has ended.
     Disk(Completion),
     /// The answer to `Action::Search`.
-    Searched {
-        token: u64,
-        found: Found,
-    },
+    Searched { token: u64, found: Found },
     /// A deadline has passed, or nothing happened for a while.
     Tick,
     /// The file system has this much room left (the server looks every second).
-    DiskFree {
-        bytes: u64,
-    },
+    DiskFree { bytes: u64 },
+    /// Hand over, flush, cut, and then `Action::Stop`.
     Shutdown,
 }
 
+/// What a replica wants done, to be carried out in this order.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the words above say what the fields are")]
 pub enum Action {
     /// Answer to request `seq`. `None`: it has none (acks=0).
     Answer {
@@ -89,35 +87,27 @@ pub enum Action {
         /// What of it counts as given to its reader while it is on its way.
         given: Option<Given>,
     },
+    /// Close a client's connection.
     Close {
         connection: ConnectionId,
         why: String,
         /// Only if it has answers to take, and has taken nothing of them for so long.
         if_silent_ms: Option<u64>,
     },
-    PeerConnect {
-        link: PeerLink,
-        endpoint: Endpoint,
-    },
-    PeerSend {
-        link: PeerLink,
-        chunks: Chunks,
-    },
-    PeerClose {
-        link: PeerLink,
-    },
+    /// Connect; `Input::PeerConnected` or `Input::PeerClosed` follows.
+    PeerConnect { link: PeerLink, endpoint: Endpoint },
+    /// Send a whole frame to a peer.
+    PeerSend { link: PeerLink, chunks: Chunks },
+    /// Close a connection of ours.
+    PeerClose { link: PeerLink },
+    /// For the device.
     Disk(DiskOp),
     /// Look into a compressed batch, not on this core; `Input::Searched` brings the answer.
     Search(Search),
-    Note {
-        level: Level,
-        text: String,
-    },
+    /// For the server's log.
+    Note { level: Level, text: String },
     /// The replica is done (handed over, flushed, cut) or must not go on: end the process with this code.
-    Stop {
-        exit_code: i32,
-        why: String,
-    },
+    Stop { exit_code: i32, why: String },
 }
 
 impl Action {

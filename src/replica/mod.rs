@@ -82,6 +82,7 @@ pub(crate) use status::{Standing, Status, VoterStatus, Watched};
 /// A frame says first how long it is.
 const FRAME_LENGTH_BYTES: u64 = 4;
 
+/// One node: its log, its Raft, and what its clients wait for.
 pub struct Replica {
     engine: Engine,
     desk: Desk,
@@ -452,6 +453,7 @@ impl Replica {
         status::standing(&self.engine, &self.desk, &self.held())
     }
 
+    /// All that `/status` and the metrics show.
     pub fn status(&self, now: Now) -> Status {
         let election_latency_ms = self.quorum.election_latency_ms(now);
         status::status(&self.engine, &self.desk, &self.held(), election_latency_ms, now)

@@ -69,6 +69,7 @@ pub struct ReceiveBuffer {
 }
 
 impl ReceiveBuffer {
+    /// Empty, and without memory until something comes.
     pub fn new(sender: Sender) -> ReceiveBuffer {
         ReceiveBuffer {
             sender,

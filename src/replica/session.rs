@@ -45,9 +45,11 @@ const COALESCED_BYTES_MAX: usize = 64 * 1024;
 pub struct Arrived {
     /// Counted from 0 on each connection.
     pub seq: u64,
+    /// Of the request, as its sender speaks it.
     pub api_version: i16,
     /// Another node of ours passes it on (`forward`).
     pub is_forwarded: bool,
+    /// Decoded, with its batches checked.
     pub request: Admitted,
     /// It has compressed batches, which must be looked into before anybody believes them.
     pub(crate) to_inspect: Option<Inspection>,
@@ -136,6 +138,7 @@ pub struct Session {
 }
 
 impl Session {
+    /// For a connection that has just been accepted.
     pub fn new(limits: SessionLimits) -> Session {
         Session {
             limits,

@@ -8,6 +8,7 @@ use crate::types::*;
 /// What a connection may take, and what it may produce to.
 #[derive(Clone, Debug)]
 pub struct SessionLimits {
+    /// Of one frame (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
     /// Unsent bytes of answers; over it the connection is closed, over half of it no more requests are taken.
     pub output_bytes_max: usize,
@@ -17,17 +18,26 @@ pub struct SessionLimits {
     pub idle_ms_max: u64,
     /// Things that one request may ask for.
     pub request_entries_max: usize,
+    /// Of one batch (`message.max.bytes`).
     pub message_bytes_max: usize,
+    /// How far a timestamp may lie behind our clock.
     pub timestamp_before_max_ms: i64,
+    /// How far ahead of it.
     pub timestamp_after_max_ms: i64,
+    /// The one topic that there is.
     pub topic_name: StrBytes,
+    /// Kafka's id of it.
     pub topic_id: Uuid,
+    /// What a batch must be for the log to take it.
     pub data_mode: DataMode,
+    /// Whether compressed batches are looked into.
     pub compressed_check: CompressedCheck,
+    /// What a batch may become when it is decompressed.
     pub decompressed_bytes_max: usize,
 }
 
 impl SessionLimits {
+    /// As the configuration has them.
     pub fn of(config: &Config) -> SessionLimits {
         let limits = &config.limits;
         SessionLimits {

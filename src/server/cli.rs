@@ -18,8 +18,22 @@ use crate::server::logging::{LogFormat, LogSettings};
 /// What `main` has to do.
 #[derive(Debug)]
 pub enum Startup {
-    Run { config: Box<Config>, logging: LogSettings },
-    Exit { code: i32, stdout: String, stderr: String },
+    /// Start logging, then the node.
+    Run {
+        /// Checked, and complete.
+        config: Box<Config>,
+        /// How to log, and what the configuration has to say first.
+        logging: LogSettings,
+    },
+    /// Print these, and end.
+    Exit {
+        /// Of the process.
+        code: i32,
+        /// What was asked for.
+        stdout: String,
+        /// What is wrong.
+        stderr: String,
+    },
 }
 
 const AFTER_HELP: &str = "\

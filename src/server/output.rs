@@ -157,9 +157,11 @@ fn write_in_time(fd: RawFd, mut bytes: &[u8], wait: Duration) {
             return;
         }
         let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-        // SAFETY: a live slice that the kernel only reads.
-        let written =
-            if ready < 0 { -1 } else { unsafe { libc::write(fd, piece.as_ptr().cast(), piece.len()) } };
+        let written = match ready {
+            ..0 => -1,
+            // SAFETY: a live slice that the kernel only reads.
+            _ => unsafe { libc::write(fd, piece.as_ptr().cast(), piece.len()) },
+        };
         match usize::try_from(written) {
             Ok(written) => bytes = &bytes[written..],
             Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}

@@ -23,16 +23,20 @@ use crate::types::*;
 
 macro_rules! faults {
     ($($name:ident $word:literal $group:ident $mean_ms:literal $what:literal),* $(,)?) => {
+        /// A kind of fault, as it strikes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Fault { $(#[doc = $what] $name),* }
 
         impl Fault {
+            /// In the order of the table above.
             pub const ALL: &[Fault] = &[$(Fault::$name),*];
 
+            /// One word, as the flags and the story have it.
             pub fn name(self) -> &'static str {
                 match self { $(Fault::$name => $word),* }
             }
 
+            /// A sentence for people.
             pub fn what(self) -> &'static str {
                 match self { $(Fault::$name => $what),* }
             }
@@ -129,6 +133,7 @@ impl Fault {
         matches!(self, Fault::Rot | Fault::Misdirect | Fault::RotMark | Fault::RotVotes)
     }
 
+    /// By the name that `--without` takes.
     pub fn parse(name: &str) -> Option<Fault> {
         Fault::ALL.iter().find(|fault| fault.name() == name).copied()
     }
@@ -143,9 +148,13 @@ pub enum Profile {
     Safety,
     /// Seldom any: what matters is that work goes on.
     Liveness,
+    /// Faults of disks, and power cuts.
     Disk,
+    /// Faults of connections.
     Network,
+    /// Processes that die, stop or stand still.
     Process,
+    /// Clocks that jump or drift.
     Clock,
     /// Hostile clients, and nothing else.
     Hostile,
@@ -154,6 +163,7 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// With the names that `--profile` takes.
     pub const ALL: &[(&str, Profile)] = &[
         ("swarm", Profile::Swarm),
         ("safety", Profile::Safety),
@@ -166,6 +176,7 @@ impl Profile {
         ("calm", Profile::Calm),
     ];
 
+    /// By that name.
     pub fn parse(name: &str) -> Option<Profile> {
         Profile::ALL.iter().find(|(n, _)| *n == name).map(|(_, profile)| *profile)
     }

@@ -9,16 +9,20 @@ use crate::log::{OpKind, SmallFile};
 
 macro_rules! lies {
     ($($name:ident $word:literal $what:literal),* $(,)?) => {
+        /// A kind of lie: the promise that it breaks.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Lie { $(#[doc = $what] $name),* }
 
         impl Lie {
+            /// In the order of the table above.
             pub const ALL: &[Lie] = &[$(Lie::$name),*];
 
+            /// One word, as the flags and the story have it.
             pub fn name(self) -> &'static str {
                 match self { $(Lie::$name => $word),* }
             }
 
+            /// A sentence for people.
             pub fn what(self) -> &'static str {
                 match self { $(Lie::$name => $what),* }
             }
@@ -69,6 +73,7 @@ lies! {
 }
 
 impl Lie {
+    /// By the name that `--lie` takes.
     pub fn parse(name: &str) -> Option<Lie> {
         Lie::ALL.iter().find(|lie| lie.name() == name).copied()
     }

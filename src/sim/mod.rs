@@ -85,9 +85,12 @@ const REST_LOOK_MS: u64 = 50;
 /// Runs that do not come to an end are failures too.
 const EVENTS_MAX: u64 = 20_000_000;
 
+/// What one run is. The same options give the same run.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Of all chance in it.
     pub seed: u64,
+    /// Which faults may come.
     pub profile: Profile,
     /// Simulated ms in which things fail.
     pub ticks_ms: u64,
@@ -95,12 +98,14 @@ pub struct Options {
     pub without: Vec<Fault>,
     /// Clients at most.
     pub clients_max: usize,
+    /// Break one promise: the checker must notice.
     pub lie: Option<Lie>,
     /// Keep all lines of the story.
     pub trace: bool,
 }
 
 impl Options {
+    /// As a run is without any flag.
     pub fn new(seed: u64) -> Options {
         Options {
             seed,
@@ -124,10 +129,14 @@ impl Default for OfKind {
     }
 }
 
+/// What has happened in a run, or in many.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Events of the queue: steps of hosts, deliveries, faults.
     pub events: u64,
+    /// By the clock of the simulation.
     pub simulated_ns: u64,
+    /// Faults that have struck.
     pub faults: u64,
     /// The faults by their place in [`Fault::ALL`]; what the others are, disks have told one by one.
     pub of_kind: OfKind,
@@ -139,20 +148,31 @@ pub struct Totals {
     pub refused_starts: u64,
     /// Starts that found the end of a log in doubt: with something rotten, and after nothing but torn writes.
     pub doubts: u64,
+    /// Those after nothing but torn writes.
     pub unproven_tears: u64,
     /// Times that rot struck and more than a minority of the voters was damaged then; runs at whose end a quorum waited.
     pub majorities_struck: u64,
+    /// Runs at whose end a quorum waited.
     pub waits: u64,
+    /// Processes that have come up.
     pub starts: u64,
     /// Segments that starts have believed the summaries of, and those that they have read.
     pub summaries: u64,
+    /// Segments that starts have read.
     pub scans: u64,
+    /// Processes that have ended by themselves, with an exit code.
     pub stops: u64,
+    /// Directories that were emptied.
     pub wipes: u64,
+    /// Of replicas, each with `end_turn`.
     pub turns: u64,
+    /// Batches that the checker knows to be committed.
     pub commits: u64,
+    /// Batches of producers that an answer has told to be kept.
     pub acknowledged: u64,
+    /// Epochs that have had a leader.
     pub elections: u64,
+    /// Connections closed because of what came over them.
     pub bad_input: u64,
     /// Hostile clients that came.
     pub hostiles: u64,
@@ -160,24 +180,33 @@ pub struct Totals {
     pub sent_away: u64,
     /// Most rounds of a core that a connection has waited for its turn.
     pub waited_max: u64,
+    /// Times that the promise was broken.
     pub lies: u64,
 }
 
+/// What the checker has found.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// Its name, a word of a few.
     pub invariant: String,
+    /// What was seen, and where.
     pub detail: String,
+    /// By the clock of the simulation.
     pub at_ms: u64,
     /// The last lines of each host.
     pub last: BTreeMap<Host, Vec<String>>,
 }
 
+/// How one run has ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Over all events: the same for the same seed and build.
     pub hash: u64,
+    /// What has happened in it.
     pub totals: Totals,
+    /// `None`: all is well.
     pub failure: Option<Failure>,
+    /// One line for each thing told, where `trace` was asked for.
     pub story: Vec<String>,
 }
 

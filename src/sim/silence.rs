@@ -13,10 +13,13 @@ const SILENCE_MS_MAX: u64 = 60_000;
 /// One silence.
 #[derive(Clone, Debug)]
 pub struct Silence {
+    /// Of all chance in it.
     pub seed: u64,
+    /// How many the quorum has.
     pub voters: usize,
     /// From the cut to another leader.
     pub ns: u64,
+    /// As it was configured.
     pub fetch_timeout_ms: u64,
     /// What was said before and in it, where that was asked for.
     pub story: Vec<String>,

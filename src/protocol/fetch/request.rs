@@ -42,8 +42,11 @@ pub struct FetchRequest {
     pub cluster_id: Option<ShortText>,
     /// -1: a consumer.
     pub replica_id: i32,
+    /// The answer may be kept back for so long until there is enough of it.
     pub max_wait_ms: i32,
+    /// What is enough, in bytes.
     pub min_bytes: i32,
+    /// Of the whole answer; the first batch is given even if it is larger.
     pub max_bytes: i32,
     /// Sessions are KIP-227's; 0 before version 7.
     pub session_id: i32,
@@ -55,23 +58,29 @@ pub struct FetchRequest {
     pub unfit: Option<Unfit>,
 }
 
+/// One topic of a Fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestedTopic {
     /// Empty from version 13 on.
     pub name: ShortText,
     /// Zero before version 13.
     pub id: Uuid,
+    /// Nearly always one.
     pub partitions: SmallVec<[RequestedPartition; 1]>,
 }
 
+/// One partition of a Fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedPartition {
+    /// Its number within the topic.
     pub index: i32,
     /// -1: not known, or before version 9.
     pub current_leader_epoch: i32,
+    /// Where to read from. Of a replica: all below it is durable there.
     pub fetch_offset: i64,
     /// -1 for a consumer, and before version 12.
     pub last_fetched_epoch: i32,
+    /// Of this partition's records.
     pub max_bytes: i32,
     /// Zero for a consumer, and before version 17.
     pub directory_id: Uuid,

@@ -39,9 +39,13 @@ const FETCHES_ROOM_BYTES: usize = 4096;
 /// What the peer's ApiVersions answer allows, by key: the version that we use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerVersions {
+    /// `None` here and below: it has none that we speak.
     pub vote: Option<i16>,
+    /// KIP-595 BeginQuorumEpoch.
     pub begin_quorum_epoch: Option<i16>,
+    /// KIP-595 EndQuorumEpoch.
     pub end_quorum_epoch: Option<i16>,
+    /// 13 at least, which names the topic by its id.
     pub fetch: Option<i16>,
     /// It takes Produce: clients may be sent there. Kafka's controllers do not.
     pub serves_clients: bool,
@@ -49,6 +53,7 @@ pub struct PeerVersions {
     pub advertised: Option<Endpoint>,
 }
 
+/// The first request on a connection to a voter: it tells our software and, by its version, the mode of our log.
 pub fn encode_api_versions_request(correlation_id: i32, client_id: &str, mode: DataMode) -> EncodedFrame {
     let request = m::ApiVersionsRequest::default()
         .with_client_software_name(text(CLIENT_SOFTWARE_NAME))
@@ -92,6 +97,7 @@ pub(crate) fn encode_describe_quorum_request(
     sender.encode(key::DESCRIBE_QUORUM, DESCRIBE_QUORUM_VERSION, request).unwrap_or_default()
 }
 
+/// The leader's answer that a node passes on to its client. The frame is without its length.
 pub fn decode_describe_quorum_response(frame: Bytes) -> Result<m::DescribeQuorumResponse, FrameError> {
     answer(&schema::DESCRIBE_QUORUM_RESPONSE, DESCRIBE_QUORUM_VERSION, &frame)
 }
@@ -104,6 +110,7 @@ fn common_version(theirs: &[m::api_versions_response::ApiVersion], api_key: i16)
     (version >= our_min.max(their.min_version)).then_some(version)
 }
 
+/// The version in which the peer is asked; AskEpoch is a Fetch on the wire.
 pub fn version_of(v: &PeerVersions, kind: RequestKind) -> Option<i16> {
     match kind {
         RequestKind::Vote => v.vote,

@@ -37,9 +37,13 @@ const ONE_BATCH_BYTES: i32 = 1;
 /// What every voter request names and what must agree.
 #[derive(Clone, Debug)]
 pub struct QuorumContext {
+    /// A request that names another one is refused.
     pub cluster_id: StrBytes,
+    /// `__cluster_metadata`, or as it is configured.
     pub topic: StrBytes,
+    /// Fetch names the topic by it.
     pub topic_id: Uuid,
+    /// This node.
     pub local: ReplicaKey,
     /// Name of the listener: "PLAINTEXT", "CONTROLLER".
     pub listener_name: String,

@@ -174,6 +174,7 @@ fn replica_key(id: i32, directory_id: u128) -> Option<ReplicaKey> {
     node_id(id).map(|id| ReplicaKey { id, directory_id: Uuid(directory_id) })
 }
 
+/// As it goes to a voter that asked for our vote.
 pub fn vote_response(c: &QuorumContext, r: &raft::VoteResponse) -> Response {
     use m::vote_response::{NodeEndpoint, PartitionData, TopicData};
     let partition = PartitionData::default()
@@ -192,6 +193,7 @@ pub fn vote_response(c: &QuorumContext, r: &raft::VoteResponse) -> Response {
     Response::Vote(m::VoteResponse::default().with_topics(vec![topic]).with_node_endpoints(nodes))
 }
 
+/// As it goes to a leader that has told of itself.
 pub fn begin_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) -> Response {
     use m::begin_quorum_epoch_response::{NodeEndpoint, PartitionData, TopicData};
     let partition = PartitionData::default()
@@ -209,6 +211,7 @@ pub fn begin_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) 
     Response::BeginQuorumEpoch(response.with_topics(vec![topic]).with_node_endpoints(nodes))
 }
 
+/// As it goes to a leader that has resigned.
 pub fn end_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) -> Response {
     use m::end_quorum_epoch_response::{NodeEndpoint, PartitionData, TopicData};
     let partition = PartitionData::default()

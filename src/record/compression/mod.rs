@@ -17,8 +17,10 @@ pub(super) use stream::{Buffers, Stream};
 /// Kafka's default for zstd; the others have the defaults of their libraries.
 const ZSTD_LEVEL: i32 = 3;
 
+/// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[expect(missing_docs, reason = "Kafka's names")]
 pub enum Codec {
     None,
     Gzip,
@@ -36,10 +38,12 @@ impl Codec {
         Codec::ALL.get(usize::from(id)).copied()
     }
 
+    /// As in the lowest three bits of a batch's attributes.
     pub fn id(self) -> u8 {
         self as u8
     }
 
+    /// As Kafka's `compression.type` has it.
     pub fn name(self) -> &'static str {
         match self {
             Codec::None => "none",

@@ -37,10 +37,12 @@ impl StageHistograms {
         }
     }
 
+    /// The stages in the order in which they came up, in ns.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Histogram<u64>)> {
         self.stages.iter().map(|(name, histogram)| (name.as_str(), histogram))
     }
 
+    /// The times of one stage, in ns.
     pub fn get(&self, name: &str) -> Option<&Histogram<u64>> {
         self.iter().find(|(known, _)| *known == name).map(|(_, histogram)| histogram)
     }
