@@ -177,8 +177,8 @@ impl Control {
     /// Binds the HTTP listener (an error if it cannot) and starts the threads. The interval log `latency-*.hlog` in
     /// `config.log_dir` is created by the first interval that has something in it: until then this process may not even
     /// be the one that holds the directory's lock.
-    pub(crate) fn start(config: &Config) -> Result<Control, ControlError> {
-        Control::start_with(config, Box::new(io::stdout()), INTERVAL)
+    pub(crate) fn start(config: &Config, stdout: Box<dyn Write + Send>) -> Result<Control, ControlError> {
+        Control::start_with(config, stdout, INTERVAL)
     }
 
     fn start_with(

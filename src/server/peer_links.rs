@@ -172,6 +172,11 @@ impl PeerLinks {
         }
     }
 
+    pub(super) fn close_all(&self) {
+        let names: Vec<_> = self.links.borrow().keys().copied().collect();
+        names.into_iter().for_each(|name| self.close(name));
+    }
+
     fn end(&self, link: &Rc<Link>, why: String, is_refused: bool) {
         if link.is_over.replace(true) {
             return;

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::inspectors::Inspectors;
 use super::mesh::{Edge, ToNetwork, ToReplica};
 use super::network_core::NetworkCore;
 use super::peer_links::PeerLinks;
-use super::signals::ShutdownAsked;
+use super::wish::{Wish, Wishes};
 use crate::config::Wait;
 use crate::io::clock;
 use crate::io::log_device::{DeviceEvent, LogDevice};
@@ -38,11 +37,16 @@ const STAGES_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 /// A replica that has gone quiet is asked this often, should a deadline have been missed.
 const TICK_INTERVAL_NS: u64 = 1_000 * NS_PER_MS;
 
-/// How the node ended.
+/// As a shell tells of SIGKILL.
+const EXIT_KILLED: i32 = 128 + 9;
+
+/// How a node ended, or why it did not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) exit_code: i32,
-    pub(super) why: String,
+pub struct Ended {
+    /// What `kraft-server` ends with: 0 is good order, the others are in docs/starts-and-ends.md.
+    pub exit_code: i32,
+    /// One sentence.
+    pub why: String,
 }
 
 pub(super) struct ReplicaCore {
@@ -59,7 +63,7 @@ pub(super) struct ReplicaCore {
     pub(super) accepted: Receiver<ToNetwork>,
     pub(super) control: Control,
     pub(super) doors: Doors,
-    pub(super) shutdown_asked: ShutdownAsked,
+    pub(super) wishes: Wishes,
     pub(super) wait: Wait,
     pub(super) turn_inputs_max: usize,
     pub(super) courtesy: Courtesy,
@@ -101,9 +105,18 @@ impl ReplicaCore {
         }
     }
 
+    /// Where the process lives on: close all sockets, and let the tasks end that hold one. False: some have not, in time.
+    pub(super) async fn let_go(&mut self) -> bool {
+        self.links.close_all();
+        self.network.let_go(|| Rc::strong_count(&self.links) == 1).await
+    }
+
     fn turn(&mut self) -> io::Result<Option<Ended>> {
         let now = clock::now();
         self.ring.take_rung();
+        if self.wishes.is(Wish::End) {
+            return Ok(Some(Ended { exit_code: EXIT_KILLED, why: "it was told to end at once".into() }));
+        }
         let taken = self.take_inputs(now);
         self.publish_in_time(now);
         if taken == 0 {
@@ -136,7 +149,7 @@ impl ReplicaCore {
         let mut taken = self.take_completions(now);
         self.take_accepted();
         self.take_from_edges();
-        if self.shutdown_asked.load(Ordering::SeqCst) && !self.schedule.is_shutting_down {
+        if self.wishes.is(Wish::Stop) && !self.schedule.is_shutting_down {
             self.schedule.is_shutting_down = true;
             self.replica.handle(now, Input::Shutdown);
             taken += 1;

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::process::exit;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -17,6 +16,7 @@ use signal_hook::iterator::Signals as Incoming;
 use tracing::Level;
 
 use super::logging;
+use super::wish::{Wish, Wishes};
 use crate::io::doorbell::Doorbell;
 use crate::replica::EXIT_OK;
 
@@ -25,17 +25,11 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 /// The hand-over took longer than that.
 const EXIT_SHUTDOWN_TIMEOUT: i32 = 75;
 
-/// Set by the first signal; the replica core looks after its doorbell has rung.
-pub(super) type ShutdownAsked = Arc<AtomicBool>;
-
 /// Where a signal finds the process.
 enum Stage {
     /// No core runs yet: nothing is to be handed over, and what a start has written so far the next one finds or repeats.
     Starting,
-    Running {
-        asked: ShutdownAsked,
-        doorbell: Doorbell,
-    },
+    Running(Wishes),
 }
 
 /// The handlers of this process.
@@ -62,10 +56,11 @@ impl Signals {
     }
 
     /// The cores are about to run: the first signal asks them to hand over from now on.
-    pub(super) fn hand_to(&self, doorbell: Doorbell) -> ShutdownAsked {
-        let asked = ShutdownAsked::default();
-        *lock(&self.stage) = Stage::Running { asked: asked.clone(), doorbell };
-        asked
+    pub(super) fn hand_to(&self, doorbell: Doorbell) -> Wishes {
+        let wishes = Wishes::default();
+        wishes.hand_to(doorbell);
+        *lock(&self.stage) = Stage::Running(wishes.clone());
+        wishes
     }
 }
 
@@ -105,13 +100,12 @@ fn watch(mut incoming: Incoming, stage: &Mutex<Stage>, limit: &Sender<i32>) {
                     format!("{} received during the start: stopped. Nothing was served yet.", name(signal));
                 end(Level::INFO, &text, EXIT_OK);
             }
-            Stage::Running { asked, doorbell } => {
+            Stage::Running(wishes) => {
                 tracing::info!(
                     "{} received: handing over and flushing. A second one ends at once.",
                     name(signal)
                 );
-                asked.store(true, Ordering::SeqCst);
-                doorbell.ring();
+                wishes.ask(Wish::Stop);
             }
         }
         // Its receiver lives as long as the process.

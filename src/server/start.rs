@@ -1,22 +1,25 @@
 //! One life of a node: check the kernel, lock the directory, recover, build the cores, wait for the end.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::control::{Control, ControlError};
 use super::doors::Doors;
 use super::inputs::Inputs;
 use super::inspectors::Inspectors;
+use super::life::Life;
 use super::logging;
 use super::mesh::{CoreSender, Edge, Entered, ReplicaSender, ToNetwork};
 use super::network_core::{NetworkCore, RequestSink};
 use super::peer_links::PeerLinks;
 use super::placement::{CpuMask, Placement};
 use super::replica_core::{Ended, ReplicaCore, Schedule};
-use super::signals::{ShutdownAsked, Signals};
+use super::signals::Signals;
+use super::wish::Wishes;
 use crate::config::{Config, Limits};
 use crate::io::directory::{Directory, DirectorySource, Owner, Refusal, random_u64};
 use crate::io::disk_error::Blame;
@@ -89,18 +92,22 @@ pub fn thread_refused(error: &std::io::Error) -> (String, i32) {
 /// Run a node until it is told to stop or must not go on. Returns the exit code of the process.
 pub fn run(config: Config, signals: &Signals) -> i32 {
     abort_on_panic();
-    match run_node(config, signals) {
-        Ok(ended) if ended.exit_code == EXIT_OK => {
-            tracing::info!("Stopped: {}", ended.why);
-            EXIT_OK
-        }
+    run_and_tell(config, Life::Process(signals)).exit_code
+}
+
+/// A whole life, with its last line in the log.
+pub(super) fn run_and_tell(config: Config, life: Life<'_>) -> Ended {
+    match run_node(config, &life) {
         Ok(ended) => {
-            tracing::error!("Stopped with exit code {}: {}", ended.exit_code, ended.why);
-            ended.exit_code
+            match ended.exit_code {
+                EXIT_OK => tracing::info!("Stopped: {}", ended.why),
+                code => tracing::error!("Stopped with exit code {code}: {}", ended.why),
+            }
+            ended
         }
-        Err(failure) => {
-            tracing::error!("{}", failure.line);
-            failure.exit_code
+        Err(Failure { exit_code, line }) => {
+            tracing::error!("{line}");
+            Ended { exit_code, why: line }
         }
     }
 }
@@ -121,7 +128,7 @@ fn abort_on_panic() {
     }));
 }
 
-fn run_node(config: Config, signals: &Signals) -> Result<Ended, Failure> {
+fn run_node(config: Config, life: &Life<'_>) -> Result<Ended, Failure> {
     let mask = CpuMask::of_process().map_err(|e| kernel_failure("sched_getaffinity failed", e))?;
     let placement =
         Placement::choose(config.cpus.as_deref(), config.wait, &mask.cpus).map_err(config_error)?;
@@ -129,24 +136,37 @@ fn run_node(config: Config, signals: &Signals) -> Result<Ended, Failure> {
     let config = within_file_size_limit(config, kernel::file_bytes_max());
     let (directory, owner) = open_directory(&config)?;
     let listener = Listener::bind(&config.listener).map_err(config_error)?;
-    let control = Control::start(&config).map_err(|error| match error {
+    let control = Control::start(&config, life.stdout()).map_err(|error| match error {
         ControlError::Listener(line) => config_error(line),
         ControlError::Thread(error) => shortage("What watches this node cannot be started", &error),
     })?;
+    // The directory is locked until this returns.
+    let prepared = prepare(config, &directory, &owner, placement, mask, life.ready().is_some());
+    let ended = prepared.and_then(|node| run_cores(node, listener, control.clone(), life));
+    control.finish();
+    ended
+}
+
+/// Read back what the directory holds, and say what starts.
+fn prepare(
+    config: Config,
+    directory: &Directory,
+    owner: &Owner,
+    placement: Placement,
+    mask: CpuMask,
+    is_guest: bool,
+) -> Result<Node, Failure> {
     let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
     let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
-    let (recovered, producers) = recover(&directory, &config)?;
-    directory.record_data_mode(&owner).map_err(refused)?;
+    let (recovered, producers) = recover(directory, &config)?;
+    directory.record_data_mode(owner).map_err(refused)?;
     files.create_commit_mark().map_err(disk_failure)?;
-    print_banner(&config, &directory, &placement, &probe, &recovered);
+    print_banner(&config, directory, &placement, &probe, &recovered);
     if let Some(doubt) = placement.doubt(&mask.cpus) {
         tracing::warn!("{doubt}");
     }
-    let node =
-        Node { config, placement, mask, directory_id: directory.directory_id, recovered, producers, files };
-    let ended = run_cores(node, listener, control.clone(), signals)?;
-    control.finish();
-    Ok(ended)
+    let directory_id = directory.directory_id;
+    Ok(Node { config, placement, mask, directory_id, recovered, producers, files, is_guest })
 }
 
 /// A limit below the size of a segment ends the node when a segment gets there, but not at its start, by the room that it
@@ -391,14 +411,16 @@ struct Node {
     recovered: RecoveredLog,
     producers: Producers,
     files: LogFiles,
+    /// The process goes on without it.
+    is_guest: bool,
 }
 
 /// The replica core runs on this thread; the others get theirs. Threads that must not be pinned are started first.
-fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals) -> Result<Ended, Failure> {
+fn run_cores(node: Node, listener: Listener, control: Control, life: &Life<'_>) -> Result<Ended, Failure> {
     let failed = |e: std::io::Error| shortage("The threads of this node cannot be started", &e);
     let doorbell = Doorbell::new().map_err(failed)?;
     let threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
-    let shutdown_asked = signals.hand_to(doorbell.clone());
+    let wishes = life.hand_to(doorbell.clone());
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
     let (inspectors, queue) = Inspectors::new();
     let limits = SessionLimits::of(&node.config);
@@ -427,6 +449,8 @@ fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals
     kernel::check_threads(THREADS_OF_EXECUTOR).map_err(failed)?;
     let executor = Executor::build(node.placement.cores[0], "replica-core")
         .map_err(|e| shortage("The replica core cannot be started", &e))?;
+    // Its tasks hold sockets and buffers that the kernel may still use: with the process they end at the same time.
+    let executor = ManuallyDrop::new(executor);
     kernel::check_workers().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
     let parts = Parts {
         threads,
@@ -438,15 +462,18 @@ fn run_cores(node: Node, listener: Listener, control: Control, signals: &Signals
         doors,
         rooms,
         inspectors,
-        shutdown_asked,
+        wishes,
         ready,
+        guest: life.ready(),
     };
-    let ended = executor.run(replica_core(node, parts));
+    let core_ended = executor.run(replica_core(node, parts));
     drop(acceptor);
     stop_senders.iter().for_each(|core| core.send(ToNetwork::Stop));
-    // Its tasks hold sockets and buffers that the kernel may still use; the process is about to end.
-    std::mem::forget(executor);
-    ended
+    let (ended, has_let_go) = core_ended?;
+    if has_let_go {
+        drop(ManuallyDrop::into_inner(executor));
+    }
+    Ok(ended)
 }
 
 /// As many as the descriptors allow; what is left out of `max.connections` is told.
@@ -498,11 +525,14 @@ struct Parts {
     inspectors: Inspectors,
     doors: Doors,
     rooms: Vec<CoreRoom>,
-    shutdown_asked: ShutdownAsked,
+    wishes: Wishes,
     ready: String,
+    /// Where the process goes on without this node.
+    guest: Option<SyncSender<()>>,
 }
 
-async fn replica_core(node: Node, parts: Parts) -> Result<Ended, Failure> {
+/// How it ended, and whether nothing is left on the executor that the kernel may use.
+async fn replica_core(node: Node, parts: Parts) -> Result<(Ended, bool), Failure> {
     let Node { config, placement, mask, directory_id, recovered, producers, .. } = node;
     let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
     let mut replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
@@ -539,14 +569,20 @@ async fn replica_core(node: Node, parts: Parts) -> Result<Ended, Failure> {
         accepted: parts.accepted,
         control,
         doors: parts.doors,
-        shutdown_asked: parts.shutdown_asked,
+        wishes: parts.wishes,
         wait: placement.wait,
         turn_inputs_max: config.limits.turn_inputs_max,
         courtesy: Courtesy::of_this_thread(),
         schedule: Schedule::default(),
     };
     tracing::info!("{}", parts.ready);
-    Ok(core.run().await)
+    if let Some(ready) = &parts.guest {
+        // Whoever has started this node may have gone meanwhile.
+        let _ = ready.send(());
+    }
+    let ended = core.run().await;
+    let has_let_go = parts.guest.is_some() && core.let_go().await;
+    Ok((ended, has_let_go))
 }
 
 /// A core that has only client connections, on a thread of its own.
@@ -565,6 +601,7 @@ fn start_network_core(
     let (to_replica, receiver) = ReplicaSender::new(replica);
     kernel::check_threads(1 + THREADS_OF_EXECUTOR).map_err(failed)?;
     let (built, is_built) = mpsc::sync_channel(1);
+    let is_guest = node.is_guest;
     let thread = ExecutorThread::start(node.placement.cores[core], "network-core", move || async move {
         let ring = CoreRing::new(doorbell);
         // The start waits for it.
@@ -572,7 +609,10 @@ fn start_network_core(
         if let Ok(ring) = ring {
             let sink = RequestSink::Mesh(to_replica);
             let network = NetworkCore::new(core, limits, room, control, sink, inspectors, ring.clone());
-            network_core(network, ring, messages).await
+            network_core(network.clone(), ring, messages).await;
+            if is_guest {
+                network.let_go(|| true).await;
+            }
         }
     })
     .map_err(failed)?;

@@ -352,7 +352,10 @@ fn port_in_use_is_an_error_that_names_the_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let port = taken.local_addr().unwrap().port();
-    let error = Control::start(&config(directory.path(), &format!("127.0.0.1:{port}"))).err().unwrap();
+    let error =
+        Control::start(&config(directory.path(), &format!("127.0.0.1:{port}")), Box::new(std::io::sink()))
+            .err()
+            .unwrap();
     let ControlError::Listener(line) = error else { panic!("{error:?}") };
     assert!(line.starts_with(&format!("kraft.http.listener=127.0.0.1:{port} cannot be bound")), "{line}");
 }

@@ -14,6 +14,10 @@ const STUCK: &str = "it does not take its answers, and the memory for all unsent
 const GAVE_WAY: &str = "as many as may be speak in the name of the same voter (kraft.voter.connections), and it was the least \
                         like one. Where that goes on, somebody else uses the voter's id.";
 
+/// What is closed is soon gone: its tasks have nothing left to wait for.
+const LET_GO_NS_MAX: u64 = 1_000 * NS_PER_MS;
+const LET_GO_LOOK: Duration = Duration::from_millis(1);
+
 impl NetworkCore {
     /// Close who has sent half a frame and keeps others waiting for the memory of the rest; give back what nobody needs; tell
     /// what is taken. Called each second.
@@ -89,6 +93,25 @@ impl NetworkCore {
         client.leave_share();
         client.connection.shut_down();
         client.wake();
+    }
+
+    /// The node has ended and the process has not: close everybody, and wait until the tasks are gone that serve them. False:
+    /// some are not, in time, or the `others` of this core are not.
+    pub(crate) async fn let_go(self: &Rc<Self>, others: impl Fn() -> bool) -> bool {
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        clients.iter().for_each(|client| self.close_client(client, "this node has ended.".into()));
+        drop(clients);
+        let deadline_ns = clock::monotonic_ns() + LET_GO_NS_MAX;
+        loop {
+            self.begin_round(clock::monotonic_ns());
+            self.ring.run_tasks().await;
+            if Rc::strong_count(self) == 1 && others() {
+                return true;
+            }
+            if clock::monotonic_ns() > deadline_ns || self.ring.wait(LET_GO_LOOK).is_err() {
+                return false;
+            }
+        }
     }
 
     pub(super) fn log_close(&self, client: &Client) {

@@ -47,7 +47,7 @@ fn control(directory: &std::path::Path) -> Control {
     );
     let mut settings = Settings::new();
     settings.read_properties("test", text.as_bytes()).unwrap();
-    Control::start(&crate::config::load(&settings).unwrap().config).unwrap()
+    Control::start(&crate::config::load(&settings).unwrap().config, Box::new(std::io::sink())).unwrap()
 }
 
 struct Rig {
