@@ -9,7 +9,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const VAGUE_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "manager", "impls"];
 
 fn all_files() -> Vec<SourceFile> {
-    ["src", "tests", "benches", "perf/load"].into_iter().flat_map(files_under).collect()
+    ["src", "tests", "benches", "examples", "perf/load"].into_iter().flat_map(files_under).collect()
 }
 
 /// Name, first line and number of lines of each function with a body.
