@@ -1,5 +1,5 @@
-//! The fuzz targets of `fuzz/`, on a stable compiler and for some seconds: Kafka's own frames and files, and thousands
-//! of mutations of each kind, drawn from a number.
+//! The fuzz targets of `fuzz/`, on a stable compiler and for some seconds: what the fuzzer has found and `fuzz/corpus` keeps,
+//! Kafka's own frames and files, and thousands of mutations of each kind, drawn from a number.
 //!
 //! `KRAFT_FUZZ_CASES` sets how many for each target, `KRAFT_FUZZ_SEED` the number, `KRAFT_FUZZ_CORPUS` a directory to
 //! write the seeds to instead, in a folder for each target, where `fuzz/run.sh` finds them.
@@ -94,6 +94,16 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
     with_first.filter(|seed| seed.len() <= SEED_BYTES_MAX).collect()
 }
 
+/// The inputs in `fuzz/corpus`, with their names: each reaches a branch that the others do not (`fuzz/run.sh --minimise`).
+fn kept(target: &Target) -> Vec<(String, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name);
+    let mut paths = Vec::new();
+    files_under(&directory, &mut paths);
+    paths.sort();
+    let named = |path: PathBuf| (path.display().to_string(), std::fs::read(&path).expect("a kept input"));
+    paths.into_iter().map(named).collect()
+}
+
 const EDGES: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xfe, 0xff, 0x40];
 
 /// One to four changes: a byte set, a bit turned, bytes cut out, doubled, or taken from another seed.
@@ -143,11 +153,38 @@ fn check(name: &str) {
         return;
     }
     seeds.iter().for_each(|seed| run(target, seed));
+    for (name, input) in kept(target) {
+        println!("{name}");
+        run(target, &input);
+    }
     let mut chance = Seeded(number("KRAFT_FUZZ_SEED", 1));
     for _ in 0..number("KRAFT_FUZZ_CASES", CASES) {
         let (seed, other) = (&seeds[chance.below(seeds.len())], &seeds[chance.below(seeds.len())]);
         run(target, &mutate(&mut chance, seed, other));
     }
+}
+
+#[test]
+fn what_is_kept_is_small_and_of_every_target() {
+    const FILE_BYTES_MAX: usize = 4096;
+    const BYTES_MAX: usize = 1_000_000;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let directories =
+        std::fs::read_dir(root).expect("fuzz/corpus").map(|entry| entry.expect("an entry").file_name());
+    let mut directories: Vec<_> = directories.map(|name| name.to_string_lossy().into_owned()).collect();
+    let mut targets = TARGETS.map(|target| target.name.to_string());
+    directories.sort();
+    targets.sort();
+    assert_eq!(directories, targets, "a directory for each target, and no other");
+    let kept: Vec<_> = TARGETS.iter().flat_map(kept).collect();
+    for (name, input) in &kept {
+        assert!(input.len() <= FILE_BYTES_MAX, "{name} has {} bytes", input.len());
+    }
+    let bytes: usize = kept.iter().map(|(_, input)| input.len()).sum();
+    assert!(bytes <= BYTES_MAX, "{bytes} bytes are too many for a repository");
+    TARGETS
+        .iter()
+        .for_each(|target| assert!(self::kept(target).len() >= 8, "{} has hardly any", target.name));
 }
 
 #[test]
