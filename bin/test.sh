@@ -16,7 +16,8 @@ Runs all stages, or those named, in this order:
   format      cargo fmt --check
   lint        cargo clippy and cargo doc, warnings are errors; cargo deny: licences, duplicates, sources, advisories where their
               database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
-  unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver, models of what threads share
+  unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver, models of what threads share;
+              what hands out memory by hand under Miri, where there is a nightly compiler
   counts      what a commit, a fetch and some more paths cost, counted by valgrind, against perf/instructions.txt
   build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
@@ -178,6 +179,23 @@ stage_lint() {
   fi
 }
 
+# The files that hand out memory by hand, under Miri where there is a nightly compiler.
+check_memory() {
+  if ! cargo +nightly --version >/dev/null 2>&1; then
+    warn "SKIPPED: bin/miri.sh, there is no nightly compiler: rustup toolchain install nightly --profile minimal"
+    return 0
+  fi
+  local outcome=0
+  bin/miri.sh >"$logs/miri.log" 2>&1 </dev/null || outcome=$?
+  case $outcome in
+    0) done_line "bin/miri.sh: $(count "$logs/miri.log" passed) tests" ;;
+    3) warn "SKIPPED: bin/miri.sh, Miri cannot be had here: $logs/miri.log" ; return 0 ;;
+    *) fail "bin/miri.sh failed. The end of $logs/miri.log:" ; tail -n 40 "$logs/miri.log" | sed 's/^/    | /' >&2 ;;
+  esac
+  cat "$logs/miri.log" >>"$logs/unit.log"
+  return "$outcome"
+}
+
 stage_unit() {
   local status=0
   ensure_rust
@@ -188,6 +206,7 @@ stage_unit() {
     env "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$base_dir/target}/models" \
     cargo test --locked --manifest-path tests/models/Cargo.toml --no-fail-fast --color never || status=1
   cat "$logs/models.log" >>"$logs/unit.log"
+  check_memory || status=1
   passed=$((passed + $(count "$logs/unit.log" passed)))
   failed=$((failed + $(count "$logs/unit.log" failed)))
   if ((status)); then

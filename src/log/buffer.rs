@@ -268,6 +268,24 @@ mod tests {
         assert_eq!(pool.free_bytes(), 4096);
     }
 
+    /// Miri would see that it is gone (bin/miri.sh).
+    #[test]
+    fn memory_lives_as_long_as_one_of_its_buffers_wherever_that_is() {
+        let mut pool = BufferPool::new(2, 4096);
+        let (mut first, mut second) = (pool.take().unwrap(), pool.take().unwrap());
+        first.as_mut_slice().fill(1);
+        pool.free();
+        let thread = std::thread::spawn(move || {
+            let sum = first.as_slice().iter().map(|byte| usize::from(*byte)).sum::<usize>();
+            first.free();
+            sum
+        });
+        second.as_mut_slice().fill(2);
+        assert_eq!(thread.join().unwrap(), 4096);
+        assert!(second.as_slice().iter().all(|byte| *byte == 2), "its neighbour's writes are not in it");
+        second.free();
+    }
+
     #[test]
     #[should_panic(expected = "came back twice")]
     fn a_buffer_cannot_be_given_back_twice() {
