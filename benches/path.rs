@@ -15,7 +15,7 @@ use kraft::protocol::{ProduceRequest, Request, Response};
 use kraft::raft::{Effects, Event, Raft, RaftConfig, RecoveredState};
 use kraft::record::{StampedBatch, check_fetched, data_batch};
 use kraft::replica::admit::{Admitted, admit};
-use kraft::replica::producers::Producers;
+use kraft::replica::folds::Folds;
 use kraft::replica::session::SessionLimits;
 use kraft::replica::{Action, ConnectionId, Input, Replica, log_config};
 use kraft::types::*;
@@ -68,10 +68,10 @@ struct Node {
 impl Node {
     fn start() -> Node {
         let config = config();
-        let recovered =
-            recover(&mut EmptyDisk, &log_config(&config.limits), &mut |_| {}).expect("nothing to recover");
-        let producers = Producers::new(config.limits.producer_ids_max);
-        let replica = Replica::new(&config, Uuid(7), recovered, producers, 1, NOW);
+        let recovered = recover(&mut EmptyDisk, &log_config(&config.limits), &mut |_| Ok(()))
+            .expect("nothing to recover");
+        let folds = Folds::new(&config);
+        let replica = Replica::new(&config, Uuid(7), recovered, folds, 1, NOW);
         let limits = SessionLimits {
             message_bytes_max: 2 << 20,
             timestamp_before_max_ms: i64::MAX,
@@ -164,7 +164,7 @@ fn produce_to_answer(criterion: &mut Criterion) {
 
 fn open_log() -> Log {
     let config = log_config(&Limits::default());
-    let recovered = recover(&mut EmptyDisk, &config, &mut |_| {}).expect("nothing to recover");
+    let recovered = recover(&mut EmptyDisk, &config, &mut |_| Ok(())).expect("nothing to recover");
     let mut log = Log::new(config, recovered);
     flush(&mut log);
     log

@@ -329,7 +329,6 @@ fn log_config() -> LogConfig {
         unflushed_bytes_max: 1 << 20,
         commit_mark_idle_ms: 1000,
         index_interval_bytes: 4096,
-        producer_ids_max: 10,
         check: LogCheck::Tail,
     }
 }
@@ -347,8 +346,12 @@ fn recover_from(mut files: Files) {
             Recovered::Batch(batch) => {
                 assert!(next.is_none_or(|next| next == batch.base_offset()), "recovery left a gap");
                 next = Some(batch.next_offset());
+                Ok(())
             }
-            Recovered::Segment(summary) => next = Some(summary.end()),
+            Recovered::Segment(summary) => {
+                next = Some(summary.offsets().end);
+                Ok(())
+            }
         })
     });
     if let Ok(found) = found {

@@ -24,12 +24,12 @@ mod epoch_checkpoint;
 mod flights;
 mod index;
 pub(crate) mod op;
-mod producer_tail;
 mod quorum_state;
 mod reader;
 mod recovery;
 mod room;
 mod segment;
+mod summaries;
 mod summary;
 mod summary_check;
 mod tail;
@@ -48,10 +48,10 @@ pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
 pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX};
-pub(crate) use producer_tail::{PRODUCER_BATCHES_KEPT, ProducerBatch};
 pub(crate) use reader::Keep;
-pub use recovery::{Recovered, recover};
-pub(crate) use summary::Summary;
+pub use recovery::{OnRecovered, Recovered, recover};
+pub(crate) use summaries::SummaryDue;
+pub use summary::{Section, Summary};
 
 use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
@@ -83,8 +83,6 @@ pub struct LogConfig {
     pub commit_mark_idle_ms: u64,
     /// A new entry of the index in memory begins with the first batch this far behind the one before.
     pub index_interval_bytes: u64,
-    /// Producers of one segment that its summary knows.
-    pub producer_ids_max: usize,
     /// How much of the log a start reads.
     pub check: LogCheck,
 }
@@ -519,40 +517,6 @@ impl Log {
             let replace = OpKind::ReplaceFile { file: SmallFile::QuorumState, contents };
             self.submit(replace, Purpose::QuorumState { writes });
         }
-    }
-
-    /// The summary of the oldest closed segment that has none, once it is committed.
-    fn maybe_write_summary(&mut self) {
-        let busy = self.task.is_some() || !self.truncations.is_empty() || self.failed || !self.ready;
-        if busy || self.flights.any(|p| p == Purpose::Summary) {
-            return;
-        }
-        while let Some((segment, end)) = self.due_summary() {
-            self.summaries_due.pop_front();
-            if let Some(write) = self.take_summary(segment, end) {
-                _ = self.submit(write, Purpose::Summary);
-                return;
-            }
-        }
-    }
-
-    /// The segment and its end.
-    fn due_summary(&self) -> Option<(SegmentId, Offset)> {
-        let segment = *self.summaries_due.front()?;
-        let end = self.segments.end_of(segment)?;
-        (end <= self.committed).then_some((segment, end))
-    }
-
-    /// What writes the summary of this segment, which ends here; then it is no longer kept in memory. `None`: it cannot have
-    /// one, see [`Summary::of`].
-    fn take_summary(&mut self, id: SegmentId, end: Offset) -> Option<OpKind> {
-        let producer_ids_max = self.config.producer_ids_max;
-        let segment = self.segments.holding_mut(id.0).filter(|s| s.id == id)?;
-        let contents = Summary::of(segment, end, &self.epochs, producer_ids_max)?.encode();
-        segment.producers = None;
-        segment.has_summary |= contents.len() <= SUMMARY_BYTES_MAX;
-        (contents.len() <= SUMMARY_BYTES_MAX)
-            .then_some(OpKind::ReplaceFile { file: SmallFile::Summary(id), contents })
     }
 
     fn maybe_replace_epoch_checkpoint(&mut self) {

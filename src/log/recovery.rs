@@ -32,9 +32,6 @@ use bytes::Bytes;
 
 /// A scan reads this much at once, or one batch where that is larger.
 const SCAN_READ_BYTES: usize = 1 << 20;
-/// Producers of all segments that are to get a summary. Of segments over it none is written in this life: only a log that
-/// another program has written has so many at once, and each start gets further.
-const PRODUCERS_WAITING_MAX: usize = 100_000;
 /// What lies behind the good batches is looked at as a whole, up to this much: more was never one write.
 const REMAINS_BYTES_MAX: u64 = 256 << 20;
 
@@ -43,12 +40,16 @@ const LOST_LOG: &str = "The log is empty, and quorum-state says that it has held
                         volume that is not mounted), stop this node and put it back.";
 
 /// A part of the log, in its order.
+#[derive(Clone, Copy)]
 pub enum Recovered<'a> {
     /// A valid batch.
     Batch(&'a StampedBatch),
     /// A whole segment, all of it committed.
     Segment(&'a Summary),
 }
+
+/// Who folds the log. `Err` of a segment: why nothing was taken of what its summary holds; then its batches follow. A batch is taken.
+pub type OnRecovered<'a> = dyn FnMut(Recovered) -> Result<(), String> + 'a;
 
 /// What `Log::new` must do before the node may speak, and what it goes on with.
 pub(super) struct Repair {
@@ -74,7 +75,7 @@ pub(super) struct Repair {
 pub fn recover(
     source: &mut dyn LogSource,
     config: &LogConfig,
-    on_recovered: &mut dyn FnMut(Recovered),
+    on_recovered: &mut OnRecovered,
 ) -> Result<RecoveredLog, RecoveryError> {
     let mark_file = source.commit_mark()?;
     let slots = read_slots(mark_file.as_deref());
@@ -89,7 +90,9 @@ pub fn recover(
     let (delete, zero_to, doubt) = scan.judge(&files, &stop)?;
     scan.check_mark(&files)?;
     let effort = scan.effort();
-    let Scan { segments, epochs, expected: log_end, mut notes, .. } = scan;
+    let Scan { segments, mut scanned, epochs, expected: log_end, mut notes, .. } = scan;
+    // The last one is not closed.
+    scanned.pop_if(|id| segments.last().is_some_and(|last| last.id == *id));
     let mut quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
     let forgets = quorum_state.caught_up && epochs.is_empty();
     if forgets {
@@ -111,7 +114,7 @@ pub fn recover(
         tail_block: read_tail_block(source, segments.last())?,
         flush: segments.0.iter().map(|s| s.id).filter(|id| *id >= first_flush).collect(),
         checkpoint_stale: checkpoint.unwrap_or_default() != epoch_checkpoint::encode(&epochs),
-        summaries_due: summaries_due(&segments),
+        summaries_due: scanned,
         quorum_state: forgets.then_some(quorum_state),
         segments,
         delete,
@@ -151,12 +154,6 @@ fn highest_epoch(source: &mut dyn LogSource) -> Result<Option<Epoch>, RecoveryEr
     Ok(file.and_then(|file| quorum_state::decode(&file).ok()).map(|state| state.epoch))
 }
 
-/// All but the last one, which is not closed.
-fn summaries_due(segments: &Segments) -> Vec<SegmentId> {
-    let closed = segments.0.split_last().map_or(&[][..], |(_, closed)| closed);
-    closed.iter().filter(|s| s.producers.is_some()).map(|s| s.id).collect()
-}
-
 /// Where the good batches end.
 pub(super) struct Stop {
     /// Index of the last segment that belongs to the log.
@@ -175,7 +172,7 @@ type Judgement = (Vec<SegmentId>, Option<u64>, Option<Doubt>);
 pub(super) struct Scan<'a> {
     pub(super) source: &'a mut dyn LogSource,
     pub(super) config: &'a LogConfig,
-    pub(super) on_recovered: &'a mut dyn FnMut(Recovered),
+    pub(super) on_recovered: &'a mut OnRecovered<'a>,
     slots: Slots,
     /// One slot of the mark has rotted.
     is_mark_doubtful: bool,
@@ -185,6 +182,8 @@ pub(super) struct Scan<'a> {
     pub(super) expected: Offset,
     pub(super) epochs: Vec<EpochStart>,
     pub(super) segments: Segments,
+    /// Segments of which no summary is believed.
+    scanned: Vec<SegmentId>,
     /// A batch ended exactly where the mark says.
     mark_met: bool,
     window: Window,
@@ -193,7 +192,6 @@ pub(super) struct Scan<'a> {
     bytes_read: u64,
     /// Segments of which the summary is believed.
     pub(super) summaries: usize,
-    producers_waiting: usize,
     pub(super) notes: Vec<String>,
 }
 
@@ -211,7 +209,7 @@ impl<'a> Scan<'a> {
         config: &'a LogConfig,
         slots: Slots,
         log_start: Offset,
-        on_recovered: &'a mut dyn FnMut(Recovered),
+        on_recovered: &'a mut OnRecovered<'a>,
     ) -> Scan<'a> {
         let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= log_start);
         Scan {
@@ -225,12 +223,12 @@ impl<'a> Scan<'a> {
             expected: log_start,
             epochs: Vec::new(),
             segments: Segments::default(),
+            scanned: Vec::new(),
             mark_met,
             window: Window::default(),
             read_bytes_min: SCAN_READ_BYTES,
             bytes_read: 0,
             summaries: 0,
-            producers_waiting: 0,
             notes: Vec::new(),
         }
     }
@@ -272,9 +270,9 @@ impl<'a> Scan<'a> {
         size: u64,
         has_summary: bool,
     ) -> Result<Stop, RecoveryError> {
-        let LogConfig { index_interval_bytes, producer_ids_max, .. } = *self.config;
-        let mut segment = Segment::new(id, index_interval_bytes, producer_ids_max);
+        let mut segment = Segment::new(id, self.config.index_interval_bytes);
         segment.has_summary = has_summary;
+        self.scanned.push(id);
         let mut why = None;
         while segment.length < size && why.is_none() {
             let batch = self.next_batch(id, segment.length, size)?;
@@ -308,7 +306,8 @@ impl<'a> Scan<'a> {
     }
 
     fn take_batch(&mut self, segment: &mut Segment, batch: &StampedBatch) {
-        (self.on_recovered)(Recovered::Batch(batch));
+        // A batch that is in the log is folded, whatever it is.
+        _ = (self.on_recovered)(Recovered::Batch(batch));
         let header = batch.header();
         segment.push(header);
         note_batch(&mut self.epochs, header.leader_epoch, header.base_offset);
@@ -331,12 +330,6 @@ impl<'a> Scan<'a> {
 
     pub(super) fn push_segment(&mut self, mut segment: Segment) {
         segment.close();
-        if let Some(closed) = self.segments.last_mut() {
-            self.producers_waiting += closed.producers.as_ref().map_or(0, |tail| tail.len());
-            if self.producers_waiting > PRODUCERS_WAITING_MAX {
-                closed.producers = None;
-            }
-        }
         self.segments.0.push(segment);
     }
 

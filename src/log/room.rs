@@ -69,7 +69,7 @@ impl Log {
             | Purpose::Summary => true,
             Purpose::Task => self.task.as_ref().is_some_and(|task| {
                 let is_first = matches!(task.kind, TaskKind::Open { create: true, .. });
-                let is_last = matches!(task.kind, TaskKind::ShutDown);
+                let is_last = matches!(task.kind, TaskKind::ShutDown { .. });
                 (task.growing.is_some() && !is_first) || is_last
             }),
             Purpose::Group { .. } | Purpose::Mark | Purpose::Read => false,

@@ -6,7 +6,6 @@
 
 use super::index::{BatchPrint, IndexEntry};
 use super::op::SegmentId;
-use super::producer_tail::ProducerTail;
 use crate::record::BatchHeader;
 use crate::types::*;
 
@@ -43,12 +42,8 @@ pub(super) struct Segment {
     peak: Peak,
     /// A new entry begins with the first batch that lies at least this far behind the last entry.
     index_interval_bytes: u64,
-    producer_ids_max: usize,
     /// Its first and its last batch.
     pub(super) ends: Option<(BatchPrint, BatchPrint)>,
-    /// The last batches of its producers, until they are written to its summary. `None` also where a part was cut off: what
-    /// the cut batches had displaced is known again when the segment has been scanned.
-    pub(super) producers: Option<ProducerTail>,
     /// A summary of it may be on the disk, whatever it says.
     pub(super) has_summary: bool,
 }
@@ -78,7 +73,7 @@ impl Peak {
 }
 
 impl Segment {
-    pub(super) fn new(id: SegmentId, index_interval_bytes: u64, producer_ids_max: usize) -> Segment {
+    pub(super) fn new(id: SegmentId, index_interval_bytes: u64) -> Segment {
         Segment {
             id,
             length: 0,
@@ -86,22 +81,19 @@ impl Segment {
             peaks: Vec::new(),
             peak: Peak::NONE,
             index_interval_bytes,
-            producer_ids_max,
             ends: None,
-            producers: Some(ProducerTail::default()),
             has_summary: false,
         }
     }
 
-    /// As a scan would have it, but for its producers: closed, and with a summary.
+    /// As a scan would have it: closed, and with a summary.
     pub(super) fn summarized(
         self,
         length: u64,
         index: Vec<IndexEntry>,
         ends: (BatchPrint, BatchPrint),
     ) -> Segment {
-        let mut segment =
-            Segment { length, index, ends: Some(ends), producers: None, has_summary: true, ..self };
+        let mut segment = Segment { length, index, ends: Some(ends), has_summary: true, ..self };
         segment.find_peaks();
         segment
     }
@@ -111,9 +103,6 @@ impl Segment {
         self.push_to_index(header);
         let print = BatchPrint::of(header, self.length);
         self.ends = Some((self.ends.map_or(print, |(first, _)| first), print));
-        if let Some(producers) = &mut self.producers {
-            producers.push(header, self.producer_ids_max);
-        }
         self.length += header.size_bytes as u64;
     }
 
@@ -183,7 +172,6 @@ impl Segment {
         if position == self.length {
             return;
         }
-        self.producers = (position == 0).then(ProducerTail::default);
         self.index.retain(|e| u64::from(e.position) < position);
         let run = cut_run.first().map(|first| self.relative(first.base_offset));
         let run = self.index.pop_if(|e| Some(e.offset) == run);
@@ -271,7 +259,7 @@ mod tests {
     const INTERVAL: u64 = 4096;
 
     fn empty() -> Segment {
-        Segment::new(SegmentId(Offset(0)), INTERVAL, 10)
+        Segment::new(SegmentId(Offset(0)), INTERVAL)
     }
 
     fn header(base_offset: i64, size_bytes: usize, max_timestamp: i64) -> BatchHeader {
@@ -376,8 +364,6 @@ mod tests {
             assert_eq!((cut.length, cut.ends), (fresh.length, fresh.ends), "kept {keep}");
             assert_eq!(cut.index, fresh.index, "kept {keep}");
             assert_eq!((&cut.peaks, cut.peak), (&fresh.peaks, fresh.peak), "kept {keep}");
-            // What had been displaced by the batches that were cut is not known.
-            assert_eq!(cut.producers.is_some(), [0, sizes.len()].contains(&keep), "kept {keep}");
         }
     }
 }

@@ -5,24 +5,37 @@
 //! recovery. It is only ever a saving: without it, or where it does not fit the segment, the segment is scanned. It
 //! says nothing about what is not committed, so that Raft never cuts what it describes.
 //!
+//! What the log's owner folds from the batches is kept beside what the log finds itself, in sections that only the owner reads.
+//!
 //! All numbers are big-endian. A CRC-32C over everything before it is the last field; the counts say how long the file is.
 
 use super::LogConfig;
 use super::index::{BatchPrint, IndexEntry};
 use super::op::SegmentId;
-use super::producer_tail::{ProducerBatch, ProducerTail};
 use super::segment::Segment;
 use crate::types::*;
+use std::ops::Range;
 
 const MAGIC: &[u8; 8] = b"KRFTSUMM";
-/// Since 2 a run of control batches has no time in the index.
-const VERSION: u32 = 2;
+/// Since 2 a run of control batches has no time in the index. Since 3 it ends with sections, and not with producers.
+const VERSION: u32 = 3;
 const CRC_BYTES: usize = 4;
 const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 2 * PRINT_BYTES + 3 * 4;
 const PRINT_BYTES: usize = 8 + 8 + 4 + 4 + 4;
 const EPOCH_BYTES: usize = 4 + 8;
 const ENTRY_BYTES: usize = 4 + 4 + 8 + 4;
-const PRODUCER_BYTES: usize = 8 + 2 + 8 + 4 + 4 + 8;
+const SECTION_HEAD_BYTES: usize = 2 + 2 + 4;
+
+/// What the log's owner keeps in a summary. The log does not look into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it is about: one section of each.
+    pub tag: u16,
+    /// Of the form of its bytes.
+    pub version: u16,
+    /// Its owner's.
+    pub bytes: Vec<u8>,
+}
 
 /// What a summary says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,17 +49,19 @@ pub struct Summary {
     /// Those that begin in it.
     pub(super) epochs: Vec<EpochStart>,
     pub(super) index: Vec<IndexEntry>,
-    producers: Vec<ProducerBatch>,
+    /// In the order of their tags.
+    sections: Vec<Section>,
 }
 
 impl Summary {
-    /// Of a segment that ends at `end`. `None`: it is empty, or not known well enough.
+    /// Of a segment that ends at `end`. `None`: it is empty.
     pub(super) fn of(
         segment: &Segment,
         end: Offset,
         epochs: &[EpochStart],
-        producer_ids_max: usize,
+        mut sections: Vec<Section>,
     ) -> Option<Summary> {
+        sections.sort_by_key(|section| section.tag);
         let (first, last) = segment.ends?;
         let inside = |e: &&EpochStart| segment.id.0 <= e.start_offset && e.start_offset < end;
         Some(Summary {
@@ -57,22 +72,22 @@ impl Summary {
             last,
             epochs: epochs.iter().filter(inside).copied().collect(),
             index: segment.index.clone(),
-            producers: segment.producers.as_ref()?.batches(producer_ids_max),
+            sections,
         })
     }
 
-    /// Its segment, as a scan would have it, but for its producers.
+    /// Its segment, as a scan would have it.
     pub(super) fn to_segment(&self, config: &LogConfig) -> Segment {
-        Segment::new(self.segment, config.index_interval_bytes, config.producer_ids_max).summarized(
+        Segment::new(self.segment, config.index_interval_bytes).summarized(
             self.length,
             self.index.clone(),
             (self.first, self.last),
         )
     }
 
-    /// First offset behind the segment.
-    pub fn end(&self) -> Offset {
-        self.end
+    /// Of the segment: from its first one to the first one behind it.
+    pub fn offsets(&self) -> Range<Offset> {
+        self.segment.0..self.end
     }
 
     /// Bytes of the segment.
@@ -80,13 +95,9 @@ impl Summary {
         self.length
     }
 
-    /// The last batches of its producers, in the order of the log; at most `PRODUCER_BATCHES_KEPT` of each.
-    pub(crate) fn producers(&self) -> &[ProducerBatch] {
-        &self.producers
-    }
-
-    pub(super) fn producer_tail(&self) -> ProducerTail {
-        ProducerTail::of_batches(&self.producers)
+    /// As the log's owner handed them in, those of other programs too.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -98,7 +109,7 @@ impl Summary {
         out.extend_from_slice(&self.end.0.to_be_bytes());
         encode_print(&self.first, &mut out);
         encode_print(&self.last, &mut out);
-        for count in [self.epochs.len(), self.index.len(), self.producers.len()] {
+        for count in [self.epochs.len(), self.index.len(), self.sections.len()] {
             out.extend_from_slice(&(count as u32).to_be_bytes());
         }
         for epoch in &self.epochs {
@@ -111,13 +122,11 @@ impl Summary {
             out.extend_from_slice(&{ entry.max_timestamp }.to_be_bytes());
             out.extend_from_slice(&{ entry.max_timestamp_offset }.to_be_bytes());
         }
-        for batch in &self.producers {
-            out.extend_from_slice(&batch.producer_id.to_be_bytes());
-            out.extend_from_slice(&batch.producer_epoch.to_be_bytes());
-            out.extend_from_slice(&batch.base_offset.0.to_be_bytes());
-            out.extend_from_slice(&batch.last_offset_delta.to_be_bytes());
-            out.extend_from_slice(&batch.base_sequence.to_be_bytes());
-            out.extend_from_slice(&batch.timestamp.to_be_bytes());
+        for section in &self.sections {
+            out.extend_from_slice(&section.tag.to_be_bytes());
+            out.extend_from_slice(&section.version.to_be_bytes());
+            out.extend_from_slice(&(section.bytes.len() as u32).to_be_bytes());
+            out.extend_from_slice(&section.bytes);
         }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_be_bytes());
@@ -128,7 +137,7 @@ impl Summary {
         HEAD_BYTES
             + self.epochs.len() * EPOCH_BYTES
             + self.index.len() * ENTRY_BYTES
-            + self.producers.len() * PRODUCER_BYTES
+            + self.sections.iter().map(|s| SECTION_HEAD_BYTES + s.bytes.len()).sum::<usize>()
             + CRC_BYTES
     }
 
@@ -150,7 +159,7 @@ impl Summary {
         }
     }
 
-    /// Nothing in it lies outside of the segment, or out of order.
+    /// Nothing in it lies outside of the segment, or out of order. What is in the sections their owner knows.
     fn is_consistent(&self) -> bool {
         let base = self.segment.0;
         let offsets = base..self.end;
@@ -166,9 +175,8 @@ impl Summary {
             && self.index.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position)
             && self.index.last().is_some_and(|e| u64::from(e.position) <= self.last.position)
             && self.index.iter().all(|e| i64::from(e.offset.max(e.max_timestamp_offset)) < span);
-        let producers = self.producers.iter().all(|b| offsets.contains(&b.base_offset))
-            && self.producers.is_sorted_by(|a, b| a.last_offset() < b.base_offset);
-        ends && epochs && index && producers
+        let sections = self.sections.is_sorted_by(|a, b| a.tag < b.tag);
+        ends && epochs && index && sections
     }
 }
 
@@ -194,7 +202,7 @@ fn decode_fields(rest: &mut &[u8]) -> Option<Summary> {
     let segment = SegmentId(Offset(Field::i64(rest)?));
     let (length, end) = (Field::i64(rest)? as u64, Offset(Field::i64(rest)?));
     let (first, last) = (decode_print(rest)?, decode_print(rest)?);
-    let [epochs, index, producers] = [Field::u32(rest)?, Field::u32(rest)?, Field::u32(rest)?];
+    let [epochs, index, sections] = [Field::u32(rest)?, Field::u32(rest)?, Field::u32(rest)?];
     Some(Summary {
         segment,
         length,
@@ -215,15 +223,11 @@ fn decode_fields(rest: &mut &[u8]) -> Option<Summary> {
                 max_timestamp_offset: Field::u32(rest)?,
             })
         })?,
-        producers: decode_list(producers, PRODUCER_BYTES, rest, |rest| {
-            Some(ProducerBatch {
-                producer_id: Field::i64(rest)?,
-                producer_epoch: i16::from_be_bytes(Field::take(rest)?),
-                base_offset: Offset(Field::i64(rest)?),
-                last_offset_delta: Field::u32(rest)? as i32,
-                base_sequence: Field::u32(rest)? as i32,
-                timestamp: Field::i64(rest)?,
-            })
+        sections: decode_list(sections, SECTION_HEAD_BYTES, rest, |rest| {
+            let (tag, version, length) = (Field::u16(rest)?, Field::u16(rest)?, Field::u32(rest)?);
+            let (bytes, behind) = rest.split_at_checked(length as usize)?;
+            *rest = behind;
+            Some(Section { tag, version, bytes: bytes.to_vec() })
         })?,
     })
 }
@@ -236,7 +240,10 @@ fn decode_list<T>(
     item: impl Fn(&mut &[u8]) -> Option<T>,
 ) -> Option<Vec<T>> {
     let bytes = (count as usize).checked_mul(item_bytes)?;
-    (bytes <= rest.len()).then(|| (0..count).map_while(|_| item(rest)).collect())
+    if bytes > rest.len() {
+        return None;
+    }
+    (0..count).map(|_| item(rest)).collect()
 }
 
 /// Numbers off the front of a slice.
@@ -247,6 +254,10 @@ impl Field {
         let (head, tail) = rest.split_first_chunk::<N>()?;
         *rest = tail;
         Some(*head)
+    }
+
+    fn u16(rest: &mut &[u8]) -> Option<u16> {
+        Field::take(rest).map(u16::from_be_bytes)
     }
 
     fn u32(rest: &mut &[u8]) -> Option<u32> {

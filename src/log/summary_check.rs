@@ -2,8 +2,9 @@
 //!
 //! Called by recovery for each segment. A summary must be whole, the file of the size that it says, and the segment's first
 //! and last batch (read here, their CRCs checked) those that it names, so that a segment which another program has gone on
-//! with, cut or written anew is scanned instead. What rots between them is found when it is read: each read checks it. Nothing
-//! here is an error: the scan finds out what there is to find out.
+//! with, cut or written anew is scanned instead. Last the log's owner is asked: it takes what it has kept in the summary, or
+//! says why it cannot. What rots between the two batches is found when it is read: each read checks it. Nothing here is an error:
+//! the scan finds out what there is to find out.
 
 use super::buffer::BLOCK_BYTES;
 use super::epoch_checkpoint::{epoch_before, note_batch};
@@ -39,7 +40,7 @@ impl Scan<'_> {
         }
         match summary.map_err(str::to_string).and_then(|summary| self.check_summary(id, size, summary)) {
             Ok(summary) => {
-                self.take_summary(summary, is_last);
+                self.take_summary(summary);
                 (true, true)
             }
             Err(why) => {
@@ -63,7 +64,9 @@ impl Scan<'_> {
         let ends = self.check_print(&summary, &summary.first);
         let ends = ends.and_then(|()| self.check_print(&summary, &summary.last));
         self.read_bytes_min = read_bytes_min;
-        ends.map(|()| summary)
+        ends?;
+        (self.on_recovered)(Recovered::Segment(&summary))?;
+        Ok(summary)
     }
 
     fn check_epochs(&self, summary: &Summary) -> Result<(), String> {
@@ -93,14 +96,11 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn take_summary(&mut self, summary: Summary, is_last: bool) {
-        (self.on_recovered)(Recovered::Segment(&summary));
+    fn take_summary(&mut self, summary: Summary) {
         for e in &summary.epochs {
             note_batch(&mut self.epochs, e.epoch, e.start_offset);
         }
-        let mut segment = summary.to_segment(self.config);
-        // The log goes on in it, and writes another summary of it then.
-        segment.producers = is_last.then(|| summary.producer_tail());
+        let segment = summary.to_segment(self.config);
         self.expected = summary.end;
         self.meet_mark(&segment, summary.last.epoch);
         self.summaries += 1;

@@ -2,7 +2,7 @@
 
 use super::commit_mark::CommitMark;
 use super::index::Place;
-use super::{BLOCK_BYTES, OpKind, SegmentId};
+use super::{BLOCK_BYTES, OpKind, SegmentId, SummaryDue};
 use crate::record::BatchHeader;
 use crate::types::*;
 use bytes::Bytes;
@@ -32,7 +32,10 @@ pub(super) enum TaskKind {
         to: Offset,
         cut: Option<Cut>,
     },
-    ShutDown,
+    /// The summary of the last segment, until it is handed in: when all steps are done the owner is asked for it.
+    ShutDown {
+        summary: Option<SummaryDue>,
+    },
 }
 
 pub(super) enum Step {

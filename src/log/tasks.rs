@@ -8,7 +8,7 @@ use super::recovery::Repair;
 use super::segment::Segment;
 use super::task::{Shutdown, Step, Task, TaskKind};
 use super::{
-    BLOCK_BYTES, Done, Log, LogConfig, LogEvent, OpKind, SegmentId, SmallFile, block_ceil, quorum_state,
+    BLOCK_BYTES, Done, Log, LogEvent, OpKind, SegmentId, SmallFile, SummaryDue, block_ceil, quorum_state,
 };
 use std::collections::VecDeque;
 
@@ -72,7 +72,7 @@ impl Log {
         let settled = self.quorum_state.is_none()
             && (!self.checkpoint_stale || self.small_room.is_wanting())
             && self.withheld.is_none()
-            && self.due_summary().is_none()
+            && self.closed_summary_due().is_none()
             && !self.flights.any(|p| p != Purpose::Read);
         done && settled && self.start_shutdown()
     }
@@ -99,12 +99,12 @@ impl Log {
     fn start_shutdown(&mut self) -> bool {
         let mark = self.is_mark_late().then(|| Step::Mark(self.flushed_mark()));
         let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
-        let mut steps: VecDeque<_> = mark.into_iter().chain([Step::Op(cut)]).collect();
+        let steps = mark.into_iter().chain([Step::Op(cut)]);
         // Of all that is committed, so that the next start scans nothing.
         let all_committed = self.committed == self.log_end;
-        let last = self.segments.last().filter(|_| all_committed).map(|s| s.id);
-        steps.extend(last.and_then(|last| self.take_summary(last, self.log_end)).map(Step::Op));
-        self.task = Some(Task::new(TaskKind::ShutDown, steps));
+        let last = self.segments.last().filter(|last| all_committed && last.ends.is_some());
+        let summary = last.map(|last| SummaryDue { segment: last.id, end: self.log_end });
+        self.task = Some(Task::new(TaskKind::ShutDown { summary }, steps));
         self.shutdown = Shutdown::Begun;
         true
     }
@@ -116,7 +116,7 @@ impl Log {
             TaskKind::Roll { to, zeroed } => self.begin_segment(to, zeroed),
             TaskKind::Truncate { to, cut: None } => self.locate_cut(to, task.read),
             TaskKind::Truncate { to, cut: Some(cut) } => self.finish_truncation(to, cut),
-            TaskKind::ShutDown => self.events.push_back(LogEvent::ShutDown),
+            TaskKind::ShutDown { .. } => self.events.push_back(LogEvent::ShutDown),
         }
     }
 
@@ -139,8 +139,7 @@ impl Log {
             closed.close();
             self.summaries_due.push_back(closed.id);
         }
-        let LogConfig { index_interval_bytes, producer_ids_max, .. } = self.config;
-        self.segments.0.push(Segment::new(id, index_interval_bytes, producer_ids_max));
+        self.segments.0.push(Segment::new(id, self.config.index_interval_bytes));
         (self.writer.segment, self.writer.position, self.writer.zeroed) = (id, 0, zeroed);
     }
 }

@@ -4,11 +4,11 @@
 
 use super::Log;
 use super::flights::Purpose;
-use super::task::{Shutdown, Step, growing};
+use super::task::{Shutdown, Step, TaskKind, growing};
 use crate::types::Now;
 
 impl Log {
-    /// Form the device group of this turn, the commit mark, the next segment, zeros ahead.
+    /// Form the device group of this turn, the commit mark, the next segment, zeros ahead. Then `summary_due` is asked.
     pub fn end_turn(&mut self, now: Now) {
         self.now_ns = now.monotonic_ns;
         if self.failed {
@@ -21,11 +21,6 @@ impl Log {
         self.advance();
         self.maybe_forget_room();
         self.maybe_mark();
-        self.maybe_write_summary();
-        if self.shutdown == Shutdown::Wanted {
-            // The last segment that was due may be one that can have no summary: then no completion comes to go on with.
-            self.advance();
-        }
     }
 
     /// Go on with the task; where there is none start the next one, or write.
@@ -50,6 +45,7 @@ impl Log {
             }
             match task.steps.pop_front() {
                 Some(step) => return self.submit_step(step),
+                None if matches!(task.kind, TaskKind::ShutDown { summary: Some(_) }) => return,
                 None => self.finish_task(),
             }
         }

@@ -174,7 +174,7 @@ impl Describe {
     fn fresh_producer_id(&mut self, engine: &Engine) -> i64 {
         loop {
             let id = (self.random.next_u64() >> 1) as i64;
-            if !engine.producers().contains(id) {
+            if !engine.folds().producers().contains(id) {
                 return id;
             }
         }

@@ -22,6 +22,7 @@ mod describe;
 mod desk;
 mod engine;
 mod fetch;
+pub mod folds;
 mod forward;
 mod heavy;
 mod input;
@@ -31,7 +32,6 @@ mod list_offsets;
 mod notice;
 pub(crate) mod peers;
 mod produce;
-pub mod producers;
 mod quorum;
 mod reading;
 pub mod receive;
@@ -59,6 +59,7 @@ use desk::{Deferred, Desk, Engine};
 pub use engine::log_config;
 use engine::{Next, Told};
 use fetch::Fetch;
+use folds::Folds;
 use forward::Forwarding;
 use heavy::{Heavy, PutOff};
 pub(crate) use input::Lane;
@@ -68,7 +69,6 @@ use list_offsets::ListOffsets;
 pub(crate) use notice::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Level};
 use peers::{PeerAction, PeerTimes, Peers};
 use produce::Produce;
-use producers::Producers;
 use quorum::Quorum;
 use reading::Reading;
 use room::answers::Share;
@@ -97,12 +97,12 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// `recovered` and `producers` come from one scan of the log (`log::recover`); `seed` feeds jitter and producer ids.
+    /// `recovered` and `folds` come from one walk through the log (`log::recover`, `folds::Recovery`); `seed` feeds jitter and producer ids.
     pub fn new(
         config: &Config,
         directory_id: Uuid,
         recovered: RecoveredLog,
-        producers: Producers,
+        folds: Folds,
         seed: u64,
         now: Now,
     ) -> Replica {
@@ -110,7 +110,7 @@ impl Replica {
         let context = quorum::context(config, directory_id);
         let peers = Peers::new(context.clone(), PeerTimes::of(config));
         Replica {
-            engine: Engine::new(config, limits.clone(), context.local, recovered, producers, seed, now),
+            engine: Engine::new(config, limits.clone(), context.local, recovered, folds, seed, now),
             produce: Produce::default(),
             fetch: Fetch::default(),
             list_offsets: ListOffsets::new(&limits),

@@ -10,14 +10,14 @@ mod purgatory;
 use super::admit::{AdmittedPartition, AdmittedProduce};
 use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
+use super::folds::Verdict;
 use super::input::Ticket;
 use super::notice::Level;
-use super::producers::Verdict;
 use super::requests;
 use super::stages::Passed;
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
-use crate::record::StampedBatch;
+use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
 use newcomers::Newcomers;
 use purgatory::{ParkedProduce, PartitionAnswer, PartitionAnswers, Promise, Purgatory};
@@ -182,9 +182,9 @@ impl Produce {
             base_offset: base.0,
             needs: Some(next),
         };
-        let verdict = engine.producers().check(batch.header());
+        let verdict = engine.folds().producers().check(batch.header());
         if matches!(verdict, Verdict::Newcomer)
-            && let Err(why) = self.admit_newcomer(engine, desk, ticket)
+            && let Err(why) = self.admit_newcomer(engine, desk, ticket, batch.header())
         {
             return refuse(nothing(Ok(batch)), ErrorCode::POLICY_VIOLATION, Some(why));
         }
@@ -203,8 +203,15 @@ impl Produce {
 
     /// The first batch of a producer id. An error that clients do not repeat: what it says is told to whoever runs them, and
     /// the wait is longer than any delivery timeout.
-    fn admit_newcomer(&mut self, engine: &Engine, desk: &mut Desk, ticket: &Ticket) -> Result<(), String> {
-        let admitted = self.newcomers.admit(desk.now, ticket.connection, engine.producers(), &desk.limits);
+    fn admit_newcomer(
+        &mut self,
+        engine: &Engine,
+        desk: &mut Desk,
+        ticket: &Ticket,
+        header: &BatchHeader,
+    ) -> Result<(), String> {
+        let producers = engine.folds().producers();
+        let admitted = self.newcomers.admit(desk.now, ticket.connection, producers, header, &desk.limits);
         if let Err(why) = &admitted {
             desk.note_refused(|_| Some(format!("refused a new producer: {why}")));
         }

@@ -1,6 +1,5 @@
 //! One life of a node: check the kernel, lock the directory, recover, build the cores, wait for the end.
 
-use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::rc::Rc;
@@ -20,7 +19,7 @@ use super::placement::{CpuMask, Placement};
 use super::replica_core::{Ended, ReplicaCore, Schedule};
 use super::signals::Signals;
 use super::wish::Wishes;
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::io::directory::{Directory, DirectorySource, Owner, Refusal, random_u64};
 use crate::io::disk_error::Blame;
 use crate::io::doorbell::Doorbell;
@@ -34,13 +33,13 @@ use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
 use crate::io::{clock, kernel};
 use crate::log::{self, BLOCK_BYTES, Doubt, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
-use crate::record::{BatchHeader, StampedBatch, check_interop, check_static_voters};
-use crate::replica::producers::Producers;
+use crate::record::{BatchHeader, StampedBatch, check_interop};
+use crate::replica::folds::{Folds, Recovery};
 use crate::replica::room::limits::{CoreRoom, core_rooms, place_limits, places_within};
 use crate::replica::room::places::Places;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Replica, log_config};
-use crate::types::{DataMode, HighWatermark, LogCheck, NS_PER_MS, Offset, Uuid};
+use crate::types::{DataMode, LogCheck, NS_PER_MS, Uuid};
 
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -158,7 +157,7 @@ fn prepare(
 ) -> Result<Node, Failure> {
     let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
     let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
-    let (recovered, producers) = recover(directory, &config)?;
+    let (recovered, folds) = recover(directory, &config)?;
     directory.record_data_mode(owner).map_err(refused)?;
     files.create_commit_mark().map_err(disk_failure)?;
     print_banner(&config, directory, &placement, &probe, &recovered);
@@ -166,7 +165,7 @@ fn prepare(
         tracing::warn!("{doubt}");
     }
     let directory_id = directory.directory_id;
-    Ok(Node { config, placement, mask, directory_id, recovered, producers, files, is_guest })
+    Ok(Node { config, placement, mask, directory_id, recovered, folds, files, is_guest })
 }
 
 /// A limit below the size of a segment ends the node when a segment gets there, but not at its start, by the room that it
@@ -198,25 +197,21 @@ fn open_directory(config: &Config) -> Result<(Directory, Owner), Failure> {
     Ok((directory, owner))
 }
 
-fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Producers), Failure> {
+fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Folds), Failure> {
     let (partition, limits) = (&directory.partition, &config.limits);
-    let mut producers = Producers::new(limits.producer_ids_max);
+    let mut recovery = Recovery::new(config);
     let mut progress = Progress::start();
-    let mut settling = Settling::new(limits);
     let mut proof = Proof::new(config.data_mode, directory.is_data_mode_known);
     let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
     // A summary does not say whether Kafka's voters could read what is in the segment.
     let check = if proof.must_be_interop { LogCheck::Whole } else { config.log_check };
     let log_config = LogConfig { check, ..log_config(limits) };
-    let recovered = log::recover(&mut source, &log_config, &mut |part| match part {
-        Recovered::Batch(batch) => {
-            let header = batch.header();
-            proof.on_batch(batch);
-            producers.on_append(header);
-            settling.on_batch(header, &mut producers);
-            progress.on_batch(header);
+    let recovered = log::recover(&mut source, &log_config, &mut |part| {
+        if let Recovered::Batch(batch) = part {
+            proof.on_batch(batch, recovery.folds());
+            progress.on_batch(batch.header());
         }
-        Recovered::Segment(summary) => producers.on_segment(summary),
+        recovery.take(part)
     });
     let mut recovered = recovered.map_err(|error| match error {
         RecoveryError::Corrupt(corrupt) => Failure {
@@ -244,7 +239,7 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Prod
     settle_doubt(&mut recovered, config, partition)?;
     progress.finish(&recovered.effort);
     proof.finish(partition)?;
-    Ok((recovered, producers))
+    Ok((recovered, recovery.into_folds()))
 }
 
 /// Who lacks records that it may have acknowledged needs another voter that can give them back.
@@ -280,8 +275,8 @@ fn settle_doubt(recovered: &mut RecoveredLog, config: &Config, partition: &Path)
     Ok(())
 }
 
-/// Looks for batches that this node must not go on from: those of dynamic voters, and, in a log that nobody has vouched
-/// for yet, those that would stop one of Kafka's voters.
+/// Looks for batches that this node must not go on from: those that do not fit what is folded, and, in a log that nobody has
+/// vouched for yet, those that would stop one of Kafka's voters.
 struct Proof {
     must_be_interop: bool,
     unfit: Option<String>,
@@ -292,11 +287,11 @@ impl Proof {
         Proof { must_be_interop: mode == DataMode::Interop && !is_known, unfit: None }
     }
 
-    fn on_batch(&mut self, batch: &StampedBatch) {
+    fn on_batch(&mut self, batch: &StampedBatch, folds: &Folds) {
         if self.unfit.is_some() {
             return;
         }
-        if let Err(why) = check_static_voters(batch) {
+        if let Err(why) = folds.fits(batch) {
             self.unfit = Some(why);
         } else if self.must_be_interop
             && let Err(why) = check_interop(batch)
@@ -312,31 +307,6 @@ impl Proof {
     fn finish(self, partition: &Path) -> Result<(), Failure> {
         let Some(why) = self.unfit else { return Ok(()) };
         Err(config_error(format!("{}: {why}.", partition.display())))
-    }
-}
-
-/// Settles producer state behind the part of the log that a leader may still truncate, so that recovery's memory does
-/// not grow with the log: no more than `uncommitted_bytes_max` is ever uncommitted, twice that is kept.
-struct Settling {
-    window_bytes_max: u64,
-    window_bytes: u64,
-    batches: VecDeque<(Offset, u64)>,
-}
-
-impl Settling {
-    fn new(limits: &Limits) -> Settling {
-        let window_bytes_max = limits.uncommitted_bytes_max.saturating_mul(2);
-        Settling { window_bytes_max, window_bytes: 0, batches: VecDeque::new() }
-    }
-
-    fn on_batch(&mut self, header: &BatchHeader, producers: &mut Producers) {
-        self.window_bytes += header.size_bytes as u64;
-        self.batches.push_back((header.next_offset(), header.size_bytes as u64));
-        while self.window_bytes > self.window_bytes_max {
-            let Some((next, bytes)) = self.batches.pop_front() else { return };
-            self.window_bytes -= bytes;
-            producers.on_committed(HighWatermark(next));
-        }
     }
 }
 
@@ -409,7 +379,7 @@ struct Node {
     mask: CpuMask,
     directory_id: Uuid,
     recovered: RecoveredLog,
-    producers: Producers,
+    folds: Folds,
     files: LogFiles,
     /// The process goes on without it.
     is_guest: bool,
@@ -533,9 +503,9 @@ struct Parts {
 
 /// How it ended, and whether nothing is left on the executor that the kernel may use.
 async fn replica_core(node: Node, parts: Parts) -> Result<(Ended, bool), Failure> {
-    let Node { config, placement, mask, directory_id, recovered, producers, .. } = node;
+    let Node { config, placement, mask, directory_id, recovered, folds, .. } = node;
     let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
-    let mut replica = Replica::new(&config, directory_id, recovered, producers, seed, clock::now());
+    let mut replica = Replica::new(&config, directory_id, recovered, folds, seed, clock::now());
     replica.share_answers(parts.rooms.iter().map(|room| room.answers.clone()).collect());
     let status_bell = parts.doorbell.clone();
     parts.control.wake_with(move || status_bell.ring());

@@ -4,7 +4,7 @@
 
 use super::checker::Violation;
 use super::core::Core;
-use super::lies::Lie;
+use super::lies::{Liar, Lie};
 use super::network::{End, Host, Parcel, REFUSED, WireId};
 use super::node::{AllPlatters, Arrival, Calling, Node, Process};
 use super::transit::flip_record_bit;
@@ -13,7 +13,7 @@ use crate::log::{Completion, DiskOp, LogConfig, Recovered, SmallFile, recover};
 use crate::protocol::{Request, Response};
 use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
-use crate::replica::producers::Producers;
+use crate::replica::folds::{Folds, Recovery};
 use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::room::answers::Given;
 use crate::replica::session::Arrived;
@@ -24,6 +24,20 @@ use std::collections::BTreeMap;
 
 /// More turns than this in one millisecond of a node is a busy loop.
 const TURNS_PER_MS_MAX: u64 = 3_000;
+
+/// As every start does it; the lie is to forget the producers of a summary.
+fn take_part(recovery: &mut Recovery, part: Recovered, liar: &mut Liar) -> Result<(), String> {
+    if !liar.is(Lie::SummaryIgnored) || matches!(part, Recovered::Batch(_)) {
+        return recovery.take(part);
+    }
+    let before = recovery.clone();
+    recovery.take(part)?;
+    let has_producers = recovery.folds().producers() != before.folds().producers();
+    if has_producers && liar.tells(Lie::SummaryIgnored) {
+        *recovery = before;
+    }
+    Ok(())
+}
 
 fn is_of_disk(arrival: &Arrival) -> bool {
     matches!(arrival, Arrival::Disk(_) | Arrival::DiskFree(_))
@@ -57,15 +71,9 @@ impl Simulation {
         }
         let forgets = self.liar.tells(Lie::ProducersForgotten);
         let limits = &node.config.limits;
-        let mut producers = Producers::new(limits.producer_ids_max);
+        let mut recovery = Recovery::new(&node.config);
         let liar = &mut self.liar;
-        let mut on_recovered = |part: Recovered| {
-            let has_producers = matches!(&part, Recovered::Segment(s) if !s.producers().is_empty());
-            let is_ignored = forgets || has_producers && liar.tells(Lie::SummaryIgnored);
-            if !is_ignored {
-                producers.on_recovered(part)
-            }
-        };
+        let mut on_recovered = |part: Recovered| take_part(&mut recovery, part, liar);
         // An operator who has seen rot lets everything be looked at; some always do.
         let check = match self.is_calm || node.host % 4 == 0 {
             true => LogCheck::Whole,
@@ -104,7 +112,8 @@ impl Simulation {
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
         let text = format!("started, its log ends at {}", recovered.log_end);
         let config = self.liar.config_of(&node.config);
-        let replica = Replica::new(&config, node.directory_id(), recovered, producers, seed, now);
+        let folds = if forgets { Folds::new(&node.config) } else { recovery.into_folds() };
+        let replica = Replica::new(&config, node.directory_id(), recovered, folds, seed, now);
         self.trace.line(self.now_ns, node.host, &text);
         self.run_process(node, replica);
         node.inbox.push_back(Arrival::DiskFree(if node.disk.trouble.is_full { 0 } else { 1 << 40 }));

@@ -553,6 +553,7 @@ fn recovery_hands_out_each_header_in_order() {
         if let Recovered::Batch(batch) = part {
             headers.push(*batch.header());
         }
+        Ok(())
     })
     .unwrap();
     assert_eq!(headers, batches.iter().map(|b: &StampedBatch| *b.header()).collect::<Vec<_>>());

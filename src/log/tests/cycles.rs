@@ -80,7 +80,6 @@ fn config(disk: &mut SimDisk) -> LogConfig {
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 1 + random.below(20),
         index_interval_bytes: 4096 << random.below(4),
-        producer_ids_max: 10,
         check: LogCheck::Tail,
     }
 }

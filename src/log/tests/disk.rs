@@ -353,9 +353,12 @@ impl SimDisk {
     pub(super) fn sizes_of_batches(&mut self) -> u64 {
         let config = super::harness::small_config();
         let mut bytes = 0;
-        let mut count = |part: Recovered| match part {
-            Recovered::Batch(batch) => bytes += batch.size_bytes() as u64,
-            Recovered::Segment(summary) => bytes += summary.segment_bytes(),
+        let mut count = |part: Recovered| {
+            bytes += match part {
+                Recovered::Batch(batch) => batch.size_bytes() as u64,
+                Recovered::Segment(summary) => summary.segment_bytes(),
+            };
+            Ok(())
         };
         recover(self, &config, &mut count).expect("the log recovers");
         bytes

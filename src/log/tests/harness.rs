@@ -18,7 +18,6 @@ pub(crate) fn small_config() -> LogConfig {
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 10,
         index_interval_bytes: 4096,
-        producer_ids_max: 10,
         check: LogCheck::Tail,
     }
 }
@@ -71,6 +70,8 @@ pub(super) struct Node {
     pub(crate) effort: Effort,
     /// The log was in doubt, and it went on as one of several voters does.
     pub(crate) doubt: Option<Doubt>,
+    /// What the owner keeps in the summaries that are due. `None`: it can give nothing.
+    pub(crate) sections: Option<Vec<Section>>,
 }
 
 impl Node {
@@ -82,7 +83,7 @@ impl Node {
         mut disk: SimDisk,
         config: LogConfig,
     ) -> Result<Node, Box<(RecoveryError, SimDisk)>> {
-        let mut recovered = match recover(&mut disk, &config, &mut |_| {}) {
+        let mut recovered = match recover(&mut disk, &config, &mut |_| Ok(())) {
             Ok(recovered) => recovered,
             Err(error) => return Err(Box::new((error, disk))),
         };
@@ -94,7 +95,8 @@ impl Node {
         let (notes, effort) = (recovered.notes.clone(), recovered.effort);
         let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
         let log = Log::new(config, recovered);
-        Ok(Node { disk, log, now: Now::default(), epoch, next_tag: 1, quorum_state, notes, effort, doubt })
+        let (now, next_tag, sections) = (Now::default(), 1, Some(Vec::new()));
+        Ok(Node { disk, log, now, epoch, next_tag, quorum_state, notes, effort, doubt, sections })
     }
 
     /// Opened, with all opening operations done.
@@ -118,6 +120,9 @@ impl Node {
     /// End the turn and hand the new operations to the disk.
     pub(super) fn turn(&mut self) {
         self.log.end_turn(self.now);
+        while let Some(due) = self.log.summary_due() {
+            self.log.write_summary(due, self.sections.clone());
+        }
         while let Some(op) = self.log.poll_op() {
             self.disk.submit(op);
         }

@@ -83,7 +83,7 @@ fn a_start_with_files_missing_goes_on_safely_or_says_what_to_do() {
 #[test]
 fn a_lost_log_is_told_from_one_that_never_held_a_record() {
     let lost = |mut disk: SimDisk| {
-        let recovered = recover(&mut disk, &small_config(), &mut |_| {}).expect("it recovers");
+        let recovered = recover(&mut disk, &small_config(), &mut |_| Ok(())).expect("it recovers");
         recovered.has_lost_log
     };
     assert!(lost(left([false, false, true, true, true])));

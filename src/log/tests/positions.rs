@@ -20,7 +20,7 @@ fn finished_log() -> (SimDisk, Vec<StampedBatch>) {
 }
 
 fn refused(disk: &mut SimDisk) -> Option<Corrupt> {
-    match recover(disk, &small_config(), &mut |_| {}) {
+    match recover(disk, &small_config(), &mut |_| Ok(())) {
         Err(RecoveryError::Corrupt(corrupt)) => Some(corrupt),
         Err(RecoveryError::Disk(error)) => panic!("{error}"),
         Ok(_) => None,
@@ -81,7 +81,7 @@ fn a_missing_or_foreign_segment_is_refused() {
 #[test]
 fn who_starts_a_log_without_a_mark_is_told() {
     let says_so = |disk: &mut SimDisk| {
-        let recovered = recover(disk, &small_config(), &mut |_| {}).expect("the log recovers");
+        let recovered = recover(disk, &small_config(), &mut |_| Ok(())).expect("the log recovers");
         recovered.notes.iter().any(|note| note.contains("no commit mark"))
     };
     let (mut disk, _) = finished_log();
@@ -143,7 +143,7 @@ fn a_tail_damaged_from_each_byte_on_ends_there_above_the_mark_and_is_refused_bel
 }
 
 fn left_after(disk: &mut SimDisk) -> Option<Offset> {
-    match recover(disk, &small_config(), &mut |_| {}) {
+    match recover(disk, &small_config(), &mut |_| Ok(())) {
         Ok(recovered) => Some(recovered.log_end.0),
         Err(_) => None,
     }
@@ -215,14 +215,14 @@ fn without_a_mark_a_tail_may_end_with_the_file_but_not_when_the_mark_is_rotten()
     torn.mark_mut().fill(0);
     assert_eq!(left_after(&mut torn), Some(Offset(0)), "no mark was ever written: Kafka's own directories");
     assert!(
-        recover(&mut torn, &small_config(), &mut |_| {}).unwrap().doubt.is_some(),
+        recover(&mut torn, &small_config(), &mut |_| Ok(())).unwrap().doubt.is_some(),
         "and nothing is missing"
     );
     let mut short = disk.image();
     short.mark_mut().fill(0);
     let end = batches.iter().map(StampedBatch::size_bytes).sum::<usize>();
     short.edit(SEGMENT_0, |bytes| bytes.truncate(end - 3));
-    let recovered = recover(&mut short, &small_config(), &mut |_| {}).unwrap();
+    let recovered = recover(&mut short, &small_config(), &mut |_| Ok(())).unwrap();
     assert!(recovered.doubt.is_none(), "a file that Kafka did not finish ends anywhere");
     torn.mark_mut().fill(0xee);
     assert!(refused(&mut torn).unwrap().why.contains("commit mark"));

@@ -142,7 +142,7 @@ const SECTOR: usize = 512;
 
 /// What becomes of the log when the process and the power die now, and the disk is left as this.
 fn outcome(mut disk: SimDisk) -> String {
-    match recover(&mut disk, &small_config(), &mut |_| {}) {
+    match recover(&mut disk, &small_config(), &mut |_| Ok(())) {
         Ok(recovered) => {
             let mut node = Node::ready(disk, small_config());
             let kept = node.read_all().expect("what was recovered can be read").len();

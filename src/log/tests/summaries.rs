@@ -3,9 +3,8 @@
 use super::disk::SimDisk;
 use super::harness::*;
 use crate::log::*;
-use crate::record::{StampedBatch, check_fetched, data_batch};
+use crate::record::StampedBatch;
 use crate::types::*;
-use std::collections::BTreeMap;
 
 /// Four segments of three epochs, all of it committed, stopped in good order: all four have summaries.
 fn summarized_log() -> (SimDisk, Vec<StampedBatch>) {
@@ -26,7 +25,7 @@ fn config() -> LogConfig {
 }
 
 fn recovered(disk: &mut SimDisk, check: LogCheck) -> Result<RecoveredLog, RecoveryError> {
-    recover(disk, &LogConfig { check, ..config() }, &mut |_| {})
+    recover(disk, &LogConfig { check, ..config() }, &mut |_| Ok(()))
 }
 
 /// The log as a start finds it, and how much of it was read.
@@ -66,54 +65,137 @@ fn a_start_with_summaries_finds_what_a_scan_finds() {
     assert_eq!(tail, whole);
 }
 
-/// The last batches of each producer, as a fold over the whole log has them.
+/// What the log's owner is given of a log, part by part; it refuses the summary of one segment.
 #[derive(Default)]
-struct Fold(BTreeMap<i64, Vec<ProducerBatch>>);
+struct Owner {
+    refuses: Option<SegmentId>,
+    sections: Vec<(SegmentId, Vec<Section>)>,
+    batches: Vec<Offset>,
+    next: Offset,
+}
 
-impl Fold {
-    fn take(&mut self, part: Recovered) {
-        match part {
+impl Owner {
+    fn take(&mut self, part: Recovered) -> Result<(), String> {
+        let offsets = match part {
             Recovered::Batch(batch) => {
-                ProducerBatch::of(batch.header()).into_iter().for_each(|b| self.push(b))
+                self.batches.push(batch.base_offset());
+                batch.base_offset()..batch.next_offset()
             }
-            Recovered::Segment(summary) => summary.producers().iter().for_each(|b| self.push(*b)),
-        }
-    }
-
-    fn push(&mut self, batch: ProducerBatch) {
-        let last = self.0.entry(batch.producer_id).or_default();
-        last.push(batch);
-        last.drain(..last.len().saturating_sub(PRODUCER_BATCHES_KEPT));
+            Recovered::Segment(summary) => {
+                let id = SegmentId(summary.offsets().start);
+                if self.refuses == Some(id) {
+                    return Err("its owner will not have it".to_string());
+                }
+                self.sections.push((id, summary.sections().to_vec()));
+                summary.offsets()
+            }
+        };
+        assert_eq!(offsets.start, self.next, "each part of the log is given once, in its order");
+        self.next = offsets.end;
+        Ok(())
     }
 }
 
-/// A batch of an idempotent producer.
-fn produced(base: Offset, producer: (i64, i16, i32)) -> StampedBatch {
-    let mut bytes = data_batch(&[&[7; 60]], 1, Some(producer)).to_vec();
-    bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
-    let mut batch = check_fetched(bytes.into()).0.remove(0);
-    batch.stamp(base, Epoch(1));
-    batch
+/// Bytes that mean nothing to the log, and of no program that is known.
+fn opaque(of: u8) -> Vec<Section> {
+    vec![
+        Section { tag: 1, version: 77, bytes: vec![of; 5] },
+        Section { tag: 60_000, version: 1, bytes: Vec::new() },
+    ]
 }
 
 #[test]
-fn producers_are_the_same_by_summaries_and_by_a_scan() {
+fn what_its_owner_keeps_in_a_summary_is_given_back() {
     let mut node = Node::ready(SimDisk::new(6), config());
-    for i in 0..30 {
-        node.log.append(produced(node.log.log_end().0, (i % 3, 0, (i / 3) as i32)));
+    for i in 0..6 {
+        node.sections = Some(opaque(i));
+        node.append(2, 300);
+        node.settle();
+        node.log.on_committed(HighWatermark(node.log.log_end().0));
+        node.settle();
+    }
+    let closed = node.log.segments.0.len() - 1;
+    assert!(closed > 1);
+    node.sections = Some(opaque(99));
+    let mut owner = Owner::default();
+    let log = recover(&mut node.shut_down(), &config(), &mut |part| owner.take(part)).unwrap();
+    assert_eq!((owner.batches.len(), owner.next), (0, log.log_end.0), "{:?}", log.notes);
+    assert_eq!(owner.sections.len(), closed + 1);
+    // Of a closed one as of when it was closed, of the last one as of the stop.
+    for (at, (_, sections)) in owner.sections.iter().enumerate() {
+        let of = if at == closed { 99 } else { sections[0].bytes[0] };
+        assert_eq!(*sections, opaque(of));
+    }
+    assert!(owner.sections.is_sorted_by_key(|(_, sections)| sections[0].bytes[0]));
+}
+
+#[test]
+fn a_segment_whose_summary_its_owner_refuses_is_scanned_and_gets_another_one() {
+    let (disk, batches) = summarized_log();
+    for (refused, _) in disk.sizes() {
+        let mut owner = Owner { refuses: Some(refused), ..Owner::default() };
+        let mut image = disk.image();
+        let log = recover(&mut image, &config(), &mut |part| owner.take(part)).unwrap();
+        assert_eq!((log.effort.summaries, owner.next), (3, log.log_end.0));
+        let note = format!(
+            "Scanning {}: its summary is not believed, its owner will not have it.",
+            refused.file_name()
+        );
+        assert!(log.notes.contains(&note), "{:?}", log.notes);
+        let sizes = disk.sizes();
+        let holding = |at: Offset| sizes.iter().rev().find(|(id, _)| id.0 <= at).map(|(id, _)| *id);
+        let inside = |b: &&StampedBatch| holding(b.base_offset()) == Some(refused);
+        assert_eq!(owner.batches, batches.iter().filter(inside).map(|b| b.base_offset()).collect::<Vec<_>>());
+        let node = Log::new(config(), log);
+        let is_last = refused == node.segments.0[3].id;
+        assert_eq!(node.summaries_due, if is_last { vec![] } else { vec![refused] });
+    }
+}
+
+#[test]
+fn who_can_give_nothing_of_a_segment_gets_no_summary_and_a_stop_all_the_same() {
+    let mut node = Node::ready(SimDisk::new(7), config());
+    for gives in [true, false, true, false] {
+        node.settle();
+        node.sections = gives.then(Vec::new);
+        // Each begins a segment, and so closes the one before.
+        node.append(2, 400);
         node.settle();
         node.log.on_committed(HighWatermark(node.log.log_end().0));
     }
+    // The third one is due at the stop, which has nothing else to wait for.
     let mut disk = node.shut_down();
-    let [tail, whole] = [LogCheck::Tail, LogCheck::Whole].map(|check| {
-        let mut fold = Fold::default();
-        let log = recover(&mut disk, &LogConfig { check, ..config() }, &mut |part| fold.take(part)).unwrap();
-        assert_eq!(log.effort.summaries, if check == LogCheck::Tail { log.effort.segments } else { 0 });
-        assert!(log.effort.segments > 4);
-        fold.0
-    });
-    assert_eq!(tail, whole);
-    assert_eq!(whole.values().map(Vec::len).collect::<Vec<_>>(), [PRODUCER_BATCHES_KEPT; 3]);
+    let has_summary = |(id, _): (SegmentId, usize)| disk.small(summary_of(id)).is_some();
+    assert_eq!(disk.sizes().into_iter().map(has_summary).collect::<Vec<_>>(), [false, true, false, false]);
+    let log = recovered(&mut disk, LogCheck::Tail).unwrap();
+    assert_eq!(log.effort.summaries, 1);
+    assert!(
+        !log.notes.iter().any(|note| note.contains("summary")),
+        "nothing is wrong with that: {:?}",
+        log.notes
+    );
+}
+
+#[test]
+fn a_segment_that_was_cut_in_part_has_a_summary_of_what_is_left_and_what_followed() {
+    let mut node = Node::ready(SimDisk::new(8), config());
+    for _ in 0..3 {
+        node.append(1, 200);
+    }
+    node.settle();
+    node.log.truncate(Offset(2));
+    node.settle();
+    for _ in 0..6 {
+        node.epoch = 2;
+        node.append(1, 250);
+        node.settle();
+    }
+    node.log.on_committed(HighWatermark(node.log.log_end().0));
+    node.settle();
+    let expected: Vec<_> = node.read_all().unwrap().iter().map(bytes_of).collect();
+    let (read, effort, notes) = started(node.shut_down(), LogCheck::Tail);
+    assert_eq!(effort.summaries, effort.segments, "{notes:?}");
+    assert!(effort.segments > 1 && read == expected);
 }
 
 #[test]
@@ -283,4 +365,22 @@ fn rot_behind_a_summary_is_found_by_whoever_reads_it_and_by_a_whole_check() {
     assert!(node.read_one(batches[6].base_offset()).is_ok());
     let refused = recovered(&mut rotten, LogCheck::Whole);
     assert!(matches!(refused, Err(RecoveryError::Corrupt(_))));
+}
+
+/// A log that began with sections behind it: four batches behind a leader's first one, and the summary that the program before
+/// wrote of it, with the producers that version 2 ended with.
+#[test]
+fn a_summary_of_version_2_is_read_over_once() {
+    let mut disk = Node::ready(SimDisk::new(9), config()).shut_down();
+    let log = include_bytes!("../../../tests/fixtures/summaries/version-2.log");
+    let summary = include_bytes!("../../../tests/fixtures/summaries/version-2.summary");
+    disk.edit(SEGMENT_0, |bytes| *bytes = log.to_vec());
+    disk.mark_mut().fill(0);
+    disk.put_small(summary_of(SEGMENT_0), Some(summary.to_vec()));
+    let mut node = Node::ready(disk, config());
+    assert_eq!((node.effort.summaries, node.log.log_end().0), (0, Offset(6)));
+    let line = "Scanning 00000000000000000000.log: its summary is not believed, another version wrote it.";
+    assert!(node.notes.iter().any(|note| note == line), "{:?}", node.notes);
+    node.log.on_committed(HighWatermark(Offset(6)));
+    assert_eq!(started(node.shut_down(), LogCheck::Tail).1.summaries, 1);
 }

@@ -2,20 +2,18 @@
 
 use super::super::tests::harness::{batch, small_config};
 use super::*;
-use crate::log::LogConfig;
 
-/// Of a segment of three batches in two epochs, the second one an idempotent producer's.
+/// Of a segment of three batches in two epochs, with two sections, one of them empty.
 fn summary() -> Summary {
-    let LogConfig { index_interval_bytes, producer_ids_max, .. } = small_config();
-    let mut segment = Segment::new(SegmentId(Offset(7)), index_interval_bytes, producer_ids_max);
+    let mut segment = Segment::new(SegmentId(Offset(7)), small_config().index_interval_bytes);
     let mut epochs = Vec::new();
-    for (base, epoch, producer_id) in [(7, 1, -1), (9, 1, 42), (11, 3, 42)] {
-        let mut header = *batch(Offset(base), epoch, 1, 2, 3000).header();
-        (header.producer_id, header.producer_epoch, header.base_sequence) = (producer_id, 0, 5);
-        segment.push(&header);
+    for (base, epoch) in [(7, 1), (9, 1), (11, 3)] {
+        segment.push(batch(Offset(base), epoch, 1, 2, 3000).header());
         crate::log::epoch_checkpoint::note_batch(&mut epochs, Epoch(epoch), Offset(base));
     }
-    Summary::of(&segment, Offset(13), &epochs, 10).expect("a segment with batches has a summary")
+    let section = |tag, bytes: &[u8]| Section { tag, version: 2, bytes: bytes.to_vec() };
+    let sections = vec![section(70, &[]), section(7, b"whatever the owner says")];
+    Summary::of(&segment, Offset(13), &epochs, sections).expect("a segment with batches has a summary")
 }
 
 fn sealed(body: &[u8]) -> Vec<u8> {
@@ -25,7 +23,8 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 #[test]
 fn a_summary_reads_back_and_every_flipped_bit_is_noticed() {
     let summary = summary();
-    assert_eq!((summary.epochs.len(), summary.index.len(), summary.producers.len()), (2, 3, 2));
+    assert_eq!((summary.epochs.len(), summary.index.len(), summary.sections.len()), (2, 3, 2));
+    assert_eq!(summary.sections.iter().map(|s| s.tag).collect::<Vec<_>>(), [7, 70]);
     let bytes = summary.encode();
     assert_eq!(bytes.len(), summary.encoded_bytes());
     assert_eq!(Summary::decode(&bytes), Ok(summary));
@@ -48,10 +47,10 @@ fn each_wrong_count_or_order_is_noticed_behind_a_right_checksum() {
     }
     assert!(Summary::decode(&sealed(&[&body[..], &[0]].concat())).is_err());
     let mut newer = body.clone();
-    newer[11] = 3;
+    newer[11] = 4;
     assert_eq!(Summary::decode(&sealed(&newer)), Err("another version wrote it"));
     type Change = fn(&mut Summary);
-    let contradictions: [Change; 9] = [
+    let contradictions: [Change; 10] = [
         |s| s.length += 1,
         |s| s.end = s.last.base_offset,
         |s| s.first.position = 1,
@@ -60,7 +59,8 @@ fn each_wrong_count_or_order_is_noticed_behind_a_right_checksum() {
         |s| s.epochs[0].start_offset.0 -= 1,
         |s| s.index.swap(1, 2),
         |s| s.index.clear(),
-        |s| s.producers.swap(0, 1),
+        |s| s.sections.swap(0, 1),
+        |s| s.sections[1].tag = 7,
     ];
     for (i, change) in contradictions.into_iter().enumerate() {
         let mut wrong = good.clone();
@@ -70,18 +70,23 @@ fn each_wrong_count_or_order_is_noticed_behind_a_right_checksum() {
 }
 
 #[test]
-fn the_producers_that_appended_last_are_kept_and_five_batches_of_each() {
-    let mut tail = ProducerTail::default();
-    let mut header = *batch(Offset(0), 1, 1, 1, 10).header();
-    for offset in 0..100 {
-        // Producer 0 appends all the time, each other one once.
-        header.base_offset = Offset(offset);
-        header.producer_id = if offset % 2 == 0 { 0 } else { offset };
-        tail.push(&header, 3);
-        assert!(tail.len() <= 6);
+fn a_section_longer_than_the_file_is_noticed_behind_a_right_checksum() {
+    let good = summary();
+    let body = good.encode()[..good.encoded_bytes() - CRC_BYTES].to_vec();
+    // The last section is empty: its length is the last field.
+    for length in [1, 8, u32::MAX] {
+        let mut wrong = body.clone();
+        let at = wrong.len() - 4;
+        wrong[at..].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(
+            Summary::decode(&sealed(&wrong)),
+            Err("its length is not what its counts say"),
+            "{length}"
+        );
     }
-    let kept: Vec<_> = tail.batches(3).iter().map(|b| (b.producer_id, b.base_offset.0)).collect();
-    assert_eq!(kept, [(0, 90), (0, 92), (0, 94), (0, 96), (97, 97), (0, 98), (99, 99)]);
-    let again = ProducerTail::of_batches(&tail.batches(3));
-    assert_eq!(again.batches(3), tail.batches(3));
+    // As many sections as there are, and one more.
+    let count = HEAD_BYTES - 4..HEAD_BYTES;
+    let mut wrong = body;
+    wrong[count].copy_from_slice(&3u32.to_be_bytes());
+    assert_eq!(Summary::decode(&sealed(&wrong)), Err("its length is not what its counts say"));
 }

@@ -45,7 +45,7 @@ enum Verdict {
 }
 
 fn verdict(disk: &mut SimDisk, end: Offset) -> Verdict {
-    match recover(disk, &config(), &mut |_| {}) {
+    match recover(disk, &config(), &mut |_| Ok(())) {
         Ok(recovered) if recovered.doubt.is_some() => Verdict::InDoubt,
         Ok(recovered) if recovered.log_end.0 == end => Verdict::Whole,
         Ok(_) => Verdict::Cut,
@@ -232,7 +232,7 @@ fn torn_writes_are_cut() {
             for (at, bytes) in sectors.iter().filter(|_| random.chance(keep)) {
                 left.edit(SEGMENT_0, |all| all[*at..*at + SECTOR].copy_from_slice(bytes));
             }
-            let recovered = recover(&mut left, &config(), &mut |_| {}).expect("a torn write is no rot");
+            let recovered = recover(&mut left, &config(), &mut |_| Ok(())).expect("a torn write is no rot");
             assert!(recovered.log_end.0 >= flushed);
             torn += 1;
             doubts += u32::from(recovered.doubt.is_some());
@@ -249,7 +249,7 @@ fn a_stray_bit_in_the_zeros_ahead_stops_nobody() {
     for bit in (size * 8..(size + 100) * 8).chain([8_000 * 8 + 3]) {
         let mut stray = node.disk.image();
         stray.edit(SEGMENT_0, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
-        let recovered = recover(&mut stray, &config(), &mut |_| {}).expect("no rot of anything");
+        let recovered = recover(&mut stray, &config(), &mut |_| Ok(())).expect("no rot of anything");
         assert_eq!((recovered.doubt, recovered.log_end.0), (None, end), "bit {bit}");
         assert!(recovered.notes.iter().any(|note| note.contains("stray bit")), "{:?}", recovered.notes);
     }
@@ -268,7 +268,7 @@ fn good_batches_further_behind_than_one_write_are_no_torn_one() {
     }
     // Even of sectors that are gone.
     node.disk.edit(SEGMENT_0, |bytes| bytes[from.next_multiple_of(SECTOR)..][..SECTOR].fill(0));
-    let recovered = recover(&mut node.disk, &config, &mut |_| {}).unwrap();
+    let recovered = recover(&mut node.disk, &config, &mut |_| Ok(())).unwrap();
     assert!(recovered.doubt.is_some_and(|doubt| doubt.why.contains("further than one write")));
 }
 
@@ -287,7 +287,7 @@ fn an_epoch_that_this_node_was_never_in_is_rot() {
     sectors
         .iter()
         .for_each(|(at, bytes)| left.edit(SEGMENT_0, |all| all[*at..*at + SECTOR].copy_from_slice(bytes)));
-    let doubt = recover(&mut left, &config(), &mut |_| {}).unwrap().doubt.expect("it is in doubt");
+    let doubt = recover(&mut left, &config(), &mut |_| Ok(())).unwrap().doubt.expect("it is in doubt");
     assert!(doubt.why.contains("was never in") && doubt.position == at as u64, "{doubt:?}");
 }
 
@@ -300,10 +300,10 @@ fn a_rotten_slot_of_the_mark_puts_a_torn_tail_in_doubt() {
     let mut left = node.disk.image();
     let (at, bytes) = &sectors[0];
     left.edit(SEGMENT_0, |all| all[*at..*at + SECTOR].copy_from_slice(bytes));
-    assert_eq!(recover(&mut left, &config(), &mut |_| {}).unwrap().doubt, None);
+    assert_eq!(recover(&mut left, &config(), &mut |_| Ok(())).unwrap().doubt, None);
     // Both slots have been written: the opening one, and the one behind the first batch, which is newer.
     left.mark_mut()[20] ^= 1;
-    let doubt = recover(&mut left, &config(), &mut |_| {}).unwrap().doubt.expect("it is in doubt");
+    let doubt = recover(&mut left, &config(), &mut |_| Ok(())).unwrap().doubt.expect("it is in doubt");
     assert!(doubt.why.contains("slot of the commit mark"), "{doubt:?}");
 }
 
@@ -349,6 +349,6 @@ fn nobody_goes_on_with_a_log_in_doubt_by_mistake() {
     node.append(1, 300);
     node.settle();
     node.disk.edit(SEGMENT_0, |bytes| bytes[from + 100] ^= 1);
-    let recovered = recover(&mut node.disk, &config(), &mut |_| {}).unwrap();
+    let recovered = recover(&mut node.disk, &config(), &mut |_| Ok(())).unwrap();
     Log::new(config(), recovered);
 }

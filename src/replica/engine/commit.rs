@@ -21,7 +21,7 @@ impl<W> GatedEngine<W> {
 
     /// Every batch of this node's log comes through here, whoever wrote it.
     pub(super) fn append_to_log(&mut self, now: Now, batch: StampedBatch) {
-        self.producers.on_append(batch.header());
+        self.folds.fold(&batch);
         if batch.header().is_control() {
             self.on_leader_change_appended(now, batch.epoch(), batch.header().max_timestamp);
         }
@@ -35,7 +35,8 @@ impl<W> GatedEngine<W> {
         // The first one after a start only tells how long the log is.
         let records = if self.committed_end.0 == 0 { 0 } else { records };
         self.committed_end = high_watermark.0;
-        self.producers.on_committed(high_watermark);
+        // Before the log: what it finds to be committed is settled.
+        self.folds.settle(high_watermark);
         self.log.on_committed(high_watermark);
         let mut bytes = 0;
         while let Some(batch) = self.uncommitted.pop_committed(high_watermark) {
@@ -47,7 +48,7 @@ impl<W> GatedEngine<W> {
     }
 
     pub(super) fn on_truncate(&mut self, to: LogEndOffset) {
-        self.producers.on_truncate(to.0);
+        self.folds.cut(to.0);
         self.on_cut_to(to.0);
         self.uncommitted.cut_to(to);
     }

@@ -2,7 +2,7 @@
 
 use super::GatedEngine;
 use crate::raft::{self, BatchSpan};
-use crate::record::{BatchError, StampedBatch, check_fetched_into, check_interop, check_static_voters};
+use crate::record::{BatchError, StampedBatch, check_fetched_into, check_interop};
 use crate::replica::notice::EXIT_CONFIG;
 use crate::types::*;
 use bytes::Bytes;
@@ -44,7 +44,7 @@ impl<W> GatedEngine<W> {
     fn unfit(&self, batch: &StampedBatch) -> Option<String> {
         let leader =
             || self.raft.leader().map_or_else(|| "the leader".to_string(), |id| format!("node {id}"));
-        if let Err(why) = check_static_voters(batch) {
+        if let Err(why) = self.folds.fits(batch) {
             return Some(format!("stopping before a batch that {} sent is stored: {why}", leader()));
         }
         if self.data_mode == DataMode::Native {

@@ -30,8 +30,8 @@ use crate::config::Limits;
 use crate::log::{Keep, Log, ReadOutcome};
 use crate::raft::{Effect, Effects, Event, Raft};
 use crate::record::StampedBatch;
+use crate::replica::folds::Folds;
 use crate::replica::notice::Level;
-use crate::replica::producers::Producers;
 use crate::types::*;
 use fitness::Fitness;
 use gate::{Gate, Waiting};
@@ -47,7 +47,7 @@ use uncommitted::Uncommitted;
 pub(super) struct GatedEngine<W> {
     raft: Raft,
     log: Log,
-    producers: Producers,
+    folds: Folds,
     limits: Arc<Limits>,
     local: NodeId,
     data_mode: DataMode,
@@ -142,8 +142,8 @@ impl<W> GatedEngine<W> {
         &self.log
     }
 
-    pub(super) fn producers(&self) -> &Producers {
-        &self.producers
+    pub(super) fn folds(&self) -> &Folds {
+        &self.folds
     }
 
     pub(super) fn counts(&self) -> Counts {

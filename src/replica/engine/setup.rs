@@ -12,7 +12,7 @@ use super::uncommitted::Uncommitted;
 use crate::config::{Config, Limits};
 use crate::log::{Log, LogConfig, RecoveredLog};
 use crate::raft::{Effects, Raft, RaftConfig, RecoveredState};
-use crate::replica::producers::Producers;
+use crate::replica::folds::{Folds, Voters};
 use crate::types::*;
 
 /// How long a leader may park our Fetch (Kafka: `KafkaRaftClient.MAX_FETCH_WAIT_MS`).
@@ -24,17 +24,19 @@ impl<W> GatedEngine<W> {
         limits: Arc<Limits>,
         local: ReplicaKey,
         recovered: RecoveredLog,
-        producers: Producers,
+        mut folds: Folds,
         seed: u64,
         now: Now,
     ) -> GatedEngine<W> {
-        let raft = Raft::new(raft_config(config, local, seed), state(&recovered), now);
+        // What the log takes for committed is settled.
+        folds.settle(HighWatermark(recovered.committed.offset));
+        let raft = Raft::new(raft_config(config, folds.voters(), local, seed), state(&recovered), now);
         let log = Log::new(log_config(&limits), recovered);
         let latest = Latest::found(log.log_end().0, log.max_timestamp().map(|(timestamp, _)| timestamp));
         GatedEngine {
             raft,
             log,
-            producers,
+            folds,
             limits,
             local: local.id,
             data_mode: config.data_mode,
@@ -63,11 +65,10 @@ impl<W> GatedEngine<W> {
     }
 }
 
-pub(crate) fn raft_config(config: &Config, local: ReplicaKey, seed: u64) -> RaftConfig {
+pub(crate) fn raft_config(config: &Config, voters: &Voters, local: ReplicaKey, seed: u64) -> RaftConfig {
     RaftConfig {
         local,
-        // Static voters have no directory ids (kraft.version 0).
-        voters: config.voters.iter().map(|v| ReplicaKey { id: v.id, directory_id: Uuid::ZERO }).collect(),
+        voters: voters.set().to_vec(),
         election_timeout_ms: config.election_timeout_ms,
         fetch_timeout_ms: config.fetch_timeout_ms,
         election_backoff_max_ms: config.election_backoff_max_ms,
@@ -111,7 +112,6 @@ pub fn log_config(limits: &Limits) -> LogConfig {
         unflushed_bytes_max: limits.unflushed_bytes_max,
         commit_mark_idle_ms: limits.commit_mark_idle_ms,
         index_interval_bytes: limits.index_interval_bytes,
-        producer_ids_max: limits.producer_ids_max,
         check: LogCheck::Tail,
     }
 }

@@ -12,6 +12,9 @@ impl<W> GatedEngine<W> {
     /// belongs to this turn too. So: again, as long as `has_heard`.
     pub(crate) fn advance(&mut self, now: Now) {
         self.log.end_turn(now);
+        while let Some(due) = self.log.summary_due() {
+            self.log.write_summary(due, self.folds.sections(&due.offsets()));
+        }
         (self.listens, self.has_heard) = (true, false);
     }
 

@@ -1,6 +1,6 @@
 //! Which producers that nobody knows may begin to write: a bound that refuses them, and never forgets who is active.
 //!
-//! The leader asks before it appends the first batch of a producer id. The fold itself (`producers`) keeps what the log
+//! The leader asks before it appends the first batch of a producer id. The fold itself (`folds::producers`) keeps what the log
 //! says, on every replica alike: over its bound it forgets who has not written for longest. So a newcomer is admitted
 //! while there is room, or when that one has been silent for so long that it will not send a batch again.
 //!
@@ -11,8 +11,9 @@
 //! could be taken for silent only as the one who has waited for longest of all, within this time of a start, with the table full.
 
 use crate::config::Limits;
+use crate::record::BatchHeader;
 use crate::replica::connection_id::ConnectionId;
-use crate::replica::producers::Producers;
+use crate::replica::folds::{Fold, Producers};
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +52,7 @@ impl Newcomers {
         now: Now,
         connection: ConnectionId,
         producers: &Producers,
+        header: &BatchHeader,
         limits: &Limits,
     ) -> Result<(), String> {
         let brought = self.by_connection.get(&connection).copied().unwrap_or(0);
@@ -62,7 +64,7 @@ impl Newcomers {
         }
         let is_silent =
             |(last, timestamp)| self.is_silent(now, last, timestamp, limits.producer_id_idle_ms_min);
-        if !producers.next_to_go().is_none_or(is_silent) {
+        if !producers.has_room(header) && !producers.next_to_go().is_some_and(is_silent) {
             return Err(format!(
                 "{} idempotent producers are active (kraft.max.producer.ids), and none has been silent for {} ms \
                  (kraft.producer.id.idle.min.ms): a new one must wait, or do without enable.idempotence; or raise \
@@ -90,7 +92,6 @@ impl Newcomers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::BatchHeader;
 
     fn at(ms: u64) -> Now {
         Now { monotonic_ns: ms * NS_PER_MS, wall_ms: 0 }
@@ -125,17 +126,17 @@ mod tests {
         let connection = ConnectionId(1);
         newcomers.on_turn(at(0), LogEndOffset(Offset(0)), &limits);
         for (id, base) in [(7, 0), (8, 1)] {
-            assert_eq!(newcomers.admit(at(0), connection, &producers, &limits), Ok(()));
+            assert_eq!(newcomers.admit(at(0), connection, &producers, &batch(10, 9), &limits), Ok(()));
             producers.on_append(&batch(id, base));
         }
         for ms in (0..=1_600).step_by(50) {
             newcomers.on_turn(at(ms), LogEndOffset(Offset(2)), &limits);
-            let told = newcomers.admit(at(ms), ConnectionId(2), &producers, &limits);
+            let told = newcomers.admit(at(ms), ConnectionId(2), &producers, &batch(10, 9), &limits);
             let why = told.expect_err("both have written less than the time ago");
             assert!(why.contains("raise kraft.max.producer.ids"), "{ms}: {why}");
         }
         newcomers.on_turn(at(1_750), LogEndOffset(Offset(2)), &limits);
-        assert_eq!(newcomers.admit(at(1_750), ConnectionId(2), &producers, &limits), Ok(()));
+        assert_eq!(newcomers.admit(at(1_750), ConnectionId(2), &producers, &batch(10, 9), &limits), Ok(()));
         producers.on_append(&batch(9, 2));
         assert!(!producers.contains(7) && producers.contains(8));
         assert!(newcomers.ends.len() as u64 <= SAMPLES + 2);
@@ -154,7 +155,7 @@ mod tests {
                 producers.on_append(&BatchHeader { max_timestamp, ..header });
             }
             newcomers.on_turn(now, LogEndOffset(Offset(end)), &limits);
-            newcomers.admit(now, ConnectionId(1), &producers, &limits).is_ok()
+            newcomers.admit(now, ConnectionId(1), &producers, &batch(10, 9), &limits).is_ok()
         };
         assert!(admitted([wall_ms - idle_ms, wall_ms], 2), "as without the restart");
         assert!(
@@ -169,7 +170,11 @@ mod tests {
     fn one_connection_cannot_take_all_of_it() {
         let (limits, mut newcomers, producers) = (limits(), Newcomers::default(), Producers::new(100));
         let admitted = |newcomers: &mut Newcomers, id| {
-            (0..10).filter(|_| newcomers.admit(at(0), ConnectionId(id), &producers, &limits).is_ok()).count()
+            (0..10)
+                .filter(|_| {
+                    newcomers.admit(at(0), ConnectionId(id), &producers, &batch(10, 9), &limits).is_ok()
+                })
+                .count()
         };
         assert_eq!((admitted(&mut newcomers, 1), admitted(&mut newcomers, 2)), (3, 3));
         newcomers.on_closed(ConnectionId(1));

@@ -9,10 +9,10 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::disk::Disk;
 use crate::config::Config;
-use crate::log::{Completion, OpKind, RecoveredLog, recover};
+use crate::log::{Completion, Effort, OpKind, RecoveredLog, recover};
 use crate::record::Inspector;
+use crate::replica::folds::Recovery;
 use crate::replica::inspection::{Patience, Search};
-use crate::replica::producers::Producers;
 use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::receive_pool::ReceivePool;
 use crate::replica::session::{Session, SessionLimits};
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) replica: Replica,
     connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) stopped: Option<i32>,
+    /// What its start read.
+    pub(crate) effort: Effort,
     pub(crate) notes: Vec<String>,
     /// Those of them that are more than news.
     pub(crate) warnings: Vec<String>,
@@ -115,19 +117,26 @@ impl Cluster {
 
     fn start_with(&mut self, id: NodeId, change: fn(&mut RecoveredLog)) {
         let config = &self.configs[&id];
-        let mut producers = Producers::new(config.limits.producer_ids_max);
+        let mut recovery = Recovery::new(config);
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
-        let mut recovered =
-            recover(disk, &limits, &mut |part| producers.on_recovered(part)).expect("recovers");
+        let mut recovered = recover(disk, &limits, &mut |part| recovery.take(part)).expect("recovers");
         change(&mut recovered);
         self.seed += 1;
-        let replica =
-            Replica::new(config, Uuid(id.0 as u128 + 100), recovered, producers, self.seed, self.now);
+        let effort = recovered.effort;
+        let replica = Replica::new(
+            config,
+            Uuid(id.0 as u128 + 100),
+            recovered,
+            recovery.into_folds(),
+            self.seed,
+            self.now,
+        );
         let node = Node {
             replica,
             connections: BTreeMap::new(),
             stopped: None,
+            effort,
             notes: Vec::new(),
             warnings: Vec::new(),
         };

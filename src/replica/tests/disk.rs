@@ -32,6 +32,18 @@ fn put(file: &mut Vec<u8>, position: u64, bytes: &[u8]) {
 }
 
 impl Disk {
+    pub(crate) fn summaries(&self) -> usize {
+        self.small.keys().filter(|file| matches!(file, SmallFile::Summary(_))).count()
+    }
+
+    pub(crate) fn forget_summaries(&mut self) {
+        self.small.retain(|file, _| !matches!(file, SmallFile::Summary(_)));
+    }
+
+    pub(crate) fn segments_kept(&self) -> usize {
+        self.segments.len()
+    }
+
     pub(crate) fn carry_out(&mut self, op: DiskOp) -> Completion {
         let mut done = Done::Complete;
         let mut returned = None;

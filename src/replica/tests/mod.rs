@@ -4,6 +4,7 @@ mod advertised;
 mod cluster;
 mod disk;
 mod fitness;
+mod folds;
 mod gate;
 mod leaderless;
 mod limits;

@@ -1,6 +1,7 @@
 //! What a node says of itself: counters, histograms, progress, memory; and what it does about a full disk.
 
 use super::*;
+use crate::replica::folds::Voters;
 use crate::replica::input::FORWARD_CLIENT_ID;
 
 #[test]
@@ -150,8 +151,13 @@ fn a_leader_parks_a_fetch_for_half_of_the_fetch_timeout_at_most() {
     for (fetch_timeout_ms, wait_ms) in [(2000, 500), (600, 300)] {
         let config = Config { fetch_timeout_ms, ..config(1, 3) };
         assert_eq!(
-            engine::raft_config(&config, ReplicaKey { id: NodeId(1), directory_id: Uuid(1) }, 7)
-                .fetch_wait_ms_max,
+            engine::raft_config(
+                &config,
+                &Voters::new(&config.voters),
+                ReplicaKey { id: NodeId(1), directory_id: Uuid(1) },
+                7
+            )
+            .fetch_wait_ms_max,
             wait_ms
         );
     }

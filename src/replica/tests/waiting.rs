@@ -646,7 +646,7 @@ fn after_a_restart_a_full_table_lets_in_whom_it_would_have_let_in_before() {
         ErrorCode::POLICY_VIOLATION.0,
         "the second has"
     );
-    let known = |id: i64| cluster.nodes[&leader].replica.engine.producers().contains(id);
+    let known = |id: i64| cluster.nodes[&leader].replica.engine.folds().producers().contains(id);
     assert_eq!([1, 2, 3, 4, 5].map(known), [false, true, true, true, false]);
 }
 

@@ -4,17 +4,21 @@
 //! (Kafka: `ProducerStateManager`, `ProducerAppendInfo`, `ProducerStateEntry`). The leader asks `check` before it
 //! appends a client's batch. What lies below the high watermark is settled; what lies above it is also kept as a list
 //! of headers, so that a truncation can fold again what survives. Two replicas with the same log hold the same state,
-//! evictions included; one that has started from summaries may know batches of producers that were forgotten and came back.
-//! It never looks at a record, at a clock, or at who leads.
+//! evictions included; one that has started from summaries may know older batches of a producer beside
+//! (docs/design/folds.md). It never looks at a record, at a clock, or at who leads.
 
-use crate::log::{PRODUCER_BATCHES_KEPT, ProducerBatch, Recovered, Summary};
-use crate::record::BatchHeader;
+use super::Fold;
+use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// Batches kept per producer id (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`); a Java producer has no more than
 /// five requests in flight for the same reason.
-const BATCHES_KEPT: usize = PRODUCER_BATCHES_KEPT;
+const BATCHES_KEPT: usize = 5;
+
+/// Of one batch in a section, big-endian: producer id and epoch, base offset, last offset delta, base sequence, time.
+const BATCH_BYTES: usize = 8 + 2 + 8 + 4 + 4 + 8;
 
 /// Producer epoch of a batch that has none (Kafka: `RecordBatch.NO_PRODUCER_EPOCH`).
 const NO_PRODUCER_EPOCH: i16 = -1;
@@ -36,8 +40,8 @@ pub(crate) enum Verdict {
 }
 
 /// Producer state of one log.
-#[derive(Clone, Debug)]
-pub struct Producers {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Producers {
     /// After every batch of the log.
     current: Table,
     /// After the batches below the high watermark: where a truncation begins to fold again.
@@ -48,7 +52,7 @@ pub struct Producers {
 
 impl Producers {
     /// `producer_ids_max`: over it, the producer id that has not appended for longest (in offsets) is forgotten.
-    pub fn new(producer_ids_max: usize) -> Producers {
+    pub(crate) fn new(producer_ids_max: usize) -> Producers {
         let table = Table::new(producer_ids_max);
         Producers { current: table.clone(), settled: table, unsettled: VecDeque::new() }
     }
@@ -64,65 +68,16 @@ impl Producers {
         }
     }
 
-    /// Fold an appended (stamped) batch, in log order, on every replica and in recovery. Recovery also calls
-    /// `on_committed` with the commit mark as it goes, so that the list of unsettled batches stays short.
+    /// Fold an appended (stamped) batch, in log order, on every replica and in recovery.
     pub(crate) fn on_append(&mut self, header: &BatchHeader) {
-        let Some(appended) = ProducerBatch::of(header).map(|batch| Appended::of(&batch)) else { return };
+        let Some(appended) = Appended::of(header) else { return };
         self.current.fold(&appended);
         self.unsettled.push_back(appended);
     }
 
-    /// Recovery: the next part of the log.
-    pub(crate) fn on_recovered(&mut self, part: Recovered) {
-        match part {
-            Recovered::Batch(batch) => self.on_append(batch.header()),
-            Recovered::Segment(summary) => self.on_segment(summary),
-        }
-    }
-
-    /// A summary's segment is committed, and so is all before it.
-    pub(crate) fn on_segment(&mut self, summary: &Summary) {
-        self.on_committed(HighWatermark(summary.end()));
-        for batch in summary.producers() {
-            let appended = Appended::of(batch);
-            self.settled.fold(&appended);
-            self.current.fold(&appended);
-        }
-    }
-
-    /// Undo what lies at or above `to`.
-    pub(super) fn on_truncate(&mut self, to: Offset) {
-        let before = self.unsettled.len();
-        // Nothing that is settled is cut, unless more disks were lost than a quorum bears. Then a batch must not count as
-        // a duplicate of one that is gone.
-        self.settled.forget_from(to);
-        self.current.forget_from(to);
-        while self.unsettled.back().is_some_and(|a| a.batch.last_offset() >= to) {
-            self.unsettled.pop_back();
-        }
-        if self.unsettled.len() == before {
-            return;
-        }
-        self.current = self.settled.clone();
-        for appended in &self.unsettled {
-            self.current.fold(appended);
-        }
-    }
-
-    /// Settle what lies below: it will never be truncated.
-    pub(crate) fn on_committed(&mut self, high_watermark: HighWatermark) {
-        while let Some(appended) = self.unsettled.front() {
-            if appended.batch.last_offset() >= high_watermark.0 {
-                return;
-            }
-            self.settled.fold(appended);
-            self.unsettled.pop_front();
-        }
-    }
-
     /// Whom a newcomer would push out: the last offset of who has been silent for longest, and the time that this producer gave
     /// its last batch. `None`: nobody, there is room.
-    pub(super) fn next_to_go(&self) -> Option<(Offset, i64)> {
+    pub(crate) fn next_to_go(&self) -> Option<(Offset, i64)> {
         if self.len() < self.current.producer_ids_max {
             return None;
         }
@@ -141,27 +96,132 @@ impl Producers {
     }
 }
 
+impl Fold for Producers {
+    const TAG: u16 = 1;
+    const VERSION: u16 = 1;
+    const NAME: &'static str = "producers";
+    type Part = Vec<Appended>;
+
+    fn fold(&mut self, batch: &StampedBatch) {
+        self.on_append(batch.header());
+    }
+
+    fn settle(&mut self, high_watermark: HighWatermark) {
+        while let Some(appended) = self.unsettled.front() {
+            if appended.batch.last_offset() >= high_watermark.0 {
+                return;
+            }
+            self.settled.fold(appended);
+            self.unsettled.pop_front();
+        }
+    }
+
+    fn cut(&mut self, to: Offset) {
+        let before = self.unsettled.len();
+        // Nothing that is settled is cut, unless more disks were lost than a quorum bears. Then a batch must not count as
+        // a duplicate of one that is gone.
+        self.settled.forget_from(to);
+        self.current.forget_from(to);
+        while self.unsettled.back().is_some_and(|a| a.batch.last_offset() >= to) {
+            self.unsettled.pop_back();
+        }
+        if self.unsettled.len() == before {
+            return;
+        }
+        self.current = self.settled.clone();
+        for appended in &self.unsettled {
+            self.current.fold(appended);
+        }
+    }
+
+    /// The last batches of each producer that lie there, in the order of the log.
+    fn encode(&self, offsets: &Range<Offset>) -> Option<Vec<u8>> {
+        let batches = self.settled.batches_in(offsets);
+        let mut bytes = Vec::with_capacity(batches.len() * BATCH_BYTES);
+        batches.iter().for_each(|appended| appended.encode(&mut bytes));
+        Some(bytes)
+    }
+
+    fn decode(section: Option<&[u8]>, offsets: &Range<Offset>) -> Result<Vec<Appended>, &'static str> {
+        let (batches, rest) = section.ok_or("there is none")?.as_chunks::<BATCH_BYTES>();
+        if !rest.is_empty() {
+            return Err("it ends within a batch");
+        }
+        let batches: Vec<Appended> = batches.iter().map(Appended::decode).collect();
+        let is_inside = |a: &Appended| {
+            let (first, last) = (a.batch.base_offset, a.batch.last_offset());
+            a.producer_id >= 0 && first <= last && offsets.contains(&first) && offsets.contains(&last)
+        };
+        let is_ordered = batches.is_sorted_by(|a, b| a.batch.last_offset() < b.batch.base_offset);
+        match is_ordered && batches.iter().all(is_inside) {
+            true => Ok(batches),
+            false => Err("it contradicts itself"),
+        }
+    }
+
+    fn take(&mut self, part: Vec<Appended>) {
+        for appended in &part {
+            self.settled.fold(appended);
+            self.current.fold(appended);
+        }
+    }
+
+    fn has_room(&self, header: &BatchHeader) -> bool {
+        header.producer_id < 0 || self.contains(header.producer_id) || self.next_to_go().is_none()
+    }
+}
+
 /// What the fold keeps of a batch: whose it is, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Appended {
+pub(crate) struct Appended {
     producer_id: i64,
     producer_epoch: i16,
     batch: Batch,
 }
 
 impl Appended {
-    fn of(batch: &ProducerBatch) -> Appended {
-        Appended {
-            producer_id: batch.producer_id,
-            producer_epoch: batch.producer_epoch,
+    /// `None`: the batch is no producer's. Only transaction markers are control batches with a producer id, and there are
+    /// no transactions.
+    fn of(header: &BatchHeader) -> Option<Appended> {
+        (header.producer_id >= 0 && !header.is_control()).then_some(Appended {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
             batch: Batch {
-                base_offset: batch.base_offset,
-                last_offset_delta: batch.last_offset_delta,
-                base_sequence: batch.base_sequence,
-                timestamp: batch.timestamp,
+                base_offset: header.base_offset,
+                last_offset_delta: header.last_offset_delta,
+                base_sequence: header.base_sequence,
+                timestamp: header.max_timestamp,
+            },
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.producer_id.to_be_bytes());
+        out.extend_from_slice(&self.producer_epoch.to_be_bytes());
+        out.extend_from_slice(&self.batch.base_offset.0.to_be_bytes());
+        out.extend_from_slice(&self.batch.last_offset_delta.to_be_bytes());
+        out.extend_from_slice(&self.batch.base_sequence.to_be_bytes());
+        out.extend_from_slice(&self.batch.timestamp.to_be_bytes());
+    }
+
+    fn decode(bytes: &[u8; BATCH_BYTES]) -> Appended {
+        Appended {
+            producer_id: i64::from_be_bytes(array_at(bytes, 0)),
+            producer_epoch: i16::from_be_bytes(array_at(bytes, 8)),
+            batch: Batch {
+                base_offset: Offset(i64::from_be_bytes(array_at(bytes, 10))),
+                last_offset_delta: i32::from_be_bytes(array_at(bytes, 18)),
+                base_sequence: i32::from_be_bytes(array_at(bytes, 22)),
+                timestamp: i64::from_be_bytes(array_at(bytes, 26)),
             },
         }
     }
+}
+
+fn array_at<const N: usize>(bytes: &[u8; BATCH_BYTES], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
 }
 
 /// Kafka's `BatchMetadata`.
@@ -176,7 +236,7 @@ struct Batch {
 
 impl Batch {
     fn last_offset(&self) -> Offset {
-        Offset(self.base_offset.0 + self.last_offset_delta as i64)
+        Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
     }
 
     fn last_sequence(&self) -> i32 {
@@ -219,6 +279,25 @@ impl Table {
 }
 
 impl Table {
+    /// In the order of the log.
+    fn batches_in(&self, offsets: &Range<Offset>) -> Vec<Appended> {
+        // Who has appended last before these has none of them.
+        let producers = self.by_last_offset.range(offsets.start..);
+        let entries = producers.filter_map(|(_, id)| self.entries.get_key_value(id));
+        let mut found: Vec<Appended> = entries
+            .flat_map(|(id, entry)| {
+                let inside = entry.batches().iter().filter(|batch| offsets.contains(&batch.base_offset));
+                inside.map(|batch| Appended {
+                    producer_id: *id,
+                    producer_epoch: entry.producer_epoch,
+                    batch: *batch,
+                })
+            })
+            .collect();
+        found.sort_unstable_by_key(|appended| appended.batch.base_offset);
+        found
+    }
+
     /// Forget the batches at or above `to`; of a producer without others nothing is known.
     fn forget_from(&mut self, to: Offset) {
         for producer_id in self.by_last_offset.split_off(&to).into_values() {

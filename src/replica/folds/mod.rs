@@ -1,0 +1,158 @@
+//! What every replica folds from its log: the same log gives the same state. docs/design/folds.md has the argument.
+//!
+//! [`Folds`] is the list of them, and the only place that names them: the engine tells it what is appended, committed and cut,
+//! the log keeps its sections in summaries without looking into them, and recovery gives them back. A fold never looks at a
+//! clock, or at who leads.
+
+mod producers;
+mod recovery;
+#[cfg(test)]
+mod tests;
+mod voters;
+
+use crate::config::Config;
+use crate::log::Section;
+use crate::record::{BatchHeader, StampedBatch};
+use crate::types::*;
+pub(crate) use producers::{Producers, Verdict};
+pub(crate) use recovery::Recovery;
+use std::ops::Range;
+pub(crate) use voters::Voters;
+
+/// The face of one of them.
+pub(crate) trait Fold {
+    /// Of its section. Given once, and to no other.
+    const TAG: u16;
+    /// Of its section's form.
+    const VERSION: u16;
+    const NAME: &'static str;
+    /// What a section holds.
+    type Part;
+
+    /// A batch of the log, in its order, whoever wrote it.
+    fn fold(&mut self, batch: &StampedBatch);
+    /// All below is never cut.
+    fn settle(&mut self, high_watermark: HighWatermark);
+    /// Undo what lies at or above `to`.
+    fn cut(&mut self, to: Offset);
+    /// What the settled state holds of these offsets; of all offsets: the settled state. `None`: it needs no section.
+    fn encode(&self, offsets: &Range<Offset>) -> Option<Vec<u8>>;
+    /// Of a summary of these offsets. Everything in it is distrusted. `Err`: the batches must be read instead.
+    fn decode(section: Option<&[u8]>, offsets: &Range<Offset>) -> Result<Self::Part, &'static str>;
+    /// Take over what was decoded; all before is settled, and so is this.
+    fn take(&mut self, part: Self::Part);
+
+    /// `Err`: why this node cannot go by a log that holds this batch.
+    fn fits(&self, _batch: &StampedBatch) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The bound: a leader that is asked to append this refuses it. What is in the log all the same is folded, on every replica
+    /// alike.
+    fn has_room(&self, _header: &BatchHeader) -> bool {
+        true
+    }
+}
+
+/// All that is folded from one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folds {
+    producers: Producers,
+    voters: Voters,
+    /// All before is folded.
+    end: Offset,
+    /// All before is settled.
+    settled: Offset,
+    /// Something was cut that had been settled. What it had displaced is not known any more.
+    has_lost: bool,
+}
+
+impl Folds {
+    /// Of an empty log.
+    pub fn new(config: &Config) -> Folds {
+        Folds {
+            producers: Producers::new(config.limits.producer_ids_max),
+            voters: Voters::new(&config.voters),
+            end: Offset(0),
+            settled: Offset(0),
+            has_lost: false,
+        }
+    }
+
+    pub(crate) fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    pub(crate) fn voters(&self) -> &Voters {
+        &self.voters
+    }
+
+    /// A batch of the log, in its order, whoever wrote it.
+    pub(crate) fn fold(&mut self, batch: &StampedBatch) {
+        self.producers.fold(batch);
+        self.voters.fold(batch);
+        self.end = batch.next_offset();
+    }
+
+    /// All below is committed.
+    pub(crate) fn settle(&mut self, high_watermark: HighWatermark) {
+        // A follower may hear of more than it has.
+        let settled = high_watermark.0.min(self.end);
+        self.producers.settle(HighWatermark(settled));
+        self.voters.settle(HighWatermark(settled));
+        self.settled = self.settled.max(settled);
+    }
+
+    /// The log ends at `to` again.
+    pub(crate) fn cut(&mut self, to: Offset) {
+        self.producers.cut(to);
+        self.voters.cut(to);
+        self.has_lost |= to < self.settled;
+        self.settled = self.settled.min(to);
+        self.end = self.end.min(to);
+    }
+
+    /// What a summary of these offsets keeps. `None`: not all of them are settled, or it is not known what they held.
+    pub(crate) fn sections(&self, offsets: &Range<Offset>) -> Option<Vec<Section>> {
+        if offsets.end > self.settled || self.has_lost {
+            return None;
+        }
+        let sections = [section_of(&self.producers, offsets), section_of(&self.voters, offsets)];
+        Some(sections.into_iter().flatten().collect())
+    }
+
+    /// The next part of the log, of a summary: all of it is committed. `Err`: why not; nothing was taken then.
+    pub(crate) fn take_sections(
+        &mut self,
+        sections: &[Section],
+        offsets: &Range<Offset>,
+    ) -> Result<(), String> {
+        let producers = decoded::<Producers>(sections, offsets)?;
+        let voters = decoded::<Voters>(sections, offsets)?;
+        (self.end, self.settled) = (offsets.end, offsets.end);
+        self.producers.settle(HighWatermark(offsets.end));
+        self.producers.take(producers);
+        self.voters.settle(HighWatermark(offsets.end));
+        self.voters.take(voters);
+        Ok(())
+    }
+
+    /// `Err`: why this node cannot go by a log that holds this batch. Asked before a leader's batch is stored, and in recovery.
+    pub(crate) fn fits(&self, batch: &StampedBatch) -> Result<(), String> {
+        self.producers.fits(batch)?;
+        self.voters.fits(batch)
+    }
+}
+
+fn section_of<F: Fold>(fold: &F, offsets: &Range<Offset>) -> Option<Section> {
+    fold.encode(offsets).map(|bytes| Section { tag: F::TAG, version: F::VERSION, bytes })
+}
+
+fn decoded<F: Fold>(sections: &[Section], offsets: &Range<Offset>) -> Result<F::Part, String> {
+    let section = sections.iter().find(|section| section.tag == F::TAG);
+    if let Some(section) = section.filter(|section| section.version != F::VERSION) {
+        return Err(format!("its section of {} is of version {}", F::NAME, section.version));
+    }
+    let part = F::decode(section.map(|section| &section.bytes[..]), offsets);
+    part.map_err(|why| format!("its section of {}: {why}", F::NAME))
+}

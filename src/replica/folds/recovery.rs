@@ -1,0 +1,64 @@
+//! The folds of a log that a start walks through: whoever calls `log::recover` hands on here what it finds.
+
+use super::Folds;
+use crate::config::Config;
+use crate::log::Recovered;
+use crate::types::*;
+use std::collections::VecDeque;
+
+/// Settles what lies behind the part of the log that a leader may still cut, so that a start's memory does not grow with the
+/// log: no more than `uncommitted_bytes_max` is ever uncommitted, twice that is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Recovery {
+    folds: Folds,
+    window_bytes_max: u64,
+    window_bytes: u64,
+    /// Where each batch of the window ends, and its size.
+    window: VecDeque<(Offset, u64)>,
+}
+
+impl Recovery {
+    pub(crate) fn new(config: &Config) -> Recovery {
+        Recovery {
+            folds: Folds::new(config),
+            window_bytes_max: config.limits.uncommitted_bytes_max.saturating_mul(2),
+            window_bytes: 0,
+            window: VecDeque::new(),
+        }
+    }
+
+    /// The next part of the log. `Err`: why nothing was taken of a summary.
+    pub(crate) fn take(&mut self, part: Recovered) -> Result<(), String> {
+        match part {
+            Recovered::Batch(batch) => {
+                self.folds.fold(batch);
+                self.push(batch.next_offset(), batch.size_bytes() as u64);
+            }
+            Recovered::Segment(summary) => {
+                self.folds.take_sections(summary.sections(), &summary.offsets())?;
+                self.window.clear();
+                self.window_bytes = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, end: Offset, bytes: u64) {
+        self.window.push_back((end, bytes));
+        self.window_bytes += bytes;
+        while self.window_bytes > self.window_bytes_max
+            && let Some((end, bytes)) = self.window.pop_front()
+        {
+            self.window_bytes -= bytes;
+            self.folds.settle(HighWatermark(end));
+        }
+    }
+
+    pub(crate) fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    pub(crate) fn into_folds(self) -> Folds {
+        self.folds
+    }
+}
