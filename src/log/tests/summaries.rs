@@ -155,15 +155,16 @@ fn a_segment_whose_summary_its_owner_refuses_is_scanned_and_gets_another_one() {
 #[test]
 fn who_can_give_nothing_of_a_segment_gets_no_summary_and_a_stop_all_the_same() {
     let mut node = Node::ready(SimDisk::new(7), config());
-    for gives in [true, false, true, false] {
-        node.settle();
+    for (i, gives) in [true, false, true, false].into_iter().enumerate() {
         node.sections = gives.then(Vec::new);
         // Each begins a segment, and so closes the one before.
         node.append(2, 400);
         node.settle();
-        node.log.on_committed(HighWatermark(node.log.log_end().0));
+        // The third one is due at the stop, which has nothing else to wait for.
+        if i != 2 {
+            node.log.on_committed(HighWatermark(node.log.log_end().0));
+        }
     }
-    // The third one is due at the stop, which has nothing else to wait for.
     let mut disk = node.shut_down();
     let has_summary = |(id, _): (SegmentId, usize)| disk.small(summary_of(id)).is_some();
     assert_eq!(disk.sizes().into_iter().map(has_summary).collect::<Vec<_>>(), [false, true, false, false]);
