@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 
-from . import counts, etcd, failover, kafka, scale, systems, workloads
+from . import counts, etcd, failover, kafka, reading, scale, systems, workloads
 from .processes import Failed, note, step
 from .systems import try_to_open
 
@@ -57,6 +57,8 @@ WORKS = [
     Work("16-batches", ("null", "one", "three", *KAFKAS), (7, 11), workloads.sixteen_batches),
     Work("1MiB-batches", ("null", "one"), (8,), workloads.mebibyte_batches),
     Work("counts", ("three",), (12,), counts.counts, is_alone=True, is_once=True),
+    Work("raw-read", ("device",), (18,), reading.raw_read),
+    Work("read", ("three", "kafka"), (16, 17, 18), reading.reads, is_alone=True),
     Work("failover", ("three", "kafka", "raft-25"), (15,), failover.failover, is_alone=True),
     Work("connections", ("one", "three"), (), scale.connections, is_alone=True, is_long=True, is_once=True),
     Work("sizes", ("one", "three"), (), scale.record_sizes, is_alone=True, is_long=True, is_once=True),

@@ -1,4 +1,4 @@
-"""The table: fifteen rows, each a figure of kraft beside another one of the same run, and what it must and shall reach."""
+"""The table: eighteen rows, each a figure of kraft beside another one of the same run, and what it must and shall reach."""
 
 import dataclasses
 import statistics
@@ -159,10 +159,23 @@ def node_rows(results):
                Line("Kafka brokers", failover_ms(results, "three"), failover_ms(results, "kafka"), "ms", 0.5, 0.3)])
 
 
+def reading_rows(results):
+    read = lambda system, work: results.mib_per_second(system, work)
+    beside = lambda work, must, aim, name="": against_peers(
+        read("three", work), lambda peer: read(peer, work), "MB/s", {"kafka": (must, aim)}, False, name)
+    yield Row(16, "one consumer from the beginning, 1 MiB from its partition each time, the log just written: MB/s against Kafka",
+              beside("read-one", 1, 1.5))
+    yield Row(17, "the same with 8 consumers at 8 places, and with 50, each 10 MB behind the next one",
+              [*beside("read-8", 1, 1.5, ", 8 places"), *beside("read-50", 1, 1.5, ", 50 behind one another")])
+    yield Row(18, "row 16 with the kernel's page cache dropped: against Kafka, and ÷ what the disk reads in order",
+              [*beside("read-cold", 1.2, 1.5),
+               Line("raw", read("three", "read-cold"), read("device", "raw-read"), "MB/s", 0.7, 0.9, False)])
+
+
 def failover_ms(results, system):
     kills = [ms for value in results.of(system, "failover") for ms in value["ms"]]
     return statistics.median(kills) if kills else None
 
 
 def rows(results):
-    return [*latency_rows(results), *throughput_rows(results), *cost_rows(results), *node_rows(results)]
+    return [*latency_rows(results), *throughput_rows(results), *cost_rows(results), *node_rows(results), *reading_rows(results)]

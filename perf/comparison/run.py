@@ -30,6 +30,8 @@ class Lengths:
     jvm_warmup: float
     # At most so much is written by each load of many bytes.
     gb: float
+    # Of the log that is read.
+    read_gb: float
     device_seconds: float
     idle_seconds: float
     # What TestRaftServer is watched for; it prints a line every five seconds.
@@ -39,14 +41,14 @@ class Lengths:
     kafka_share: float
 
 
-FULL = Lengths(rounds=5, seconds=15, warmup=3, jvm_warmup=15, gb=3, device_seconds=5, idle_seconds=10,
+FULL = Lengths(rounds=5, seconds=15, warmup=3, jvm_warmup=15, gb=3, read_gb=4, device_seconds=5, idle_seconds=10,
                own_line_seconds=31, kills=2, kafka_share=1)
 # The tool's records are not cut: in its first ten seconds it is compiled, beside the servers and on the same cores, and
 # every server looks half as fast.
-QUICK = Lengths(rounds=1, seconds=3, warmup=1, jvm_warmup=4, gb=0.6, device_seconds=1, idle_seconds=4,
+QUICK = Lengths(rounds=1, seconds=3, warmup=1, jvm_warmup=4, gb=0.6, read_gb=1, device_seconds=1, idle_seconds=4,
                 own_line_seconds=16, kills=1, kafka_share=1)
 # For the tests: all of it works; the figures mean nothing.
-TINY = Lengths(rounds=1, seconds=0.3, warmup=0.1, jvm_warmup=0, gb=0.01, device_seconds=0.1, idle_seconds=0.3,
+TINY = Lengths(rounds=1, seconds=0.3, warmup=0.1, jvm_warmup=0, gb=0.01, read_gb=0.02, device_seconds=0.1, idle_seconds=0.3,
                own_line_seconds=6, kills=1, kafka_share=0.002)
 
 

@@ -58,6 +58,23 @@ def test_every_output_of_an_open_loop_with_mixed_sizes(quorum, scratch):
     assert xml.etree.ElementTree.parse(files["svg"]).getroot().tag.endswith("svg")
 
 
+def test_consumers_read_all_that_was_written_or_their_part_of_it(clusters):
+    """Of a log that no cache holds whole; every consumer begins where it was told to."""
+    cluster = clusters(1)
+    nothing = kafka_tools.run(PERF, "consume", "--bootstrap-server", cluster.bootstrap, "--from", 10**6)
+    assert nothing.code == 1 and "OFFSET_OUT_OF_RANGE" in nothing.err, nothing
+    records = perf(cluster, "--record-size", 1024, "--records-per-batch", 64, "--in-flight", 4, "--num-records", 64_000)["records"]
+    consume = lambda *flags: json.loads(kafka_tools.run(
+        PERF, "consume", "--bootstrap-server", cluster.bootstrap, "--json", "-", *flags).check().out)
+    everything = consume()
+    assert everything["records"] > records == 64_000 and everything["bytes"] > 64_000 * 1024, everything
+    assert everything["latency"]["latency"]["count"] >= 64, "a MiB each time"
+    parts = consume("--clients", 4, "--from", 1000, "--step", 16_000, "--num-records", 1000)
+    assert len(parts["bytes_per_second_of_each"]) == 4 and 4 * 1000 <= parts["records"] <= 4 * 4000, parts
+    again = consume("--duration", 0.5, "--from", records - 100)
+    assert again["records"] > 200 and again["seconds"] >= 0.5, "from where it began, until the time is over"
+
+
 def test_duration_and_number_of_records_end_it_whichever_comes_first(quorum):
     few = perf(quorum, "--num-records", 10, "--duration", 30)
     assert few["records"] == 10 and few["seconds"] < 20

@@ -43,7 +43,7 @@ def missing(summary):
 def test_all_that_needs_no_other_server(scratch):
     out, summary = compare(scratch, "--systems", "own", "--no-java")
     numbers = [int(n) for n in re.findall(r"^\| (\d+) \|", summary.partition("## Behind")[0], re.M)]
-    assert numbers == list(range(1, 16)), summary
+    assert numbers == list(range(1, 19)), summary
     for number in (1, 2, 3, 8, 12):
         row = re.search(rf"^\| {number} \|.*$", summary, re.M)[0]
         assert "not measured" not in row, row
@@ -51,7 +51,7 @@ def test_all_that_needs_no_other_server(scratch):
                   and line[0] != "three, open" and line[0] != "system calls"]
     assert unexpected == []
     assert any("etcd" in what and "left out" in why for what, why in missing(summary)), "a peer is never skipped in silence"
-    for name in ("one-one-in-flight", "three-1000-connections", "three-16-batches", "three-failover", "device-raw"):
+    for name in ("one-one-in-flight", "three-1000-connections", "three-16-batches", "three-failover", "device-raw", "three-read-50", "three-read-cold"):
         assert json.loads((out / "raw" / f"{name}-1.json").read_text())
     plots = sorted(out.glob("*.svg"))
     assert [plot.name for plot in plots] == ["cpu-per-gb.svg", "latency-one-in-flight.svg", "load-p50.svg", "load-p99.svg"]

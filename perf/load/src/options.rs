@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::batch::Payload;
 use crate::compression::Compression;
+use crate::consume::ConsumeOptions;
 use crate::device::DeviceOptions;
 use crate::flags::{Wait, seconds};
 use crate::loopback::LoopbackOptions;
@@ -34,6 +35,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// How fast the log is read, by one consumer or many
+    Consume(ConsumeOptions),
     /// What the disk itself does: durable writes without any server
     Device(DeviceOptions),
     /// What the loopback itself does: request and answer between two threads
@@ -261,7 +264,7 @@ impl LoadOptions {
     }
 }
 
-fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
+pub(crate) fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{flag} 0: give at least 1.")) } else { Ok(()) }
 }
 
@@ -275,7 +278,7 @@ fn acks(text: &str) -> Result<i16, String> {
 }
 
 /// Kafka's tools take a security protocol before the name; of these only plain text is spoken here.
-fn bootstrap(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn bootstrap(text: &str) -> Result<Vec<String>, String> {
     let mut addresses = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let address = part.rsplit_once("://").map_or(part, |(_, address)| address);

@@ -1,18 +1,25 @@
-//! The four frames of a producer, by hand: the head of a Produce request that is patched and sent again and again, and
-//! Metadata, InitProducerId and their answers.
+//! The frames of producers and consumers, by hand: the head of a Produce request that is patched and sent again and again,
+//! Metadata, InitProducerId and Fetch, and their answers.
 //!
-//! Of versions that every Kafka since 2.1 has and none of today has dropped (Produce 7, Metadata 7, InitProducerId 1), so
-//! that any broker can be driven. Answers are read with a bound before each field: a broken one is an error, no panic.
+//! Of versions that every Kafka since 2.1 has and none of today has dropped (Produce 7, Metadata 7, InitProducerId 1,
+//! Fetch 4), so that any broker can be driven. Answers are read with a bound before each field: a broken one is an error, no panic.
 
 use kraft::types::ErrorCode;
 
 /// As Kafka's tools call themselves.
 const CLIENT_ID: &str = "kraft-perf";
 const PRODUCE: (i16, i16) = (0, 7);
+const FETCH: (i16, i16) = (1, 4);
 const METADATA: (i16, i16) = (3, 7);
 const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 /// No partition asked for has an index beyond the first: drivers load one log.
 pub(crate) const PARTITION: i32 = 0;
+
+/// Of a record batch. Its length counts what follows it.
+const BATCH_LENGTH_AT: usize = 8;
+const LAST_OFFSET_DELTA_AT: usize = 23;
+/// Producer id and first offset.
+const ABORTED_TRANSACTION_BYTES: usize = 16;
 
 /// Everything of a Produce request before the batch.
 #[derive(Clone, Debug)]
@@ -60,6 +67,32 @@ pub(crate) fn init_producer_id_request(correlation_id: i32) -> Vec<u8> {
     put_i16(&mut bytes, -1);
     put_i32(&mut bytes, i32::MAX);
     with_length(bytes)
+}
+
+/// Records of one partition.
+pub(crate) struct FetchRequest<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) offset: i64,
+    pub(crate) bytes_max: i32,
+    pub(crate) wait_ms: i32,
+}
+
+impl FetchRequest<'_> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = request_head(FETCH, 0);
+        put_i32(&mut bytes, -1); // No replica.
+        put_i32(&mut bytes, self.wait_ms);
+        put_i32(&mut bytes, 1); // The least number of bytes.
+        put_i32(&mut bytes, self.bytes_max);
+        bytes.push(0); // Uncommitted transactions too.
+        put_i32(&mut bytes, 1);
+        put_string(&mut bytes, self.topic);
+        put_i32(&mut bytes, 1);
+        put_i32(&mut bytes, PARTITION);
+        bytes.extend_from_slice(&self.offset.to_be_bytes());
+        put_i32(&mut bytes, self.bytes_max);
+        with_length(bytes)
+    }
 }
 
 /// Length 0 and request header version 1.
@@ -151,6 +184,44 @@ pub(crate) fn decode_produce_answer(frame: &[u8]) -> Option<ProduceAnswer> {
     let error = ErrorCode(reader.i16()?);
     let is_ours = (topics, partitions, index) == (1, 1, PARTITION);
     is_ours.then_some(ProduceAnswer { correlation_id, error })
+}
+
+/// The answer to one Fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FetchAnswer<'a> {
+    pub(crate) error: ErrorCode,
+    pub(crate) high_watermark: i64,
+    /// Batches, the last of which may be cut.
+    pub(crate) records: &'a [u8],
+}
+
+/// Of a frame without its length.
+pub(crate) fn decode_fetch_answer(frame: &[u8]) -> Option<FetchAnswer<'_>> {
+    let mut reader = Reader(frame);
+    let (_correlation_id, _throttle_ms) = (reader.i32()?, reader.i32()?);
+    let topics = reader.i32()?;
+    reader.string()?;
+    let (partitions, index) = (reader.i32()?, reader.i32()?);
+    let error = ErrorCode(reader.i16()?);
+    let (high_watermark, _last_stable) = (reader.i64()?, reader.i64()?);
+    reader.list(|reader| reader.take(ABORTED_TRANSACTION_BYTES).map(drop))?;
+    let bytes = reader.i32()?.max(0) as usize;
+    let records = reader.take(bytes)?;
+    let is_ours = (topics, partitions, index) == (1, 1, PARTITION);
+    is_ours.then_some(FetchAnswer { error, high_watermark, records })
+}
+
+/// Offset behind the last whole batch; `None`: there is none.
+pub(crate) fn end_of_batches(mut records: &[u8]) -> Option<i64> {
+    let mut end = None;
+    while let Some(base) = records.first_chunk().map(|bytes| i64::from_be_bytes(*bytes)) {
+        let at = |from: usize| records.get(from..from + 4)?.try_into().ok().map(i32::from_be_bytes);
+        let (Some(length), Some(last_delta)) = (at(BATCH_LENGTH_AT), at(LAST_OFFSET_DELTA_AT)) else { break };
+        let Some(rest) = records.get(BATCH_LENGTH_AT + 4 + length.max(0) as usize..) else { break };
+        end = Some(base + i64::from(last_delta) + 1);
+        records = rest;
+    }
+    end
 }
 
 /// What Metadata says of the one partition, and of all brokers.
@@ -286,6 +357,38 @@ mod tests {
         let expected = ProduceAnswer { correlation_id: 9, error: ErrorCode::NOT_LEADER_OR_FOLLOWER };
         assert_eq!(decode_produce_answer(&frame), Some(expected));
         assert_eq!(decode_produce_answer(&frame[..20]), None);
+    }
+
+    #[test]
+    fn a_fetch_asks_for_one_partition_from_an_offset() {
+        let fetch = FetchRequest { topic: "topic", offset: 77, bytes_max: 1 << 20, wait_ms: 100 };
+        let (header, Request::Fetch(fetch)) = request(&fetch.encode()) else { panic!() };
+        assert_eq!(
+            (header.api_version, fetch.max_wait_ms, fetch.min_bytes, fetch.max_bytes),
+            (4, 100, 1, 1 << 20)
+        );
+        let partition = &fetch.topics[0].partitions[0];
+        assert_eq!((&*fetch.topics[0].name, fetch.topics.len()), ("topic", 1));
+        assert_eq!((partition.index, partition.fetch_offset, partition.max_bytes), (0, 77, 1 << 20));
+    }
+
+    #[test]
+    fn batches_are_read_up_to_the_last_whole_one() {
+        let batch = |base: i64, records: i32, bytes: usize| {
+            let mut batch = base.to_be_bytes().to_vec();
+            batch.extend_from_slice(&(bytes as i32 - 12).to_be_bytes());
+            batch.resize(bytes, 0);
+            batch[LAST_OFFSET_DELTA_AT..LAST_OFFSET_DELTA_AT + 4]
+                .copy_from_slice(&(records - 1).to_be_bytes());
+            batch
+        };
+        let (one, two) = (batch(10, 5, 70), batch(15, 1, 61));
+        let both = [one.clone(), two].concat();
+        assert_eq!(end_of_batches(&both), Some(16));
+        for cut in 0..both.len() {
+            let end = (cut >= one.len()).then_some(15);
+            assert_eq!(end_of_batches(&both[..cut]), end, "cut at {cut}");
+        }
     }
 
     #[test]
