@@ -15,8 +15,8 @@ use io_uring::{opcode, squeue, types};
 
 use super::clock;
 use super::disk_error::{disk_error, without_errno};
-use super::durable::ZeroedBlocks;
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
+use super::pieces::{Piece, Pieces};
 use super::ring::CoreRing;
 use crate::log::{
     BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind, WriteBuffer,
@@ -56,6 +56,7 @@ pub(crate) struct LogDevice {
     writes_in_flight: usize,
     /// How long each durable write took, from the ring to its completion.
     flushes: LatencyBuckets,
+    pieces: Pieces,
     /// With the ring or the kernel.
     sent: usize,
 }
@@ -83,7 +84,7 @@ enum Transfer {
     },
     /// The aligned span around the bytes asked for, which start `skip` bytes into it.
     Read {
-        blocks: ZeroedBlocks,
+        piece: Piece,
         skip: usize,
         wanted: usize,
     },
@@ -103,6 +104,7 @@ impl LogDevice {
             buffers_registered: false,
             writes_in_flight: 0,
             flushes: LatencyBuckets::default(),
+            pieces: Pieces::new(),
             sent: 0,
         };
         device.register_buffers(regions);
@@ -167,8 +169,8 @@ impl LogDevice {
         let start = position / BLOCK * BLOCK;
         let skip = (position - start) as usize;
         let span = (skip + length).next_multiple_of(BLOCK_BYTES);
-        let blocks = ZeroedBlocks::new(span);
-        self.push_transfer(id, file, start, span, Transfer::Read { blocks, skip, wanted: length });
+        let piece = self.pieces.take(span);
+        self.push_transfer(id, file, start, span, Transfer::Read { piece, skip, wanted: length });
     }
 
     fn push_transfer(&mut self, id: OpId, file_id: FileId, position: u64, length: usize, transfer: Transfer) {
@@ -265,11 +267,16 @@ impl LogDevice {
                     opcode::Write::new(fd, start, length).offset(position).rw_flags(flags).build()
                 }
             }
-            Transfer::Read { blocks, .. } => {
-                let start = blocks.as_mut_ptr().wrapping_add(flight.done);
+            Transfer::Read { piece, .. } => {
+                let start = piece.as_mut_ptr().wrapping_add(flight.done);
                 opcode::Read::new(fd, start, length).offset(position).build()
             }
         }
+    }
+
+    /// Every second or so: memory that no read has needed since is given back.
+    pub(crate) fn rest(&mut self) {
+        self.pieces.rest();
     }
 
     /// True when `poll` would return something. No system call.
@@ -324,9 +331,10 @@ impl LogDevice {
             (Transfer::Write { buffer, .. }, result) => {
                 self.complete_now(id, result.map(|_| Done::Complete), Some(buffer))
             }
-            (Transfer::Read { blocks, skip, wanted }, Ok(bytes)) => {
+            (Transfer::Read { piece, skip, wanted }, Ok(bytes)) => {
+                // Behind what was read there is something of an older read.
                 let end = bytes.min(skip + wanted);
-                let span = Bytes::from_owner(blocks);
+                let span = Bytes::from_owner(piece);
                 let data = if end > skip { span.slice(skip..end) } else { Bytes::new() };
                 self.complete_now(id, Ok(Done::Read(data)), None);
             }

@@ -47,7 +47,7 @@ pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
-pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX};
+pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_memory_bytes};
 pub(crate) use reader::Keep;
 pub use recovery::{OnRecovered, Recovered, recover};
 pub(crate) use summaries::SummaryDue;

@@ -13,7 +13,7 @@ use crate::replica::Standing;
 use crate::replica::receive::RECEIVE_BYTES_MAX;
 use crate::replica::room::frames::SMALL_FRAME_BYTES;
 use crate::replica::room::limits::{answer_limits, frame_limits, place_limits};
-use crate::replica::room::reads::BESIDE_BYTES;
+use crate::replica::room::reads::charge_bytes;
 use crate::types::*;
 
 impl Simulation {
@@ -93,7 +93,7 @@ fn above_limits(node: &Node) -> Option<String> {
     // None is so large here that it must be alone.
     let heavy = node.standing.map_or(0, |standing| standing.memory.heavy_bytes);
     let answers = answer_limits(limits, 1);
-    let one_read = limits.device_read_bytes_max.max(limits.message_bytes_max) + BESIDE_BYTES;
+    let one_read = charge_bytes(limits.device_read_bytes_max.max(limits.message_bytes_max));
     let bounds = [
         ("connections", node.served.len(), place_limits(limits).most(others).sum()),
         // One read brings what nobody knew of before.

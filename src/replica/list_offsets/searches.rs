@@ -9,7 +9,7 @@ use super::TimestampScan;
 use crate::config::Limits;
 use crate::replica::connection_id::ConnectionId;
 use crate::replica::inspection::Patience;
-use crate::replica::room::reads::BESIDE_BYTES;
+use crate::replica::room::reads::charge_bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const LONG_LOOKS_MAX: usize = 2;
 
 fn short_looks_max(limits: &Limits) -> usize {
     // A batch in a thread's hands is charged as the largest.
-    let one_bytes = limits.message_bytes_max + BESIDE_BYTES;
+    let one_bytes = charge_bytes(limits.message_bytes_max);
     let fitting = limits.device_reads_bytes_max / DEVICE_PART / one_bytes;
     (limits.inspection_threads + LOOKS_BESIDE_THREADS).min(fitting.max(1 + LOOKS_BESIDE_THREADS))
 }

@@ -1,13 +1,14 @@
 use super::*;
 
 const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
 fn limits() -> ReadLimits {
     ReadLimits {
-        bytes_max: 1_000 * KIB,
-        answer_bytes_max: 128 * KIB,
-        voter_bytes_max: 256 * KIB,
-        message_bytes_max: 64 * KIB,
+        bytes_max: 5 * charge_bytes(MIB),
+        answer_bytes_max: MIB,
+        voter_bytes_max: 2 * MIB,
+        message_bytes_max: 512 * KIB,
         under_way_max: 2,
         stall_ms_max: 1_000,
     }
@@ -77,10 +78,10 @@ fn a_client_is_answered_with_its_share() {
     let mut reads = reads();
     reads.ask(1, client(1), 55 << 20);
     reads.ask(2, client(2), 10 * KIB);
-    assert_eq!(reads.next(0).map(|granted| granted.bytes_max), Some(128 * KIB));
+    assert_eq!(reads.next(0).map(|granted| granted.bytes_max), Some(MIB));
     let small = reads.next(0).unwrap();
     assert_eq!(small.bytes_max, 10 * KIB);
-    assert_eq!(small.charge.bytes, 64 * KIB + BESIDE_BYTES, "one batch of any size is read all the same");
+    assert_eq!(small.charge.bytes, charge_bytes(512 * KIB), "one batch of any size is read all the same");
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn what_is_not_taken_keeps_the_next_read_waiting() {
     }
     assert!(reads.next(0).is_none(), "two answers lie in its connection");
     assert!(reads.must_look_again());
-    assert_eq!(reads.held_bytes(), 2 * (128 * KIB + BESIDE_BYTES));
+    assert_eq!(reads.held_bytes(), 2 * charge_bytes(MIB));
     held.pop();
     assert_eq!(reads.next(0).map(|granted| granted.token), Some(2));
 }
@@ -240,7 +241,7 @@ fn who_has_answers_to_take_keeps_nobody_behind_it_waiting() {
     reads.ask(10, client(0), usize::MAX);
     reads.ask(11, client(9), 1);
     held.pop();
-    reads.limits.bytes_max = 4 * (128 * KIB + BESIDE_BYTES) + 64 * KIB + BESIDE_BYTES;
+    reads.limits.bytes_max = 4 * charge_bytes(MIB) + charge_bytes(512 * KIB);
     assert_eq!(reads.next(0).map(|granted| granted.token), Some(11));
     held.clear();
     assert_eq!(reads.next(0).map(|granted| granted.token), Some(10));
