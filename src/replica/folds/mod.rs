@@ -1,8 +1,8 @@
 //! What every replica folds from its log: the same log gives the same state. docs/design/folds.md has the argument.
 //!
-//! [`Folds`] is the list of them, and the only place that names them: the engine tells it what is appended, committed and cut,
-//! the log keeps its sections in summaries without looking into them, and recovery gives them back. A fold never looks at a
-//! clock, or at who leads.
+//! [`Folds`] is the list of them, and the only place that feeds, cuts and writes them: the engine tells it what is appended,
+//! committed and cut, the log keeps its sections in summaries without looking into them, and recovery gives them back. Who has a
+//! question for one of them asks it by name. A fold never looks at a clock, or at who leads.
 
 mod producers;
 mod recovery;
