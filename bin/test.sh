@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, lints, unit tests and scripts, whole processes with real clients, the quickstart.
+# All tests: format, lints, unit tests and scripts, counts of instructions, the simulator, whole processes with real clients, the
+# quickstart.
 # Installs what it needs. Ports are chosen free and data goes to folders of its own under build/, so it may run beside
 # another quorum, also one on 9092.
 set -euo pipefail

@@ -16,7 +16,7 @@ use crate::config::Config;
 
 /// A stop in good order that takes longer becomes an end at once, as it does in `kraft-server`: nothing acknowledged is lost.
 const STOP_MAX: Duration = Duration::from_secs(20);
-/// A bug of ours: see README.md, exit codes.
+/// A bug of ours: see docs/starts-and-ends.md, exit codes.
 const EXIT_PANICKED: i32 = 134;
 
 /// One node of a quorum, on threads of its own: real files, sockets and rings. Dropped, it ends at once.
