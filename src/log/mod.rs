@@ -502,33 +502,4 @@ impl Log {
         self.ops.push_back(DiskOp { id, kind });
         id
     }
-
-    fn maybe_replace_quorum_state(&mut self) {
-        let is_under_way = self.flights.any(|p| matches!(p, Purpose::QuorumState { .. }));
-        if self.failed || self.holds_quorum_state || is_under_way {
-            return;
-        }
-        if self.small_room.must_wait(self.now_ns) {
-            return;
-        }
-        if let Some((state, writes)) = self.quorum_state.take() {
-            self.quorum_state_submitted = Some(state);
-            let contents = quorum_state::encode(&state);
-            let replace = OpKind::ReplaceFile { file: SmallFile::QuorumState, contents };
-            self.submit(replace, Purpose::QuorumState { writes });
-        }
-    }
-
-    fn maybe_replace_epoch_checkpoint(&mut self) {
-        if self.checkpoint_stale
-            && self.shutdown != task::Shutdown::Begun
-            && !self.small_room.must_wait(self.now_ns)
-            && !self.flights.any(|p| p == Purpose::EpochCheckpoint)
-        {
-            self.checkpoint_stale = false;
-            let contents = epoch_checkpoint::encode(&self.epochs);
-            let replace = OpKind::ReplaceFile { file: SmallFile::LeaderEpochCheckpoint, contents };
-            self.submit(replace, Purpose::EpochCheckpoint);
-        }
-    }
 }

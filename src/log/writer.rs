@@ -125,17 +125,51 @@ impl Cursor {
 }
 
 impl Log {
-    /// The next batch does not fit the segment: it begins a new one.
-    pub(super) fn must_roll(&self) -> bool {
-        let first = self.tail.iter_from(self.writer.submitted_end).next();
-        self.writer.partial == 0 && first.is_some_and(|batch| !self.fits_segment(self.writer.position, batch))
+    /// Make the mark durable for which a flush is withheld.
+    pub(super) fn maybe_vouch(&mut self) {
+        if self.flights.any(|p| p == Purpose::Mark) {
+            return;
+        }
+        if let Some(withheld) = &mut self.withheld {
+            assert!(self.task.is_none(), "no task begins while a flush is withheld");
+            withheld.is_submitted = true;
+            let mark = withheld.mark;
+            self.submit_mark(mark, true);
+        }
     }
 
-    fn fits_segment(&self, position: u64, batch: &StampedBatch) -> bool {
-        // Kafka's index files hold offsets relative to the segment's base as i32.
-        let relative = batch.last_offset().0 - self.writer.segment.0.0;
-        let grown = position + batch.size_bytes() as u64;
-        position == 0 || (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
+    /// Grow the file when few zeros are left, or the next batch needs more.
+    pub(super) fn maybe_extend(&mut self) {
+        if self.must_roll() || self.flights.any(|p| matches!(p, Purpose::Extend { .. })) {
+            return;
+        }
+        if let Some((from, to)) = self.extension() {
+            let segment = self.writer.segment;
+            let written = std::mem::take(&mut self.writer.grown).is_in_small_groups();
+            self.submit(OpKind::ExtendSegment { segment, from, to, written }, Purpose::Extend { to });
+        }
+    }
+
+    /// The zeros wanted now: from the end of the file to here.
+    pub(super) fn extension(&self) -> Option<(u64, u64)> {
+        let (position, from) = (self.writer.position, self.writer.zeroed);
+        let next = self.tail.iter_from(self.writer.submitted_end).next();
+        let needed = position + next.map_or(0, |b| (b.size_bytes() - self.writer.partial) as u64);
+        let (step, ahead) = self.extension_step();
+        let enough = from.saturating_sub(position) >= ahead && block_ceil(needed) <= block_floor(from);
+        // Only a batch that alone is larger than a segment may be makes a segment larger.
+        let largest = block_ceil(needed.max(self.config.segment_bytes_max));
+        let to = block_ceil(needed.max(from + step)).min(largest);
+        (!enough && to > from).then_some((from, to))
+    }
+
+    /// By how much the file grows, and when: with less than so many bytes ahead of the writer.
+    fn extension_step(&self) -> (u64, u64) {
+        let largest = self.config.zero_ahead_bytes;
+        if self.writer.grown.is_in_small_groups() {
+            return (largest.min(ZEROED_STEP_BYTES), (largest / 2).min(2 * ZEROED_STEP_BYTES));
+        }
+        (largest, largest / 2)
     }
 
     /// All that is queued, as far as buffers and zeroed space reach, becomes a group. While another one is in flight it is
@@ -167,6 +201,19 @@ impl Log {
         let mut chunks = filler.finish(&mut self.writer.tail_block);
         self.submit_chunks(start, &mut chunks, bytes as u64);
         self.prepared.filler = ChunkFiller::with_room_of(chunks);
+    }
+
+    /// The next batch does not fit the segment: it begins a new one.
+    pub(super) fn must_roll(&self) -> bool {
+        let first = self.tail.iter_from(self.writer.submitted_end).next();
+        self.writer.partial == 0 && first.is_some_and(|batch| !self.fits_segment(self.writer.position, batch))
+    }
+
+    fn fits_segment(&self, position: u64, batch: &StampedBatch) -> bool {
+        // Kafka's index files hold offsets relative to the segment's base as i32.
+        let relative = batch.last_offset().0 - self.writer.segment.0.0;
+        let grown = position + batch.size_bytes() as u64;
+        position == 0 || (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
     }
 
     /// Copy whole batches into the next group, as long as they fit.
@@ -223,12 +270,6 @@ impl Log {
         zeroed.saturating_sub(self.writer.head() as u64)
     }
 
-    /// What was copied ahead is no longer what comes next.
-    pub(super) fn forget_prepared(&mut self) {
-        let prepared = std::mem::take(&mut self.prepared);
-        prepared.filler.into_buffers().for_each(|buffer| self.pool.put_back(buffer));
-    }
-
     fn submit_chunks(&mut self, start: u64, chunks: &mut Vec<(WriteBuffer, usize)>, bytes: u64) {
         let number = self.groups.back().map_or(0, |g| g.number + 1);
         let segment = self.writer.segment;
@@ -270,26 +311,6 @@ impl Log {
         self.tell_flushed(flushed_before);
     }
 
-    fn tell_flushed(&mut self, before: Offset) {
-        if self.flushed > before {
-            self.tail.evict(FlushedOffset(self.flushed));
-            self.events.push_back(LogEvent::Flushed(FlushedOffset(self.flushed)));
-        }
-    }
-
-    /// Make the mark durable for which a flush is withheld.
-    pub(super) fn maybe_vouch(&mut self) {
-        if self.flights.any(|p| p == Purpose::Mark) {
-            return;
-        }
-        if let Some(withheld) = &mut self.withheld {
-            assert!(self.task.is_none(), "no task begins while a flush is withheld");
-            withheld.is_submitted = true;
-            let mark = withheld.mark;
-            self.submit_mark(mark, true);
-        }
-    }
-
     pub(super) fn complete_mark(&mut self) {
         self.mark.complete();
         if let Some(Withheld { end, end_place, .. }) = self.withheld.take_if(|w| w.is_submitted) {
@@ -301,38 +322,11 @@ impl Log {
         }
     }
 
-    /// Grow the file when few zeros are left, or the next batch needs more.
-    pub(super) fn maybe_extend(&mut self) {
-        if self.must_roll() || self.flights.any(|p| matches!(p, Purpose::Extend { .. })) {
-            return;
+    fn tell_flushed(&mut self, before: Offset) {
+        if self.flushed > before {
+            self.tail.evict(FlushedOffset(self.flushed));
+            self.events.push_back(LogEvent::Flushed(FlushedOffset(self.flushed)));
         }
-        if let Some((from, to)) = self.extension() {
-            let segment = self.writer.segment;
-            let written = std::mem::take(&mut self.writer.grown).is_in_small_groups();
-            self.submit(OpKind::ExtendSegment { segment, from, to, written }, Purpose::Extend { to });
-        }
-    }
-
-    /// By how much the file grows, and when: with less than so many bytes ahead of the writer.
-    fn extension_step(&self) -> (u64, u64) {
-        let largest = self.config.zero_ahead_bytes;
-        if self.writer.grown.is_in_small_groups() {
-            return (largest.min(ZEROED_STEP_BYTES), (largest / 2).min(2 * ZEROED_STEP_BYTES));
-        }
-        (largest, largest / 2)
-    }
-
-    /// The zeros wanted now: from the end of the file to here.
-    pub(super) fn extension(&self) -> Option<(u64, u64)> {
-        let (position, from) = (self.writer.position, self.writer.zeroed);
-        let next = self.tail.iter_from(self.writer.submitted_end).next();
-        let needed = position + next.map_or(0, |b| (b.size_bytes() - self.writer.partial) as u64);
-        let (step, ahead) = self.extension_step();
-        let enough = from.saturating_sub(position) >= ahead && block_ceil(needed) <= block_floor(from);
-        // Only a batch that alone is larger than a segment may be makes a segment larger.
-        let largest = block_ceil(needed.max(self.config.segment_bytes_max));
-        let to = block_ceil(needed.max(from + step)).min(largest);
-        (!enough && to > from).then_some((from, to))
     }
 
     /// Write the commit mark beside the group just formed, or when nothing has happened for a while.
@@ -353,21 +347,6 @@ impl Log {
         } else if self.deadline().is_some_and(|deadline| self.now_ns >= deadline) {
             self.submit_mark(self.flushed_mark(), true);
         }
-    }
-
-    pub(super) fn wants_idle_mark(&self) -> bool {
-        let busy = self.task.is_some()
-            || !self.truncations.is_empty()
-            || self.shutdown != Shutdown::No
-            || self.failed;
-        let under_way = self.flights.any(|p| p == Purpose::Mark);
-        self.ready && !busy && !under_way && self.is_mark_late()
-    }
-
-    /// The mark that is durable says less than what is known here.
-    pub(super) fn is_mark_late(&self) -> bool {
-        let committed = self.committed.min(self.flushed);
-        self.mark.durable_end() != self.flushed || self.mark.durable_committed() < committed
     }
 
     /// The mark for what is flushed now.
@@ -394,6 +373,27 @@ impl Log {
         let write =
             OpKind::Write { file: FileId::CommitMark, position, buffer, length: BLOCK_BYTES, durable };
         self.submit(write, Purpose::Mark);
+    }
+
+    pub(super) fn wants_idle_mark(&self) -> bool {
+        let busy = self.task.is_some()
+            || !self.truncations.is_empty()
+            || self.shutdown != Shutdown::No
+            || self.failed;
+        let under_way = self.flights.any(|p| p == Purpose::Mark);
+        self.ready && !busy && !under_way && self.is_mark_late()
+    }
+
+    /// The mark that is durable says less than what is known here.
+    pub(super) fn is_mark_late(&self) -> bool {
+        let committed = self.committed.min(self.flushed);
+        self.mark.durable_end() != self.flushed || self.mark.durable_committed() < committed
+    }
+
+    /// What was copied ahead is no longer what comes next.
+    pub(super) fn forget_prepared(&mut self) {
+        let prepared = std::mem::take(&mut self.prepared);
+        prepared.filler.into_buffers().for_each(|buffer| self.pool.put_back(buffer));
     }
 }
 
