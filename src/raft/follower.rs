@@ -15,20 +15,64 @@ use crate::types::*;
 const DO_NOT_WAKE: HighWatermark = HighWatermark(Offset(i64::MAX));
 
 impl Raft {
-    // --- adopting a leader
+    // --- an answer has come
 
-    pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
-        assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
-        let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
-        if epoch > self.state.epoch || self.state.leader.is_none() {
-            // News: whoever tells it has heard of the election lately.
-            self.presence.on_heard(now);
+    /// One is no longer under way. Unless a good answer says otherwise, the next one waits for the retry backoff.
+    pub(super) fn on_fetch_settled(&mut self, now: Now, from: NodeId) {
+        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_settled(from)) {
+            self.fetch_after_backoff(now);
         }
-        self.saw_beginning |= self.is_first_leader(epoch, leader);
-        self.state = QuorumState { epoch, leader: Some(leader), voted, ..self.state };
-        effects.note_about(NoteKind::Following, leader, format!("following {leader} in epoch {epoch}"));
-        let deadline = self.config.fetch_deadline(now, &mut self.random);
-        self.role = Role::Follower(Follower::new(leader, deadline, now));
+    }
+
+    pub(super) fn on_fetches_failed(&mut self, now: Now, to: NodeId) {
+        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_failed(to)) {
+            self.fetch_after_backoff(now);
+        }
+    }
+
+    fn fetch_after_backoff(&mut self, now: Now) {
+        let retry_at = self.config.retry_at(now);
+        let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
+        let Some(fetcher) = self.role.fetcher() else { return };
+        if fetcher.outstanding == 0 && fetcher.due.is_none() && !is_gated {
+            fetcher.due = Some(retry_at);
+        }
+    }
+
+    /// What all answers have in common (Kafka: maybeHandleCommonResponse). True: it belongs to our epoch, and
+    /// the caller acts on the rest of it.
+    pub(super) fn is_current_response(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        error: ErrorCode,
+        epoch: Epoch,
+        leader: Option<NodeId>,
+        effects: &mut Effects,
+    ) -> bool {
+        if epoch < self.state.epoch || error == ErrorCode::UNKNOWN_LEADER_EPOCH {
+            return false;
+        }
+        if let Some(second) = self.second_leader(epoch, leader) {
+            self.on_second_leader(now, second, second == from, effects);
+            return false;
+        }
+        if let Err(why) = self.check_claim(epoch, leader) {
+            self.drop_peer(from, why, effects);
+            return false;
+        }
+        let is_said_to_lead = leader == Some(self.config.local.id) && self.state.leader != leader;
+        if is_said_to_lead && self.has_whole_memory() {
+            // It has believed a stranger, or its disk is not what it was. What else it says counts (Kafka stops its process):
+            // without its vote nobody might be elected any more. Whose disk was emptied may have led that epoch.
+            let said = format!("{from} says that I lead epoch {epoch}, which I do not");
+            effects.note_about(NoteKind::Impossible, from, said);
+        }
+        let is_older = epoch > self.state.epoch
+            || error == ErrorCode::FENCED_LEADER_EPOCH
+            || error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        self.maybe_adopt(now, from, epoch, leader, effects);
+        !is_older
     }
 
     /// Whether a peer may say that this node leads this epoch. It may not when that contradicts what we know:
@@ -85,44 +129,180 @@ impl Raft {
         self.state.leader.is_none() || matches!(self.role, Role::Unattached(_))
     }
 
-    /// What all answers have in common (Kafka: maybeHandleCommonResponse). True: it belongs to our epoch, and
-    /// the caller acts on the rest of it.
-    pub(super) fn is_current_response(
-        &mut self,
-        now: Now,
-        from: NodeId,
-        error: ErrorCode,
-        epoch: Epoch,
-        leader: Option<NodeId>,
-        effects: &mut Effects,
-    ) -> bool {
-        if epoch < self.state.epoch || error == ErrorCode::UNKNOWN_LEADER_EPOCH {
-            return false;
+    pub(super) fn become_follower(&mut self, now: Now, epoch: Epoch, leader: NodeId, effects: &mut Effects) {
+        assert!(epoch >= self.state.epoch && leader != self.config.local.id, "{leader} in epoch {epoch}");
+        let voted = self.state.voted.filter(|_| epoch == self.state.epoch);
+        if epoch > self.state.epoch || self.state.leader.is_none() {
+            // News: whoever tells it has heard of the election lately.
+            self.presence.on_heard(now);
         }
-        if let Some(second) = self.second_leader(epoch, leader) {
-            self.on_second_leader(now, second, second == from, effects);
-            return false;
-        }
-        if let Err(why) = self.check_claim(epoch, leader) {
-            self.drop_peer(from, why, effects);
-            return false;
-        }
-        let is_said_to_lead = leader == Some(self.config.local.id) && self.state.leader != leader;
-        if is_said_to_lead && self.has_whole_memory() {
-            // It has believed a stranger, or its disk is not what it was. What else it says counts (Kafka stops its process):
-            // without its vote nobody might be elected any more. Whose disk was emptied may have led that epoch.
-            let said = format!("{from} says that I lead epoch {epoch}, which I do not");
-            effects.note_about(NoteKind::Impossible, from, said);
-        }
-        let is_older = epoch > self.state.epoch
-            || error == ErrorCode::FENCED_LEADER_EPOCH
-            || error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
-        self.maybe_adopt(now, from, epoch, leader, effects);
-        !is_older
+        self.saw_beginning |= self.is_first_leader(epoch, leader);
+        self.state = QuorumState { epoch, leader: Some(leader), voted, ..self.state };
+        effects.note_about(NoteKind::Following, leader, format!("following {leader} in epoch {epoch}"));
+        let deadline = self.config.fetch_deadline(now, &mut self.random);
+        self.role = Role::Follower(Follower::new(leader, deadline, now));
     }
 
     pub(super) fn drop_peer(&mut self, node: NodeId, why: String, effects: &mut Effects) {
         effects.at_once.push(Effect::DropPeer { node, why });
+    }
+
+    // --- our Fetches
+
+    /// Records that came while so many Fetches wait for the disk are left for the next answer.
+    pub(super) fn has_room_for_gate(&self) -> bool {
+        matches!(&self.role, Role::Follower(follower) if follower.gates.len() < GATES_MAX)
+    }
+
+    /// A good answer has been dealt with: fetch on, behind the flush of what it brought.
+    pub(super) fn fetch_on(&mut self, now: Now, is_displaced: bool) {
+        let end = self.log_end().0;
+        let is_flushed = self.flushed.0 == end;
+        let next = if is_displaced { self.config.retry_at(now) } else { now.monotonic_ns };
+        let Role::Follower(follower) = &mut self.role else { return };
+        if !is_flushed {
+            follower.fetcher.due = None;
+            if follower.gates.last().is_none_or(|gate| gate.offset < end) {
+                follower.gates.push(Gate { offset: end, is_handed_out: false });
+            }
+        } else if follower.fetcher.outstanding == 0 {
+            follower.fetcher.due = Some(next);
+        }
+    }
+
+    pub(super) fn maybe_fetch(&mut self, now: Now, effects: &mut Effects) {
+        if !has_passed(self.fetch_due(), now) {
+            return;
+        }
+        let to = match &self.role {
+            Role::Follower(follower) => Some(follower.leader),
+            _ => self.any_other_voter(),
+        };
+        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now), self.waits_for_room());
+        let lost_at = self.role.fetcher().cloned().and_then(|fetcher| self.lost_at(&fetcher));
+        let (Some(to), Some(fetcher)) = (to, self.role.fetcher()) else { return };
+        if has_passed(lost_at, now) {
+            fetcher.outstanding = 0;
+        }
+        fetcher.on_sent(to, now);
+        effects.at_once.push(Effect::Send { to, request });
+    }
+
+    /// When `maybe_fetch` has something to do.
+    pub(super) fn fetch_due(&self) -> Option<u64> {
+        match &self.role {
+            Role::Unattached(unattached) => {
+                self.voters.others().next()?;
+                earliest(unattached.fetcher.due, self.lost_at(&unattached.fetcher))
+            }
+            Role::Follower(_) if self.truncating.is_some() => None,
+            Role::Follower(follower) => {
+                let fetcher = &follower.fetcher;
+                let heartbeat = fetcher.sent_ns + self.heartbeat_ns(follower);
+                let is_waiting_for_disk = !follower.gates.is_empty() && fetcher.outstanding == 0;
+                let heartbeat = Some(heartbeat).filter(|_| is_waiting_for_disk);
+                earliest(earliest(fetcher.due, heartbeat), self.lost_at(fetcher))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the disk is full it takes long. One that was not answered well is followed by the next as soon as ever.
+    fn heartbeat_ns(&self, follower: &Follower) -> u64 {
+        let answered_until = follower.fetcher.sent_ns + self.config.fetch_timeout_ms * NS_PER_MS;
+        let is_answered = follower.fetch_deadline >= answered_until;
+        if is_answered && self.waits_for_room() {
+            self.config.calm_heartbeat_ns()
+        } else {
+            self.config.heartbeat_ns()
+        }
+    }
+
+    /// Its log is not flushed because the disk is full, perhaps for hours. What the leader has for it is what it holds already.
+    fn waits_for_room(&self) -> bool {
+        let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
+        is_gated && self.unfit() == Some(Unfit::DiskFull)
+    }
+
+    /// A Fetch that is neither answered nor reported as failed must not silence us for ever.
+    fn lost_at(&self, fetcher: &Fetcher) -> Option<u64> {
+        let patience_ms = self.config.request_timeout_ms + self.config.fetch_wait_ms_max;
+        (fetcher.outstanding > 0).then(|| fetcher.sent_ns + patience_ms * NS_PER_MS)
+    }
+
+    /// Every other time one that has not told its epoch yet, where that is waited for.
+    fn any_other_voter(&mut self) -> Option<NodeId> {
+        let last = self.role.fetcher().and_then(|fetcher| fetcher.to);
+        let unheard = self.unheard();
+        let others: Vec<NodeId> = match unheard.is_empty() || last.is_some_and(|to| unheard.contains(&to)) {
+            true => self.voters.others().map(|key| key.id).collect(),
+            false => unheard,
+        };
+        let chosen = self.random.below(others.len() as u64) as usize;
+        others.get(chosen).copied()
+    }
+
+    pub(super) fn hand_out_gates(&mut self, effects: &mut Effects) {
+        while let Role::Follower(follower) = &mut self.role
+            && let Some(gate) = follower.gates.iter_mut().find(|gate| !gate.is_handed_out)
+        {
+            gate.is_handed_out = true;
+            let (to, offset) = (follower.leader, gate.offset);
+            let request = self.fetch_request(offset, self.config.fetch_wait_ms_max, false);
+            effects.after_flush.push((FlushedOffset(offset), Effect::Send { to, request }));
+        }
+    }
+
+    fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64, one_batch: bool) -> Request {
+        // Until we have caught up once we want to hear of the high watermark as soon as it moves: our vote
+        // hangs on it. After that it comes with the next records.
+        let is_settled = !self.state.in_doubt && (self.state.caught_up || !self.voters.local_is_voter());
+        Request::Fetch(FetchRequest {
+            replica: self.config.local,
+            epoch: self.state.epoch,
+            fetch_offset,
+            last_fetched_epoch: self.epochs.epoch_before(fetch_offset),
+            max_wait_ms: i32::try_from(wait_ms_max).unwrap_or(i32::MAX),
+            high_watermark: if is_settled { Some(DO_NOT_WAKE) } else { self.high_watermark },
+            unfit: self.unfit(),
+            one_batch,
+        })
+    }
+
+    /// Gates that stand at or below the flushed offset are open: the caller sends those that it was handed.
+    pub(super) fn on_gates_flushed(&mut self, now: Now) {
+        let flushed = self.flushed.0;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let open = follower.gates.iter().take_while(|gate| gate.offset <= flushed).count();
+        let mut sent_by_caller = false;
+        for gate in follower.gates.drain(..open) {
+            if gate.is_handed_out {
+                sent_by_caller = true;
+                follower.fetcher.on_sent(follower.leader, now);
+            }
+        }
+        if open > 0 && !sent_by_caller {
+            follower.fetcher.due = Some(now.monotonic_ns);
+        }
+    }
+
+    /// What has waited for a flush, or for the quorum state, is about to be carried out: that may have taken long.
+    pub(crate) fn on_released(&self, now: Now, effect: &mut Effect) {
+        if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
+            let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);
+            fetch.max_wait_ms = fetch.max_wait_ms.min(left_ms);
+        }
+    }
+
+    /// How long a Fetch that goes out now may wait for records. One after a broken connection, or behind a slow flush, has less
+    /// time: if its answer came as late as any, the leader would be given up.
+    fn fetch_wait_ms(&self, now: Now) -> u64 {
+        let Role::Follower(follower) = &self.role else {
+            // A search is not to be parked.
+            return 0;
+        };
+        let left_ms = follower.fetch_deadline.saturating_sub(now.monotonic_ns) / NS_PER_MS;
+        self.config.fetch_wait_ms_max.min(left_ms / 2)
     }
 
     // --- what leaders ask
@@ -286,186 +466,6 @@ impl Raft {
             let fetcher = Fetcher::due_at(now.monotonic_ns);
             self.role = Role::Unattached(Unattached { election_deadline: None, fetcher });
         }
-    }
-
-    // --- our Fetches
-
-    /// One is no longer under way. Unless a good answer says otherwise, the next one waits for the retry backoff.
-    pub(super) fn on_fetch_settled(&mut self, now: Now, from: NodeId) {
-        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_settled(from)) {
-            self.fetch_after_backoff(now);
-        }
-    }
-
-    pub(super) fn on_fetches_failed(&mut self, now: Now, to: NodeId) {
-        if self.role.fetcher().is_some_and(|fetcher| fetcher.on_failed(to)) {
-            self.fetch_after_backoff(now);
-        }
-    }
-
-    fn fetch_after_backoff(&mut self, now: Now) {
-        let retry_at = self.config.retry_at(now);
-        let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
-        let Some(fetcher) = self.role.fetcher() else { return };
-        if fetcher.outstanding == 0 && fetcher.due.is_none() && !is_gated {
-            fetcher.due = Some(retry_at);
-        }
-    }
-
-    /// A good answer has been dealt with: fetch on, behind the flush of what it brought.
-    pub(super) fn fetch_on(&mut self, now: Now, is_displaced: bool) {
-        let end = self.log_end().0;
-        let is_flushed = self.flushed.0 == end;
-        let next = if is_displaced { self.config.retry_at(now) } else { now.monotonic_ns };
-        let Role::Follower(follower) = &mut self.role else { return };
-        if !is_flushed {
-            follower.fetcher.due = None;
-            if follower.gates.last().is_none_or(|gate| gate.offset < end) {
-                follower.gates.push(Gate { offset: end, is_handed_out: false });
-            }
-        } else if follower.fetcher.outstanding == 0 {
-            follower.fetcher.due = Some(next);
-        }
-    }
-
-    /// Records that came while so many Fetches wait for the disk are left for the next answer.
-    pub(super) fn has_room_for_gate(&self) -> bool {
-        matches!(&self.role, Role::Follower(follower) if follower.gates.len() < GATES_MAX)
-    }
-
-    /// Gates that stand at or below the flushed offset are open: the caller sends those that it was handed.
-    pub(super) fn on_gates_flushed(&mut self, now: Now) {
-        let flushed = self.flushed.0;
-        let Role::Follower(follower) = &mut self.role else { return };
-        let open = follower.gates.iter().take_while(|gate| gate.offset <= flushed).count();
-        let mut sent_by_caller = false;
-        for gate in follower.gates.drain(..open) {
-            if gate.is_handed_out {
-                sent_by_caller = true;
-                follower.fetcher.on_sent(follower.leader, now);
-            }
-        }
-        if open > 0 && !sent_by_caller {
-            follower.fetcher.due = Some(now.monotonic_ns);
-        }
-    }
-
-    pub(super) fn hand_out_gates(&mut self, effects: &mut Effects) {
-        while let Role::Follower(follower) = &mut self.role
-            && let Some(gate) = follower.gates.iter_mut().find(|gate| !gate.is_handed_out)
-        {
-            gate.is_handed_out = true;
-            let (to, offset) = (follower.leader, gate.offset);
-            let request = self.fetch_request(offset, self.config.fetch_wait_ms_max, false);
-            effects.after_flush.push((FlushedOffset(offset), Effect::Send { to, request }));
-        }
-    }
-
-    /// How long a Fetch that goes out now may wait for records. One after a broken connection, or behind a slow flush, has less
-    /// time: if its answer came as late as any, the leader would be given up.
-    fn fetch_wait_ms(&self, now: Now) -> u64 {
-        let Role::Follower(follower) = &self.role else {
-            // A search is not to be parked.
-            return 0;
-        };
-        let left_ms = follower.fetch_deadline.saturating_sub(now.monotonic_ns) / NS_PER_MS;
-        self.config.fetch_wait_ms_max.min(left_ms / 2)
-    }
-
-    /// What has waited for a flush, or for the quorum state, is about to be carried out: that may have taken long.
-    pub(crate) fn on_released(&self, now: Now, effect: &mut Effect) {
-        if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
-            let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);
-            fetch.max_wait_ms = fetch.max_wait_ms.min(left_ms);
-        }
-    }
-
-    fn fetch_request(&self, fetch_offset: Offset, wait_ms_max: u64, one_batch: bool) -> Request {
-        // Until we have caught up once we want to hear of the high watermark as soon as it moves: our vote
-        // hangs on it. After that it comes with the next records.
-        let is_settled = !self.state.in_doubt && (self.state.caught_up || !self.voters.local_is_voter());
-        Request::Fetch(FetchRequest {
-            replica: self.config.local,
-            epoch: self.state.epoch,
-            fetch_offset,
-            last_fetched_epoch: self.epochs.epoch_before(fetch_offset),
-            max_wait_ms: i32::try_from(wait_ms_max).unwrap_or(i32::MAX),
-            high_watermark: if is_settled { Some(DO_NOT_WAKE) } else { self.high_watermark },
-            unfit: self.unfit(),
-            one_batch,
-        })
-    }
-
-    /// When `maybe_fetch` has something to do.
-    pub(super) fn fetch_due(&self) -> Option<u64> {
-        match &self.role {
-            Role::Unattached(unattached) => {
-                self.voters.others().next()?;
-                earliest(unattached.fetcher.due, self.lost_at(&unattached.fetcher))
-            }
-            Role::Follower(_) if self.truncating.is_some() => None,
-            Role::Follower(follower) => {
-                let fetcher = &follower.fetcher;
-                let heartbeat = fetcher.sent_ns + self.heartbeat_ns(follower);
-                let is_waiting_for_disk = !follower.gates.is_empty() && fetcher.outstanding == 0;
-                let heartbeat = Some(heartbeat).filter(|_| is_waiting_for_disk);
-                earliest(earliest(fetcher.due, heartbeat), self.lost_at(fetcher))
-            }
-            _ => None,
-        }
-    }
-
-    /// Where the disk is full it takes long. One that was not answered well is followed by the next as soon as ever.
-    fn heartbeat_ns(&self, follower: &Follower) -> u64 {
-        let answered_until = follower.fetcher.sent_ns + self.config.fetch_timeout_ms * NS_PER_MS;
-        let is_answered = follower.fetch_deadline >= answered_until;
-        if is_answered && self.waits_for_room() {
-            self.config.calm_heartbeat_ns()
-        } else {
-            self.config.heartbeat_ns()
-        }
-    }
-
-    /// Its log is not flushed because the disk is full, perhaps for hours. What the leader has for it is what it holds already.
-    fn waits_for_room(&self) -> bool {
-        let is_gated = matches!(&self.role, Role::Follower(follower) if !follower.gates.is_empty());
-        is_gated && self.unfit() == Some(Unfit::DiskFull)
-    }
-
-    /// A Fetch that is neither answered nor reported as failed must not silence us for ever.
-    fn lost_at(&self, fetcher: &Fetcher) -> Option<u64> {
-        let patience_ms = self.config.request_timeout_ms + self.config.fetch_wait_ms_max;
-        (fetcher.outstanding > 0).then(|| fetcher.sent_ns + patience_ms * NS_PER_MS)
-    }
-
-    pub(super) fn maybe_fetch(&mut self, now: Now, effects: &mut Effects) {
-        if !has_passed(self.fetch_due(), now) {
-            return;
-        }
-        let to = match &self.role {
-            Role::Follower(follower) => Some(follower.leader),
-            _ => self.any_other_voter(),
-        };
-        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now), self.waits_for_room());
-        let lost_at = self.role.fetcher().cloned().and_then(|fetcher| self.lost_at(&fetcher));
-        let (Some(to), Some(fetcher)) = (to, self.role.fetcher()) else { return };
-        if has_passed(lost_at, now) {
-            fetcher.outstanding = 0;
-        }
-        fetcher.on_sent(to, now);
-        effects.at_once.push(Effect::Send { to, request });
-    }
-
-    /// Every other time one that has not told its epoch yet, where that is waited for.
-    fn any_other_voter(&mut self) -> Option<NodeId> {
-        let last = self.role.fetcher().and_then(|fetcher| fetcher.to);
-        let unheard = self.unheard();
-        let others: Vec<NodeId> = match unheard.is_empty() || last.is_some_and(|to| unheard.contains(&to)) {
-            true => self.voters.others().map(|key| key.id).collect(),
-            false => unheard,
-        };
-        let chosen = self.random.below(others.len() as u64) as usize;
-        others.get(chosen).copied()
     }
 }
 

@@ -160,16 +160,6 @@ impl Raft {
         }
     }
 
-    /// A good answer. One that we cannot use does not count: a leader that sends nothing else must be replaced.
-    fn renew_fetch_deadline(&mut self, now: Now) {
-        let deadline = self.config.fetch_deadline(now, &mut self.random);
-        if let Role::Follower(follower) = &mut self.role {
-            follower.on_good_answer(deadline);
-        }
-        self.fitness.on_leader_heard();
-        self.presence.on_heard(now);
-    }
-
     /// The leader's log ends its largest epoch not above ours elsewhere than our log does.
     fn on_diverging(
         &mut self,
@@ -310,6 +300,16 @@ impl Raft {
         if let (Role::Follower(follower), Some(shared_end)) = (&mut self.role, shared_end) {
             follower.shared_end = follower.shared_end.max(shared_end);
         }
+    }
+
+    /// A good answer. One that we cannot use does not count: a leader that sends nothing else must be replaced.
+    fn renew_fetch_deadline(&mut self, now: Now) {
+        let deadline = self.config.fetch_deadline(now, &mut self.random);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.on_good_answer(deadline);
+        }
+        self.fitness.on_leader_heard();
+        self.presence.on_heard(now);
     }
 }
 
