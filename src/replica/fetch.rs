@@ -95,6 +95,13 @@ impl Fetch {
         self.try_fetch(engine, desk, job);
     }
 
+    /// Answer parked voter Fetches of this connection, empty.
+    pub(super) fn release_parked_of(&mut self, engine: &Engine, desk: &mut Desk, connection: ConnectionId) {
+        while let Some(job) = self.fetches.unpark_of(connection) {
+            self.finish_fetch(engine, desk, job, BatchList::default());
+        }
+    }
+
     /// Raft's decision about a replica's Fetch.
     pub(super) fn on_verdict(
         &mut self,
@@ -133,31 +140,35 @@ impl Fetch {
         self.try_fetch(engine, desk, job);
     }
 
-    /// Answer parked voter Fetches of this connection, empty.
-    pub(super) fn release_parked_of(&mut self, engine: &Engine, desk: &mut Desk, connection: ConnectionId) {
-        while let Some(job) = self.fetches.unpark_of(connection) {
-            self.finish_fetch(engine, desk, job, BatchList::default());
+    /// At the end of a turn: hand new batches to parked followers, new commits to parked consumers.
+    pub(super) fn wake(&mut self, engine: &mut Engine, desk: &mut Desk) {
+        let has_high_watermark = engine.raft().high_watermark().is_some();
+        let is_first = has_high_watermark && !self.fetches.had_high_watermark;
+        self.fetches.had_high_watermark = has_high_watermark;
+        if engine.has_role_changed() || is_first {
+            // Who waited hears of another leader; what was committed before this one's epoch was not counted for it.
+            self.fetches.recheck_up_to = desk.last_id();
         }
-    }
-
-    fn try_fetch(&mut self, engine: &mut Engine, desk: &mut Desk, job: FetchJob) {
-        let core = job.ticket.connection.core();
-        // Nobody passes those who wait.
-        let waits = self.share_of(&job).is_some() && self.fetches.has_line(core);
-        let waits = if waits { Some(job) } else { self.fetch_what_fits(engine, desk, job) };
-        match waits {
-            Some(job) if self.has_place(desk, &job, self.fetches.served_partitions()) => {
-                self.fetches.stand_in_line(job)
+        let replicas = self.fetches.by_replica.values().copied();
+        let is_news = |id: &u64| {
+            self.fetches.get_parked(*id).is_some_and(|job| {
+                engine.has_role_changed()
+                    || engine.log().log_end().0 > job.from
+                    || is_due(engine, desk.now, job)
+            })
+        };
+        let mut awake: SmallVec<[u64; AWAKE_INLINE]> = replicas.filter(is_news).collect();
+        // As many as one turn serves: the others stay where they are found again, and a turn for them is due at once.
+        awake.extend(self.fetches.ready(engine.counts().committed_bytes).take(CONSUMERS_WOKEN_MAX));
+        awake.extend(self.fetches.due(desk.now.monotonic_ns).take(CONSUMERS_WOKEN_MAX));
+        awake.extend(self.fetches.to_recheck().take(CONSUMERS_WOKEN_MAX));
+        for id in awake {
+            match self.fetches.unpark(id) {
+                Some(job) if engine.leads_in(job.epoch) => self.try_fetch(engine, desk, job),
+                Some(job) => fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+                None => {}
             }
-            Some(job) => self.finish_fetch(engine, desk, job, BatchList::default()),
-            None => {}
         }
-    }
-
-    /// `None`: voters' are not counted, nor those whose core has no bound.
-    fn share_of(&self, job: &FetchJob) -> Option<&Arc<Share>> {
-        let core = job.ticket.connection.core();
-        self.shares.get(core).filter(|_| matches!(device_reader(job), DeviceReader::Client(_)))
     }
 
     /// Those who wait for what others have not taken, as far as there is room again.
@@ -177,6 +188,71 @@ impl Fetch {
             if has_moved || is_wanted != share.is_wanted() {
                 share.set_wanted(is_wanted.then_some(desk.now.monotonic_ns));
             }
+        }
+    }
+
+    /// Where it waits for the device: what it wants to read. `None`: it does not wait there any more.
+    pub(super) fn wants_read(&self, engine: &Engine, token: u64) -> Option<Wish> {
+        let job = self.fetches.get_reading(token)?;
+        // While it waited the log may have been cut, and another may lead.
+        let is_valid = engine.leads_in(job.epoch);
+        Some(Wish { from: job.from, bound: bound_of(engine, job), is_valid })
+    }
+
+    /// What was read for it from the device, or why it was not.
+    pub(super) fn on_read(
+        &mut self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        token: u64,
+        result: Result<Vec<StampedBatch>, ReadError>,
+    ) {
+        let Some(job) = self.fetches.take_reading(token) else { return };
+        if !engine.leads_in(job.epoch) {
+            return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        match result {
+            Ok(batches) => {
+                engine.on_readable(&batches);
+                desk.take_notes(engine);
+                let from_device = shared_bytes(&batches);
+                self.finish_with(engine, desk, job, batches.into(), from_device)
+            }
+            // Cut or rolled under the read: look again.
+            Err(ReadError::Gone) => self.try_fetch(engine, desk, job),
+            Err(error) => {
+                engine.on_unreadable(desk.now, "cannot serve", job.from, &error);
+                desk.take_notes(engine);
+                fail_fetch(engine, desk, job, ErrorCode::KAFKA_STORAGE_ERROR);
+            }
+        }
+    }
+
+    /// It needs the device no more: what it wanted lies in memory now, or is gone.
+    pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
+        let Some(job) = self.fetches.take_reading(token) else { return };
+        match engine.leads_in(job.epoch) {
+            true => self.try_fetch(engine, desk, job),
+            false => fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn forget_read(&mut self, token: u64) {
+        self.fetches.take_reading(token);
+    }
+
+    fn try_fetch(&mut self, engine: &mut Engine, desk: &mut Desk, job: FetchJob) {
+        let core = job.ticket.connection.core();
+        // Nobody passes those who wait.
+        let waits = self.share_of(&job).is_some() && self.fetches.has_line(core);
+        let waits = if waits { Some(job) } else { self.fetch_what_fits(engine, desk, job) };
+        match waits {
+            Some(job) if self.has_place(desk, &job, self.fetches.served_partitions()) => {
+                self.fetches.stand_in_line(job)
+            }
+            Some(job) => self.finish_fetch(engine, desk, job, BatchList::default()),
+            None => {}
         }
     }
 
@@ -229,55 +305,10 @@ impl Fetch {
         (fewer.iter().map(StampedBatch::size_bytes).sum::<usize>() <= left).then_some(fewer)
     }
 
-    /// Where it waits for the device: what it wants to read. `None`: it does not wait there any more.
-    pub(super) fn wants_read(&self, engine: &Engine, token: u64) -> Option<Wish> {
-        let job = self.fetches.get_reading(token)?;
-        // While it waited the log may have been cut, and another may lead.
-        let is_valid = engine.leads_in(job.epoch);
-        Some(Wish { from: job.from, bound: bound_of(engine, job), is_valid })
-    }
-
-    /// It needs the device no more: what it wanted lies in memory now, or is gone.
-    pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
-        let Some(job) = self.fetches.take_reading(token) else { return };
-        match engine.leads_in(job.epoch) {
-            true => self.try_fetch(engine, desk, job),
-            false => fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER),
-        }
-    }
-
-    /// Nobody waits for it any more.
-    pub(super) fn forget_read(&mut self, token: u64) {
-        self.fetches.take_reading(token);
-    }
-
-    pub(super) fn forget(&mut self, connection: ConnectionId) {
-        self.fetches.forget(connection);
-    }
-
-    pub(super) fn deadline(&self, engine: &Engine) -> Option<u64> {
-        let ready = self.fetches.has_ready(engine.counts().committed_bytes).then_some(0);
-        ready.or_else(|| self.fetches.deadline())
-    }
-
-    /// Some wait until others have taken their answers.
-    pub(super) fn has_lines(&self) -> bool {
-        self.fetches.has_lines()
-    }
-
-    /// All that wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.fetches.len()
-    }
-
-    /// Those of them that wait for records.
-    pub(super) fn parked(&self) -> usize {
-        self.fetches.parked()
-    }
-
-    #[cfg(test)]
-    pub(super) fn fetches(&self) -> &Fetches {
-        &self.fetches
+    /// `None`: voters' are not counted, nor those whose core has no bound.
+    fn share_of(&self, job: &FetchJob) -> Option<&Arc<Share>> {
+        let core = job.ticket.connection.core();
+        self.shares.get(core).filter(|_| matches!(device_reader(job), DeviceReader::Client(_)))
     }
 
     /// `there`: bytes that are there and too few. Which those are need not be looked at again before the rest is committed.
@@ -294,66 +325,6 @@ impl Fetch {
     /// waits keeps nobody from what is there. A voter always has one: each has one Fetch at a time.
     fn has_place(&self, desk: &Desk, job: &FetchJob, taken: usize) -> bool {
         job.is_voter || taken + job.partitions() <= desk.limits.parked_requests_max
-    }
-
-    /// At the end of a turn: hand new batches to parked followers, new commits to parked consumers.
-    pub(super) fn wake(&mut self, engine: &mut Engine, desk: &mut Desk) {
-        let has_high_watermark = engine.raft().high_watermark().is_some();
-        let is_first = has_high_watermark && !self.fetches.had_high_watermark;
-        self.fetches.had_high_watermark = has_high_watermark;
-        if engine.has_role_changed() || is_first {
-            // Who waited hears of another leader; what was committed before this one's epoch was not counted for it.
-            self.fetches.recheck_up_to = desk.last_id();
-        }
-        let replicas = self.fetches.by_replica.values().copied();
-        let is_news = |id: &u64| {
-            self.fetches.get_parked(*id).is_some_and(|job| {
-                engine.has_role_changed()
-                    || engine.log().log_end().0 > job.from
-                    || is_due(engine, desk.now, job)
-            })
-        };
-        let mut awake: SmallVec<[u64; AWAKE_INLINE]> = replicas.filter(is_news).collect();
-        // As many as one turn serves: the others stay where they are found again, and a turn for them is due at once.
-        awake.extend(self.fetches.ready(engine.counts().committed_bytes).take(CONSUMERS_WOKEN_MAX));
-        awake.extend(self.fetches.due(desk.now.monotonic_ns).take(CONSUMERS_WOKEN_MAX));
-        awake.extend(self.fetches.to_recheck().take(CONSUMERS_WOKEN_MAX));
-        for id in awake {
-            match self.fetches.unpark(id) {
-                Some(job) if engine.leads_in(job.epoch) => self.try_fetch(engine, desk, job),
-                Some(job) => fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER),
-                None => {}
-            }
-        }
-    }
-
-    /// What was read for it from the device, or why it was not.
-    pub(super) fn on_read(
-        &mut self,
-        engine: &mut Engine,
-        desk: &mut Desk,
-        token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
-    ) {
-        let Some(job) = self.fetches.take_reading(token) else { return };
-        if !engine.leads_in(job.epoch) {
-            return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
-        }
-        match result {
-            Ok(batches) => {
-                engine.on_readable(&batches);
-                desk.take_notes(engine);
-                let from_device = shared_bytes(&batches);
-                self.finish_with(engine, desk, job, batches.into(), from_device)
-            }
-            // Cut or rolled under the read: look again.
-            Err(ReadError::Gone) => self.try_fetch(engine, desk, job),
-            Err(error) => {
-                engine.on_unreadable(desk.now, "cannot serve", job.from, &error);
-                desk.take_notes(engine);
-                fail_fetch(engine, desk, job, ErrorCode::KAFKA_STORAGE_ERROR);
-            }
-        }
     }
 
     fn finish_fetch(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
@@ -385,6 +356,35 @@ impl Fetch {
                 answer_consumer(engine, desk, &job.ticket, topics, given);
             }
         }
+    }
+
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        self.fetches.forget(connection);
+    }
+
+    pub(super) fn deadline(&self, engine: &Engine) -> Option<u64> {
+        let ready = self.fetches.has_ready(engine.counts().committed_bytes).then_some(0);
+        ready.or_else(|| self.fetches.deadline())
+    }
+
+    /// Some wait until others have taken their answers.
+    pub(super) fn has_lines(&self) -> bool {
+        self.fetches.has_lines()
+    }
+
+    /// All that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.fetches.len()
+    }
+
+    /// Those of them that wait for records.
+    pub(super) fn parked(&self) -> usize {
+        self.fetches.parked()
+    }
+
+    #[cfg(test)]
+    pub(super) fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 }
 

@@ -170,45 +170,6 @@ impl Replica {
         self.desk.poll_action()
     }
 
-    /// The turn's appends go to the device. What the log tells may make Raft append, or write its state: that belongs to this
-    /// turn too.
-    fn write_turn(&mut self) {
-        loop {
-            self.engine.advance(self.desk.now);
-            self.take_operations();
-            self.follow_engine();
-            if !self.engine.has_heard() || self.engine.is_stopped() {
-                return;
-            }
-        }
-    }
-
-    /// Those whose time has come, of all that wait.
-    fn answer_parked(&mut self) {
-        let (engine, desk) = (&mut self.engine, &mut self.desk);
-        self.produce.end_turn(engine, desk);
-        self.fetch.wake(engine, desk);
-        engine.forget_role_change();
-        self.fetch.answer_waiting(engine, desk);
-        self.list_offsets.start_looks(engine, desk);
-        self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets);
-        self.take_operations();
-    }
-
-    fn take_operations(&mut self) {
-        while let Some(op) = self.engine.poll_op() {
-            self.desk.act(Action::Disk(op));
-        }
-    }
-
-    /// One of them, as if it had just come.
-    fn answer_heavy(&mut self) {
-        if let Some(PutOff { ticket, is_forwarded, request }) = self.heavy.pop(self.desk.now.monotonic_ns) {
-            self.on_request(ticket, is_forwarded, *request.request);
-            self.hear_engine();
-        }
-    }
-
     fn on_input(&mut self, input: Input) {
         let now = self.desk.now;
         match input {
@@ -250,6 +211,14 @@ impl Replica {
             Input::Shutdown => self.engine.step(now, Event::Shutdown),
             // Completions pass the gate in `handle`.
             Input::Disk(completion) => self.engine.complete(completion),
+        }
+    }
+
+    /// One of them, as if it had just come.
+    fn answer_heavy(&mut self) {
+        if let Some(PutOff { ticket, is_forwarded, request }) = self.heavy.pop(self.desk.now.monotonic_ns) {
+            self.on_request(ticket, is_forwarded, *request.request);
+            self.hear_engine();
         }
     }
 
@@ -298,6 +267,25 @@ impl Replica {
         self.reading.forget(&mut self.desk, &mut self.fetch, connection);
         self.list_offsets.forget(connection);
         self.describe.forget(connection);
+    }
+
+    /// The turn's appends go to the device. What the log tells may make Raft append, or write its state: that belongs to this
+    /// turn too.
+    fn write_turn(&mut self) {
+        loop {
+            self.engine.advance(self.desk.now);
+            self.take_operations();
+            self.follow_engine();
+            if !self.engine.has_heard() || self.engine.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn take_operations(&mut self) {
+        while let Some(op) = self.engine.poll_op() {
+            self.desk.act(Action::Disk(op));
+        }
     }
 
     /// All that follows in the engine from what has come in.
@@ -364,6 +352,18 @@ impl Replica {
                 self.reading.on_done(engine, desk, fetch, list_offsets, token, result);
             }
         }
+    }
+
+    /// Those whose time has come, of all that wait.
+    fn answer_parked(&mut self) {
+        let (engine, desk) = (&mut self.engine, &mut self.desk);
+        self.produce.end_turn(engine, desk);
+        self.fetch.wake(engine, desk);
+        engine.forget_role_change();
+        self.fetch.answer_waiting(engine, desk);
+        self.list_offsets.start_looks(engine, desk);
+        self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets);
+        self.take_operations();
     }
 
     /// What is to be said to voters, and what they have said.

@@ -40,27 +40,6 @@ pub(super) struct Produce {
 }
 
 impl Produce {
-    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
-        self.purgatory.on_flushed(flushed, now);
-    }
-
-    pub(super) fn on_committed(&mut self, now: Now) {
-        self.committed_ns = now.monotonic_ns;
-    }
-
-    pub(super) fn forget(&mut self, connection: ConnectionId) {
-        self.newcomers.on_closed(connection);
-    }
-
-    pub(super) fn deadline(&self) -> Option<u64> {
-        self.purgatory.deadline()
-    }
-
-    /// Requests that wait.
-    pub(super) fn parked(&self) -> usize {
-        self.purgatory.len()
-    }
-
     pub(super) fn on_request(
         &mut self,
         engine: &mut Engine,
@@ -97,38 +76,6 @@ impl Produce {
         match promise {
             None => answer_nothing(desk, &ticket, &answers),
             Some(promise) => self.park_or_answer(engine, desk, ticket, promise, request.timeout_ms, answers),
-        }
-    }
-
-    fn park_or_answer(
-        &mut self,
-        engine: &Engine,
-        desk: &mut Desk,
-        ticket: Ticket,
-        promise: Promise,
-        timeout_ms: i32,
-        answers: PartitionAnswers,
-    ) {
-        let needs = answers.iter().filter_map(|a| a.needs).max();
-        // The client's time is one for the other replicas: Kafka answers acks=1 as soon as it has written, whatever the
-        // time. A flush that takes longer than this ends the leader.
-        let wait_ms = match promise {
-            Promise::Committed => timeout_ms.max(0) as u64,
-            Promise::Flushed => desk.limits.flush_stall_ms_max.max(timeout_ms.max(0) as u64),
-        };
-        let wait_ms = wait_ms.min(desk.limits.request_wait_ms_max);
-        let parked = ParkedProduce {
-            ticket,
-            answers,
-            epoch: engine.raft().epoch(),
-            appended_ns: desk.now.monotonic_ns,
-            flushed_ns: 0,
-            deadline_ns: desk.now.plus_ms(wait_ms),
-        };
-        match needs {
-            None => answer(engine, desk, parked),
-            // Kept at once when it is a duplicate of something committed: `end_turn` is behind it.
-            Some(needs) => self.purgatory.park(promise, needs, parked),
         }
     }
 
@@ -201,6 +148,24 @@ impl Produce {
         }
     }
 
+    /// A producer takes it for final and drops its records: whoever runs the node hears of it.
+    fn on_timestamp_refused(&mut self, desk: &mut Desk, why: &str) {
+        desk.counters.refused_timestamps += 1;
+        let now_ns = desk.now.monotonic_ns;
+        let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
+        if self.timestamp_noted_ns.is_some_and(is_early) {
+            return;
+        }
+        self.timestamp_noted_ns = Some(now_ns);
+        let text = format!(
+            "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
+             and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
+             log.message.timestamp.before.max.ms. {} batches were refused so since the start",
+            desk.counters.refused_timestamps
+        );
+        desk.note(Level::Warn, text);
+    }
+
     /// The first batch of a producer id. An error that clients do not repeat: what it says is told to whoever runs them, and
     /// the wait is longer than any delivery timeout.
     fn admit_newcomer(
@@ -216,6 +181,46 @@ impl Produce {
             desk.note_refused(|_| Some(format!("refused a new producer: {why}")));
         }
         admitted
+    }
+
+    fn park_or_answer(
+        &mut self,
+        engine: &Engine,
+        desk: &mut Desk,
+        ticket: Ticket,
+        promise: Promise,
+        timeout_ms: i32,
+        answers: PartitionAnswers,
+    ) {
+        let needs = answers.iter().filter_map(|a| a.needs).max();
+        // The client's time is one for the other replicas: Kafka answers acks=1 as soon as it has written, whatever the
+        // time. A flush that takes longer than this ends the leader.
+        let wait_ms = match promise {
+            Promise::Committed => timeout_ms.max(0) as u64,
+            Promise::Flushed => desk.limits.flush_stall_ms_max.max(timeout_ms.max(0) as u64),
+        };
+        let wait_ms = wait_ms.min(desk.limits.request_wait_ms_max);
+        let parked = ParkedProduce {
+            ticket,
+            answers,
+            epoch: engine.raft().epoch(),
+            appended_ns: desk.now.monotonic_ns,
+            flushed_ns: 0,
+            deadline_ns: desk.now.plus_ms(wait_ms),
+        };
+        match needs {
+            None => answer(engine, desk, parked),
+            // Kept at once when it is a duplicate of something committed: `end_turn` is behind it.
+            Some(needs) => self.purgatory.park(promise, needs, parked),
+        }
+    }
+
+    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
+        self.purgatory.on_flushed(flushed, now);
+    }
+
+    pub(super) fn on_committed(&mut self, now: Now) {
+        self.committed_ns = now.monotonic_ns;
     }
 
     pub(super) fn end_turn(&mut self, engine: &Engine, desk: &mut Desk) {
@@ -250,24 +255,6 @@ impl Produce {
         }
     }
 
-    /// A producer takes it for final and drops its records: whoever runs the node hears of it.
-    fn on_timestamp_refused(&mut self, desk: &mut Desk, why: &str) {
-        desk.counters.refused_timestamps += 1;
-        let now_ns = desk.now.monotonic_ns;
-        let is_early = |at| now_ns < at + TIMESTAMP_LINE_INTERVAL_MS * NS_PER_MS;
-        if self.timestamp_noted_ns.is_some_and(is_early) {
-            return;
-        }
-        self.timestamp_noted_ns = Some(now_ns);
-        let text = format!(
-            "refused a batch with INVALID_TIMESTAMP, and its producer drops the records: {why}. See that the clocks of this host \
-             and of the producer's are right; the bounds are log.message.timestamp.after.max.ms and \
-             log.message.timestamp.before.max.ms. {} batches were refused so since the start",
-            desk.counters.refused_timestamps
-        );
-        desk.note(Level::Warn, text);
-    }
-
     fn record_stages(&self, desk: &mut Desk, promise: Promise, parked: &ParkedProduce) {
         let committed_ns = self.committed_ns.max(parked.appended_ns);
         desk.stages.record(&Passed {
@@ -279,13 +266,31 @@ impl Produce {
             answered_ns: desk.now.monotonic_ns,
         });
     }
+
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        self.newcomers.on_closed(connection);
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.purgatory.deadline()
+    }
+
+    /// Requests that wait.
+    pub(super) fn parked(&self) -> usize {
+        self.purgatory.len()
+    }
 }
 
-/// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
-fn answer_nothing(desk: &mut Desk, ticket: &Ticket, answers: &[PartitionAnswer]) {
-    desk.answer_nothing(ticket);
-    if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
-        desk.close(ticket.connection, format!("produce with acks=0 failed with {}", refused.error.name()));
+fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String>) -> PartitionAnswer {
+    PartitionAnswer {
+        topic_name: partition.topic_name,
+        topic_id: partition.topic_id,
+        index: partition.index,
+        error,
+        message,
+        record_errors: Vec::new(),
+        base_offset: -1,
+        needs: None,
     }
 }
 
@@ -296,6 +301,14 @@ fn append(engine: &mut Engine, desk: &mut Desk, batch: StampedBatch) -> (Offset,
     let place = engine.append(desk.now, batch);
     desk.take_notes(engine);
     place
+}
+
+/// acks=0 has no answer; an error is told by closing the connection, as Kafka does.
+fn answer_nothing(desk: &mut Desk, ticket: &Ticket, answers: &[PartitionAnswer]) {
+    desk.answer_nothing(ticket);
+    if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
+        desk.close(ticket.connection, format!("produce with acks=0 failed with {}", refused.error.name()));
+    }
 }
 
 fn answer(engine: &Engine, desk: &mut Desk, parked: ParkedProduce) {
@@ -325,19 +338,6 @@ fn answer(engine: &Engine, desk: &mut Desk, parked: ParkedProduce) {
         response.node_endpoints.extend(endpoint);
     }
     desk.answer(&parked.ticket, Response::Produce(response));
-}
-
-fn refuse(partition: AdmittedPartition, error: ErrorCode, message: Option<String>) -> PartitionAnswer {
-    PartitionAnswer {
-        topic_name: partition.topic_name,
-        topic_id: partition.topic_id,
-        index: partition.index,
-        error,
-        message,
-        record_errors: Vec::new(),
-        base_offset: -1,
-        needs: None,
-    }
 }
 
 /// What was waiting fails; what had been refused before keeps its own error.

@@ -40,37 +40,6 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
     }
 }
 
-fn why_refused(context: &QuorumContext, refusal: &Response) -> Option<String> {
-    let error = match refusal {
-        Response::Vote(m) => m.error_code,
-        Response::BeginQuorumEpoch(m) => m.error_code,
-        Response::EndQuorumEpoch(m) => m.error_code,
-        Response::Fetch(m) => m.error,
-        _ => return None,
-    };
-    Some(match ErrorCode(error) {
-        ErrorCode::INCONSISTENT_CLUSTER_ID => format!(
-            "refused a request of a voter of another cluster: here kraft.cluster.id is {}. Give all nodes the same, \
-             or correct controller.quorum.voters",
-            context.cluster_id
-        ),
-        error => format!(
-            "refused a voter's request with {}: it is not about partition 0 of {} with the id {} (kraft.topic.name, \
-             kraft.topic.id), or says what no voter says",
-            error.name(),
-            context.topic,
-            context.topic_id
-        ),
-    })
-}
-
-fn stranger(voter: i32) -> String {
-    format!(
-        "node {voter} takes itself for a voter, and is none here: it may follow, and its votes do not count. Give all \
-         nodes the same controller.quorum.voters"
-    )
-}
-
 #[derive(Default)]
 pub(super) struct Quorum {
     /// That Raft has not answered.
@@ -199,21 +168,6 @@ impl Quorum {
     }
 }
 
-/// One of Kafka's own voters leads us, and our log is of a mode that it could not read: once we led it would stop, and with
-/// it the quorum. Nothing has been taken from it yet.
-fn foreign_leader(engine: &Engine, desk: &Desk, from: NodeId) -> Option<String> {
-    let is_foreign = desk.context.data_mode == DataMode::Native
-        && engine.raft().leader() == Some(from)
-        && desk.peers.is_kafkas(from);
-    is_foreign.then(|| {
-        format!(
-            "stopping before anything that node {from} sent is stored: it leads, it is one of Kafka's own voters, and \
-             this node has kraft.data.mode=native, a log that those cannot read. Set kraft.data.mode=interop here, with \
-             an empty log.dirs, or take Kafka's voters out of controller.quorum.voters"
-        )
-    })
-}
-
 /// What a request of a voter's says, if it is about this quorum. `Err`: its answer.
 #[expect(clippy::result_large_err, reason = "the error is the answer, moved once")]
 fn understand(desk: &mut Desk, ticket: &Ticket, request: &protocol::Request) -> Result<Request, Response> {
@@ -238,4 +192,50 @@ fn with_fitness(desk: &Desk, mut fetch: FetchRequest) -> FetchRequest {
         fetch.unfit = Some(Unfit::TakesNoClients);
     }
     fetch
+}
+
+fn why_refused(context: &QuorumContext, refusal: &Response) -> Option<String> {
+    let error = match refusal {
+        Response::Vote(m) => m.error_code,
+        Response::BeginQuorumEpoch(m) => m.error_code,
+        Response::EndQuorumEpoch(m) => m.error_code,
+        Response::Fetch(m) => m.error,
+        _ => return None,
+    };
+    Some(match ErrorCode(error) {
+        ErrorCode::INCONSISTENT_CLUSTER_ID => format!(
+            "refused a request of a voter of another cluster: here kraft.cluster.id is {}. Give all nodes the same, \
+             or correct controller.quorum.voters",
+            context.cluster_id
+        ),
+        error => format!(
+            "refused a voter's request with {}: it is not about partition 0 of {} with the id {} (kraft.topic.name, \
+             kraft.topic.id), or says what no voter says",
+            error.name(),
+            context.topic,
+            context.topic_id
+        ),
+    })
+}
+
+fn stranger(voter: i32) -> String {
+    format!(
+        "node {voter} takes itself for a voter, and is none here: it may follow, and its votes do not count. Give all \
+         nodes the same controller.quorum.voters"
+    )
+}
+
+/// One of Kafka's own voters leads us, and our log is of a mode that it could not read: once we led it would stop, and with
+/// it the quorum. Nothing has been taken from it yet.
+fn foreign_leader(engine: &Engine, desk: &Desk, from: NodeId) -> Option<String> {
+    let is_foreign = desk.context.data_mode == DataMode::Native
+        && engine.raft().leader() == Some(from)
+        && desk.peers.is_kafkas(from);
+    is_foreign.then(|| {
+        format!(
+            "stopping before anything that node {from} sent is stored: it leads, it is one of Kafka's own voters, and \
+             this node has kraft.data.mode=native, a log that those cannot read. Set kraft.data.mode=interop here, with \
+             an empty log.dirs, or take Kafka's voters out of controller.quorum.voters"
+        )
+    })
 }

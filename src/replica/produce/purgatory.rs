@@ -50,6 +50,79 @@ pub(super) struct ParkedProduce {
     pub(super) deadline_ns: u64,
 }
 
+#[derive(Default)]
+pub(super) struct Purgatory {
+    for_flush: Waiting,
+    for_commit: Waiting,
+    /// No request's time is over before. A bound from below: whose deadline it was may have gone meanwhile.
+    deadline_ns: u64,
+    flushed: Offset,
+}
+
+impl Purgatory {
+    /// Park until `needs` is passed: flushed offset or high watermark >= needs.
+    pub(super) fn park(&mut self, promise: Promise, needs: Offset, request: ParkedProduce) {
+        let earlier_ns = if self.len() == 0 { u64::MAX } else { self.deadline_ns };
+        self.deadline_ns = request.deadline_ns.min(earlier_ns);
+        self.waiting(promise).insert(needs, request);
+    }
+
+    /// Remember when each request's records became durable here, for the histograms.
+    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
+        if flushed.0 > self.flushed {
+            let waiting = &mut self.for_commit;
+            let passed = waiting.up_to(self.flushed)..waiting.up_to(flushed.0);
+            waiting.0.range_mut(passed).for_each(|(_, request)| request.flushed_ns = now.monotonic_ns);
+        }
+        self.flushed = flushed.0;
+    }
+
+    /// The next request whose promise holds.
+    pub(super) fn pop_kept(&mut self, promise: Promise, passed: Offset) -> Option<ParkedProduce> {
+        self.waiting(promise).pop_kept(passed)
+    }
+
+    fn waiting(&mut self, promise: Promise) -> &mut Waiting {
+        match promise {
+            Promise::Flushed => &mut self.for_flush,
+            Promise::Committed => &mut self.for_commit,
+        }
+    }
+
+    /// The requests whose time is over, the earliest first. They are looked for only when one may be.
+    pub(super) fn take_expired(&mut self, now: Now) -> Vec<ParkedProduce> {
+        if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
+            return Vec::new();
+        }
+        let mut expired = self.take(|request| request.deadline_ns <= now.monotonic_ns);
+        expired.sort_by_key(|request| request.deadline_ns);
+        let left = self.for_flush.0.iter().chain(&self.for_commit.0);
+        self.deadline_ns = left.map(|(_, request)| request.deadline_ns).min().unwrap_or(u64::MAX);
+        expired
+    }
+
+    /// The requests of another epoch than this one (`None`: of any).
+    pub(super) fn take_outdated(&mut self, leading: Option<Epoch>) -> Vec<ParkedProduce> {
+        self.take(|request| Some(request.epoch) != leading)
+    }
+
+    fn take(&mut self, is_over: impl Fn(&ParkedProduce) -> bool) -> Vec<ParkedProduce> {
+        let mut taken = Vec::new();
+        self.for_flush.take(&is_over, &mut taken);
+        self.for_commit.take(&is_over, &mut taken);
+        taken
+    }
+
+    /// When `take_expired` is due, or a little before.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        (self.len() > 0).then_some(self.deadline_ns)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.for_flush.0.len() + self.for_commit.0.len()
+    }
+}
+
 /// Requests of one promise, by the offset that must be passed; of the same one in the order in which they came.
 #[derive(Default)]
 struct Waiting(VecDeque<(Offset, ParkedProduce)>);
@@ -81,79 +154,6 @@ impl Waiting {
                 false => self.0.push_back((needs, request)),
             }
         }
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Purgatory {
-    for_flush: Waiting,
-    for_commit: Waiting,
-    /// No request's time is over before. A bound from below: whose deadline it was may have gone meanwhile.
-    deadline_ns: u64,
-    flushed: Offset,
-}
-
-impl Purgatory {
-    pub(super) fn len(&self) -> usize {
-        self.for_flush.0.len() + self.for_commit.0.len()
-    }
-
-    fn waiting(&mut self, promise: Promise) -> &mut Waiting {
-        match promise {
-            Promise::Flushed => &mut self.for_flush,
-            Promise::Committed => &mut self.for_commit,
-        }
-    }
-
-    /// Park until `needs` is passed: flushed offset or high watermark >= needs.
-    pub(super) fn park(&mut self, promise: Promise, needs: Offset, request: ParkedProduce) {
-        let earlier_ns = if self.len() == 0 { u64::MAX } else { self.deadline_ns };
-        self.deadline_ns = request.deadline_ns.min(earlier_ns);
-        self.waiting(promise).insert(needs, request);
-    }
-
-    /// Remember when each request's records became durable here, for the histograms.
-    pub(super) fn on_flushed(&mut self, flushed: FlushedOffset, now: Now) {
-        if flushed.0 > self.flushed {
-            let waiting = &mut self.for_commit;
-            let passed = waiting.up_to(self.flushed)..waiting.up_to(flushed.0);
-            waiting.0.range_mut(passed).for_each(|(_, request)| request.flushed_ns = now.monotonic_ns);
-        }
-        self.flushed = flushed.0;
-    }
-
-    /// The next request whose promise holds.
-    pub(super) fn pop_kept(&mut self, promise: Promise, passed: Offset) -> Option<ParkedProduce> {
-        self.waiting(promise).pop_kept(passed)
-    }
-
-    /// The requests whose time is over, the earliest first. They are looked for only when one may be.
-    pub(super) fn take_expired(&mut self, now: Now) -> Vec<ParkedProduce> {
-        if self.deadline().is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {
-            return Vec::new();
-        }
-        let mut expired = self.take(|request| request.deadline_ns <= now.monotonic_ns);
-        expired.sort_by_key(|request| request.deadline_ns);
-        let left = self.for_flush.0.iter().chain(&self.for_commit.0);
-        self.deadline_ns = left.map(|(_, request)| request.deadline_ns).min().unwrap_or(u64::MAX);
-        expired
-    }
-
-    /// The requests of another epoch than this one (`None`: of any).
-    pub(super) fn take_outdated(&mut self, leading: Option<Epoch>) -> Vec<ParkedProduce> {
-        self.take(|request| Some(request.epoch) != leading)
-    }
-
-    fn take(&mut self, is_over: impl Fn(&ParkedProduce) -> bool) -> Vec<ParkedProduce> {
-        let mut taken = Vec::new();
-        self.for_flush.take(&is_over, &mut taken);
-        self.for_commit.take(&is_over, &mut taken);
-        taken
-    }
-
-    /// When `take_expired` is due, or a little before.
-    pub(super) fn deadline(&self) -> Option<u64> {
-        (self.len() > 0).then_some(self.deadline_ns)
     }
 }
 
