@@ -105,13 +105,6 @@ pub(crate) struct DecodedRequest {
     frame_bytes: usize,
 }
 
-fn decode(frame: Bytes, entries_max: usize) -> Result<DecodedRequest, FrameError> {
-    let frame_bytes = frame.len();
-    let (header, mut request, decoded_bytes) = protocol::decode_request_sized(frame)?;
-    let weight = weigh(&mut request, decoded_bytes, entries_max)?;
-    Ok(DecodedRequest { header, request, weight, frame_bytes })
-}
-
 /// One client connection: a byte stream becomes requests in order, answers become bytes in request order. Pure.
 #[derive(Debug)]
 pub struct Session {
@@ -173,11 +166,6 @@ impl Session {
         self.received.arriving_bytes()
     }
 
-    /// The next request, complete or not, if enough of it is there to know.
-    pub(crate) fn announced(&self) -> Option<Announced> {
-        self.received.announced()
-    }
-
     /// Received, and not taken as a request.
     pub(crate) fn buffered_bytes(&self) -> usize {
         self.received.buffered_bytes()
@@ -191,40 +179,6 @@ impl Session {
     /// Size of the frame that the last request came in.
     pub(crate) fn whole_bytes(&self) -> usize {
         self.received.whole_bytes()
-    }
-
-    /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
-    /// nothing comes after it.
-    pub fn poll_request(&mut self, now: Now) -> Option<Result<Arrived, FrameError>> {
-        if self.failed || self.is_blocked() {
-            return None;
-        }
-        let arrived = self.next_request(now).transpose()?;
-        self.failed = arrived.is_err();
-        Some(arrived)
-    }
-
-    /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
-    /// requests served before those of all others.
-    pub(crate) fn hold_to_voters(&mut self) {
-        self.is_voters = true;
-    }
-
-    /// The next whole frame.
-    fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let bytes = self.announced().map_or(0, |next| next.bytes);
-        if self.is_voters && bytes > VOTER_REQUEST_BYTES_MAX {
-            return Err(FrameError(format!(
-                "it speaks in a voter's name, and no voter's request has {bytes} bytes"
-            )));
-        }
-        self.received.next_frame(self.limits.request_bytes_max)
-    }
-
-    fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
-        let Some(frame) = self.next_frame()? else { return Ok(None) };
-        let decoded = decode(frame, self.limits.request_entries_max)?;
-        self.arrive(decoded, now).map(Some)
     }
 
     /// The next whole request as it came, if decoding it takes longer than a core has for one connection: to be decoded
@@ -252,6 +206,39 @@ impl Session {
         arrived
     }
 
+    /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
+    /// nothing comes after it.
+    pub fn poll_request(&mut self, now: Now) -> Option<Result<Arrived, FrameError>> {
+        if self.failed || self.is_blocked() {
+            return None;
+        }
+        let arrived = self.next_request(now).transpose()?;
+        self.failed = arrived.is_err();
+        Some(arrived)
+    }
+
+    fn next_request(&mut self, now: Now) -> Result<Option<Arrived>, FrameError> {
+        let Some(frame) = self.next_frame()? else { return Ok(None) };
+        let decoded = decode(frame, self.limits.request_entries_max)?;
+        self.arrive(decoded, now).map(Some)
+    }
+
+    /// The next whole frame.
+    fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let bytes = self.announced().map_or(0, |next| next.bytes);
+        if self.is_voters && bytes > VOTER_REQUEST_BYTES_MAX {
+            return Err(FrameError(format!(
+                "it speaks in a voter's name, and no voter's request has {bytes} bytes"
+            )));
+        }
+        self.received.next_frame(self.limits.request_bytes_max)
+    }
+
+    /// The next request, complete or not, if enough of it is there to know.
+    pub(crate) fn announced(&self) -> Option<Announced> {
+        self.received.announced()
+    }
+
     fn arrive(&mut self, decoded: DecodedRequest, now: Now) -> Result<Arrived, FrameError> {
         let DecodedRequest { mut header, request, weight, frame_bytes } = decoded;
         let searches = may_search(&request);
@@ -277,19 +264,6 @@ impl Session {
         Ok(Arrived { seq, api_version, is_forwarded, request, to_inspect })
     }
 
-    fn to_inspect(&self, request: &Admitted, now: Now) -> Option<Inspection> {
-        match request {
-            Admitted::Produce(produce) if self.limits.compressed_check == CompressedCheck::Always => {
-                produce.is_compressed().then(|| Inspection {
-                    limits: self.limits.produce_limits(now),
-                    decompressed_bytes_max: self.limits.decompressed_bytes_max as u64,
-                    wanted: self.asker.wanted(),
-                })
-            }
-            _ => None,
-        }
-    }
-
     /// A voter whose software cannot read this log must not begin to copy it, nor have a say in who writes it.
     fn check_peer(&mut self, request: &Request, client_id: &ClientId) -> Result<(), FrameError> {
         if let Request::ApiVersions(request) = request {
@@ -309,6 +283,25 @@ impl Session {
         match &self.software {
             Some(software) => software.check(self.limits.data_mode, client_id).map_err(FrameError),
             None => Ok(()),
+        }
+    }
+
+    /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
+    /// requests served before those of all others.
+    pub(crate) fn hold_to_voters(&mut self) {
+        self.is_voters = true;
+    }
+
+    fn to_inspect(&self, request: &Admitted, now: Now) -> Option<Inspection> {
+        match request {
+            Admitted::Produce(produce) if self.limits.compressed_check == CompressedCheck::Always => {
+                produce.is_compressed().then(|| Inspection {
+                    limits: self.limits.produce_limits(now),
+                    decompressed_bytes_max: self.limits.decompressed_bytes_max as u64,
+                    wanted: self.asker.wanted(),
+                })
+            }
+            _ => None,
         }
     }
 
@@ -417,6 +410,13 @@ impl Session {
     pub(crate) fn peer_id(&self) -> Option<NodeId> {
         self.peer_id
     }
+}
+
+fn decode(frame: Bytes, entries_max: usize) -> Result<DecodedRequest, FrameError> {
+    let frame_bytes = frame.len();
+    let (header, mut request, decoded_bytes) = protocol::decode_request_sized(frame)?;
+    let weight = weigh(&mut request, decoded_bytes, entries_max)?;
+    Ok(DecodedRequest { header, request, weight, frame_bytes })
 }
 
 /// Its answer may need a search through the log: by a time, or for the latest.

@@ -297,40 +297,46 @@ impl NetworkCore {
         }
     }
 
-    /// Wait for more, and read it. False: it has ended.
-    async fn read(&self, client: &Rc<Client>) -> bool {
-        // It has nothing more to say: the next in line has its turn.
-        self.rest(client);
-        self.note_buffered(client);
-        poll_fn(|cx| self.poll_frame(client, cx)).await;
-        client.awaits_bytes.set(true);
-        poll_fn(|cx| client.poll_readable(cx, &self.pool)).await;
-        client.awaits_bytes.set(false);
-        let is_newcomer = client.is_newcomer();
-        poll_fn(|cx| self.poll_room(client, cx)).await;
-        let missing_bytes = client.session.borrow().awaited_bytes();
-        let memory = self.frames.borrow().read_bytes_max(&client.hold.borrow(), missing_bytes);
-        let turn = match client.is_voter() {
-            true => usize::MAX,
-            false => self.turns.borrow().read_bytes_max(is_newcomer),
-        };
-        match client.read(&self.pool, memory.min(turn)) {
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            Ok(0) => false,
-            Ok(bytes) => {
-                client.on_received();
-                self.note_read(client, bytes);
-                self.note_buffered(client);
-                true
-            }
+    /// Ready when the next request may be taken, or the next bytes read, or when the connection is to end.
+    fn poll_room(&self, client: &Rc<Client>, cx: &mut Context<'_>) -> Poll<()> {
+        if client.is_closing() {
+            return Poll::Ready(());
         }
+        client.note_sent();
+        let is_blocked = client.session.borrow().is_blocked();
+        let is_held_back = self.full.get() && client.produces.get() && !client.is_voter();
+        if is_blocked || is_held_back {
+            self.rest(client);
+            if client.poll_end(cx) {
+                return Poll::Ready(());
+            }
+            if is_held_back && !client.is_held_back.replace(true) {
+                self.held_back.borrow_mut().push(client.clone());
+            }
+        } else if client.is_voter() || self.may_go(client, client.session.borrow().announced()) {
+            return Poll::Ready(());
+        }
+        client.wake_with(cx.waker());
+        Poll::Pending
     }
 
-    fn note_read(&self, client: &Client, bytes: usize) {
-        let (mut turns, now_ns) = (self.turns.borrow_mut(), client.received_ns.get());
-        match client.is_voter() {
-            true => turns.voter_went(now_ns),
-            false => client.with_turn(|turn| turns.took_bytes(turn, bytes, now_ns)),
+    /// `next`: what comes next on it, as far as is known.
+    fn may_go(&self, client: &Client, next: Option<Announced>) -> bool {
+        let room = self.room();
+        let mut turns = self.turns.borrow_mut();
+        if !client.is_newcomer() {
+            return client.with_turn(|turn| turns.may_go(client.id, turn, room, next));
+        }
+        let may_step = client.with_turn(|turn| turns.may_step(client.id, turn, room));
+        client.steps_left.set(client.steps_left.get() - may_step as u8);
+        may_step
+    }
+
+    /// A connection that shows itself to be a voter's has another bound from now on.
+    fn count_voter(&self, client: &Client) {
+        if client.is_voter() && client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.answers))
+        {
+            client.join_share(&self.voters_answers);
         }
     }
 
@@ -365,54 +371,6 @@ impl NetworkCore {
         is_held
     }
 
-    fn hand_on(&self, client: &Client, request: ClientRequest, is_large: bool) {
-        let is_voter = client.is_voter();
-        if !is_voter {
-            let mut handed = self.handed.borrow_mut();
-            let place = handed.count;
-            handed.count += 1;
-            let heavy_bytes = match &request.arrived.request {
-                Admitted::Heavy(heavy) => heavy.bytes,
-                Admitted::Produce(_) | Admitted::Other(_) => 0,
-            };
-            if is_large || heavy_bytes > 0 {
-                handed.heavy_bytes += heavy_bytes;
-                let (connection, seq) = (client.id, request.arrived.seq);
-                handed.large.push_back(HandedLarge { place, connection, seq, heavy_bytes });
-            }
-        }
-        client.on_asked();
-        self.sink.request(request, is_voter);
-    }
-
-    fn note_buffered(&self, client: &Client) {
-        let bytes = client.session.borrow().buffered_bytes();
-        self.frames.borrow_mut().note_buffered(&mut client.hold.borrow_mut(), bytes);
-    }
-
-    /// Ready when the next request may be taken, or the next bytes read, or when the connection is to end.
-    fn poll_room(&self, client: &Rc<Client>, cx: &mut Context<'_>) -> Poll<()> {
-        if client.is_closing() {
-            return Poll::Ready(());
-        }
-        client.note_sent();
-        let is_blocked = client.session.borrow().is_blocked();
-        let is_held_back = self.full.get() && client.produces.get() && !client.is_voter();
-        if is_blocked || is_held_back {
-            self.rest(client);
-            if client.poll_end(cx) {
-                return Poll::Ready(());
-            }
-            if is_held_back && !client.is_held_back.replace(true) {
-                self.held_back.borrow_mut().push(client.clone());
-            }
-        } else if client.is_voter() || self.may_go(client, client.session.borrow().announced()) {
-            return Poll::Ready(());
-        }
-        client.wake_with(cx.waker());
-        Poll::Pending
-    }
-
     /// The request with the verdict on its batches, as soon as there is room for it; `None`: the connection is to end.
     fn poll_inspected(
         &self,
@@ -439,66 +397,6 @@ impl NetworkCore {
         request.decoded_ns = clock::monotonic_ns();
         *client.inspected.borrow_mut() = Some(request);
         client.wake();
-    }
-
-    /// Ready when there is memory for the frame that is arriving, or when the connection is to end.
-    fn poll_frame(&self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
-        let mut session = client.session.borrow_mut();
-        // As long as it is not known what it is, its length says nothing.
-        let announced = session.announced();
-        let arriving_bytes = announced.map_or(0, |_| session.arriving_bytes());
-        let is_to_ask = announced.is_some_and(|next| !next.may_cost_more());
-        let (mut frames, mut hold) = (self.frames.borrow_mut(), client.hold.borrow_mut());
-        // A voter's too, if it is large: nobody is given memory for a voter's name. What voters send is small.
-        let may_read = client.is_closing()
-            || frames.may_read(client.id, &mut hold, arriving_bytes, is_to_ask, clock::monotonic_ns());
-        if may_read {
-            if hold.is_arriving() {
-                session.believe();
-            }
-            return Poll::Ready(());
-        }
-        client.wake_with(cx.waker());
-        if client.poll_end(cx) { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Those for whom there is memory now go on.
-    fn wake_frames(&self) {
-        let mut frames = self.frames.borrow_mut();
-        if !frames.has_line() {
-            return;
-        }
-        let (now_ns, clients) = (clock::monotonic_ns(), self.clients.borrow());
-        while let Some((id, bytes)) = frames.next_served() {
-            if let Some(client) = clients.get(&id)
-                && frames.let_in(&mut client.hold.borrow_mut(), bytes, now_ns)
-            {
-                client.wake();
-            }
-        }
-    }
-
-    /// Requests that may go to the replica now.
-    fn room(&self) -> Room {
-        let heavy_bytes = self.handed.borrow().heavy_bytes;
-        let most = match heavy_bytes >= HEAVY_HANDED_BYTES_MAX {
-            true => 0,
-            false => self.turns.borrow().requests_max(self.sink.requests_max()),
-        };
-        let requests = most.saturating_sub(self.sink.waiting());
-        Room { requests, is_for_cheap: heavy_bytes >= COSTLY_HANDED_BYTES_MAX }
-    }
-
-    /// `next`: what comes next on it, as far as is known.
-    fn may_go(&self, client: &Client, next: Option<Announced>) -> bool {
-        let room = self.room();
-        let mut turns = self.turns.borrow_mut();
-        if !client.is_newcomer() {
-            return client.with_turn(|turn| turns.may_go(client.id, turn, room, next));
-        }
-        let may_step = client.with_turn(|turn| turns.may_step(client.id, turn, room));
-        client.steps_left.set(client.steps_left.get() - may_step as u8);
-        may_step
     }
 
     /// It goes on only when its turn comes again.
@@ -531,6 +429,105 @@ impl NetworkCore {
         let session = client.session.replace(Session::new(self.limits.clone()));
         let (remote, standing) = (client.remote, client.standing.get());
         End::Moved(Box::new(MovedSession { socket, remote, place, session, first, standing }))
+    }
+
+    fn hand_on(&self, client: &Client, request: ClientRequest, is_large: bool) {
+        let is_voter = client.is_voter();
+        if !is_voter {
+            let mut handed = self.handed.borrow_mut();
+            let place = handed.count;
+            handed.count += 1;
+            let heavy_bytes = match &request.arrived.request {
+                Admitted::Heavy(heavy) => heavy.bytes,
+                Admitted::Produce(_) | Admitted::Other(_) => 0,
+            };
+            if is_large || heavy_bytes > 0 {
+                handed.heavy_bytes += heavy_bytes;
+                let (connection, seq) = (client.id, request.arrived.seq);
+                handed.large.push_back(HandedLarge { place, connection, seq, heavy_bytes });
+            }
+        }
+        client.on_asked();
+        self.sink.request(request, is_voter);
+    }
+
+    /// Wait for more, and read it. False: it has ended.
+    async fn read(&self, client: &Rc<Client>) -> bool {
+        // It has nothing more to say: the next in line has its turn.
+        self.rest(client);
+        self.note_buffered(client);
+        poll_fn(|cx| self.poll_frame(client, cx)).await;
+        client.awaits_bytes.set(true);
+        poll_fn(|cx| client.poll_readable(cx, &self.pool)).await;
+        client.awaits_bytes.set(false);
+        let is_newcomer = client.is_newcomer();
+        poll_fn(|cx| self.poll_room(client, cx)).await;
+        let missing_bytes = client.session.borrow().awaited_bytes();
+        let memory = self.frames.borrow().read_bytes_max(&client.hold.borrow(), missing_bytes);
+        let turn = match client.is_voter() {
+            true => usize::MAX,
+            false => self.turns.borrow().read_bytes_max(is_newcomer),
+        };
+        match client.read(&self.pool, memory.min(turn)) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(0) => false,
+            Ok(bytes) => {
+                client.on_received();
+                self.note_read(client, bytes);
+                self.note_buffered(client);
+                true
+            }
+        }
+    }
+
+    fn note_buffered(&self, client: &Client) {
+        let bytes = client.session.borrow().buffered_bytes();
+        self.frames.borrow_mut().note_buffered(&mut client.hold.borrow_mut(), bytes);
+    }
+
+    /// Ready when there is memory for the frame that is arriving, or when the connection is to end.
+    fn poll_frame(&self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
+        let mut session = client.session.borrow_mut();
+        // As long as it is not known what it is, its length says nothing.
+        let announced = session.announced();
+        let arriving_bytes = announced.map_or(0, |_| session.arriving_bytes());
+        let is_to_ask = announced.is_some_and(|next| !next.may_cost_more());
+        let (mut frames, mut hold) = (self.frames.borrow_mut(), client.hold.borrow_mut());
+        // A voter's too, if it is large: nobody is given memory for a voter's name. What voters send is small.
+        let may_read = client.is_closing()
+            || frames.may_read(client.id, &mut hold, arriving_bytes, is_to_ask, clock::monotonic_ns());
+        if may_read {
+            if hold.is_arriving() {
+                session.believe();
+            }
+            return Poll::Ready(());
+        }
+        client.wake_with(cx.waker());
+        if client.poll_end(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn note_read(&self, client: &Client, bytes: usize) {
+        let (mut turns, now_ns) = (self.turns.borrow_mut(), client.received_ns.get());
+        match client.is_voter() {
+            true => turns.voter_went(now_ns),
+            false => client.with_turn(|turn| turns.took_bytes(turn, bytes, now_ns)),
+        }
+    }
+
+    /// Those for whom there is memory now go on.
+    fn wake_frames(&self) {
+        let mut frames = self.frames.borrow_mut();
+        if !frames.has_line() {
+            return;
+        }
+        let (now_ns, clients) = (clock::monotonic_ns(), self.clients.borrow());
+        while let Some((id, bytes)) = frames.next_served() {
+            if let Some(client) = clients.get(&id)
+                && frames.let_in(&mut client.hold.borrow_mut(), bytes, now_ns)
+            {
+                client.wake();
+            }
+        }
     }
 
     /// Queue an answer; `flush` sends it. For a connection that is gone it is dropped.
@@ -583,14 +580,6 @@ impl NetworkCore {
         is_some
     }
 
-    /// A connection that shows itself to be a voter's has another bound from now on.
-    fn count_voter(&self, client: &Client) {
-        if client.is_voter() && client.share.borrow().as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.answers))
-        {
-            client.join_share(&self.voters_answers);
-        }
-    }
-
     /// While it is full, producers are not read.
     pub(super) fn set_full(&self, full: bool) {
         self.full.set(full);
@@ -598,6 +587,24 @@ impl NetworkCore {
             for client in self.held_back.borrow_mut().drain(..) {
                 client.is_held_back.set(false);
                 client.wake();
+            }
+        }
+    }
+
+    /// The replica has taken so many requests of this core's clients.
+    pub(super) fn on_taken(&self, requests: usize) {
+        if let RequestSink::Mesh(replica) = &self.sink {
+            replica.on_taken(requests);
+        }
+        let mut handed = self.handed.borrow_mut();
+        handed.taken += requests as u64;
+        let taken = handed.taken;
+        while handed.large.front().is_some_and(|large| large.place < taken)
+            && let Some(large) = handed.large.pop_front()
+        {
+            handed.heavy_bytes -= large.heavy_bytes;
+            if let Some(client) = self.clients.borrow().get(&large.connection) {
+                self.frames.borrow_mut().taken(&mut client.hold.borrow_mut(), large.seq);
             }
         }
     }
@@ -633,22 +640,15 @@ impl NetworkCore {
         }
     }
 
-    /// The replica has taken so many requests of this core's clients.
-    pub(super) fn on_taken(&self, requests: usize) {
-        if let RequestSink::Mesh(replica) = &self.sink {
-            replica.on_taken(requests);
-        }
-        let mut handed = self.handed.borrow_mut();
-        handed.taken += requests as u64;
-        let taken = handed.taken;
-        while handed.large.front().is_some_and(|large| large.place < taken)
-            && let Some(large) = handed.large.pop_front()
-        {
-            handed.heavy_bytes -= large.heavy_bytes;
-            if let Some(client) = self.clients.borrow().get(&large.connection) {
-                self.frames.borrow_mut().taken(&mut client.hold.borrow_mut(), large.seq);
-            }
-        }
+    /// Requests that may go to the replica now.
+    fn room(&self) -> Room {
+        let heavy_bytes = self.handed.borrow().heavy_bytes;
+        let most = match heavy_bytes >= HEAVY_HANDED_BYTES_MAX {
+            true => 0,
+            false => self.turns.borrow().requests_max(self.sink.requests_max()),
+        };
+        let requests = most.saturating_sub(self.sink.waiting());
+        Room { requests, is_for_cheap: heavy_bytes >= COSTLY_HANDED_BYTES_MAX }
     }
 }
 

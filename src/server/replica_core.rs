@@ -105,10 +105,74 @@ impl ReplicaCore {
         }
     }
 
-    /// Where the process lives on: close all sockets, and let the tasks end that hold one. False: some have not, in time.
-    pub(super) async fn let_go(&mut self) -> bool {
-        self.links.close_all();
-        self.network.let_go(|| Rc::strong_count(&self.links) == 1).await
+    /// Until there is something to do, or a deadline has come.
+    async fn wait(&mut self) -> io::Result<()> {
+        self.ring.reap();
+        if self.ring.has_woken() {
+            self.hand_over()?;
+        }
+        self.run_round().await;
+        if self.is_ready() {
+            return self.hand_over();
+        }
+        if self.wait == Wait::Spin && self.spin_for_flush().await? {
+            return Ok(());
+        }
+        self.schedule.has_unsent = false;
+        let asleep_ns = clock::monotonic_ns();
+        let left_ns = self.deadline().saturating_sub(asleep_ns);
+        self.ring.wait(Duration::from_nanos(left_ns))?;
+        self.schedule.slept_ns += clock::monotonic_ns().saturating_sub(asleep_ns);
+        self.run_round().await;
+        Ok(())
+    }
+
+    /// Give the kernel the turn's writes and sends, where something else comes before the call that sleeps, which does it too:
+    /// neither must wait for tasks, nor for another turn.
+    fn hand_over(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.schedule.has_unsent) { self.ring.submit() } else { Ok(()) }
+    }
+
+    /// Let the sockets run, for one round.
+    async fn run_round(&mut self) {
+        self.network.begin_round(clock::monotonic_ns());
+        self.ring.run_tasks().await;
+        // Who is not read any more must not keep the kernel from being asked for the others.
+        self.schedule.has_unsent |= self.network.has_line();
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let has_input = !self.inputs.is_empty(self.replica.takes_clients());
+        has_input || self.ring.is_rung() || self.device.has_events() || self.network.has_line()
+    }
+
+    /// Look for the completion of a flush and give the CPU away in each round: without that the kernel's flush
+    /// workers wait for the next timer tick, 4 ms. True: there is something to do.
+    async fn spin_for_flush(&mut self) -> io::Result<bool> {
+        let start_ns = clock::monotonic_ns();
+        let deadline = self.deadline().min(start_ns + SPIN_NS_MAX);
+        while self.device.writes_in_flight() > 0 && clock::monotonic_ns() < deadline {
+            // The sockets that the tasks wait for again.
+            self.ring.submit()?;
+            // SAFETY: no arguments.
+            unsafe { libc::sched_yield() };
+            self.ring.reap();
+            self.run_round().await;
+            if self.is_ready() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// When a turn is due although nothing comes.
+    fn deadline(&self) -> u64 {
+        self.tick_due().min(self.stages_due()).min(self.idle_due())
+    }
+
+    fn tick_due(&self) -> u64 {
+        let quiet = self.schedule.last_turn + TICK_INTERVAL_NS;
+        self.replica.deadline().map_or(quiet, |deadline| deadline.min(quiet))
     }
 
     fn turn(&mut self) -> io::Result<Option<Ended>> {
@@ -176,14 +240,6 @@ impl ReplicaCore {
         taken
     }
 
-    /// The core that a request came from may send another one, whatever becomes of this.
-    fn note_taken(&mut self, core: usize) {
-        match self.edge_of(core) {
-            None => self.network.on_taken(1),
-            Some(edge) => edge.note_taken(),
-        }
-    }
-
     /// All of them: their number is bounded by what is under way.
     fn take_completions(&mut self, now: Now) -> usize {
         let mut taken = 0;
@@ -225,6 +281,49 @@ impl ReplicaCore {
                 }
             }
         }
+    }
+
+    /// The core that a request came from may send another one, whatever becomes of this.
+    fn note_taken(&mut self, core: usize) {
+        match self.edge_of(core) {
+            None => self.network.on_taken(1),
+            Some(edge) => edge.note_taken(),
+        }
+    }
+
+    fn publish_in_time(&mut self, now: Now) {
+        let now_ns = now.monotonic_ns;
+        let is_due = now_ns >= self.stages_due();
+        if self.control.take_status_wanted() || is_due {
+            self.publish_status(now);
+        }
+        if is_due {
+            let elapsed_ns = now_ns - self.schedule.stages_published;
+            self.schedule.stages_published = now_ns;
+            self.links.sample_round_trips();
+            self.schedule.idle_ratio = Some(self.schedule.slept_ns as f64 / elapsed_ns.max(1) as f64);
+            self.schedule.slept_ns = 0;
+            let stages = self.replica.take_stages(self.control.cleared_stages());
+            self.courtesy.adapt(stages.committed_bytes, elapsed_ns);
+            self.control.publish_stages(stages);
+            self.doors.expire(now_ns);
+            self.network.close_stalled(now_ns);
+            self.device.rest();
+            self.control.connections(self.doors.taken());
+            self.control.connections_refused(self.doors.take_sent_away());
+        }
+        if now_ns >= self.idle_due() {
+            self.schedule.idle_closed = now_ns;
+            self.network.close_idle(now_ns);
+        }
+    }
+
+    fn stages_due(&self) -> u64 {
+        self.schedule.stages_published + STAGES_INTERVAL_NS
+    }
+
+    fn idle_due(&self) -> u64 {
+        self.schedule.idle_closed + self.network.idle_interval_ns()
     }
 
     fn carry_out_actions(&mut self, now: Now) -> Option<Ended> {
@@ -299,33 +398,6 @@ impl ReplicaCore {
         self.edges.iter_mut().for_each(|edge| edge.put(ToNetwork::Full(is_full)));
     }
 
-    fn publish_in_time(&mut self, now: Now) {
-        let now_ns = now.monotonic_ns;
-        let is_due = now_ns >= self.stages_due();
-        if self.control.take_status_wanted() || is_due {
-            self.publish_status(now);
-        }
-        if is_due {
-            let elapsed_ns = now_ns - self.schedule.stages_published;
-            self.schedule.stages_published = now_ns;
-            self.links.sample_round_trips();
-            self.schedule.idle_ratio = Some(self.schedule.slept_ns as f64 / elapsed_ns.max(1) as f64);
-            self.schedule.slept_ns = 0;
-            let stages = self.replica.take_stages(self.control.cleared_stages());
-            self.courtesy.adapt(stages.committed_bytes, elapsed_ns);
-            self.control.publish_stages(stages);
-            self.doors.expire(now_ns);
-            self.network.close_stalled(now_ns);
-            self.device.rest();
-            self.control.connections(self.doors.taken());
-            self.control.connections_refused(self.doors.take_sent_away());
-        }
-        if now_ns >= self.idle_due() {
-            self.schedule.idle_closed = now_ns;
-            self.network.close_idle(now_ns);
-        }
-    }
-
     fn publish_status(&mut self, now: Now) {
         let mut status = self.replica.status(now);
         status.watched.device_flushes = *self.device.flushes();
@@ -334,81 +406,9 @@ impl ReplicaCore {
         self.control.publish_status(status);
     }
 
-    fn stages_due(&self) -> u64 {
-        self.schedule.stages_published + STAGES_INTERVAL_NS
-    }
-
-    fn idle_due(&self) -> u64 {
-        self.schedule.idle_closed + self.network.idle_interval_ns()
-    }
-
-    fn tick_due(&self) -> u64 {
-        let quiet = self.schedule.last_turn + TICK_INTERVAL_NS;
-        self.replica.deadline().map_or(quiet, |deadline| deadline.min(quiet))
-    }
-
-    /// When a turn is due although nothing comes.
-    fn deadline(&self) -> u64 {
-        self.tick_due().min(self.stages_due()).min(self.idle_due())
-    }
-
-    fn is_ready(&mut self) -> bool {
-        let has_input = !self.inputs.is_empty(self.replica.takes_clients());
-        has_input || self.ring.is_rung() || self.device.has_events() || self.network.has_line()
-    }
-
-    /// Let the sockets run, for one round.
-    async fn run_round(&mut self) {
-        self.network.begin_round(clock::monotonic_ns());
-        self.ring.run_tasks().await;
-        // Who is not read any more must not keep the kernel from being asked for the others.
-        self.schedule.has_unsent |= self.network.has_line();
-    }
-
-    /// Until there is something to do, or a deadline has come.
-    async fn wait(&mut self) -> io::Result<()> {
-        self.ring.reap();
-        if self.ring.has_woken() {
-            self.hand_over()?;
-        }
-        self.run_round().await;
-        if self.is_ready() {
-            return self.hand_over();
-        }
-        if self.wait == Wait::Spin && self.spin_for_flush().await? {
-            return Ok(());
-        }
-        self.schedule.has_unsent = false;
-        let asleep_ns = clock::monotonic_ns();
-        let left_ns = self.deadline().saturating_sub(asleep_ns);
-        self.ring.wait(Duration::from_nanos(left_ns))?;
-        self.schedule.slept_ns += clock::monotonic_ns().saturating_sub(asleep_ns);
-        self.run_round().await;
-        Ok(())
-    }
-
-    /// Give the kernel the turn's writes and sends, where something else comes before the call that sleeps, which does it too:
-    /// neither must wait for tasks, nor for another turn.
-    fn hand_over(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.schedule.has_unsent) { self.ring.submit() } else { Ok(()) }
-    }
-
-    /// Look for the completion of a flush and give the CPU away in each round: without that the kernel's flush
-    /// workers wait for the next timer tick, 4 ms. True: there is something to do.
-    async fn spin_for_flush(&mut self) -> io::Result<bool> {
-        let start_ns = clock::monotonic_ns();
-        let deadline = self.deadline().min(start_ns + SPIN_NS_MAX);
-        while self.device.writes_in_flight() > 0 && clock::monotonic_ns() < deadline {
-            // The sockets that the tasks wait for again.
-            self.ring.submit()?;
-            // SAFETY: no arguments.
-            unsafe { libc::sched_yield() };
-            self.ring.reap();
-            self.run_round().await;
-            if self.is_ready() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Where the process lives on: close all sockets, and let the tasks end that hold one. False: some have not, in time.
+    pub(super) async fn let_go(&mut self) -> bool {
+        self.links.close_all();
+        self.network.let_go(|| Rc::strong_count(&self.links) == 1).await
     }
 }

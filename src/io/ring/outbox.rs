@@ -132,69 +132,6 @@ impl Outbox {
     }
 }
 
-fn shut_down(socket: &OwnedFd) {
-    // SAFETY: no pointers.
-    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
-}
-
-impl State {
-    fn is_sendable(&self) -> bool {
-        self.stage == Stage::Idle && !self.chunks.is_empty()
-    }
-
-    /// An entry that sends the first chunks.
-    fn start(&mut self, fd: RawFd) -> squeue::Entry {
-        self.vectors.clear();
-        let chunks = self.chunks.iter().take(CHUNKS_PER_SEND);
-        self.vectors
-            .extend(chunks.map(|c| libc::iovec { iov_base: c.as_ptr().cast_mut().cast(), iov_len: c.len() }));
-        self.message.msg_iov = self.vectors.as_mut_ptr();
-        self.message.msg_iovlen = self.vectors.len();
-        self.stage = Stage::Queued(self.vectors.iter().map(|vector| vector.iov_len).sum());
-        self.result = None;
-        // With WAITALL less than everything is a failure, which is told, with the bytes that were taken.
-        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let send = opcode::SendMsg::new(types::Fd(fd), &raw const *self.message).flags(flags as u32).build();
-        // The core must wake up for the rest, and for a task that waits.
-        let is_silent = self.vectors.len() == self.chunks.len() && self.waker.is_none();
-        if is_silent { send.flags(squeue::Flags::SKIP_SUCCESS) } else { send }
-    }
-
-    /// The kernel has had the send.
-    fn settle(&mut self, socket: &OwnedFd) {
-        let Stage::Queued(bytes) = self.stage else { return };
-        let told = self.result.take();
-        match told.map_or(Ok(bytes), |result| usize::try_from(result).map_err(|_| -result)) {
-            Ok(sent) => {
-                self.advance(sent);
-                self.stage = if sent < bytes { Stage::Full } else { Stage::Idle };
-            }
-            Err(libc::EAGAIN) => self.stage = Stage::Full,
-            Err(libc::EINTR) => self.stage = Stage::Idle,
-            Err(_) => {
-                self.stage = Stage::Over;
-                self.chunks.clear();
-                self.unsent_bytes = 0;
-                // Whoever reads from it sees the end.
-                shut_down(socket);
-            }
-        }
-    }
-
-    fn advance(&mut self, sent: usize) {
-        self.sent_bytes += sent;
-        self.unsent_bytes -= sent;
-        let mut left = sent;
-        while let Some(first) = self.chunks.front_mut() {
-            if left < first.len() {
-                return first.advance(left);
-            }
-            left -= first.len();
-            self.chunks.pop_front();
-        }
-    }
-}
-
 impl Inner {
     fn queue_send(&mut self, outbox: Rc<Outbox>) {
         let slot = self.sends.free.pop().unwrap_or_else(|| {
@@ -256,6 +193,69 @@ impl Inner {
         }
         self.sends.slots[slot] = Some(outbox);
     }
+}
+
+impl State {
+    fn is_sendable(&self) -> bool {
+        self.stage == Stage::Idle && !self.chunks.is_empty()
+    }
+
+    /// An entry that sends the first chunks.
+    fn start(&mut self, fd: RawFd) -> squeue::Entry {
+        self.vectors.clear();
+        let chunks = self.chunks.iter().take(CHUNKS_PER_SEND);
+        self.vectors
+            .extend(chunks.map(|c| libc::iovec { iov_base: c.as_ptr().cast_mut().cast(), iov_len: c.len() }));
+        self.message.msg_iov = self.vectors.as_mut_ptr();
+        self.message.msg_iovlen = self.vectors.len();
+        self.stage = Stage::Queued(self.vectors.iter().map(|vector| vector.iov_len).sum());
+        self.result = None;
+        // With WAITALL less than everything is a failure, which is told, with the bytes that were taken.
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let send = opcode::SendMsg::new(types::Fd(fd), &raw const *self.message).flags(flags as u32).build();
+        // The core must wake up for the rest, and for a task that waits.
+        let is_silent = self.vectors.len() == self.chunks.len() && self.waker.is_none();
+        if is_silent { send.flags(squeue::Flags::SKIP_SUCCESS) } else { send }
+    }
+
+    /// The kernel has had the send.
+    fn settle(&mut self, socket: &OwnedFd) {
+        let Stage::Queued(bytes) = self.stage else { return };
+        let told = self.result.take();
+        match told.map_or(Ok(bytes), |result| usize::try_from(result).map_err(|_| -result)) {
+            Ok(sent) => {
+                self.advance(sent);
+                self.stage = if sent < bytes { Stage::Full } else { Stage::Idle };
+            }
+            Err(libc::EAGAIN) => self.stage = Stage::Full,
+            Err(libc::EINTR) => self.stage = Stage::Idle,
+            Err(_) => {
+                self.stage = Stage::Over;
+                self.chunks.clear();
+                self.unsent_bytes = 0;
+                // Whoever reads from it sees the end.
+                shut_down(socket);
+            }
+        }
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.sent_bytes += sent;
+        self.unsent_bytes -= sent;
+        let mut left = sent;
+        while let Some(first) = self.chunks.front_mut() {
+            if left < first.len() {
+                return first.advance(left);
+            }
+            left -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+}
+
+fn shut_down(socket: &OwnedFd) {
+    // SAFETY: no pointers.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 #[cfg(test)]

@@ -169,6 +169,16 @@ impl Client {
         }
     }
 
+    /// `from_device`: so many of its bytes are slices of what the device was read for.
+    pub(crate) fn answer(
+        &self,
+        seq: u64,
+        response: Option<Response>,
+        from_device: usize,
+    ) -> Result<(), FrameError> {
+        self.change_unsent(from_device, |session| session.answer(seq, response))
+    }
+
     pub(crate) fn send(&self) {
         let mut session = self.session.borrow_mut();
         while let Some(chunk) = session.poll_output() {
@@ -184,16 +194,6 @@ impl Client {
             self.change_unsent(0, |session| session.sent(sent));
             self.active_ns.set(clock::monotonic_ns());
         }
-    }
-
-    /// `from_device`: so many of its bytes are slices of what the device was read for.
-    pub(crate) fn answer(
-        &self,
-        seq: u64,
-        response: Option<Response>,
-        from_device: usize,
-    ) -> Result<(), FrameError> {
-        self.change_unsent(from_device, |session| session.answer(seq, response))
     }
 
     /// What a session has encoded and not sent is counted for it, and for all.
