@@ -4,15 +4,20 @@
 #[path = "fixtures/embedded.rs"]
 mod embedded;
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kraft::config::Config;
 use kraft::server::Node;
 
 /// A segment and the commit mark.
 const FILES_OF_WRITES_MAX: usize = 2;
+/// Of Linux; not in libc's list.
+const F_SETSIG: libc::c_int = 10;
 const GONE_MAX: Duration = Duration::from_secs(10);
 
 /// Threads and descriptors of this process.
@@ -59,5 +64,41 @@ fn a_node_leaves_nothing_behind() {
     drop(Node::start(config.clone()).unwrap());
     wait_until_gone(before, 4 + 2 * FILES_OF_WRITES_MAX);
     // The port is free, and the directory's lock too.
-    assert_eq!(Node::start(config).unwrap().stop().exit_code, 0);
+    assert_eq!(Node::start(config.clone()).unwrap().stop().exit_code, 0);
+    what_is_under_way_keeps_the_lock(&config, &home.path().join("log"));
+}
+
+/// A vote that the disk holds back is not written into the next life: `kill` waits for it, and the directory is locked so long.
+fn what_is_under_way_keeps_the_lock(config: &Config, log_dir: &Path) {
+    let held_back = held_back(&log_dir.join("__cluster_metadata-0/quorum-state.tmp"));
+    let node = Node::start(config.clone()).unwrap();
+    while !is_waited_for(&held_back) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = std::thread::spawn(move || node.kill());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!killed.is_finished(), "a file is still to be written");
+    let early = Node::start(config.clone()).err().expect("the directory is locked");
+    assert_eq!(early.exit_code, 1, "{}", early.why);
+    drop(held_back);
+    assert_eq!(killed.join().unwrap().exit_code, 137);
+    assert_eq!(Node::start(config.clone()).expect("at once").stop().exit_code, 0);
+}
+
+/// Who opens this file to write waits until it is dropped (F_SETLEASE).
+fn held_back(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    // SAFETY: no pointers.
+    let is_set = unsafe {
+        // The signal that tells of a waiting one: one that is ignored.
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) == 0
+    };
+    assert!(is_set, "{}: {}", path.display(), io::Error::last_os_error());
+    file
+}
+
+fn is_waited_for(held_back: &File) -> bool {
+    // SAFETY: no pointers. Where somebody waits, it is what the lease has to become.
+    unsafe { libc::fcntl(held_back.as_raw_fd(), libc::F_GETLEASE) == libc::F_UNLCK }
 }

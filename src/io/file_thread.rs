@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::disk_error::{disk_error_in, without_errno};
@@ -154,32 +156,50 @@ pub(crate) enum FileEvent {
     DiskFree(u64),
 }
 
-/// Both threads, as the log device holds them. They end when it is dropped, after what they were given.
+/// What a thread is to do; `None` wakes one that is to end.
+type Order = Option<(OpId, FileOperation)>;
+
+/// Both threads, as the log device holds them. They end with it, after what they were given, or with their `FileWorkers`.
 pub(crate) struct FileThreads {
-    segments: SyncSender<(OpId, FileOperation)>,
-    small_files: SyncSender<(OpId, FileOperation)>,
+    segments: SyncSender<Order>,
+    small_files: SyncSender<Order>,
     events: Receiver<FileEvent>,
     files: LogFiles,
+    is_over: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl FileThreads {
     /// Call it before the calling thread is pinned: a thread inherits the CPUs of the one that starts it.
     pub(crate) fn start(files: LogFiles, doorbell: Doorbell) -> io::Result<FileThreads> {
         let (event_sender, events) = mpsc::channel();
-        let start = |name: &str, disk_free: bool| -> io::Result<SyncSender<_>> {
+        let (is_over, mut workers) = (Arc::new(AtomicBool::new(false)), Vec::new());
+        let mut start = |name: &str, disk_free: bool| -> io::Result<SyncSender<Order>> {
             let (sender, receiver) = mpsc::sync_channel(FILE_OPERATIONS_MAX);
             let mut worker = Worker {
                 files: files.clone(),
                 events: event_sender.clone(),
                 doorbell: doorbell.clone(),
                 zeros: ZeroedBlocks::new(ZERO_WRITE_BYTES),
+                is_over: is_over.clone(),
             };
-            thread::Builder::new().name(name.into()).spawn(move || worker.run(receiver, disk_free))?;
+            let run = move || worker.run(receiver, disk_free);
+            workers.push(thread::Builder::new().name(name.into()).spawn(run)?);
             Ok(sender)
         };
         let segments = start("segment-files", true)?;
         let small_files = start("small-files", false)?;
-        Ok(FileThreads { segments, small_files, events, files })
+        Ok(FileThreads { segments, small_files, events, files, is_over, workers })
+    }
+
+    /// Their end in the hands of whoever holds the lock of the directory.
+    pub(crate) fn take_workers(&mut self, wait: WaitAtEnd) -> FileWorkers {
+        FileWorkers {
+            is_over: self.is_over.clone(),
+            senders: [self.segments.clone(), self.small_files.clone()],
+            threads: std::mem::take(&mut self.workers),
+            wait,
+        }
     }
 
     pub(crate) fn submit(&self, id: OpId, operation: FileOperation) -> Result<(), DiskError> {
@@ -187,14 +207,17 @@ impl FileThreads {
             FileOperation::Replace { .. } | FileOperation::Remove { .. } => &self.small_files,
             _ => &self.segments,
         };
-        sender.try_send((id, operation)).map_err(|error| match error {
-            TrySendError::Full((_, operation)) => without_errno(
-                operation.describe(),
-                format!("more than {FILE_OPERATIONS_MAX} file operations are waiting: the device hangs"),
-            ),
-            TrySendError::Disconnected((_, operation)) => {
-                without_errno(operation.describe(), "the file thread has ended")
-            }
+        sender.try_send(Some((id, operation))).map_err(|error| {
+            let (order, why) = match error {
+                TrySendError::Full(order) => {
+                    let why = format!(
+                        "more than {FILE_OPERATIONS_MAX} file operations are waiting: the device hangs"
+                    );
+                    (order, why)
+                }
+                TrySendError::Disconnected(order) => (order, "the file thread has ended".into()),
+            };
+            without_errno(order.map_or(String::new(), |(_, operation)| operation.describe()), why)
         })
     }
 
@@ -207,15 +230,46 @@ impl FileThreads {
     }
 }
 
+/// Whether the end of the threads is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitAtEnd {
+    /// Another life may have the directory next: nothing of this one may touch it then, however long the disk takes.
+    Yes,
+    /// The process ends and its threads with it: a disk that hangs must not keep it.
+    No,
+}
+
+/// Dropped, it ends both threads: what they are at they finish, what they have not begun they leave. The log device may be
+/// held for ever by tasks that were given up, so this does not rest on it.
+pub(crate) struct FileWorkers {
+    is_over: Arc<AtomicBool>,
+    senders: [SyncSender<Order>; 2],
+    threads: Vec<JoinHandle<()>>,
+    wait: WaitAtEnd,
+}
+
+impl Drop for FileWorkers {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Where a queue is full its thread takes something anyway, and looks.
+        self.senders.iter().for_each(|sender| drop(sender.try_send(None)));
+        if self.wait == WaitAtEnd::Yes {
+            // One that has panicked has ended too.
+            self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        }
+    }
+}
+
 struct Worker {
     files: LogFiles,
     events: Sender<FileEvent>,
     doorbell: Doorbell,
     zeros: ZeroedBlocks,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Worker {
-    fn run(&mut self, operations: Receiver<(OpId, FileOperation)>, disk_free: bool) {
+    fn run(&mut self, operations: Receiver<Order>, disk_free: bool) {
         let mut disk_free_due = Instant::now();
         loop {
             if disk_free && Instant::now() >= disk_free_due {
@@ -228,7 +282,9 @@ impl Worker {
                 false => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
-                Ok((id, operation)) => {
+                Ok(_) if self.is_over.load(Ordering::SeqCst) => return,
+                Ok(None) => {}
+                Ok(Some((id, operation))) => {
                     let result = self.execute(&operation);
                     self.report(FileEvent::Done { id, result });
                 }
@@ -246,7 +302,7 @@ impl Worker {
     }
 
     fn report(&self, event: FileEvent) {
-        // The device is gone only when the process ends.
+        // Where the node has ended, nobody takes it.
         let _ = self.events.send(event);
         self.doorbell.ring();
     }

@@ -25,7 +25,7 @@ use crate::io::disk_error::Blame;
 use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, Probe};
 use crate::io::executor::{self, Executor, ExecutorThread, THREADS_OF_EXECUTOR};
-use crate::io::file_thread::{FileThreads, LogFiles};
+use crate::io::file_thread::{FileThreads, LogFiles, WaitAtEnd};
 use crate::io::listener::{Acceptor, Listener};
 use crate::io::log_device::LogDevice;
 use crate::io::rate_limit::{RateLimit, and_more};
@@ -389,7 +389,9 @@ struct Node {
 fn run_cores(node: Node, listener: Listener, control: Control, life: &Life<'_>) -> Result<Ended, Failure> {
     let failed = |e: std::io::Error| shortage("The threads of this node cannot be started", &e);
     let doorbell = Doorbell::new().map_err(failed)?;
-    let threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
+    let mut threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
+    // Here from the first to the last, also in a panic: the caller lets go of the directory's lock next.
+    let _workers = threads.take_workers(if node.is_guest { WaitAtEnd::Yes } else { WaitAtEnd::No });
     let wishes = life.hand_to(doorbell.clone());
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
     let (inspectors, queue) = Inspectors::new();

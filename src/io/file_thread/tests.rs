@@ -210,3 +210,24 @@ fn only_twenty_digits_and_log_name_a_segment() {
         assert_eq!(parse_segment_file_name(other), None, "{other}");
     }
 }
+
+#[test]
+fn who_ends_the_threads_waits_for_what_they_are_at_and_no_more() {
+    let mut rig = rig_with(|path| DurableWrite::Buffered(path.to_path_buf()));
+    let is_over = rig.threads.is_over.clone();
+    let workers = rig.threads.take_workers(WaitAtEnd::Yes);
+    let [second, third] = [SegmentId(Offset(78)), SegmentId(Offset(79))];
+    rig.threads.submit(OpId(1), FileOperation::Create { segment: SEGMENT, zeroed: 64 << 20 }).unwrap();
+    while !rig.path(&segment_file_name(SEGMENT)).exists() {
+        std::thread::yield_now();
+    }
+    for (id, segment) in [(2, second), (3, third)] {
+        rig.threads.submit(OpId(id), FileOperation::Create { segment, zeroed: 4096 }).unwrap();
+    }
+    drop(workers);
+    assert_eq!(rig.contents(SEGMENT).len(), 64 << 20, "what was begun is whole");
+    assert!(!rig.path(&segment_file_name(second)).exists() && !rig.path(&segment_file_name(third)).exists());
+    // One is the test's, one that of `threads`.
+    assert_eq!(Arc::strong_count(&is_over), 2, "both threads have ended");
+    rig.threads.submit(OpId(4), FileOperation::Remove { file: SmallFile::QuorumState }).unwrap_err();
+}
