@@ -40,7 +40,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const FRESH_STATUS_WAIT_MAX: Duration = Duration::from_millis(200);
 /// After so long it asks again: another reader may have kept the status from being published.
 const FRESH_STATUS_ASK_AGAIN: Duration = Duration::from_millis(20);
-/// How long the end of the process waits for the reporter: for its file, its lines on stdout and what was queued before.
+/// How long the end of the node waits for the reporter: for its file, its lines on stdout and what was queued before.
 const FINISH_WAIT: Duration = Duration::from_secs(3);
 const FINISH_POLL: Duration = Duration::from_millis(5);
 /// Histograms waiting for the reporter: more than a minute of them.
@@ -52,6 +52,15 @@ pub(crate) struct Control {
     shared: Arc<Shared>,
     reports: SyncSender<Report>,
     threads: Arc<Mutex<Threads>>,
+}
+
+/// Dropped, it finishes: also where the node panics, and a port would stay taken for as long as the process lives.
+pub(crate) struct FinishAtEnd(pub(crate) Control);
+
+impl Drop for FinishAtEnd {
+    fn drop(&mut self) {
+        self.0.clone().finish();
+    }
 }
 
 /// Why nothing watches this node.
@@ -201,7 +210,7 @@ impl Control {
             .name("reporter".to_string())
             .spawn(move || {
                 reporter.run(received);
-                // Nobody waits any more where the end of the process was in a hurry.
+                // Nobody waits any more where the end was in a hurry.
                 let _ = ended.send(());
             })
             .map_err(ControlError::Thread)?;
@@ -225,7 +234,7 @@ impl Control {
 
     /// What to call when someone wants a status: the replica core's doorbell.
     pub(super) fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
-        // Set once, by the one replica core of the process.
+        // Set once, by the one replica core of this node.
         let _ = self.shared.waker.set(Box::new(waker));
     }
 
@@ -270,9 +279,9 @@ impl Control {
         self.shared.closed_for_bad_input.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Write the last interval, print the table to stdout, close the files. Called on the main thread after all
-    /// executors ended; a second call does nothing. A reader of stdout that does not read, or a disk that hangs, does not
-    /// keep the process: both are waited for in bounded time.
+    /// Write the last interval, print the table to stdout, close the files. Called on the node's own thread after the
+    /// replica core has ended; a second call does nothing. A reader of stdout that does not read, or a disk that hangs, does
+    /// not keep the node from its end: both are waited for in bounded time.
     pub(crate) fn finish(self) {
         let Threads { reporter_ended, http } = std::mem::take(&mut *lock(&self.threads));
         if let Some(http) = http {

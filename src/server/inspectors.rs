@@ -52,7 +52,7 @@ impl Inspectors {
 
     /// The request comes back to its core as `ToNetwork::Inspected`.
     pub(super) fn inspect(&self, request: ClientRequest, inspection: Inspection) {
-        // Threads that are gone have ended with the process.
+        // The threads end when nobody can ask them any more; one that is gone has panicked.
         let _ = self.short.send(Work::Request { request: Box::new(request), inspection });
     }
 

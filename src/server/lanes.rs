@@ -28,7 +28,7 @@ impl<T> Lane<T> {
 
     /// Without ringing, for many in a row.
     pub(super) fn put(&self, message: T) {
-        // A core that is gone has nobody to tell; the replica core ends only with the process.
+        // A core that is gone has nobody to tell: its node has ended, or ends.
         let _ = self.sender.send(message);
     }
 

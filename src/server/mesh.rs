@@ -118,6 +118,16 @@ pub(super) enum ToNetwork {
 /// A way to a core for other threads.
 pub(super) type CoreSender = Lane<ToNetwork>;
 
+/// Dropped, it stops these cores: also where a start fails half-way, and where the replica core panics.
+#[derive(Default)]
+pub(super) struct StopAtEnd(pub(super) Vec<CoreSender>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|core| core.send(ToNetwork::Stop));
+    }
+}
+
 /// A network core as the replica core sees it.
 pub(super) type Edge = Asked<ToReplica, ToNetwork>;
 
@@ -179,6 +189,18 @@ mod tests {
         edge.on_taken(1);
         assert_eq!(edge.credits(), CREDITS_PER_CORE);
         assert_eq!(receiver.try_iter().count(), CREDITS_PER_CORE + 1);
+    }
+
+    #[test]
+    fn a_panic_stops_the_other_cores() {
+        let (sender, messages) = CoreSender::new(Doorbell::new().unwrap());
+        let cores = StopAtEnd(vec![sender]);
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _cores = cores;
+            panic!("as the replica core would");
+        }));
+        assert!(unwound.is_err());
+        assert!(matches!(messages.try_recv(), Ok(ToNetwork::Stop)));
     }
 
     #[test]

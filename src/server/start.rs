@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::control::{Control, ControlError};
+use super::control::{Control, ControlError, FinishAtEnd};
 use super::doors::Doors;
 use super::inputs::Inputs;
 use super::inspectors::Inspectors;
 use super::life::Life;
 use super::logging;
-use super::mesh::{CoreSender, Edge, Entered, ReplicaSender, ToNetwork};
+use super::mesh::{CoreSender, Edge, Entered, ReplicaSender, StopAtEnd, ToNetwork};
 use super::network_core::{NetworkCore, RequestSink};
 use super::peer_links::PeerLinks;
 use super::placement::{CpuMask, Placement};
@@ -139,11 +139,10 @@ fn run_node(config: Config, life: &Life<'_>) -> Result<Ended, Failure> {
         ControlError::Listener(line) => config_error(line),
         ControlError::Thread(error) => shortage("What watches this node cannot be started", &error),
     })?;
+    let _finish = FinishAtEnd(control.clone());
     // The directory is locked until this returns.
     let prepared = prepare(config, &directory, &owner, placement, mask, life.ready().is_some());
-    let ended = prepared.and_then(|node| run_cores(node, listener, control.clone(), life));
-    control.finish();
-    ended
+    prepared.and_then(|node| run_cores(node, listener, control, life))
 }
 
 /// Read back what the directory holds, and say what starts.
@@ -397,7 +396,7 @@ fn run_cores(node: Node, listener: Listener, control: Control, life: &Life<'_>) 
     let (inspectors, queue) = Inspectors::new();
     let limits = SessionLimits::of(&node.config);
     let rooms = core_rooms(&node.config, node.placement.cores.len());
-    let (mut edges, mut senders) = (Vec::new(), vec![own_sender]);
+    let (mut edges, mut network_cores) = (Vec::new(), StopAtEnd::default());
     for (core, room) in rooms.iter().enumerate().skip(1) {
         let edge = start_network_core(
             core,
@@ -408,16 +407,15 @@ fn run_cores(node: Node, listener: Listener, control: Control, life: &Life<'_>) 
             inspectors.clone(),
             doorbell.clone(),
         )?;
-        senders.push(edge.lane().clone());
+        network_cores.0.push(edge.lane().clone());
         edges.push(edge);
     }
+    let senders = [&[own_sender], &network_cores.0[..]].concat();
     queue.start(node.config.limits.inspection_threads, &senders).map_err(failed)?;
-    let stop_senders = senders.split_off(1);
-    let deliver_to = [senders, stop_senders.clone()].concat();
     let ready = format!("ready: listening on {}", node.config.listener);
     let doors = Doors::new(places(&node.config));
     control.watch_room(doors.most(), rooms.clone());
-    let acceptor = start_acceptor(listener, deliver_to, doors.clone()).map_err(failed)?;
+    let acceptor = start_acceptor(listener, senders, doors.clone()).map_err(failed)?;
     kernel::check_threads(THREADS_OF_EXECUTOR).map_err(failed)?;
     let executor = Executor::build(node.placement.cores[0], "replica-core")
         .map_err(|e| shortage("The replica core cannot be started", &e))?;
@@ -440,7 +438,7 @@ fn run_cores(node: Node, listener: Listener, control: Control, life: &Life<'_>) 
     };
     let core_ended = executor.run(replica_core(node, parts));
     drop(acceptor);
-    stop_senders.iter().for_each(|core| core.send(ToNetwork::Stop));
+    drop(network_cores);
     let (ended, has_let_go) = core_ended?;
     if has_let_go {
         drop(ManuallyDrop::into_inner(executor));

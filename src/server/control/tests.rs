@@ -474,3 +474,15 @@ fn a_page_shows_what_is_so_when_it_is_asked_for() {
     }
     running.control.finish();
 }
+
+#[test]
+fn a_panic_lets_go_of_the_port() {
+    let running = start(LONG);
+    let (address, control) = (running.control.http_address().unwrap(), running.control.clone());
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _finish = FinishAtEnd(control);
+        panic!("as a node would");
+    }));
+    assert!(unwound.is_err());
+    std::net::TcpListener::bind(address).expect("it is free");
+}
