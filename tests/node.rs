@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use kraft::config::Config;
 use kraft::server::Node;
 
-/// A segment and the commit mark.
-const FILES_OF_WRITES_MAX: usize = 2;
+/// Each life has 8 MiB of write buffers.
+const LIVES_FOR_MEMORY: usize = 6;
+const GROWTH_BYTES_MAX: usize = LIVES_FOR_MEMORY * (8 << 20) / 2;
 /// Of Linux; not in libc's list.
 const F_SETSIG: libc::c_int = 10;
 const GONE_MAX: Duration = Duration::from_secs(10);
@@ -58,14 +59,31 @@ fn a_node_leaves_nothing_behind() {
         assert_eq!(ended.exit_code, if is_killed { 137 } else { 0 }, "{}", ended.why);
         assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)), "its client is told");
         drop(client);
-        // A write that was under way when a node was killed keeps its file, because the kernel may still read its memory.
-        wait_until_gone(before, lives + FILES_OF_WRITES_MAX * usize::from(is_killed));
+        wait_until_gone(before, lives);
     }
     drop(Node::start(config.clone()).unwrap());
-    wait_until_gone(before, 4 + 2 * FILES_OF_WRITES_MAX);
+    wait_until_gone(before, 4);
     // The port is free, and the directory's lock too.
     assert_eq!(Node::start(config.clone()).unwrap().stop().exit_code, 0);
     what_is_under_way_keeps_the_lock(&config, &home.path().join("log"));
+    lives_do_not_add_up(&config);
+}
+
+fn lives_do_not_add_up(config: &Config) {
+    let before = resident_bytes();
+    for life in 0..LIVES_FOR_MEMORY {
+        let node = Node::start(config.clone()).unwrap();
+        let ended = if life % 2 == 0 { node.kill() } else { node.stop() };
+        assert!([0, 137].contains(&ended.exit_code), "{}", ended.why);
+    }
+    let more = resident_bytes().saturating_sub(before);
+    assert!(more < GROWTH_BYTES_MAX, "{more} bytes more after {LIVES_FOR_MEMORY} lives");
+}
+
+fn resident_bytes() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
 }
 
 /// A vote that the disk holds back is not written into the next life: `kill` waits for it, and the directory is locked so long.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
@@ -29,6 +30,7 @@ const TRANSFERS_MAX: usize = 256;
 const FILES_OPEN_MAX: usize = 64;
 /// An operation that the kernel sends back with EINTR or EAGAIN is not failed: it has not been tried yet.
 const RESUBMITS_MAX: u32 = 64;
+const SETTLE_LOOK: Duration = Duration::from_secs(1);
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Linux 6.1 and newer; not in libc's list for every target.
 const MADV_COLLAPSE: libc::c_int = 25;
@@ -120,7 +122,7 @@ impl LogDevice {
             .iter()
             .map(|(start, length)| libc::iovec { iov_base: start.cast_mut().cast(), iov_len: *length })
             .collect();
-        // SAFETY: the log's write buffers live as long as the process (see `WriteBuffer`).
+        // SAFETY: the log's write buffers outlive the ring (see `WriteBuffer`).
         match unsafe { self.ring.register_buffers(&vectors) } {
             Ok(()) => self.buffers_registered = true,
             Err(error) => tracing::warn!(
@@ -323,6 +325,26 @@ impl LogDevice {
                 self.complete_flight(flight, result);
             }
         }
+    }
+
+    /// The node has ended and the process has not: what the ring has is waited for, however long the disk takes, and the rest
+    /// is left. Frees the buffers that were lent to it. False: the ring is broken.
+    pub(crate) fn settle(&mut self) -> bool {
+        while self.sent > 0 {
+            match self.ring.poll_transfer() {
+                Some((slot, result)) => self.on_transfer(slot, result),
+                None if self.ring.wait(SETTLE_LOOK).is_err() => return false,
+                None => {}
+            }
+        }
+        let left = self.flights.drain(..).flatten().filter_map(|flight| flight.transfer.into_buffer());
+        left.for_each(WriteBuffer::free);
+        for event in self.completed.drain(..) {
+            if let DeviceEvent::Completion(Completion { buffer: Some(buffer), .. }) = event {
+                buffer.free();
+            }
+        }
+        true
     }
 
     fn complete_flight(&mut self, flight: Flight, result: Result<usize, DiskError>) {

@@ -25,8 +25,8 @@ pub(super) fn block_ceil(position: u64) -> u64 {
 }
 
 /// One buffer of the pool. Owned by whoever holds it: the log while it is filled, the device while it is written.
-/// Aligned to BLOCK_BYTES, beside the others of its pool; its memory never moves and is never freed, on purpose: the
-/// kernel may still write from it after the logic that owned it is gone.
+/// Aligned to BLOCK_BYTES, beside the others of its pool; its memory never moves, and nothing frees it but `free`, on purpose:
+/// the kernel may still write from it after the logic that owned it is gone.
 #[derive(Debug)]
 pub struct WriteBuffer {
     /// Its index in the pool, for registered buffers (IORING_OP_WRITE_FIXED).
@@ -70,8 +70,8 @@ impl Drop for PoolMemory {
 }
 
 impl WriteBuffer {
-    /// Give the memory back. Only for an executor that writes from it itself and is done (the simulator, which starts
-    /// more nodes than a machine has memory for); one that lends it to a kernel keeps it for ever.
+    /// Give the memory back: for an executor that writes from it itself and is done (the simulator, which starts more nodes than
+    /// a machine has memory for), or one that has had all of it back from the kernel. Otherwise it is kept for ever.
     pub(crate) fn free(self) {
         drop(ManuallyDrop::into_inner(self.pool));
     }
@@ -131,6 +131,12 @@ impl BufferPool {
     /// Bytes that the free buffers hold together.
     pub(super) fn free_bytes(&self) -> usize {
         self.free.len() * self.bytes_each
+    }
+
+    /// Buffers that have not been given back, and whoever else holds their memory.
+    #[cfg(test)]
+    pub(crate) fn memory_users(&self) -> usize {
+        Arc::strong_count(&self.free[0].pool)
     }
 
     pub(crate) fn take(&mut self) -> Option<WriteBuffer> {

@@ -407,8 +407,17 @@ impl ReplicaCore {
     }
 
     /// Where the process lives on: close all sockets, and let the tasks end that hold one. False: some have not, in time.
-    pub(super) async fn let_go(&mut self) -> bool {
+    /// What the disk has been given is waited for, so that nothing of this life is written in the next; then its memory goes.
+    pub(super) async fn let_go(self) -> bool {
         self.links.close_all();
-        self.network.let_go(|| Rc::strong_count(&self.links) == 1).await
+        let are_gone = self.network.let_go(|| Rc::strong_count(&self.links) == 1).await;
+        let ReplicaCore { replica, mut device, ring, network, links, .. } = self;
+        let is_settled = device.settle();
+        drop((device, network, links));
+        let is_ring_gone = Rc::into_inner(ring).is_some();
+        if is_settled && is_ring_gone {
+            replica.free_buffers();
+        }
+        are_gone && is_settled
     }
 }

@@ -4,7 +4,7 @@ use crate::io::durable::{self, DurableWrite};
 use crate::io::file_thread::LogFiles;
 use crate::log::{BufferPool, SegmentId};
 use crate::types::Offset;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const SEGMENT: SegmentId = SegmentId(Offset(0));
 const FILE: FileId = FileId::Segment(SEGMENT);
@@ -266,5 +266,32 @@ fn interrupted_operations_go_again_but_not_for_ever() {
             assert_eq!(error.errno, libc::EIO);
         }
         _ => panic!("an I/O error must end the write"),
+    }
+}
+
+#[test]
+fn what_is_under_way_is_settled_before_its_memory_goes() {
+    for mut rig in rigs() {
+        for at in 0..3 {
+            let buffer = rig.filled(at as u8 + 1, BUFFER_BYTES);
+            let position = at * BUFFER_BYTES as u64;
+            rig.push(OpKind::Write { file: FILE, position, buffer, length: BUFFER_BYTES, durable: true });
+            if at < 2 {
+                rig.device.submit();
+            }
+        }
+        assert!(rig.device.settle());
+        let Rig { directory, device, pool, .. } = rig;
+        let path = device.threads.files().path(FILE);
+        let ring = device.ring.clone();
+        drop(device);
+        assert!(Rc::into_inner(ring).is_some(), "nobody else has it");
+        let written = std::fs::read(path).unwrap();
+        for (part, byte) in written.chunks(BUFFER_BYTES).zip([1, 2, 0]) {
+            assert!(part.iter().all(|found| *found == byte), "the ring has got two of three");
+        }
+        assert_eq!(pool.memory_users(), 5 + 1, "all but those that are free have been given back");
+        pool.free();
+        drop(directory);
     }
 }
