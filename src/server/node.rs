@@ -1,8 +1,9 @@
 //! A node inside of another program: all that `kraft-server` is, without a process of its own.
 //!
 //! It takes nothing that is the process's: no signal, no exit, no panic hook, no line on stdout, and its log lines go to the
-//! `tracing` subscriber that the program has, if it has one. Two things it cannot have for itself: the soft limit of open files
-//! is raised to the hard one, and a file that reaches `ulimit -f` ends the process where it does not ignore SIGXFSZ.
+//! `tracing` subscriber that the program has, if it has one. Two things it cannot have for itself: the soft limits of open files
+//! and of locked memory (RLIMIT_NOFILE, RLIMIT_MEMLOCK) are raised to the hard ones, and a file that reaches `ulimit -f` ends the
+//! process where it does not ignore SIGXFSZ.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -32,6 +33,7 @@ pub struct Node {
 
 impl Node {
     /// Recover what is in `log.dirs`, and listen. Returns when clients can connect; whether there is a leader yet they are told.
+    /// It cannot be ended meanwhile, and a large log that was not closed in good order takes its time to be read.
     /// Several nodes may live in one process. An error says why there is none, with the exit code of `kraft-server`.
     pub fn start(config: Config) -> Result<Node, Ended> {
         let (ready, is_ready) = mpsc::sync_channel(1);

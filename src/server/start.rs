@@ -31,7 +31,7 @@ use crate::io::log_device::LogDevice;
 use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
-use crate::io::{clock, kernel};
+use crate::io::{clock, kernel, memory};
 use crate::log::{self, BLOCK_BYTES, Doubt, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
 use crate::record::{BatchHeader, StampedBatch, check_interop};
 use crate::replica::folds::{Folds, Recovery};
@@ -91,6 +91,7 @@ pub fn thread_refused(error: &std::io::Error) -> (String, i32) {
 /// Run a node until it is told to stop or must not go on. Returns the exit code of the process.
 pub fn run(config: Config, signals: &Signals) -> i32 {
     abort_on_panic();
+    memory::take_over();
     run_and_tell(config, Life::Process(signals)).exit_code
 }
 
