@@ -2,23 +2,10 @@
 
 use super::GatedEngine;
 use super::told::Told;
-use crate::raft::Event;
 use crate::record::StampedBatch;
 use crate::types::*;
 
 impl<W> GatedEngine<W> {
-    /// A client's batch, to a leader that can append: Raft gives the place, the log takes the bytes. Gives where it begins,
-    /// and where the next one will.
-    pub(crate) fn append(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
-        let offsets = batch.header().last_offset_delta as i64 + 1;
-        let assigned = self.step_raft(now, Event::Append { offsets });
-        let assigned = assigned.expect("a leader that can append gives every batch its place");
-        batch.stamp(assigned.base_offset, assigned.epoch);
-        let place = (batch.base_offset(), batch.next_offset());
-        self.append_to_log(now, batch);
-        place
-    }
-
     /// Every batch of this node's log comes through here, whoever wrote it.
     pub(super) fn append_to_log(&mut self, now: Now, batch: StampedBatch) {
         self.folds.fold(&batch);

@@ -15,8 +15,18 @@ impl<W> GatedEngine<W> {
         self.listens = true;
     }
 
+    /// What follows from what has come in, one thing at a time: the next that waited for an open gate, or that the log has to
+    /// tell. Before each, what was told must be polled.
+    pub(crate) fn go_on(&mut self, now: Now) -> Next<W> {
+        debug_assert!(self.told.is_empty(), "what was told comes before what comes next");
+        match self.run_waiting(now) {
+            Next::Nothing => self.hear_log(now),
+            next => next,
+        }
+    }
+
     /// The next thing that the log has to tell.
-    pub(super) fn hear_log(&mut self, now: Now) -> Next<W> {
+    fn hear_log(&mut self, now: Now) -> Next<W> {
         let event = if self.listens { self.log.poll_event() } else { None };
         let Some(event) = event else {
             self.listens = false;

@@ -1,14 +1,26 @@
-//! Raft is stepped here, and here is what becomes of each of its effects.
+//! Raft is stepped here, for a client's append as for any event, and here is what becomes of each of its effects.
 
 use super::GatedEngine;
 use super::gate::Gate;
 use super::told::Told;
 use crate::raft::{Assigned, Effect, Effects, Event, NoteKind};
-use crate::record::leader_change_batch;
+use crate::record::{StampedBatch, leader_change_batch};
 use crate::replica::notice::{EXIT_CORRUPT, Level};
 use crate::types::*;
 
 impl<W> GatedEngine<W> {
+    /// A client's batch, to a leader that can append: Raft gives the place, the log takes the bytes. Gives where it begins,
+    /// and where the next one will.
+    pub(crate) fn append(&mut self, now: Now, mut batch: StampedBatch) -> (Offset, Offset) {
+        let offsets = batch.header().last_offset_delta as i64 + 1;
+        let assigned = self.step_raft(now, Event::Append { offsets });
+        let assigned = assigned.expect("a leader that can append gives every batch its place");
+        batch.stamp(assigned.base_offset, assigned.epoch);
+        let place = (batch.base_offset(), batch.next_offset());
+        self.append_to_log(now, batch);
+        place
+    }
+
     /// Something has happened. Not while the gate is shut.
     pub(crate) fn step(&mut self, now: Now, event: Event) {
         let flushed = match &event {

@@ -39,17 +39,6 @@ impl<W> GatedEngine<W> {
         self.waiting.push_back(Waiting::PutOff(what));
     }
 
-    pub(super) fn step_or_defer(&mut self, now: Now, event: Event) {
-        if self.stopped {
-            return;
-        }
-        if self.is_gated() || self.closing {
-            self.waiting.push_back(Waiting::Event(event));
-        } else {
-            self.step(now, event);
-        }
-    }
-
     /// Recovery is done: this node may speak.
     pub(super) fn on_ready(&mut self) {
         self.gate = Gate::Open;
@@ -85,6 +74,17 @@ impl<W> GatedEngine<W> {
             }
             Some(Waiting::PutOff(what)) => Next::Due(what),
             None => Next::Nothing,
+        }
+    }
+
+    pub(super) fn step_or_defer(&mut self, now: Now, event: Event) {
+        if self.stopped {
+            return;
+        }
+        if self.is_gated() || self.closing {
+            self.waiting.push_back(Waiting::Event(event));
+        } else {
+            self.step(now, event);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The end of a turn: what was appended is handed to the device in one group, and the engine looks at itself.
 
 use super::GatedEngine;
-use super::told::Next;
 use crate::log::DiskOp;
 use crate::raft::Event;
 use crate::replica::notice::Level;
@@ -26,16 +25,6 @@ impl<W> GatedEngine<W> {
     /// What the device is to do.
     pub(crate) fn poll_op(&mut self) -> Option<DiskOp> {
         self.log.poll_op()
-    }
-
-    /// What follows from what has come in, one thing at a time: the next that waited for an open gate, or that the log has to
-    /// tell. Before each, what was told must be polled.
-    pub(crate) fn go_on(&mut self, now: Now) -> Next<W> {
-        debug_assert!(self.told.is_empty(), "what was told comes before what comes next");
-        match self.run_waiting(now) {
-            Next::Nothing => self.hear_log(now),
-            next => next,
-        }
     }
 
     /// Does the device keep up, should this node lead, and who keeps up with it?
