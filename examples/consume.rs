@@ -49,7 +49,7 @@ fn consume(servers: &str) -> Outcome<usize> {
             .with_session_id(NO_SESSION.0)
             .with_session_epoch(NO_SESSION.1)
             .with_max_bytes(1 << 20)
-            // Nothing new for so long: an empty answer, and we are done.
+            // Nothing new for so long: an empty answer.
             .with_max_wait_ms(500)
             .with_min_bytes(1)
             .with_topics(vec![topic]);
@@ -57,7 +57,6 @@ fn consume(servers: &str) -> Outcome<usize> {
         let fetched =
             answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
         let fetched = fetched.ok_or("an answer without a partition")?;
-        // A leader that has just been elected does not know yet what is committed: it waits, or answers with nothing.
         if fetched.error_code != 0 {
             return Err(format!("Fetch was answered with error {}", fetched.error_code).into());
         }
@@ -66,8 +65,11 @@ fn consume(servers: &str) -> Outcome<usize> {
         if let Some(error) = error {
             return Err(format!("after offset {offset}: {error:?}").into());
         }
-        let Some(last) = batches.last() else { return Ok(count) };
-        offset = last.header().last_offset().0 + 1;
+        // A leader that has just been elected does not know yet what is committed: it says -1, and we ask again.
+        let is_end_known = fetched.high_watermark >= 0;
+        if let Some(last) = batches.last() {
+            offset = last.header().last_offset().0 + 1;
+        }
         // The quorum writes batches of its own, one at each change of leaders: they are no records of users.
         for batch in batches.iter().filter(|batch| !batch.header().is_control()) {
             for record in records(batch) {
@@ -76,6 +78,9 @@ fn consume(servers: &str) -> Outcome<usize> {
                 println!("{at}: {}", String::from_utf8_lossy(record.value.unwrap_or_default()));
                 count += 1;
             }
+        }
+        if is_end_known && offset >= fetched.high_watermark {
+            return Ok(count);
         }
     }
 }

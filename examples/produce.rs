@@ -17,7 +17,7 @@ use kraft::record::data_batch;
 use wire::{Outcome, find_leader, topic_name};
 
 const BATCH_RECORDS: usize = 4;
-/// All voters that are in sync must have it: an answer then means that a majority has flushed the batch.
+/// A majority of the voters must have it: an answer then means that they have flushed the batch.
 const ACKS_ALL: i16 = -1;
 
 fn main() -> ExitCode {
