@@ -5,7 +5,7 @@
 mod embedded;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -67,6 +67,20 @@ fn a_node_leaves_nothing_behind() {
     assert_eq!(Node::start(config.clone()).unwrap().stop().exit_code, 0);
     what_is_under_way_keeps_the_lock(&config, &home.path().join("log"));
     lives_do_not_add_up(&config);
+    a_client_that_does_not_read_keeps_nothing(&config, &address);
+}
+
+fn a_client_that_does_not_read_keeps_nothing(config: &Config, address: &str) {
+    // ApiVersions 0, without a name.
+    let requests = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff].repeat(10_000);
+    let before = held();
+    let node = Node::start(config.clone()).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    while client.write(&requests).is_ok() {}
+    assert_eq!(node.stop().exit_code, 0);
+    drop(client);
+    wait_until_gone(before, 1);
 }
 
 fn lives_do_not_add_up(config: &Config) {

@@ -148,6 +148,11 @@ impl CoreRing {
         !self.inner.borrow().transfers.is_empty()
     }
 
+    /// Sends that it has not done with, and sockets that were full: each of them keeps this ring.
+    pub(crate) fn has_sends(&self) -> bool {
+        !self.inner.borrow().sends.is_empty()
+    }
+
     /// Give the kernel what was queued, without waiting. Then as `reap`. `Err`: the ring itself is broken.
     pub(crate) fn submit(&self) -> io::Result<()> {
         let result = self.inner.borrow_mut().submit();

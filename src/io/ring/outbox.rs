@@ -59,6 +59,12 @@ pub(super) struct Sends {
     queued: Vec<usize>,
 }
 
+impl Sends {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(ring: Rc<CoreRing>, socket: Rc<OwnedFd>) -> Rc<Outbox> {
         // SAFETY: all zeros is a valid msghdr.

@@ -95,8 +95,8 @@ impl NetworkCore {
         client.wake();
     }
 
-    /// The node has ended and the process has not: close everybody, and wait until the tasks are gone that serve them. False:
-    /// some are not, in time, or the `others` of this core are not.
+    /// The node has ended and the process has not: close everybody, and wait until the tasks are gone that serve them, and
+    /// what was still being sent. False: some are not, in time, or the `others` of this core are not.
     pub(crate) async fn let_go(self: &Rc<Self>, others: impl Fn() -> bool) -> bool {
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
         clients.iter().for_each(|client| self.close_client(client, "this node has ended.".into()));
@@ -105,7 +105,7 @@ impl NetworkCore {
         loop {
             self.begin_round(clock::monotonic_ns());
             self.ring.run_tasks().await;
-            if Rc::strong_count(self) == 1 && others() {
+            if Rc::strong_count(self) == 1 && others() && !self.ring.has_sends() {
                 return true;
             }
             if clock::monotonic_ns() > deadline_ns || self.ring.wait(LET_GO_LOOK).is_err() {
