@@ -61,8 +61,10 @@ pub struct Folds {
     voters: Voters,
     /// All before is folded.
     end: Offset,
-    /// All before is settled.
+    /// All before is committed, and settled.
     settled: Offset,
+    /// All before is settled as well, and nobody has said that it is committed: see [`Folds::assume`].
+    assumed: Offset,
     /// Something was cut that had been settled. What it had displaced is not known any more.
     has_lost: bool,
 }
@@ -75,6 +77,7 @@ impl Folds {
             voters: Voters::new(&config.voters),
             end: Offset(0),
             settled: Offset(0),
+            assumed: Offset(0),
             has_lost: false,
         }
     }
@@ -98,23 +101,34 @@ impl Folds {
     pub(crate) fn settle(&mut self, high_watermark: HighWatermark) {
         // A follower may hear of more than it has.
         let settled = high_watermark.0.min(self.end);
-        self.producers.settle(HighWatermark(settled));
-        self.voters.settle(HighWatermark(settled));
+        self.settle_each(settled);
         self.settled = self.settled.max(settled);
+    }
+
+    /// All below will hardly be cut, so that it need not be kept apart. What it has displaced is in no section before it is known
+    /// to be committed: a cut would bring that back into the log, and not into a section.
+    fn assume(&mut self, below: Offset) {
+        self.settle_each(below);
+        self.assumed = self.assumed.max(below);
+    }
+
+    fn settle_each(&mut self, below: Offset) {
+        self.producers.settle(HighWatermark(below));
+        self.voters.settle(HighWatermark(below));
     }
 
     /// The log ends at `to` again.
     pub(crate) fn cut(&mut self, to: Offset) {
         self.producers.cut(to);
         self.voters.cut(to);
-        self.has_lost |= to < self.settled;
+        self.has_lost |= to < self.settled.max(self.assumed);
         self.settled = self.settled.min(to);
         self.end = self.end.min(to);
     }
 
-    /// What a summary of these offsets keeps. `None`: not all of them are settled, or it is not known what they held.
+    /// What a summary of these offsets keeps. `None`: not all of them are committed, or it is not known what they held.
     pub(crate) fn sections(&self, offsets: &Range<Offset>) -> Option<Vec<Section>> {
-        if offsets.end > self.settled || self.has_lost {
+        if offsets.end > self.settled || self.assumed > self.settled || self.has_lost {
             return None;
         }
         let sections = [section_of(&self.producers, offsets), section_of(&self.voters, offsets)];
@@ -130,9 +144,8 @@ impl Folds {
         let producers = decoded::<Producers>(sections, offsets)?;
         let voters = decoded::<Voters>(sections, offsets)?;
         (self.end, self.settled) = (offsets.end, offsets.end);
-        self.producers.settle(HighWatermark(offsets.end));
+        self.settle_each(offsets.end);
         self.producers.take(producers);
-        self.voters.settle(HighWatermark(offsets.end));
         self.voters.take(voters);
         Ok(())
     }

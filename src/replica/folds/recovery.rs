@@ -6,8 +6,9 @@ use crate::log::Recovered;
 use crate::types::*;
 use std::collections::VecDeque;
 
-/// Settles what lies behind the part of the log that a leader may still cut, so that a start's memory does not grow with the
-/// log: no more than `uncommitted_bytes_max` is ever uncommitted, twice that is kept.
+/// Settles what lies well behind the log's end, so that a start's memory does not grow with the log. A leader takes nothing more
+/// once `uncommitted_bytes_max` is uncommitted, so hardly ever is twice that; but leaders that started again, or had another
+/// limit, may have left more. So it is only assumed to be committed: see [`Folds::assume`].
 #[derive(Clone, Debug)]
 pub(crate) struct Recovery {
     folds: Folds,
@@ -50,7 +51,7 @@ impl Recovery {
             && let Some((end, bytes)) = self.window.pop_front()
         {
             self.window_bytes -= bytes;
-            self.folds.settle(HighWatermark(end));
+            self.folds.assume(end);
         }
     }
 

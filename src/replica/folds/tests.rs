@@ -177,5 +177,28 @@ fn a_start_keeps_no_more_unsettled_than_may_be_uncommitted_twice() {
     config.limits.uncommitted_bytes_max = 2 * batch(0, 0, 0).size_bytes() as u64;
     let mut recovery = Recovery::new(&config);
     (0..10).for_each(|i| assert_eq!(recovery.take(Recovered::Batch(&batch(i, 1, i as i32))), Ok(())));
-    assert_eq!(recovery.folds().settled, Offset(6));
+    assert_eq!((recovery.folds().assumed, recovery.folds().settled), (Offset(6), Offset(0)));
+}
+
+/// Six batches of a producer behind one that is committed displace it; were they cut, a retry of it would be taken as new.
+#[test]
+fn what_is_only_assumed_to_be_committed_displaces_nothing_from_a_section() {
+    let mut config = config();
+    config.limits.uncommitted_bytes_max = 0;
+    let start = || {
+        let mut recovery = Recovery::new(&config);
+        (0..7).for_each(|i| assert_eq!(recovery.take(Recovered::Batch(&batch(i, 1, i as i32))), Ok(())));
+        let mut folds = recovery.into_folds();
+        folds.settle(HighWatermark(Offset(1)));
+        folds
+    };
+    let mut folds = start();
+    assert_eq!(folds.sections(&offsets(0, 1)), None);
+    folds.settle(HighWatermark(Offset(7)));
+    assert!(folds.sections(&offsets(0, 1)).is_some(), "all of it is committed");
+    let mut folds = start();
+    folds.cut(Offset(1));
+    (1..9).for_each(|i| folds.fold(&batch(i, 2, i as i32)));
+    folds.settle(HighWatermark(Offset(9)));
+    assert_eq!(folds.sections(&offsets(0, 1)), None, "what had been displaced is not known any more");
 }
