@@ -104,7 +104,7 @@ ensure_rust() {
 # Where cargo puts the release binaries, or where a test run has them.
 release_dir() { echo "${KRAFT_RELEASE_DIR:-${CARGO_TARGET_DIR:-$base_dir/target}/release}"; }
 
-# What needs no LTO, kraft-perf and what reads a node's files: where a test run has it. By hand it is built for release too.
+# kraft-perf and what reads a node's files: where a test run has it.
 tools_dir() { echo "${KRAFT_TOOLS_DIR:-$(release_dir)}"; }
 
 # is_stale PROGRAM...: one of them is older than the sources, or absent.
@@ -118,7 +118,7 @@ is_stale() {
   return 1
 }
 
-# build PROGRAM...: for release. Linking one compiles it as a whole (LTO), which is half of all the time: only what is run.
+# build PROGRAM...: for release, and only what is run.
 build() {
   ensure_rust
   mkdir -p "$base_dir/build"

@@ -8,7 +8,7 @@ base_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$base_dir/bin/steps.sh"
 cd "$base_dir"
 
-STAGES=(format lint unit counts build simulation processes quickstart)
+STAGES=(format lint unit build counts simulation processes quickstart)
 
 usage() {
   cat <<USAGE
@@ -19,8 +19,8 @@ Runs all stages, or those named, in this order:
               database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver, models of what threads share;
               what hands out memory by hand under Miri, where there is a nightly compiler
+  build       all programs, for release
   counts      what a commit, a fetch and some more paths cost, counted by valgrind, against perf/instructions.txt
-  build       the server and the simulator, for release
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
               kafka-python, confluent-kafka (tests/clients/run.sh has seven clients more, and older ones)
@@ -219,15 +219,20 @@ stage_unit() {
   return "$status"
 }
 
+# All at once, so that each stage finds what it needs, built in one way.
+stage_build() {
+  ensure_rust
+  run_with_progress "cargo build --release, all programs" "$logs/build.log" \
+    cargo build --release --locked --workspace --bins --color never
+}
+
 # Too dear fails; what became cheaper is asked to be written down. Without valgrind nothing is counted, which only a machine
 # that is not CI may do.
 stage_counts() {
   local status=0 log="$logs/counts.log" line
-  ensure_rust
   ensure_packages valgrind:valgrind || [[ ${CI:-} != true ]] || return 1
-  run_with_progress "cargo build kraft-count" "$log" \
-    cargo build --locked --profile tools --package kraft-perf --bin kraft-count --color never || return 1
-  run_with_progress "kraft-count" "$log" "${CARGO_TARGET_DIR:-$base_dir/target}/tools/kraft-count" || status=1
+  stage_build || return 1
+  run_with_progress "kraft-count" "$log" "$(release_dir)/kraft-count" || status=1
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log") || line='0 passed, 0 failed'
   passed=$((passed + ${line%% *}))
   line=${line#*, }
@@ -236,7 +241,6 @@ stage_counts() {
   return "$status"
 }
 
-stage_build() { build kraft-server kraft-sim; }
 
 # The seed from which this commit's seeds count: 32 bits of its id, far enough apart that those of two commits do
 # not overlap unless these bits are the same.
@@ -271,7 +275,7 @@ simulate() {
 stage_simulation() {
   local status=0 first jobs seed cause old=0
   local -a arguments
-  if is_stale kraft-sim; then build kraft-server kraft-sim || return 1; fi
+  if is_stale kraft-sim; then stage_build || return 1; fi
   jobs=$(nproc 2>/dev/null || echo 1)
   : >"$logs/simulation.log"
   while read -r seed cause; do
@@ -302,16 +306,13 @@ stage_simulation() {
 }
 
 stage_processes() {
-  local status=0 tools
+  local status=0
   ensure_packages kcat:kcat python3:python3 ss:iproute2 javac:default-jdk-headless || return 1
   python_environment || return 1
   "$base_dir/bin/fetch-kafka-tools.sh" || return 1
   "$base_dir/bin/fetch-prometheus.sh" >/dev/null || return 1
-  if is_stale kraft-server; then build kraft-server || return 1; fi
-  # As stage unit has built them: a release build would compile each as a whole once more, for nothing that is measured.
-  tools=${CARGO_TARGET_DIR:-$base_dir/target}/debug
-  run_with_progress "cargo build, the tools" "$logs/tools.log" cargo build --locked --workspace --bins --color never || return 1
-  follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" "KRAFT_TOOLS_DIR=$tools" \
+  stage_build || return 1
+  follow "$logs/processes.log" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "KRAFT_RELEASE_DIR=$(release_dir)" \
     "$base_dir/build/venv/bin/python" -m pytest tests/processes -p no:cacheprovider || status=1
   passed=$((passed + $(count "$logs/processes.log" passed)))
   failed=$((failed + $(count "$logs/processes.log" failed) + $(count "$logs/processes.log" error)))

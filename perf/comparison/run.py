@@ -61,7 +61,6 @@ class Run:
     def __init__(self, options, lengths, kind="compare"):
         self.root, self.options, self.lengths = ROOT, options, lengths
         self.bin_dir = pathlib.Path(options.bin_dir or ROOT)
-        # perf/load: built without LTO, and so in a directory of its own.
         self.tools_dir = pathlib.Path(options.tools_dir or self.bin_dir)
         self.port_base, self.overrides = options.port_base, options.override
         commit = said(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]) or "unknown"

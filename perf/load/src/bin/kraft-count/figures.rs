@@ -62,7 +62,7 @@ impl Figures {
     fn written(&self) -> String {
         let mut text = format!(
             "# Instructions of one round of each path of kraft-count, which writes this file: in the program itself,\n\
-             # and in the C library. x86_64, profile tools; perf/README.md says how to read it.\n\
+             # and in the C library. x86_64, profile release; perf/README.md says how to read it.\n\
              # compiler: {}\n# C library: {}\n",
             self.compiler, self.c_library
         );

@@ -2,7 +2,7 @@
 //!
 //! A timing depends on the hour and the machine; a count under valgrind hardly does. Counted apart: what is linked into this
 //! program (our code, the crates, Rust's library), and what is in the C library (`malloc`, `memcpy`), which another machine
-//! may have in another version. Only an optimised build says anything: `cargo run --profile tools -p kraft-perf --bin kraft-count`.
+//! may have in another version. Only an optimised build says anything: `cargo run --release -p kraft-perf --bin kraft-count`.
 
 mod callgrind;
 mod figures;
@@ -39,7 +39,7 @@ fn obstacle() -> Option<&'static str> {
         return Some("the figures are x86_64's");
     }
     if cfg!(debug_assertions) {
-        return Some("this is no optimised build: cargo run --profile tools -p kraft-perf --bin kraft-count");
+        return Some("this is no optimised build: cargo run --release -p kraft-perf --bin kraft-count");
     }
     match Command::new("valgrind").arg("--version").output() {
         Ok(said) if said.status.success() => None,
