@@ -44,10 +44,10 @@ pub(crate) const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum 
                       directory, and the leader fills it again";
 
 /// What reads take in memory comes in so many bytes, so that it can be used again for another one.
-const READ_STEP_BYTES: usize = 256 << 10;
+const READ_STEP_BYTES: usize = 128 << 10;
 
 /// What a read of so many bytes of a file takes in memory.
-pub(crate) const fn read_memory_bytes(bytes: usize) -> usize {
+pub(crate) fn read_memory_bytes(bytes: usize) -> usize {
     bytes.saturating_add(READ_STEP_BYTES - 1) / READ_STEP_BYTES * READ_STEP_BYTES
 }
 

@@ -15,8 +15,7 @@ use kraft::protocol::frame_length;
 use kraft::server::control::latency::{StageHistograms, resizable};
 
 use crate::cluster::{Cluster, connect, error_name};
-use crate::flags::seconds;
-use crate::options::{at_least_one, bootstrap};
+use crate::flags::{at_least_one, bootstrap, seconds};
 use crate::wire::{self, FetchRequest};
 use crate::written::{Written, write};
 

@@ -14,3 +14,23 @@ pub(crate) fn seconds(flag: &str, value: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| format!("{flag} {value}: give a number of seconds that is not negative."))
 }
+
+pub(crate) fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
+    if value == 0 { Err(format!("{flag} 0: give at least 1.")) } else { Ok(()) }
+}
+
+/// Kafka's tools take a security protocol before the name; of these only plain text is spoken here.
+pub(crate) fn bootstrap(text: &str) -> Result<Vec<String>, String> {
+    let mut addresses = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let address = part.rsplit_once("://").map_or(part, |(_, address)| address);
+        let port = address
+            .rsplit_once(':')
+            .and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+        if port.is_none() {
+            return Err(format!("--bootstrap-server {part}: give host:port."));
+        }
+        addresses.push(address.to_string());
+    }
+    if addresses.is_empty() { Err("--bootstrap-server: give host:port.".to_string()) } else { Ok(addresses) }
+}

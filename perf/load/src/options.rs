@@ -9,7 +9,7 @@ use crate::batch::Payload;
 use crate::compression::Compression;
 use crate::consume::ConsumeOptions;
 use crate::device::DeviceOptions;
-use crate::flags::{Wait, seconds};
+use crate::flags::{Wait, at_least_one, bootstrap, seconds};
 use crate::loopback::LoopbackOptions;
 
 /// What a Kafka leader remembers of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -264,10 +264,6 @@ impl LoadOptions {
     }
 }
 
-pub(crate) fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
-    if value == 0 { Err(format!("{flag} 0: give at least 1.")) } else { Ok(()) }
-}
-
 fn acks(text: &str) -> Result<i16, String> {
     match text {
         "all" | "-1" => Ok(-1),
@@ -275,22 +271,6 @@ fn acks(text: &str) -> Result<i16, String> {
         "0" => Err("--acks 0: without answers there is nothing to measure.".to_string()),
         _ => Err(format!("--acks {text}: give all or 1.")),
     }
-}
-
-/// Kafka's tools take a security protocol before the name; of these only plain text is spoken here.
-pub(crate) fn bootstrap(text: &str) -> Result<Vec<String>, String> {
-    let mut addresses = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let address = part.rsplit_once("://").map_or(part, |(_, address)| address);
-        let port = address
-            .rsplit_once(':')
-            .and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
-        if port.is_none() {
-            return Err(format!("--bootstrap-server {part}: give host:port."));
-        }
-        addresses.push(address.to_string());
-    }
-    if addresses.is_empty() { Err("--bootstrap-server: give host:port.".to_string()) } else { Ok(addresses) }
 }
 
 fn record_size(text: &str) -> Result<Payload, String> {

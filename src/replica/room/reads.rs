@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 const BESIDE_BYTES: usize = 72 * 1024;
 
 /// What reading so much takes in memory.
-pub(crate) const fn charge_bytes(bytes: usize) -> usize {
+pub(crate) fn charge_bytes(bytes: usize) -> usize {
     read_memory_bytes(bytes.saturating_add(BESIDE_BYTES))
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::record::compression::Codec;
 use crate::record::{BatchBuilder, RecordSpec};
 use crate::replica::inspection::Patience;
+use crate::replica::room::reads::charge_bytes;
 
 /// Later than the LeaderChange record at offset 0.
 const DAY_0: i64 = 1_700_000_100_000;
@@ -337,7 +338,7 @@ fn more_threads_look_into_more_batches_at_once() {
     let too_many = |config: &mut Config| {
         config.limits.tail_cache_bytes_max = 0;
         config.limits.inspection_threads = 60;
-        config.limits.device_reads_bytes_max = 10 * (config.limits.message_bytes_max + (80 << 10));
+        config.limits.device_reads_bytes_max = 10 * charge_bytes(config.limits.message_bytes_max);
     };
     for (change, expected) in [(many as fn(&mut Config), 6), (too_many, 5)] {
         let (mut cluster, client) = on_disk_with(0, change);
