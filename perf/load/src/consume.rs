@@ -15,7 +15,7 @@ use kraft::protocol::frame_length;
 use kraft::server::control::latency::{StageHistograms, resizable};
 
 use crate::cluster::{Cluster, connect, error_name};
-use crate::flags::{at_least_one, bootstrap, seconds};
+use crate::flags::{LogFlags, at_least_one, seconds};
 use crate::wire::{self, FetchRequest};
 use crate::written::{Written, write};
 
@@ -29,12 +29,9 @@ const WAIT_MS: i32 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeOptions {
-    /// Brokers to ask for the leader: host:port, with commas between them
-    #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT,...")]
-    pub(crate) bootstrap_server: String,
-    /// Its partition 0 is read
-    #[arg(long, default_value = "__cluster_metadata")]
-    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+
     /// Consumers at once, each with a connection and a thread
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) clients: usize,
@@ -86,18 +83,31 @@ pub(crate) fn run(options: &ConsumeOptions) -> Result<Written, String> {
     if options.max_partition_bytes > ANSWER_BYTES_MAX {
         return Err(format!("--max-partition-bytes {}: give 256 MiB at most.", options.max_partition_bytes));
     }
-    let cluster = Cluster::new(&bootstrap(&options.bootstrap_server)?, &options.topic);
+    let topic = options.log.topic()?;
+    let starts = starts(options)?;
+    let cluster = Cluster::new(&options.log.bootstrap()?, &topic);
     let plan = Plan {
         address: cluster.leader(0)?.address,
-        topic: options.topic.clone(),
+        topic,
         num_records: options.num_records,
         duration: options.duration.map(|duration| seconds("--duration", duration)).transpose()?,
         bytes_max: options.max_partition_bytes,
         timeout: Duration::from_millis(u64::from(options.request_timeout_ms.max(1))),
     };
-    let starts: Vec<u64> = (0..options.clients as u64).map(|n| options.from + n * options.step).collect();
     let (seen, elapsed) = consume(&plan, &starts)?;
     show(options, &seen, elapsed)
+}
+
+/// Where each begins. An offset is at most 2^63 - 1.
+fn starts(options: &ConsumeOptions) -> Result<Vec<u64>, String> {
+    let last = (options.clients as u64 - 1)
+        .checked_mul(options.step)
+        .and_then(|steps| steps.checked_add(options.from))
+        .filter(|last| *last <= i64::MAX as u64);
+    match last {
+        Some(_) => Ok((0..options.clients as u64).map(|n| options.from + n * options.step).collect()),
+        None => Err("--from, --step: the last consumer would begin behind every offset.".to_string()),
+    }
 }
 
 /// All of them from the moment that the last one is connected, and how long until the last one was done.
@@ -152,7 +162,8 @@ impl Consumer {
             // Without an upper bound it takes every value.
             let _ = seen.latency.record(sent.elapsed().as_nanos() as u64);
             let end = *end.get_or_insert_with(|| {
-                plan.num_records.map_or(fetched.high_watermark, |n| fetched.high_watermark.min(start + n))
+                plan.num_records
+                    .map_or(fetched.high_watermark, |n| fetched.high_watermark.min(start.saturating_add(n)))
             });
             if start >= end {
                 return Err(format!("there is nothing to read at offset {start}: the log ends at {end}."));
@@ -250,4 +261,41 @@ fn show(options: &ConsumeOptions, seen: &[Seen], elapsed: Duration) -> Result<Wr
         None => {}
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Arguments, Command};
+    use clap::Parser;
+
+    fn options(flags: &str) -> ConsumeOptions {
+        let arguments = ["kraft-perf", "consume"].into_iter().chain(flags.split_whitespace());
+        match Arguments::try_parse_from(arguments).unwrap().command {
+            Some(Command::Consume(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_begins_a_step_behind_the_one_before_it() {
+        assert_eq!(starts(&options("--clients 3 --from 7 --step 10")), Ok(vec![7, 17, 27]));
+        for flags in ["--from 9223372036854775808", "--clients 3 --step 9223372036854775807"] {
+            assert!(starts(&options(flags)).unwrap_err().contains("--step"), "{flags}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_flag() {
+        let long = "x".repeat(250);
+        for flags in [
+            "--clients 0",
+            &format!("--topic {long}"),
+            "--bootstrap-server here",
+            "--max-partition-bytes 999999999",
+        ] {
+            let refused = run(&options(flags)).err().unwrap();
+            assert!(refused.starts_with(flags.split(' ').next().unwrap()), "{refused}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wait {
@@ -19,8 +19,33 @@ pub(crate) fn at_least_one(flag: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{flag} 0: give at least 1.")) } else { Ok(()) }
 }
 
+/// Which log is written or read.
+#[derive(Debug, Args)]
+pub(crate) struct LogFlags {
+    /// Brokers to ask for the leader: host:port, with commas between them
+    #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT,...")]
+    bootstrap_server: String,
+
+    /// Its partition 0 is meant
+    #[arg(long, default_value = "__cluster_metadata")]
+    topic: String,
+}
+
+impl LogFlags {
+    pub(crate) fn topic(&self) -> Result<String, String> {
+        match self.topic.len() {
+            1..=249 => Ok(self.topic.clone()),
+            _ => Err("--topic: a topic's name has 1 to 249 characters.".to_string()),
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> Result<Vec<String>, String> {
+        bootstrap(&self.bootstrap_server)
+    }
+}
+
 /// Kafka's tools take a security protocol before the name; of these only plain text is spoken here.
-pub(crate) fn bootstrap(text: &str) -> Result<Vec<String>, String> {
+fn bootstrap(text: &str) -> Result<Vec<String>, String> {
     let mut addresses = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let address = part.rsplit_once("://").map_or(part, |(_, address)| address);

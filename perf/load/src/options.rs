@@ -9,7 +9,7 @@ use crate::batch::Payload;
 use crate::compression::Compression;
 use crate::consume::ConsumeOptions;
 use crate::device::DeviceOptions;
-use crate::flags::{Wait, at_least_one, bootstrap, seconds};
+use crate::flags::{LogFlags, Wait, at_least_one, seconds};
 use crate::loopback::LoopbackOptions;
 
 /// What a Kafka leader remembers of a producer (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -45,13 +45,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadOptions {
-    /// Brokers to ask for the leader: host:port, with commas between them
-    #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT,...")]
-    pub(crate) bootstrap_server: String,
-
-    /// Its partition 0 is loaded
-    #[arg(long, default_value = "__cluster_metadata")]
-    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
 
     /// Connections
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -178,8 +173,8 @@ impl LoadOptions {
         at_least_one("--records-per-batch", self.records_per_batch)?;
         let rate = self.checked_rate()?;
         let plan = Plan {
-            bootstrap: bootstrap(&self.bootstrap_server)?,
-            topic: self.checked_topic()?,
+            bootstrap: self.log.bootstrap()?,
+            topic: self.log.topic()?,
             clients: self.clients,
             threads: self.threads.min(self.clients),
             in_flight: self.checked_in_flight(rate.is_some())?,
@@ -209,13 +204,6 @@ impl LoadOptions {
             _ => {
                 Err(format!("a batch of {} records of {largest} B is above 100 MiB.", plan.records_per_batch))
             }
-        }
-    }
-
-    fn checked_topic(&self) -> Result<String, String> {
-        match self.topic.len() {
-            1..=249 => Ok(self.topic.clone()),
-            _ => Err("--topic: a topic's name has 1 to 249 characters.".to_string()),
         }
     }
 
