@@ -14,8 +14,8 @@ use kraft::protocol::{Request, advertised, decode_request, encode_response, fram
 use kraft::raft::RequestKind;
 use kraft::record::compression::Codec;
 use kraft::record::{
-    self, BATCH_HEADER_BYTES, BatchBuilder, Inspector, LOG_OVERHEAD_BYTES, ProduceLimits, StampedBatch,
-    check_fetched, check_interop, check_produced, make_interop,
+    self, BATCH_HEADER_BYTES, BatchBuilder, CheckedRun, Inspector, LOG_OVERHEAD_BYTES, ProduceLimits,
+    RunBuilder, StampedBatch, check_fetched, check_interop, check_produced, check_run, make_interop,
 };
 use kraft::replica::receive_pool::ReceivePool;
 use kraft::replica::session::{Session, SessionLimits};
@@ -232,9 +232,15 @@ pub fn batches(data: &[u8]) {
                 check_interop(&fit).expect("what was made to fit fits");
             }
         }
-        let (fetched, _) = bounded(size, || check_fetched(bytes));
+        let (fetched, why) = bounded(size, || check_fetched(bytes.clone()));
         assert!(fetched.iter().map(StampedBatch::size_bytes).sum::<usize>() <= size);
         fetched.iter().for_each(look_through);
+        let (run, run_why) = bounded(size, || check_run(bytes));
+        assert!(why == run_why && run.iter().flat_map(CheckedRun::batches).eq(fetched.iter().cloned()));
+        let mut copied = RunBuilder::new(vec![0; size]);
+        assert!(fetched.iter().all(|batch| copied.push(batch)), "what was checked can be copied");
+        let copied = copied.finish().ok();
+        assert_eq!(copied.as_ref().map(CheckedRun::bytes), run.as_ref().map(CheckedRun::bytes));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::batch::{BatchHeader, CRC_COVERED_FROM, StampedBatch};
 use super::records::Records;
+use super::run::{CheckedRun, Noted};
 use super::{BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES};
 use crate::types::*;
 use bytes::Bytes;
@@ -305,7 +306,7 @@ pub fn check_fetched(records: Bytes) -> (Vec<StampedBatch>, Option<BatchError>) 
 pub(crate) fn check_fetched_into(records: Bytes, batches: &mut Vec<StampedBatch>) -> Option<BatchError> {
     let mut left = records;
     loop {
-        match next_fetched(&left, batches.last()) {
+        match next_fetched(&left, batches.last().map(StampedBatch::header)) {
             Ok(None) => return None,
             Ok(Some(header)) => {
                 let batch = left.split_to(header.size_bytes);
@@ -316,8 +317,32 @@ pub(crate) fn check_fetched_into(records: Bytes, batches: &mut Vec<StampedBatch>
     }
 }
 
+/// The same without a list: the good batches as one run, `None` where there is none.
+pub fn check_run(records: Bytes) -> (Option<CheckedRun>, Option<BatchError>) {
+    let (mut good_bytes, mut noted, mut error) = (0, Noted::default(), None);
+    let (mut first, mut last): (Option<Offset>, Option<BatchHeader>) = (None, None);
+    loop {
+        match next_fetched(&records[good_bytes..], last.as_ref()) {
+            Ok(Some(header)) => {
+                noted.note(good_bytes, &header);
+                good_bytes += header.size_bytes;
+                first = first.or(Some(header.base_offset));
+                last = Some(header);
+            }
+            Ok(None) => break,
+            Err(bad) => {
+                error = Some(bad);
+                break;
+            }
+        }
+    }
+    let ends = first.zip(last.map(|last| last.next_offset()));
+    let good = || records.slice(..good_bytes);
+    (ends.map(|(base, next)| CheckedRun::from_checked(good(), base, next, noted)), error)
+}
+
 /// Header of the whole batch at the start of `records`; `Ok(None)`: nothing, or only a part of one.
-fn next_fetched(records: &[u8], previous: Option<&StampedBatch>) -> Result<Option<BatchHeader>, BatchError> {
+fn next_fetched(records: &[u8], previous: Option<&BatchHeader>) -> Result<Option<BatchHeader>, BatchError> {
     let Some(start) = records.first_chunk::<HEADER_BYTES_UP_TO_MAGIC>() else { return Ok(None) };
     let (magic, length) = (start[16] as i8, i32::from_be_bytes([start[8], start[9], start[10], start[11]]));
     if magic != MAGIC {
@@ -337,7 +362,7 @@ fn next_fetched(records: &[u8], previous: Option<&StampedBatch>) -> Result<Optio
 }
 
 /// Base offset and leader epoch, which no CRC covers.
-fn check_place(header: &BatchHeader, previous: Option<&StampedBatch>) -> Result<(), BatchError> {
+fn check_place(header: &BatchHeader, previous: Option<&BatchHeader>) -> Result<(), BatchError> {
     let (base, epoch) = (header.base_offset, header.leader_epoch);
     let ends = base.0.checked_add(i64::from(header.record_count));
     if base.0 < 0 || epoch.0 < 0 || ends.is_none() {
@@ -347,10 +372,10 @@ fn check_place(header: &BatchHeader, previous: Option<&StampedBatch>) -> Result<
     if base != previous.next_offset() {
         return corrupt(format!("a batch at {base} follows one that ends before {}", previous.next_offset()));
     }
-    if epoch < previous.epoch() {
+    if epoch < previous.leader_epoch {
         return corrupt(format!(
             "the batch at {base} is of epoch {epoch}, the one before it of {}",
-            previous.epoch()
+            previous.leader_epoch
         ));
     }
     Ok(())

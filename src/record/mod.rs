@@ -18,6 +18,7 @@ mod inspect;
 mod interop;
 mod list;
 mod records;
+mod run;
 
 pub(crate) use batch::UNPIN_RATIO;
 pub use batch::{BatchHeader, StampedBatch};
@@ -25,7 +26,7 @@ pub use batch::{BatchHeader, StampedBatch};
 pub(crate) use builder::RecordSpec;
 pub use builder::{BatchBuilder, data_batch, restamp_producer};
 pub(crate) use check::{BatchError, check_compressed_header, check_fetched_into};
-pub use check::{ProduceLimits, check_fetched, check_produced};
+pub use check::{ProduceLimits, check_fetched, check_produced, check_run};
 #[cfg(test)]
 pub(crate) use control::VoterEndpoint;
 pub use control::{ControlRecord, Voter, check_static_voters, control_records, leader_change_batch};
@@ -36,6 +37,7 @@ pub(crate) use list::{BatchList, BatchLists};
 #[cfg(test)]
 pub(crate) use records::RecordHeader;
 pub use records::{Record, record_timestamps, records};
+pub use run::{CheckedRun, RunBuilder};
 
 /// Bytes of a batch header, magic 2.
 pub const BATCH_HEADER_BYTES: usize = 61;
