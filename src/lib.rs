@@ -3,6 +3,7 @@
 pub mod config;
 pub mod io;
 pub mod log;
+pub mod memory;
 mod properties;
 pub mod protocol;
 pub mod raft;

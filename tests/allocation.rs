@@ -10,7 +10,7 @@ mod pair;
 
 use bytes::Bytes;
 use fixtures::{Frame, Seeded, frames};
-use kraft::io::durable::ZeroedBlocks;
+use kraft::memory::ZeroedBlocks;
 use kraft::protocol::check::memory_allowed;
 use kraft::protocol::messages::StrBytes;
 use kraft::protocol::produce::{ProducedPartition, ProducedTopic};

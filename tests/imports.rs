@@ -23,6 +23,8 @@ const LOAD: &str = "perf/load";
 const TABLE: &[Row] = &[
     Row { module: "types", modules: &[], crates: Only(&[]) },
     Row { module: "properties", modules: &[], crates: Only(&[]) },
+    // Mapped, and so libc.
+    Row { module: "memory", modules: &[], crates: Only(&["bytes", "libc"]) },
     Row { module: "config", modules: &["types", "properties"], crates: Only(&[]) },
     // The four codecs are `record::compression`'s alone.
     Row {
@@ -39,7 +41,7 @@ const TABLE: &[Row] = &[
     // serde_json for the quorum-state file, crc32c for its checksum and the commit mark's.
     Row {
         module: "log",
-        modules: &["types", "record"],
+        modules: &["types", "memory", "record"],
         crates: Only(&["bytes", "crc32c", "serde_json", "thiserror"]),
     },
     Row {
@@ -56,7 +58,15 @@ const TABLE: &[Row] = &[
     Row {
         module: "io",
         // `LogSource` is what recovery reads through; io implements it.
-        modules: &["types", "properties", "protocol::frame", "log::op", "log::buffer", "log::LogSource"],
+        modules: &[
+            "types",
+            "properties",
+            "memory",
+            "protocol::frame",
+            "log::op",
+            "log::buffer",
+            "log::LogSource",
+        ],
         crates: Only(&["bytes", "glommio", "io_uring", "libc", "tracing"]),
     },
     Row {
@@ -151,7 +161,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
-const PURE: &[&str] = &["types", "properties", "record", "raft", "protocol", "log", "replica", "sim"];
+const PURE: &[&str] =
+    &["types", "properties", "memory", "record", "raft", "protocol", "log", "replica", "sim"];
 const IMPURE_STD: &[&str] = &["fs", "net", "os", "process", "thread"];
 const CLOCKS: &[&str] = &["Instant", "SystemTime"];
 /// Their order is random, and so would be a run of raft's or the simulator's.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::disk_error::disk_error_in;
 use super::file_system::is_tmpfs;
 use crate::log::{BLOCK_BYTES, DiskError};
+use crate::memory::ZeroedBlocks;
 
 /// Files of a node are for its user to write and for its group to read, a directory that it makes as well. What else the
 /// umask takes away stays away; a directory that is there keeps its mode.
@@ -175,65 +176,6 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64, flags: i32) ->
         position += n as u64;
     }
     Ok(())
-}
-
-/// Memory of whole blocks, aligned for direct I/O, zeroed.
-///
-/// Mapped, not allocated: reads of megabytes that came and went among small allocations left the heap with holes that the
-/// next one did not fit in. A node from which one consumer read a log of 1 GB grew from 27 MiB to 124, and stayed there.
-#[derive(Debug)]
-pub struct ZeroedBlocks {
-    memory: std::ptr::NonNull<u8>,
-    size: usize,
-}
-
-// SAFETY: plain memory with one owner.
-unsafe impl Send for ZeroedBlocks {}
-
-impl ZeroedBlocks {
-    /// `bytes` is rounded up to whole blocks, at least one.
-    pub fn new(bytes: usize) -> ZeroedBlocks {
-        let size = bytes.max(1).next_multiple_of(BLOCK_BYTES);
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
-        let layout = std::alloc::Layout::from_size_align(size, BLOCK_BYTES).expect("a size in memory");
-        match std::ptr::NonNull::new(memory.cast::<u8>()) {
-            Some(mapped) if memory != libc::MAP_FAILED => ZeroedBlocks { memory: mapped, size },
-            _ => std::alloc::handle_alloc_error(layout),
-        }
-    }
-
-    /// All of it, the rounding included.
-    pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: so many bytes were mapped, zeroed, and are owned by self.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.size) }
-    }
-
-    /// All of it, the rounding included.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.size) }
-    }
-
-    /// Aligned to 4 KiB; valid as long as this lives.
-    pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.memory.as_ptr()
-    }
-}
-
-impl AsRef<[u8]> for ZeroedBlocks {
-    fn as_ref(&self) -> &[u8] {
-        self.as_slice()
-    }
-}
-
-impl Drop for ZeroedBlocks {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this size, and nobody refers to it any more.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.size) };
-    }
 }
 
 /// Make a directory, and those above it, where they are missing.

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use super::disk_error::{disk_error_in, without_errno};
 use super::doorbell::Doorbell;
-use super::durable::{self, DurableWrite, ZeroedBlocks};
+use super::durable::{self, DurableWrite};
 use super::file_system::free_bytes;
 use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
+use crate::memory::ZeroedBlocks;
 use crate::types::Offset;
 
 /// Operations waiting for one thread. The log has a handful under way at most.

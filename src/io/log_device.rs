@@ -11,17 +11,17 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
 
 use super::clock;
 use super::disk_error::{disk_error, without_errno};
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
-use super::pieces::{Piece, Pieces};
 use super::ring::CoreRing;
 use crate::log::{
     BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind, WriteBuffer,
+    read_span,
 };
+use crate::memory::Piece;
 use crate::types::LatencyBuckets;
 
 /// Reads and writes that the kernel has at once; more wait their turn in memory (the log bounds them).
@@ -58,7 +58,6 @@ pub(crate) struct LogDevice {
     writes_in_flight: usize,
     /// How long each durable write took, from the ring to its completion.
     flushes: LatencyBuckets,
-    pieces: Pieces,
     /// With the ring or the kernel.
     sent: usize,
 }
@@ -106,7 +105,6 @@ impl LogDevice {
             buffers_registered: false,
             writes_in_flight: 0,
             flushes: LatencyBuckets::default(),
-            pieces: Pieces::new(),
             sent: 0,
         };
         device.register_buffers(regions);
@@ -156,22 +154,21 @@ impl LogDevice {
                 );
                 self.push_transfer(op.id, file, position, length, Transfer::Write { buffer, durable });
             }
-            OpKind::Read { segment, position, length } => {
-                self.push_read(op.id, FileId::Segment(segment), position, length)
+            OpKind::Read { segment, position, length, piece } => {
+                self.push_read(op.id, FileId::Segment(segment), position, length, piece)
             }
             _ => unreachable!("from_kind keeps only reads and writes"),
         }
     }
 
     /// The whole aligned span through the same descriptor as the writes, so that both see the same bytes.
-    fn push_read(&mut self, id: OpId, file: FileId, position: u64, length: usize) {
+    fn push_read(&mut self, id: OpId, file: FileId, position: u64, length: usize, piece: Piece) {
         if length == 0 {
-            return self.complete_now(id, Ok(Done::Read(Bytes::new())), None);
+            return self.complete_now(id, Ok(Done::Read(piece.filled(0..0))), None);
         }
-        let start = position / BLOCK * BLOCK;
-        let skip = (position - start) as usize;
-        let span = (skip + length).next_multiple_of(BLOCK_BYTES);
-        let piece = self.pieces.take(span);
+        let (span, skip) = read_span(position, length);
+        assert!(span <= piece.capacity(), "{id:?} reads {span} bytes into {}", piece.capacity());
+        let start = position - skip as u64;
         self.push_transfer(id, file, start, span, Transfer::Read { piece, skip, wanted: length });
     }
 
@@ -276,11 +273,6 @@ impl LogDevice {
         }
     }
 
-    /// Every second or so: memory that no read has needed since is given back.
-    pub(crate) fn rest(&mut self) {
-        self.pieces.rest();
-    }
-
     /// True when `poll` would return something. No system call.
     pub(crate) fn has_events(&mut self) -> bool {
         !self.completed.is_empty() || self.ring.has_transfers()
@@ -356,9 +348,7 @@ impl LogDevice {
             (Transfer::Read { piece, skip, wanted }, Ok(bytes)) => {
                 // Behind what was read there is something of an older read.
                 let end = bytes.min(skip + wanted);
-                let span = Bytes::from_owner(piece);
-                let data = if end > skip { span.slice(skip..end) } else { Bytes::new() };
-                self.complete_now(id, Ok(Done::Read(data)), None);
+                self.complete_now(id, Ok(Done::Read(piece.filled(skip.min(end)..end))), None);
             }
             (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
         }

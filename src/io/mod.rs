@@ -18,7 +18,6 @@ pub(crate) mod log_device;
 pub(crate) mod memory;
 mod net;
 pub(crate) mod peer;
-mod pieces;
 pub(crate) mod rate_limit;
 pub(crate) mod ring;
 pub(crate) mod scheduling;

@@ -47,12 +47,13 @@ pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
-pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_memory_bytes};
+pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_memory_bytes, read_span};
 pub(crate) use reader::Keep;
 pub use recovery::{OnRecovered, Recovered, recover};
 pub(crate) use summaries::SummaryDue;
 pub use summary::{Section, Summary};
 
+use crate::memory::Pieces;
 use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use buffer::{ChunkFiller, block_ceil, block_floor};
@@ -260,6 +261,8 @@ pub struct Log {
     quorum_state_submitted: Option<QuorumState>,
     checkpoint_stale: bool,
     reads: BTreeMap<OpId, reader::PendingRead>,
+    /// What reads go into.
+    pieces: Pieces,
     // Traffic.
     pool: BufferPool,
     flights: Flights,
@@ -310,6 +313,7 @@ impl Log {
             quorum_state_submitted: None,
             checkpoint_stale: repair.checkpoint_stale,
             reads: BTreeMap::new(),
+            pieces: Pieces::new(op::READ_STEP_BYTES),
             pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
             flights: Flights::default(),
             ops: VecDeque::new(),
@@ -337,6 +341,11 @@ impl Log {
         self.prepared.filler.into_buffers().for_each(WriteBuffer::free);
         self.pool.free();
         self.ops.into_iter().for_each(|op| op.kind.free_buffer());
+    }
+
+    /// Every second or so: memory that no read has needed since is given back.
+    pub(crate) fn rest(&mut self) {
+        self.pieces.rest();
     }
 
     /// Append at the log end; `batch.base_offset()` must be the log end. In the tail cache at once, on its way to the

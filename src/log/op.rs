@@ -3,9 +3,8 @@
 //! `io::log_device` carries operations out on the raw ring and on a file thread, the simulator on simulated sectors.
 //! Operations have no order among themselves but the one that the log makes by waiting for completions.
 
-use bytes::Bytes;
-
-use super::buffer::WriteBuffer;
+use super::buffer::{BLOCK_BYTES, WriteBuffer};
+use crate::memory::{Filled, Piece};
 use crate::types::*;
 
 /// Names one submitted operation; never used twice in the life of a log.
@@ -44,11 +43,17 @@ pub(crate) const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum 
                       directory, and the leader fills it again";
 
 /// What reads take in memory comes in so many bytes, so that it can be used again for another one.
-const READ_STEP_BYTES: usize = 128 << 10;
+pub(super) const READ_STEP_BYTES: usize = 128 << 10;
 
 /// What a read of so many bytes of a file takes in memory.
 pub(crate) fn read_memory_bytes(bytes: usize) -> usize {
     bytes.saturating_add(READ_STEP_BYTES - 1) / READ_STEP_BYTES * READ_STEP_BYTES
+}
+
+/// The whole blocks around so many bytes of a file, and how many of those lie before the bytes.
+pub(crate) fn read_span(position: u64, length: usize) -> (usize, usize) {
+    let skip = (position % BLOCK_BYTES as u64) as usize;
+    ((skip + length).next_multiple_of(BLOCK_BYTES), skip)
 }
 
 /// Something to be done on the disk.
@@ -69,8 +74,9 @@ pub enum OpKind {
     /// allocated and zeroed range. `durable`: it completes when it is durable (RWF_DSYNC), else when it is written.
     /// The buffer comes back in the completion.
     Write { file: FileId, position: u64, buffer: WriteBuffer, length: usize, durable: bool },
-    /// Read up to `length` bytes; fewer come back only at the end of the file. Any position and length.
-    Read { segment: SegmentId, position: u64, length: usize },
+    /// Read up to `length` bytes into `piece`, which has room for the whole blocks around them; fewer come back only at the end
+    /// of the file. Any position and length. The piece comes back filled, or is let go of where nothing was read.
+    Read { segment: SegmentId, position: u64, length: usize, piece: Piece },
     // --- the file thread: everything slow
     /// Create the segment, set its size to `zeroed`, write zeros over it, make it and its name durable. What another
     /// segment of that name has left, bytes or a summary, is gone.
@@ -117,8 +123,8 @@ pub struct Completion {
 pub enum Done {
     /// Any operation but Read.
     Complete,
-    /// The bytes of a Read.
-    Read(Bytes),
+    /// The piece of a Read, and what was read.
+    Read(Filled),
 }
 
 /// The disk said no. The process stops (see design: a failed flush), but where an operation found no room before it had

@@ -6,7 +6,9 @@
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::segment::Segment;
-use super::{Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId};
+use super::{
+    Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId, read_span,
+};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
 use crate::types::*;
 use bytes::Bytes;
@@ -120,18 +122,20 @@ impl Log {
     }
 
     fn submit_read(&mut self, read: PendingRead) {
-        let PendingRead { segment, position, length, .. } = read;
-        let id = self.submit(OpKind::Read { segment, position, length }, Purpose::Read);
+        let op = self.read_op(read.segment, read.position, read.length);
+        let id = self.submit(op, Purpose::Read);
         self.reads.insert(id, read);
+    }
+
+    /// With memory for what is read.
+    pub(super) fn read_op(&mut self, segment: SegmentId, position: u64, length: usize) -> OpKind {
+        let piece = self.pieces.take(read_span(position, length).0);
+        OpKind::Read { segment, position, length, piece }
     }
 
     pub(super) fn complete_read(&mut self, id: OpId, result: Result<Done, DiskError>) {
         let read = self.reads.remove(&id).expect("a read that completes was submitted");
         let token = read.token;
-        let result = result.map(|done| match done {
-            Done::Read(bytes) => Done::Read(Bytes::from_owner(Kept { bytes, _keep: read.keep.clone() })),
-            Done::Complete => Done::Complete,
-        });
         let result = self.judge_read(&read, result);
         let result = match result {
             Ok(Found::GoOn { position, expected, length }) => {
@@ -148,7 +152,9 @@ impl Log {
         let segment = segment.filter(|_| read.from < read.bound).ok_or(ReadError::Gone)?;
         match result? {
             // Shorter than asked for where a truncation cut the file behind the bound.
-            Done::Read(bytes) => {
+            Done::Read(filled) => {
+                let kept = Kept { bytes: filled.into_bytes(), _keep: read.keep.clone() };
+                let bytes = Bytes::from_owner(kept);
                 let bytes = bytes.slice(..read.length.min(bytes.len()));
                 read.find(&bytes, self.flushed_bytes(segment), &self.epochs)
             }

@@ -52,8 +52,8 @@ impl Log {
 
     pub(super) fn complete_step(&mut self, done: Done) {
         let task = self.task.as_mut().expect("the task whose step completes is under way");
-        if let Done::Read(bytes) = done {
-            task.read = Some(bytes);
+        if let Done::Read(filled) = done {
+            task.read = Some(filled.into_bytes());
         }
     }
 

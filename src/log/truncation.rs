@@ -80,7 +80,7 @@ impl Log {
         assert!(self.groups.is_empty(), "no group is in flight when a truncation begins");
         let steps = self
             .run_before(to)
-            .map(|(segment, position, length)| Step::Op(OpKind::Read { segment, position, length }));
+            .map(|(segment, position, length)| Step::Op(self.read_op(segment, position, length)));
         self.task = Some(Task::new(TaskKind::Truncate { to, cut: None }, steps));
         true
     }

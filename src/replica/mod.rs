@@ -422,6 +422,11 @@ impl Replica {
         self.engine.buffer_regions()
     }
 
+    /// Every second or so: memory that no read has needed since is given back.
+    pub(crate) fn rest(&mut self) {
+        self.engine.rest();
+    }
+
     /// The node is dead, and its memory is to be used again: see `WriteBuffer::free`. Operations that were polled are
     /// their executor's to free.
     pub(crate) fn free_buffers(self) {

@@ -308,7 +308,7 @@ impl ReplicaCore {
             self.control.publish_stages(stages);
             self.doors.expire(now_ns);
             self.network.close_stalled(now_ns);
-            self.device.rest();
+            self.replica.rest();
             self.control.connections(self.doors.taken());
             self.control.connections_refused(self.doors.take_sent_away());
         }

@@ -195,9 +195,13 @@ impl SimDisk {
             }
         }
         self.log.refresh(&self.segments);
-        let buffer = match kind {
-            OpKind::Write { buffer, .. } => Some(buffer),
-            _ => None,
+        let (result, buffer) = match kind {
+            OpKind::Write { buffer, .. } => (result, Some(buffer)),
+            OpKind::Read { segment, position, length, piece } => {
+                let bytes = |_| Done::Read(piece.filled_with(self.segments[&segment].read(position, length)));
+                (result.map(bytes), None)
+            }
+            _ => (result, None),
         };
         Some((Completion { id, result, buffer }, failure.is_some()))
     }
@@ -231,10 +235,7 @@ impl SimDisk {
             OpKind::Write { file, position, buffer, length, durable } => {
                 self.write(*file, *position as usize, &buffer.as_slice()[..*length], *durable)?
             }
-            OpKind::Read { segment, position, length } => {
-                let file = self.segments.get(segment).ok_or_else(|| disk_error("read"))?;
-                return Ok(Done::Read(file.read(*position, *length)));
-            }
+            OpKind::Read { segment, .. } => _ = self.segment(*segment)?,
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
                 self.remove_small(SmallFile::Summary(*segment));
@@ -492,7 +493,7 @@ impl SimDisk {
 
     /// The bytes of a batch as a read sees them now.
     pub(crate) fn bytes_of(&self, segment: SegmentId, position: u64, length: usize) -> Option<Bytes> {
-        let bytes = self.segments.get(&segment)?.read(position, length);
+        let bytes = Bytes::copy_from_slice(self.segments.get(&segment)?.read(position, length));
         (bytes.len() == length).then_some(bytes)
     }
 
@@ -517,7 +518,7 @@ impl LogSource for SimDisk {
         if self.dice.permille(self.trouble.read_error_permille) {
             return Err(disk_error("read"));
         }
-        Ok(self.segment(segment)?.read(position, length))
+        Ok(Bytes::copy_from_slice(self.segment(segment)?.read(position, length)))
     }
 
     fn small_file(&mut self, file: SmallFile) -> Result<Option<Vec<u8>>, DiskError> {

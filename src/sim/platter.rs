@@ -3,7 +3,6 @@
 //! `disk` writes and flushes it, `rot` lets it decay, `names` keeps what was removed and may come back, `durable` looks at it.
 
 use super::dice::Dice;
-use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -27,9 +26,9 @@ impl DiskFile {
         DiskFile { durable: vec![0; size], cached: vec![0; size], ..DiskFile::default() }
     }
 
-    pub(super) fn read(&self, position: u64, length: usize) -> Bytes {
+    pub(super) fn read(&self, position: u64, length: usize) -> &[u8] {
         let start = (position as usize).min(self.cached.len());
-        Bytes::copy_from_slice(&self.cached[start..(start + length).min(self.cached.len())])
+        &self.cached[start..(start + length).min(self.cached.len())]
     }
 
     pub(super) fn write(&mut self, at: usize, bytes: &[u8], sector: usize) {

@@ -113,9 +113,14 @@ impl SimDisk {
         );
         let is_full = self.is_full && takes_room;
         let failing = failing || gone || is_full;
-        let done = if failing { Done::Complete } else { self.execute(&kind) };
+        let mut done = if failing { Done::Complete } else { self.execute(&kind) };
         let buffer = match kind {
             OpKind::Write { buffer, .. } => Some(buffer),
+            OpKind::Read { segment, position, length, piece } if !failing => {
+                let bytes = self.read(segment, position, length).expect("the simulated disk reads");
+                done = Done::Read(piece.filled_with(&bytes));
+                None
+            }
             _ => None,
         };
         let error = DiskError {
@@ -140,10 +145,7 @@ impl SimDisk {
                     self.flush_all();
                 }
             }
-            OpKind::Read { segment, position, length } => {
-                let bytes = self.read(*segment, *position, *length).expect("the simulated disk reads");
-                return Done::Read(bytes);
-            }
+            OpKind::Read { .. } => {}
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
                 self.small.remove(&SmallFile::Summary(*segment));

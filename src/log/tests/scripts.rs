@@ -94,7 +94,7 @@ fn describe(kind: &OpKind) -> String {
             assert!(durable);
             format!("write {length} bytes at {position} of segment {}", id.0)
         }
-        OpKind::Read { segment, position, length } => {
+        OpKind::Read { segment, position, length, .. } => {
             format!("read {length} bytes at {position} of segment {}", segment.0)
         }
         OpKind::CreateSegment { segment, zeroed } => {

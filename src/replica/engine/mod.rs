@@ -220,6 +220,11 @@ impl<W> GatedEngine<W> {
         self.log.buffer_regions()
     }
 
+    /// See `Log::rest`.
+    pub(super) fn rest(&mut self) {
+        self.log.rest();
+    }
+
     /// The node is dead, and its memory is to be used again.
     pub(super) fn free_buffers(self) {
         self.log.free_buffers();

@@ -68,11 +68,11 @@ impl Disk {
                 }
                 returned = Some(buffer);
             }
-            OpKind::Read { segment, position, length } => {
+            OpKind::Read { segment, position, length, piece } => {
                 let file = &self.segments[&segment];
                 let start = (position as usize).min(file.len());
                 let end = (start + length).min(file.len());
-                done = Done::Read(Bytes::copy_from_slice(&file[start..end]));
+                done = Done::Read(piece.filled_with(&file[start..end]));
             }
             OpKind::CreateSegment { segment, zeroed } => {
                 self.segments.insert(segment, vec![0; zeroed as usize]);

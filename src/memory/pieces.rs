@@ -1,20 +1,23 @@
-//! Memory that the device is read into, used again and again.
+//! Memory that is read into, used again and again.
 //!
 //! Memory that is new for each read is cleared and mapped by the kernel page by page, and unmapped: 29 and 10 % of a node's
 //! time while a consumer read from the disk, and the read itself takes that much longer. So a piece comes back when the last
 //! slice of what was read into it is dropped, on whatever core that is. What lies unused for a while is given back to the
 //! kernel: a node that is read from now and then is as small as before.
 //!
-//! Owned by the log device. It knows no bound of its own: each read is granted by `replica::room`, and charged for its piece.
+//! Owned by the log, which sends a piece along with each read. It knows no bound of its own: whoever takes has one.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::durable::ZeroedBlocks;
-use crate::log::read_memory_bytes;
+use super::mapped::ZeroedBlocks;
+use bytes::Bytes;
 
-/// The pieces of one device that nobody uses.
-pub(super) struct Pieces {
+/// The pieces of one owner that nobody uses.
+pub(crate) struct Pieces {
+    /// Their sizes are multiples of it.
+    step_bytes: usize,
     /// By size.
     free: BTreeMap<usize, Free>,
     back: Receiver<ZeroedBlocks>,
@@ -30,15 +33,15 @@ struct Free {
 }
 
 impl Pieces {
-    pub(super) fn new() -> Pieces {
+    pub(crate) fn new(step_bytes: usize) -> Pieces {
         let (door, back) = channel();
-        Pieces { free: BTreeMap::new(), back, door }
+        Pieces { step_bytes, free: BTreeMap::new(), back, door }
     }
 
     /// `bytes` of it at least, with anything in them.
-    pub(super) fn take(&mut self, bytes: usize) -> Piece {
+    pub(crate) fn take(&mut self, bytes: usize) -> Piece {
         self.collect();
-        let size = read_memory_bytes(bytes);
+        let size = bytes.max(1).next_multiple_of(self.step_bytes);
         let used_before = self.free.get_mut(&size).and_then(|free| {
             let blocks = free.pieces.pop()?;
             free.idle = free.idle.min(free.pieces.len());
@@ -51,7 +54,7 @@ impl Pieces {
     }
 
     /// Now and then: whatever was not needed since the last time is given back.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.collect();
         for free in self.free.values_mut() {
             free.pieces.truncate(free.pieces.len() - free.idle);
@@ -68,15 +71,32 @@ impl Pieces {
 }
 
 /// Memory for one read, aligned for direct I/O. Comes back where it was taken when it is dropped.
-pub(super) struct Piece {
+#[derive(Debug)]
+pub struct Piece {
     /// `None` only while it is dropped.
     blocks: Option<ZeroedBlocks>,
     door: Sender<ZeroedBlocks>,
 }
 
 impl Piece {
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.blocks.as_mut().map_or(std::ptr::null_mut(), ZeroedBlocks::as_mut_ptr)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    /// As it comes back from whoever has filled this part of it.
+    pub(crate) fn filled(self, part: Range<usize>) -> Filled {
+        assert!(part.start <= part.end && part.end <= self.capacity(), "{part:?} of {}", self.capacity());
+        Filled { piece: self, part }
+    }
+
+    /// Filled with a copy of these bytes, for an executor that has them elsewhere.
+    pub(crate) fn filled_with(mut self, bytes: &[u8]) -> Filled {
+        self.as_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.filled(0..bytes.len())
     }
 }
 
@@ -86,11 +106,34 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
+impl AsMut<[u8]> for Piece {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.blocks.as_mut().map(ZeroedBlocks::as_mut_slice).unwrap_or_default()
+    }
+}
+
 impl Drop for Piece {
     fn drop(&mut self) {
         if let Some(blocks) = self.blocks.take() {
-            // The device may be gone: then the memory goes too.
+            // Their owner may be gone: then the memory goes too.
             let _ = self.door.send(blocks);
+        }
+    }
+}
+
+/// A piece that has been read into. What lies beside that part of it is anything: of an older read, or of blocks around.
+#[derive(Debug)]
+pub struct Filled {
+    piece: Piece,
+    part: Range<usize>,
+}
+
+impl Filled {
+    /// What was read. The piece comes back with the last slice of it.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self.part.is_empty() {
+            true => Bytes::new(),
+            false => Bytes::from_owner(self.piece).slice(self.part),
         }
     }
 }
@@ -98,6 +141,8 @@ impl Drop for Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STEP_BYTES: usize = 128 << 10;
 
     fn address(piece: &Piece) -> usize {
         piece.as_ref().as_ptr().addr()
@@ -109,10 +154,10 @@ mod tests {
 
     #[test]
     fn what_was_read_into_is_used_again_wherever_it_was_dropped() {
-        let mut pieces = Pieces::new();
+        let mut pieces = Pieces::new(STEP_BYTES);
         let first = pieces.take(1);
         let (place, size) = (address(&first), first.as_ref().len());
-        assert_eq!((place % 4096, size), (0, read_memory_bytes(1)));
+        assert_eq!((place % 4096, size), (0, STEP_BYTES));
         assert_ne!(address(&pieces.take(size)), place, "somebody still reads in the first one");
         std::thread::spawn(move || drop(first)).join().unwrap();
         assert_eq!(free(&pieces), 0, "until somebody asks");
@@ -124,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_nobody_needs_between_two_rests_is_given_back() {
-        let mut pieces = Pieces::new();
+        let mut pieces = Pieces::new(STEP_BYTES);
         let taken: Vec<Piece> = [1, 2, 3, 10 << 20].map(|bytes| pieces.take(bytes)).into();
         drop(taken);
         pieces.rest();
@@ -142,10 +187,23 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_may_outlive_its_device() {
-        let mut pieces = Pieces::new();
+    fn a_piece_may_outlive_its_owner() {
+        let mut pieces = Pieces::new(STEP_BYTES);
         let outlives = pieces.take(1);
         drop(pieces);
         assert_eq!(outlives.as_ref()[0], 0);
+    }
+
+    #[test]
+    fn only_what_was_filled_is_seen() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        let old = pieces.take(1).filled_with(&[7; 5000]).into_bytes();
+        let place = old.as_ptr();
+        drop(old);
+        let new = pieces.take(1).filled_with(&[8; 3]).into_bytes();
+        assert_eq!((new.as_ptr(), &new[..]), (place, &[8; 3][..]));
+        assert!(pieces.take(1).filled(100..100).into_bytes().is_empty());
+        assert_eq!(free(&pieces), 0);
+        assert!(std::panic::catch_unwind(|| Pieces::new(4096).take(1).filled(0..4097)).is_err());
     }
 }

@@ -1,0 +1,129 @@
+//! Mapped memory: whole pages of it, and huge ones where that is what was asked for.
+
+use std::ptr::NonNull;
+
+/// What direct I/O wants of an address, and the kernel of a mapping.
+const PAGE_BYTES: usize = 4096;
+/// 2 MiB: memory of so many bytes, or of several times as many, begins at a multiple of it and is one page for the CPU, where
+/// the kernel has one to give.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Memory of whole blocks, aligned for direct I/O, zeroed.
+///
+/// Mapped, not allocated: reads of megabytes that came and went among small allocations left the heap with holes that the
+/// next one did not fit in. A node from which one consumer read a log of 1 GB grew from 27 MiB to 124, and stayed there.
+#[derive(Debug)]
+pub struct ZeroedBlocks {
+    memory: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for ZeroedBlocks {}
+// SAFETY: whoever shares it can only read.
+unsafe impl Sync for ZeroedBlocks {}
+
+impl ZeroedBlocks {
+    /// `bytes` is rounded up to whole blocks, at least one.
+    pub fn new(bytes: usize) -> ZeroedBlocks {
+        let size = bytes.max(1).next_multiple_of(PAGE_BYTES);
+        let memory = match size.is_multiple_of(HUGE_PAGE_BYTES) {
+            true => map_huge(size),
+            false => map(size),
+        };
+        ZeroedBlocks { memory, size }
+    }
+
+    /// All of it, the rounding included.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: so many bytes were mapped, zeroed, and are owned by self.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.size) }
+    }
+
+    /// All of it, the rounding included.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.size) }
+    }
+
+    /// Aligned to 4 KiB; valid as long as this lives.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.memory.as_ptr()
+    }
+}
+
+impl AsRef<[u8]> for ZeroedBlocks {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Drop for ZeroedBlocks {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this size, and nobody refers to it any more.
+        unsafe { unmap(self.memory.as_ptr(), self.size) };
+    }
+}
+
+fn map(size: usize) -> NonNull<u8> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
+    match NonNull::new(memory.cast::<u8>()) {
+        Some(mapped) if memory != libc::MAP_FAILED => mapped,
+        _ => {
+            let layout = std::alloc::Layout::from_size_align(size, PAGE_BYTES).expect("a size in memory");
+            std::alloc::handle_alloc_error(layout)
+        }
+    }
+}
+
+/// The kernel chooses no address for its alignment: more is mapped than is wanted, and given back on both sides.
+fn map_huge(size: usize) -> NonNull<u8> {
+    let mapped = map(size + HUGE_PAGE_BYTES);
+    let before = mapped.addr().get().next_multiple_of(HUGE_PAGE_BYTES) - mapped.addr().get();
+    // SAFETY: `before` is less than a huge page, and so much more than `size` was mapped. What is unmapped on either side was
+    // handed to nobody; the advice changes no byte.
+    unsafe {
+        let start = mapped.add(before);
+        unmap(mapped.as_ptr(), before);
+        unmap(start.add(size).as_ptr(), HUGE_PAGE_BYTES - before);
+        // Where the kernel has none to give it has small ones.
+        libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE);
+        start
+    }
+}
+
+/// # Safety
+///
+/// The bytes were mapped by `map`, begin at a page, and nobody refers to them.
+unsafe fn unmap(start: *mut u8, size: usize) {
+    if size > 0 {
+        // SAFETY: as the caller says.
+        unsafe { libc::munmap(start.cast(), size) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_huge_pages_begin_at_one() {
+        for (bytes, align) in
+            [(1, PAGE_BYTES), (HUGE_PAGE_BYTES, HUGE_PAGE_BYTES), (6 << 20, HUGE_PAGE_BYTES)]
+        {
+            let mut some: Vec<ZeroedBlocks> = (0..3).map(|_| ZeroedBlocks::new(bytes)).collect();
+            for (number, blocks) in some.iter_mut().enumerate() {
+                assert!(blocks.as_mut_ptr().addr().is_multiple_of(align), "{bytes}");
+                assert!(blocks.as_slice().iter().all(|byte| *byte == 0));
+                blocks.as_mut_slice().fill(number as u8 + 1);
+            }
+            let is_own = |(number, blocks): (usize, &ZeroedBlocks)| {
+                blocks.as_slice().iter().all(|byte| usize::from(*byte) == number + 1)
+            };
+            assert!(some.iter().enumerate().all(is_own), "no byte of it is another's");
+        }
+    }
+}
