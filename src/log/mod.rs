@@ -185,8 +185,8 @@ pub enum LogEvent {
     ReadDone {
         /// As the caller of `read` chose it.
         token: u64,
-        /// At least one batch, or why there is none.
-        result: Result<Vec<StampedBatch>, ReadError>,
+        /// What there is below the bound, or why nothing could be read.
+        result: Result<BatchList, ReadError>,
     },
     /// All is durable and the last segment is cut to its length: the process may end.
     ShutDown,

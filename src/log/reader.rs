@@ -9,7 +9,7 @@ use super::segment::Segment;
 use super::{
     Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId, read_span,
 };
-use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchList, CheckedRun, check_run};
 use crate::types::*;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -47,13 +47,10 @@ impl AsRef<[u8]> for Kept {
 
 /// What the bytes of a read gave.
 enum Found {
-    Batches(Vec<StampedBatch>),
+    /// `None`: the batch that is there reaches over the bound.
+    Run(Option<CheckedRun>),
     /// Go on at this position, where this batch is due, with this many bytes.
-    GoOn {
-        position: u64,
-        expected: Offset,
-        length: usize,
-    },
+    GoOn { position: u64, expected: Offset, length: usize },
 }
 
 impl Log {
@@ -141,7 +138,7 @@ impl Log {
             Ok(Found::GoOn { position, expected, length }) => {
                 return self.submit_read(PendingRead { position, expected, length, ..read });
             }
-            Ok(Found::Batches(batches)) => Ok(batches),
+            Ok(Found::Run(run)) => Ok(run.map(BatchList::from).unwrap_or_default()),
             Err(error) => Err(error),
         };
         self.events.push_back(LogEvent::ReadDone { token, result });
@@ -165,39 +162,39 @@ impl Log {
 
 impl PendingRead {
     fn find(&self, bytes: &Bytes, segment_bytes: u64, epochs: &[EpochStart]) -> Result<Found, ReadError> {
-        let (batches, error) = check_fetched(bytes.clone());
-        let (mut position, mut expected) = (self.position, self.expected);
-        let (mut taken, mut taken_bytes) = (Vec::new(), 0);
-        for batch in batches {
-            if batch.base_offset() != expected {
-                let why = format!("a batch at offset {} where {expected} was written", batch.base_offset());
-                return Err(self.corrupt(position, why));
-            }
-            let at = position;
-            position += batch.size_bytes() as u64;
-            expected = batch.next_offset();
-            if expected <= self.from {
-                continue;
-            }
-            if expected > self.bound {
-                return Ok(Found::Batches(taken));
-            }
-            // Outside of the batch's CRC.
-            let epoch = epoch_before(epochs, expected);
-            if batch.epoch() != epoch {
-                let why = format!("a batch of epoch {} where one of {epoch} was written", batch.epoch());
-                return if taken.is_empty() { Err(self.corrupt(at, why)) } else { Ok(Found::Batches(taken)) };
-            }
-            taken_bytes += batch.size_bytes();
-            if taken_bytes > self.max_bytes && !taken.is_empty() {
-                return Ok(Found::Batches(taken));
-            }
-            taken.push(batch);
+        let (run, error) = check_run(bytes.clone());
+        let (base, next) =
+            run.as_ref().map_or((self.expected, self.expected), |run| (run.base_offset(), run.next_offset()));
+        if base != self.expected {
+            let why = format!("a batch at offset {base} where {} was written", self.expected);
+            return Err(self.corrupt(self.position, why));
         }
-        match error {
-            _ if !taken.is_empty() => Ok(Found::Batches(taken)),
-            Some(error) => Err(self.corrupt(position, error.to_string())),
-            None => self.go_on(bytes, position, expected, segment_bytes),
+        let position = self.position + run.as_ref().map_or(0, CheckedRun::size_bytes) as u64;
+        match (run.filter(|_| next > self.from), error) {
+            (Some(run), _) => self.take(&run, epochs),
+            (None, Some(error)) => Err(self.corrupt(position, error.to_string())),
+            (None, None) => self.go_on(bytes, position, next, segment_bytes),
+        }
+    }
+
+    /// As much as is wanted of a run that contains `from`, and begins where the index says.
+    fn take(&self, run: &CheckedRun, epochs: &[EpochStart]) -> Result<Found, ReadError> {
+        let Some(run) = run.slice(self.from, self.bound, self.max_bytes) else { return Ok(Found::Run(None)) };
+        // The epoch lies outside of the batch's CRC.
+        let strange = run.headers().find_map(|(at, header)| {
+            let epoch = epoch_before(epochs, header.next_offset());
+            (header.leader_epoch != epoch).then_some((at, header, epoch))
+        });
+        match strange {
+            None => Ok(Found::Run(Some(run))),
+            Some((0, header, epoch)) => {
+                let why =
+                    format!("a batch of epoch {} where one of {epoch} was written", header.leader_epoch);
+                Err(self.corrupt(self.position + run.distance() as u64, why))
+            }
+            Some((_, header, _)) => {
+                Ok(Found::Run(run.slice(run.base_offset(), header.base_offset, usize::MAX)))
+            }
         }
     }
 

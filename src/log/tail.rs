@@ -90,7 +90,8 @@ impl TailCache {
         };
         let first = self.first_from(from);
         let count = self.batches.range(first..).enumerate().take_while(fits).count();
-        Some(lists.fill(self.batches.range(first..first + count).cloned()))
+        let batches = self.batches.range(first..first + count).cloned();
+        Some(lists.fill([].into_iter(), batches))
     }
 }
 

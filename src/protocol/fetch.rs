@@ -2,8 +2,8 @@
 //! `answer`; here they are encoded, so that records are never copied into one.
 //!
 //! The bytes that are ours (header, fields, the 16 stamped bytes of each batch) go into one buffer; what follows a
-//! stamp goes out as the slice that was received or read. Batches below [`COPY_BELOW_BYTES`] are copied, because a
-//! chunk of its own costs more than that.
+//! stamp goes out as the slice that was received, a run as the slice that was read. What is below [`COPY_BELOW_BYTES`] is
+//! copied, because a chunk of its own costs more than that.
 
 mod answer;
 mod request;
@@ -19,12 +19,12 @@ pub(super) use request::{decode_fetch_request, encode_fetch_request};
 use super::frame::RequestHeader;
 use super::messages::StrBytes;
 use super::wire::{LENGTH_BYTES, NodeEndpoints, PutFields, patch_length, put_node_endpoints};
-use crate::record::{BatchList, StampedBatch};
+use crate::record::{BATCH_PREFIX_BYTES, BatchList, CheckedRun, StampedBatch};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-/// A batch smaller than this is copied beside the fields instead of becoming a chunk of its own.
+/// A batch or a run smaller than this is copied beside the fields instead of becoming a chunk of its own.
 pub(super) const COPY_BELOW_BYTES: usize = 4096;
 
 /// So many batches of an answer need no list of their own.
@@ -151,10 +151,9 @@ fn encode_partition(out: &mut Scatter<'_>, version: i16, partition: &FetchPartit
     if version >= READ_REPLICA_FROM {
         out.own.put_i32(-1); // No preferred read replica.
     }
-    out.own.put_count(is_flexible, partition.records.iter().map(StampedBatch::size_bytes).sum());
-    for batch in partition.records.iter() {
-        out.batch(batch);
-    }
+    out.own.put_count(is_flexible, partition.records.size_bytes());
+    partition.records.runs().iter().for_each(|run| out.run(run));
+    partition.records.batches().iter().for_each(|batch| out.batch(batch));
     if is_flexible {
         encode_partition_tags(out, partition);
     }
@@ -196,22 +195,29 @@ fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
 
 /// Capacity for the bytes that are copied; a guess from above that saves growing.
 fn own_bytes_about(response: &FetchResponse) -> usize {
-    let per_batch = |batch: &StampedBatch| batch.size_bytes().min(COPY_BELOW_BYTES);
-    let batches = |partition: &FetchPartition| 128 + partition.records.iter().map(per_batch).sum::<usize>();
+    let per_run = |run: &CheckedRun| if is_copied(run.size_bytes()) { run.size_bytes() } else { 0 };
+    let per_batch = |batch: &StampedBatch| {
+        if is_copied(batch.size_bytes()) { batch.size_bytes() } else { BATCH_PREFIX_BYTES }
+    };
+    let records = |records: &BatchList| {
+        records.runs().iter().map(per_run).chain(records.batches().iter().map(per_batch)).sum::<usize>()
+    };
+    let partition = |partition: &FetchPartition| 128 + records(&partition.records);
     let topics =
-        |topic: &FetchTopic| 64 + topic.name.len() + topic.partitions.iter().map(batches).sum::<usize>();
+        |topic: &FetchTopic| 64 + topic.name.len() + topic.partitions.iter().map(partition).sum::<usize>();
     64 + response.topics.iter().map(topics).sum::<usize>()
         + response.node_endpoints.iter().map(|(_, endpoint)| 16 + endpoint.host.len()).sum::<usize>()
 }
 
 /// What an answer does not copy of these.
-pub(crate) fn shared_bytes(batches: &[StampedBatch]) -> usize {
-    let shared = batches.iter().filter(|batch| !is_copied(batch));
-    shared.map(|batch| batch.rest().len()).sum()
+pub(crate) fn shared_bytes(records: &BatchList) -> usize {
+    let runs = records.runs().iter().map(CheckedRun::size_bytes).filter(|bytes| !is_copied(*bytes));
+    let batches = records.batches().iter().filter(|batch| !is_copied(batch.size_bytes()));
+    runs.chain(batches.map(|batch| batch.rest().len())).sum()
 }
 
-fn is_copied(batch: &StampedBatch) -> bool {
-    batch.size_bytes() < COPY_BELOW_BYTES
+fn is_copied(size_bytes: usize) -> bool {
+    size_bytes < COPY_BELOW_BYTES
 }
 
 /// One buffer of our own bytes, and the shared slices that stand between them.
@@ -227,11 +233,19 @@ struct Scatter<'a> {
 impl Scatter<'_> {
     fn batch(&mut self, batch: &StampedBatch) {
         self.own.put_slice(batch.prefix());
-        if is_copied(batch) {
-            return self.own.put_slice(batch.rest());
+        self.bytes(batch.rest(), is_copied(batch.size_bytes()));
+    }
+
+    fn run(&mut self, run: &CheckedRun) {
+        self.bytes(run.bytes(), is_copied(run.size_bytes()));
+    }
+
+    fn bytes(&mut self, bytes: &Bytes, is_copied: bool) {
+        if is_copied {
+            return self.own.put_slice(bytes);
         }
-        self.cuts.push((self.own.len(), batch.rest().clone()));
-        self.shared_bytes += batch.rest().len();
+        self.cuts.push((self.own.len(), bytes.clone()));
+        self.shared_bytes += bytes.len();
     }
 
     fn finish(self, chunks: &mut impl Extend<Bytes>) -> usize {
@@ -239,7 +253,9 @@ impl Scatter<'_> {
         let frame_bytes = self.own.len() - self.start + self.shared_bytes;
         let mut taken = 0;
         for (at, shared) in self.cuts {
-            chunks.extend([self.own.split_to(at - taken).freeze(), shared]);
+            let own = self.own.split_to(at - taken).freeze();
+            // Nothing of ours stands between two runs.
+            chunks.extend(Some(own).filter(|own| !own.is_empty()).into_iter().chain([shared]));
             taken = at;
         }
         frame_bytes

@@ -77,6 +77,11 @@ impl CheckedRun {
         self.bytes.len()
     }
 
+    /// Bytes of the run that this was cut from, before its first batch.
+    pub(crate) fn distance(&self) -> usize {
+        self.start.position
+    }
+
     /// As they lie in the log.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

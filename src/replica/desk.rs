@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::log::ReadError;
 use crate::protocol::Response;
 use crate::protocol::quorum::QuorumContext;
-use crate::record::StampedBatch;
+use crate::record::BatchList;
 use crate::types::*;
 
 /// The engine as the parts have it.
@@ -32,7 +32,7 @@ pub(super) enum Deferred {
     /// Its answer would tell an epoch that is not durable yet.
     Read {
         token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
+        result: Result<BatchList, ReadError>,
     },
 }
 

@@ -18,7 +18,7 @@ use crate::protocol::fetch::{TOPIC_ID_FROM, shared_bytes};
 use crate::protocol::quorum::fetch_response;
 use crate::protocol::{self, FetchRequest, Response, messages as m};
 use crate::raft::{self, FetchVerdict};
-use crate::record::{BatchList, StampedBatch};
+use crate::record::BatchList;
 use crate::types::*;
 use smallvec::SmallVec;
 use waiting::{FetchJob, Fetches, Reader};
@@ -205,7 +205,7 @@ impl Fetch {
         engine: &mut Engine,
         desk: &mut Desk,
         token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
+        result: Result<BatchList, ReadError>,
     ) {
         let Some(job) = self.fetches.take_reading(token) else { return };
         if !engine.leads_in(job.epoch) {
@@ -216,7 +216,7 @@ impl Fetch {
                 engine.on_readable(&batches);
                 desk.take_notes(engine);
                 let from_device = shared_bytes(&batches);
-                self.finish_with(engine, desk, job, batches.into(), from_device)
+                self.finish_with(engine, desk, job, batches, from_device)
             }
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(engine, desk, job),
@@ -269,7 +269,7 @@ impl Fetch {
                 self.fetches.read(id, job);
             }
             ReadOutcome::Batches(batches) => {
-                let bytes: usize = batches.iter().map(StampedBatch::size_bytes).sum();
+                let bytes = batches.size_bytes();
                 // A full answer is as good as the least that was asked for.
                 if bytes >= job.min_bytes.min(job.max_bytes) || job.deadline_ns <= desk.now.monotonic_ns {
                     match self.within_share(engine, &job, batches, bytes) {
@@ -302,7 +302,7 @@ impl Fetch {
         let ReadOutcome::Batches(fewer) = engine.read_memory(job.from, bound_of(engine, job), left) else {
             return None;
         };
-        (fewer.iter().map(StampedBatch::size_bytes).sum::<usize>() <= left).then_some(fewer)
+        (fewer.size_bytes() <= left).then_some(fewer)
     }
 
     /// `None`: voters' are not counted, nor those whose core has no bound.
@@ -343,7 +343,7 @@ impl Fetch {
         if !engine.leads_in(job.epoch) {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
-        let bytes = batches.iter().map(StampedBatch::size_bytes).sum::<usize>();
+        let bytes = batches.size_bytes();
         desk.counters.fetched_bytes += bytes as u64;
         let given = self.share_of(&job).filter(|_| bytes > 0).map(|share| share.give(bytes, from_device));
         match job.reader {

@@ -14,7 +14,7 @@ use super::times::*;
 use crate::config::Limits;
 use crate::log::{ReadError, ReadOutcome};
 use crate::protocol::{Response, messages as m};
-use crate::record::{Asker, StampedBatch, record_timestamps};
+use crate::record::{Asker, BatchList, StampedBatch, record_timestamps};
 use crate::types::*;
 use searches::Searches;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ impl ListOffsets {
             let bound = engine.committed_or_zero();
             match engine.read_memory(scan.next, bound, SCAN_BYTES) {
                 ReadOutcome::Batches(batches) => {
-                    let end = batches.last().map_or(bound, StampedBatch::next_offset);
+                    let end = batches.ends().map_or(bound, |(_, end)| end);
                     match self.search(engine, desk, scan, &batches, end) {
                         Some(goes_on) => scan = goes_on,
                         None => return,
@@ -177,7 +177,7 @@ impl ListOffsets {
         engine: &mut Engine,
         desk: &mut Desk,
         token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
+        result: Result<BatchList, ReadError>,
     ) {
         let Some(scan) = self.searches.remove(token) else { return };
         let batches = match result {
@@ -189,7 +189,7 @@ impl ListOffsets {
                 return fail(desk, scan, ErrorCode::KAFKA_STORAGE_ERROR);
             }
         };
-        let Some(end) = batches.last().map(StampedBatch::next_offset) else {
+        let Some((_, end)) = batches.ends() else {
             return finish(engine, desk, scan, None);
         };
         if let Some(goes_on) = self.search(engine, desk, scan, &batches, end) {
@@ -203,18 +203,18 @@ impl ListOffsets {
         engine: &Engine,
         desk: &mut Desk,
         mut scan: TimestampScan,
-        batches: &[StampedBatch],
+        batches: &BatchList,
         end: Offset,
     ) -> Option<TimestampScan> {
         // Kafka counts control records too (`FileRecords.searchForTimestamp`), and a consumer is sent to an offset at which it
         // sees nothing; here a leader's change would be the latest record of each new epoch.
-        let is_late = |b: &&StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= scan.timestamp);
+        let is_late = |b: &StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= scan.timestamp);
         for batch in batches.iter().filter(is_late) {
             if batch.header().compression() != 0 || batch.size_bytes() > WALKED_BYTES_MAX {
-                self.look_inside(desk, scan, batch);
+                self.look_inside(desk, scan, &batch);
                 return None;
             }
-            if let Some(found) = record_timestamps(batch).find(|(_, t)| *t >= scan.timestamp) {
+            if let Some(found) = record_timestamps(&batch).find(|(_, t)| *t >= scan.timestamp) {
                 finish(engine, desk, scan, Some(found));
                 return None;
             }

@@ -11,7 +11,7 @@ use super::list_offsets::ListOffsets;
 use super::room::reads::{Granted, ReadLimits, Stalled};
 use crate::config::Limits;
 use crate::log::{ReadError, ReadOutcome};
-use crate::record::StampedBatch;
+use crate::record::BatchList;
 use crate::types::*;
 
 /// So long after its last write the log is taken to write on.
@@ -91,7 +91,7 @@ impl Reading {
         fetch: &mut Fetch,
         list_offsets: &mut ListOffsets,
         token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
+        result: Result<BatchList, ReadError>,
     ) {
         match list_offsets.wants_read(token) {
             Some(_) => list_offsets.on_read(engine, desk, token, result),

@@ -627,16 +627,19 @@ impl Simulation {
         {
             partition.records = crate::record::check_fetched(bytes).0.into();
         }
-        let mut batches = partition.records.to_vec();
-        let Some(batch) = batches.first_mut() else { return };
-        let (base, epoch) = (batch.base_offset(), batch.epoch());
-        if is_client && self.liar.tells(Lie::ConsumerMoved) {
-            batch.stamp(Offset(base.0 + 1), epoch);
+        let Some(first) = partition.records.iter().next() else { return };
+        let is_moved = is_client && self.liar.tells(Lie::ConsumerMoved);
+        let is_older = !is_client && self.liar.tells(Lie::FollowerEpoch);
+        // What nobody lies about goes out as it was found: a run stays one.
+        if is_moved || is_older {
+            let (base, epoch) = (first.base_offset(), first.epoch());
+            let mut batches: Vec<_> = partition.records.iter().collect();
+            match is_moved {
+                true => batches[0].stamp(Offset(base.0 + 1), epoch),
+                false => batches[0].stamp(base, Epoch((epoch.0 - 1).max(0))),
+            }
+            partition.records = batches.into();
         }
-        if !is_client && self.liar.tells(Lie::FollowerEpoch) {
-            batch.stamp(base, Epoch((epoch.0 - 1).max(0)));
-        }
-        partition.records = batches.into();
     }
 
     // --- for faults and the end

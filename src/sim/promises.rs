@@ -160,7 +160,7 @@ impl Node {
                 for partition in fetch.topics.iter().flat_map(|topic| &topic.partitions) {
                     self.told.extend(partition.current_leader.map(|(_, epoch)| Told::Epoch(epoch)));
                     if is_client && partition.error.is_none() {
-                        let end = partition.records.last().map_or(Offset(0), |batch| batch.next_offset());
+                        let end = partition.records.ends().map_or(Offset(0), |(_, end)| end);
                         self.told.push(Told::Committed { end: end.max(Offset(partition.high_watermark)) });
                     }
                 }

@@ -280,11 +280,11 @@ fn reads_keep_to_their_bounds() {
             let read = match node.log.read(Offset(from), Offset(bound), max_bytes, 1) {
                 ReadOutcome::Batches(batches) => {
                     assert!(!batches.is_empty(), "{from}..{bound}: nothing from memory is Empty");
-                    batches.to_vec()
+                    batches.iter().collect()
                 }
                 ReadOutcome::Empty => Vec::new(),
                 ReadOutcome::OnDevice => match node.settle().pop() {
-                    Some(LogEvent::ReadDone { result, .. }) => result.unwrap(),
+                    Some(LogEvent::ReadDone { result, .. }) => result.unwrap().iter().collect(),
                     other => panic!("{other:?}"),
                 },
                 ReadOutcome::OutOfRange => panic!("{from} is in the log"),
@@ -317,7 +317,7 @@ fn a_batch_larger_than_one_read_is_read_on() {
         let Some(LogEvent::ReadDone { token: 9, result: Ok(read) }) = node.settle().pop() else {
             panic!("the read of {from} ends")
         };
-        let read: Vec<_> = read.iter().map(bytes_of).collect();
+        let read: Vec<_> = read.iter().map(|batch| bytes_of(&batch)).collect();
         assert!(read == batches[expected].iter().map(bytes_of).collect::<Vec<_>>(), "from {from}");
     }
     // A length that reaches over the end of the log is rot, and so is a file that ends within the batch.
@@ -339,7 +339,7 @@ fn the_newest_batches_are_served_from_memory_within_its_bound() {
         for offset in 0..end.0 {
             let read = node.log.read(Offset(offset), Offset(offset + 1), 0, 9);
             let ReadOutcome::Batches(batches) = read else { continue };
-            found.push((offset, batches.iter().map(StampedBatch::size_bytes).sum::<usize>()));
+            found.push((offset, batches.size_bytes()));
         }
         node.settle();
         found

@@ -51,7 +51,9 @@ impl Model {
             }
             LogEvent::Truncated(_) => _ = self.before.remove(0),
             LogEvent::QuorumStateDurable => _ = self.quorum_states.remove(0),
-            LogEvent::ReadDone { result: Ok(batches), .. } => self.check_read(&batches, seed),
+            LogEvent::ReadDone { result: Ok(batches), .. } => {
+                self.check_read(&batches.iter().collect::<Vec<_>>(), seed)
+            }
             LogEvent::ReadDone { result: Err(ReadError::Gone), .. } | LogEvent::Ready => {}
             other => panic!("seed {seed}: {other:?}"),
         }
@@ -104,6 +106,7 @@ fn act(node: &mut Node, model: &mut Model, seed: u64) {
             let from = Offset(node.disk.random.below(node.log.log_end().0.0 as u64 + 1) as i64);
             let max_bytes = node.disk.random.below(9000) as usize;
             if let ReadOutcome::Batches(read) = node.log.read(from, node.log.log_end().0, max_bytes, 0) {
+                let read: Vec<_> = read.iter().collect();
                 assert!(read[0].base_offset() <= from && from < read[0].next_offset());
                 model.check_read(&read, seed);
             }

@@ -164,7 +164,7 @@ impl Node {
 
     pub(super) fn read_one(&mut self, from: Offset) -> Result<Vec<StampedBatch>, ReadError> {
         match self.log.read(from, self.log.log_end().0, 5000, 7) {
-            ReadOutcome::Batches(batches) => return Ok(batches.to_vec()),
+            ReadOutcome::Batches(batches) => return Ok(batches.iter().collect()),
             ReadOutcome::OnDevice => {}
             other => panic!("{other:?}"),
         }
@@ -173,7 +173,7 @@ impl Node {
             LogEvent::ReadDone { token: 7, result } => Some(result),
             _ => None,
         });
-        done.expect("the read ends")
+        done.expect("the read ends").map(|batches| batches.iter().collect())
     }
 
     /// The process dies and the power goes; what is left of the disk.

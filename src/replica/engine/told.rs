@@ -3,7 +3,7 @@
 
 use crate::log::ReadError;
 use crate::raft::{self, FetchVerdict, RequestId};
-use crate::record::StampedBatch;
+use crate::record::BatchList;
 use crate::replica::notice::Level;
 use crate::types::*;
 
@@ -43,7 +43,7 @@ pub(crate) enum Told {
     /// Answer to `GatedEngine::read_device`. Also while the gate is shut.
     ReadDone {
         token: u64,
-        result: Result<Vec<StampedBatch>, ReadError>,
+        result: Result<BatchList, ReadError>,
     },
     /// Nothing more is done, and nothing more may be answered.
     Stop {
