@@ -75,6 +75,21 @@ def test_consumers_read_all_that_was_written_or_their_part_of_it(clusters):
     assert again["records"] > 200 and again["seconds"] >= 0.5, "from where it began, until the time is over"
 
 
+def test_a_record_is_on_its_way_to_all_who_wait_for_it(clusters):
+    """One at a time: as many as were committed, and the last consumer is never before the first."""
+    cluster = clusters(3)
+    perf(cluster, "--num-records", 100)
+    committed = lambda: cluster.leader().status()["high_watermark"]
+    before = committed()
+    value = json.loads(kafka_tools.run(PERF, "end-to-end", "--bootstrap-server", cluster.bootstrap, "--json", "-", "--consumers", 20,
+                                       "--warmup", 0, "--duration", 0.5).check().out)
+    latency = value["latency"]
+    assert value["records"] > 0 and {latency[stage]["count"] for stage in ("acknowledged", "first", "last")} == {value["records"]}, value
+    for percentile in ("min", "p50", "p99", "max"):
+        assert 0 < latency["first"][percentile] <= latency["last"][percentile], value
+    assert committed() - before == value["records"]
+
+
 def test_duration_and_number_of_records_end_it_whichever_comes_first(quorum):
     few = perf(quorum, "--num-records", 10, "--duration", 30)
     assert few["records"] == 10 and few["seconds"] < 20

@@ -14,6 +14,8 @@ use crate::wire::{self, Metadata};
 
 /// A host that is down without a refusal must not hold up the search among the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_BACKOFF: Duration = Duration::from_millis(50);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// So long a search that found nobody counts for all who ask: a thousand connections must not search one by one.
@@ -128,6 +130,17 @@ pub(crate) fn connect(address: &str) -> Result<TcpStream, String> {
     Err(why)
 }
 
+/// Tries again for a while: a busy broker's queue of connections may be full, which looks like a host that is down.
+pub(crate) fn connect_patiently(address: &str) -> Result<TcpStream, String> {
+    let deadline = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match connect(address) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(CONNECT_BACKOFF),
+            connected => return connected,
+        }
+    }
+}
+
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -158,7 +171,7 @@ pub(crate) fn ask_producer_id(stream: &mut TcpStream) -> Result<(i64, i16), Stri
 }
 
 /// One request, one answer, without its length.
-fn ask(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;

@@ -61,6 +61,8 @@ pub(crate) struct Connection {
     /// `None`: not idempotent, or a new id is needed.
     pub(crate) producer: Option<Producer>,
     pub(crate) next_correlation_id: i32,
+    /// Batches while it was measured.
+    pub(crate) acknowledged: u64,
     /// Among those that may have a batch to send.
     pub(crate) is_queued: bool,
     backoff_ns: u64,
@@ -89,6 +91,7 @@ impl Connection {
             state: State::Waiting { until_ns: 0 },
             producer: None,
             next_correlation_id: 0,
+            acknowledged: 0,
             is_queued: false,
             backoff_ns: BACKOFF_MIN_NS,
         }

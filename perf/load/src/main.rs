@@ -1,5 +1,5 @@
-//! `kraft-perf`: loads a Kafka broker over its protocol and measures in ns, writing and reading (`kraft-perf consume`); and
-//! measures what lies below any broker, the disk (`kraft-perf device`) and the loopback (`kraft-perf loopback`).
+//! `kraft-perf`: loads a Kafka broker over its protocol and measures in ns, writing and reading (`kraft-perf consume`,
+//! `kraft-perf end-to-end`); and measures what lies below any broker, the disk (`kraft-perf device`) and the loopback (`kraft-perf loopback`).
 //!
 //! - `options.rs`, `flags.rs`: flags. `batch.rs`, `compression.rs`: what is sent. `pace.rs`: when. `wire.rs`: the frames.
 //! - `load.rs`: a run. `worker.rs`: a thread of it, over `connection.rs`, `link.rs`, `epoll.rs` and `cluster.rs`.
@@ -11,6 +11,7 @@ mod compression;
 mod connection;
 mod consume;
 mod device;
+mod end_to_end;
 mod epoll;
 mod flags;
 // As kraft-latency shows it.
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Consume(options)) => consume::run(options),
         Some(Command::Device(options)) => device::run(options),
+        Some(Command::EndToEnd(options)) => end_to_end::run(options),
         Some(Command::Loopback(options)) => loopback::run(options),
         None => load::run(&arguments.load),
     };

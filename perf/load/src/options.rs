@@ -9,6 +9,7 @@ use crate::batch::Payload;
 use crate::compression::Compression;
 use crate::consume::ConsumeOptions;
 use crate::device::DeviceOptions;
+use crate::end_to_end::EndToEndOptions;
 use crate::flags::{LogFlags, Wait, at_least_one, seconds};
 use crate::loopback::LoopbackOptions;
 
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Consume(ConsumeOptions),
     /// What the disk itself does: durable writes without any server
     Device(DeviceOptions),
+    /// How long a record takes to consumers that wait for it, one record at a time
+    EndToEnd(EndToEndOptions),
     /// What the loopback itself does: request and answer between two threads
     Loopback(LoopbackOptions),
 }

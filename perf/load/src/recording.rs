@@ -25,6 +25,26 @@ pub(crate) struct Recording {
     pub(crate) pauses: Vec<Pause>,
     /// When the last batch was acknowledged that was due while measured.
     pub(crate) last_ack_ns: u64,
+    /// Of a thread's connections; known when it ends.
+    pub(crate) of_each: Option<Spread>,
+}
+
+/// Batches of the connection that had the fewest acknowledged, and of the one that had the most: who is served out of turn
+/// shows here, whatever the machine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    pub(crate) fewest: u64,
+    pub(crate) most: u64,
+}
+
+impl Spread {
+    pub(crate) fn of(counts: impl Iterator<Item = u64>) -> Option<Spread> {
+        counts.map(|count| Spread { fewest: count, most: count }).reduce(Spread::merge)
+    }
+
+    fn merge(self, other: Spread) -> Spread {
+        Spread { fewest: self.fewest.min(other.fewest), most: self.most.max(other.most) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +75,7 @@ impl Recording {
             errors: BTreeMap::new(),
             pauses: Vec::new(),
             last_ack_ns: 0,
+            of_each: None,
         }
     }
 
@@ -89,6 +110,10 @@ impl Recording {
         let room = PAUSES_MAX.saturating_sub(self.pauses.len());
         self.pauses.extend(other.pauses.iter().take(room));
         self.last_ack_ns = self.last_ack_ns.max(other.last_ack_ns);
+        self.of_each = match (self.of_each, other.of_each) {
+            (Some(one), Some(another)) => Some(one.merge(another)),
+            (one, another) => one.or(another),
+        };
     }
 
     /// Begin again, with the memory of the histograms.
@@ -124,10 +149,13 @@ mod tests {
         one.add_pause(0, PAUSE_NS_MIN);
         one.add_pause(0, PAUSE_NS_MIN - 1);
         one.last_ack_ns = 9;
+        one.of_each = Spread::of([7, 3, 5].into_iter());
         let mut sum = Recording::new();
         sum.merge(&one);
         one.add_error("b");
+        one.of_each = Spread::of([4, 9].into_iter());
         sum.merge(&one);
+        assert_eq!(sum.of_each, Some(Spread { fewest: 3, most: 9 }));
         let expected = Counts { batches: 2, records: 4, value_bytes: 6, retries: 8, failed_records: 10 };
         assert_eq!((sum.counts, sum.latency.len(), sum.error_count()), (expected, 2, 3));
         assert_eq!((sum.pauses.len(), sum.last_ack_ns), (2, 9));

@@ -153,6 +153,9 @@ impl Report {
             let ms = (pause.to_ns - pause.from_ns) as f64 / 1e6;
             let _ = writeln!(text, "longest time without an acknowledgement: {ms:.1} ms");
         }
+        if let Some(each) = self.total.of_each.filter(|_| self.plan.clients > 1) {
+            let _ = writeln!(text, "batches of each connection: {} to {}", each.fewest, each.most);
+        }
         text.push_str(&self.trouble());
         text
     }
@@ -211,6 +214,7 @@ impl Report {
             "retries": counts.retries,
             "failed_records": counts.failed_records,
             "unanswered_batches": self.unanswered,
+            "batches_of_each": self.total.of_each.map(|each| json!({ "fewest": each.fewest, "most": each.most })),
             "client_cpu_seconds": self.client_cpu_seconds,
             "records_each_second": self.each.iter().map(|second| second.all_records).collect::<Vec<u64>>(),
             "pauses": self.total.pauses.iter().map(|pause| self.pause_json(pause)).collect::<Vec<Value>>(),

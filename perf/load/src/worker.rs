@@ -17,7 +17,7 @@ use crate::flags::Wait;
 use crate::link::Link;
 use crate::options::Plan;
 use crate::pace::Schedule;
-use crate::recording::Recording;
+use crate::recording::{Recording, Spread};
 use crate::wire::{self, ProduceAnswer, ProduceHead};
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -148,7 +148,8 @@ impl<'a> Worker<'a> {
         }
         let under_way = |connection: &Connection| connection.in_flight.len() + connection.again.len();
         let unanswered = self.connections.iter().map(under_way).sum::<usize>() as u64;
-        let recording = mem::replace(&mut self.recording, Recording::new());
+        let mut recording = mem::replace(&mut self.recording, Recording::new());
+        recording.of_each = Spread::of(self.connections.iter().map(|connection| connection.acknowledged));
         // The receiver lives as long as all threads.
         let _ = intervals.send(Interval { second: self.second, recording, unanswered, is_last: true });
         Ok(())
@@ -327,7 +328,7 @@ impl<'a> Worker<'a> {
         }
         let template = self.shared.templates.get(sent.template);
         match verdict {
-            Verdict::Acknowledged => self.record(sent, now_ns),
+            Verdict::Acknowledged => self.record(c, sent, now_ns),
             Verdict::Failed => self.recording.counts.failed_records += template.records,
             Verdict::Again | Verdict::AgainAsNewProducer => {}
         }
@@ -336,7 +337,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn record(&mut self, sent: Sent, now_ns: u64) {
+    fn record(&mut self, c: usize, sent: Sent, now_ns: u64) {
         let template = self.shared.templates.get(sent.template);
         let recording = &mut self.recording;
         recording.all_records += template.records;
@@ -346,6 +347,7 @@ impl<'a> Worker<'a> {
         let counts_from = if self.remaining == u64::MAX { now_ns } else { sent.due_ns };
         if (self.warmup_ns..self.end_ns).contains(&counts_from) {
             recording.counts.batches += 1;
+            self.connections[c].acknowledged += 1;
             recording.counts.records += template.records;
             recording.counts.value_bytes += template.value_bytes;
         }

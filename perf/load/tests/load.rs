@@ -128,6 +128,9 @@ fn a_number_of_records_is_met_exactly_in_both_loops() {
             "{value}"
         );
         assert_eq!(value["latency"]["latency"]["count"], 100);
+        let each = &value["batches_of_each"];
+        let (fewest, most) = (each["fewest"].as_u64().unwrap(), each["most"].as_u64().unwrap());
+        assert!(fewest <= 33 && (34..=100).contains(&most), "three connections share a hundred: {value}");
     }
 }
 

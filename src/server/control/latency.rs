@@ -57,13 +57,13 @@ impl StageHistograms {
         let width =
             self.stages.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("stage".len());
         let mut text = format!("{:width$} {:>12}", "stage (us)", "count", width = width.max(10));
-        for column in ["mean", "p50", "p90", "p99", "p99.9", "max"] {
+        for column in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
             let _ = write!(text, " {column:>11}");
         }
         text.push('\n');
         for (name, h) in self.iter() {
             let _ = write!(text, "{name:width$} {:>12}", h.len(), width = width.max(10));
-            let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| us(h.value_at_quantile(q)));
+            let quantiles = [0.5, 0.9, 0.99, 0.999, 0.9999].map(|q| us(h.value_at_quantile(q)));
             for value in [h.mean() / NS_PER_US].into_iter().chain(quantiles).chain([us(h.max())]) {
                 let _ = write!(text, " {value:>11.1}");
             }
@@ -117,9 +117,13 @@ mod tests {
         stages.add("end_to_end", &resizable());
         let table = stages.table();
         let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["stage", "(us)", "count", "mean", "p50", "p90", "p99", "p99.9", "max"]);
+        assert_eq!(
+            lines[0],
+            ["stage", "(us)", "count", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"]
+        );
         assert_eq!(lines[1][..2], ["received_to_decoded", "1000"]);
-        for (shown, expected) in lines[1][2..].iter().zip([500.5, 500.0, 900.0, 990.0, 999.0, 1000.0]) {
+        for (shown, expected) in lines[1][2..].iter().zip([500.5, 500.0, 900.0, 990.0, 999.0, 1000.0, 1000.0])
+        {
             let shown: f64 = shown.parse().unwrap();
             assert!((shown - expected).abs() < expected * 0.002, "{shown} {expected}");
         }
