@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 
-from . import counts, etcd, failover, kafka, reading, scale, systems, workloads
+from . import catching_up, consumer_loads, counts, end_to_end, etcd, failover, kafka, many_connections, readers_beside_writers, scale, systems, workloads
 from .processes import Failed, note, step
 from .systems import try_to_open
 
@@ -46,19 +46,23 @@ WORKS = [
     Work("raw", ("device",), (1, 2, 8), workloads.device),
     Work("raw", ("loopback",), (1, 2), workloads.loopback),
     Work("idle", ("three",), (14,), workloads.idle),
-    Work("one-in-flight", RECORDS, (1, 2, 3, 4, 5), workloads.closed_loop(1)),
+    Work("one-in-flight", RECORDS, (1, 2, 3, 4, 5, 22), workloads.closed_loop(1)),
     Work("10-connections", ("three", *KAFKAS, "etcd"), (), workloads.closed_loop(10)),
     Work("100-connections", ("three", *KAFKAS, "etcd"), (), workloads.closed_loop(100)),
-    Work("1000-connections", RECORDS, (6, 13), workloads.closed_loop(1000)),
-    Work("open", ("three", "kafka"), (13,), workloads.open_loop),
+    Work("1000-connections", RECORDS, (6, 13, 22), workloads.closed_loop(1000)),
+    Work("open", ("three", "kafka"), (13, 22), workloads.open_loop),
+    Work("end-to-end", ("three", "kafka"), (19,), end_to_end.end_to_end),
     Work("own-line", ("three", "raft-25", "raft-0"), (), workloads.own_line),
     Work("kafka-100", ("null", "three", *KAFKAS), (9, 10), workloads.kafka_producer(100)),
     Work("kafka-1024", ("null", "three", *KAFKAS), (9, 10, 11), workloads.kafka_producer(1024)),
     Work("16-batches", ("null", "one", "three", *KAFKAS), (7, 11), workloads.sixteen_batches),
     Work("1MiB-batches", ("null", "one"), (8,), workloads.mebibyte_batches),
     Work("counts", ("three",), (12,), counts.counts, is_alone=True, is_once=True),
-    Work("raw-read", ("device",), (18,), reading.raw_read),
-    Work("read", ("three", "kafka"), (16, 17, 18), reading.reads, is_alone=True),
+    Work("raw-read", ("device",), (18,), consumer_loads.raw_read),
+    Work("read", ("three", "kafka"), (16, 17, 18), consumer_loads.reads, is_alone=True),
+    Work("beside", ("three", "kafka"), (20,), readers_beside_writers.readers_beside_writers, is_alone=True),
+    Work("many", ("null", "three"), (21,), many_connections.many_connections, is_alone=True),
+    Work("catch-up", ("three",), (23,), catching_up.catching_up, is_alone=True),
     Work("failover", ("three", "kafka", "raft-25"), (15,), failover.failover, is_alone=True),
     Work("connections", ("one", "three"), (), scale.connections, is_alone=True, is_long=True, is_once=True),
     Work("sizes", ("one", "three"), (), scale.record_sizes, is_alone=True, is_long=True, is_once=True),
@@ -95,9 +99,9 @@ def kraft_for(run, work):
         return {"environment": counts.preloaded(run)}
     if work and work.startswith("cores-"):
         return {"settings": ["kraft.cpus=" + ",".join(str(cpu) for cpu in range(int(work.removeprefix("cores-"))))]}
-    if work == "connections":
+    if work in ("connections", "many"):
         # The driver's own connections, and those with which it looks for the leader.
-        return {"settings": [f"max.connections={max(scale.CONNECTIONS) + 1000}"]}
+        return {"settings": [f"max.connections={many_connections.MANY + 1000}"]}
     return {}
 
 
@@ -126,7 +130,7 @@ def do_works(run, name, alone, works):
         system.configure(run.configurations)
         # Results stand under the name of the system, whether or not it ran alone.
         system.name = name
-        if any(work.name.endswith(("connections", "in-flight", "batches")) for work in works):
+        if any(work.name.endswith(("connections", "in-flight", "batches", "end-to-end")) for work in works):
             workloads.warm(run, system)
         for work in works:
             try:

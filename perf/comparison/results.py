@@ -5,6 +5,13 @@ import statistics
 
 MIB = 1 << 20
 GB = 1_000_000_000
+# What is shown of every latency.
+PERCENTILES = ("p50", "p99", "p99.9", "p99.99", "max")
+
+
+def percentiles(latency):
+    """In us, for people."""
+    return ", ".join(f"{name} {latency[name]:,.1f}" for name in PERCENTILES) + " us"
 
 
 class Results:
@@ -26,8 +33,8 @@ class Results:
         found = [figure for value in self.of(system, work) if (figure := read(value)) is not None]
         return statistics.median(found) if found else None
 
-    def latency_us(self, system, work, percentile):
-        return self.median(system, work, lambda value: value["latency"]["latency"][percentile])
+    def latency_us(self, system, work, percentile, stage="latency"):
+        return self.median(system, work, lambda value: value["latency"][stage][percentile])
 
     def records_per_second(self, system, work):
         return self.median(system, work, lambda value: value["records_per_second"])

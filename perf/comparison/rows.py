@@ -1,13 +1,15 @@
-"""The table: eighteen rows, each a figure of kraft beside another one of the same run, and what it must and shall reach."""
+"""The table: twenty-three rows, each a figure of kraft beside another one of the same run, and what it must and shall reach."""
 
 import dataclasses
 import statistics
 
+from .many_connections import FEW, MANY
 from .results import MIB
 
 KAFKA, FLUSHED = "Kafka unflushed", "Kafka flushed"
 NAMES = {"kafka": KAFKA, "kafka-flushed": FLUSHED, "etcd": "etcd"}
 SCALE_GB = 10
+TAIL = ("p99.9", "p99.99", "max")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,10 +174,58 @@ def reading_rows(results):
                Line("raw", read("three", "read-cold"), read("device", "raw-read"), "MB/s", 0.7, 0.9, False)])
 
 
+def end_to_end_rows(results):
+    took = lambda consumers, percentile: lambda system: results.latency_us(system, f"end-to-end-{consumers}", percentile, "last")
+    beside = lambda consumers, percentile, name: against_peers(
+        took(consumers, percentile)("three"), took(consumers, percentile), "us", {"kafka": (1 / 2, 1 / 4)}, suffix=name)
+    yield Row(19, "produce to consumer, one record in flight: p50 and p99 against Kafka; and to 100 consumers that wait, the last of them",
+              [*beside(1, "p50", ", p50"), *beside(1, "p99", ", p99"), *beside(100, "p50", ", the last of 100, p50"),
+               *beside(100, "p99", ", the last of 100, p99")])
+
+
+def together_rows(results):
+    writers = lambda system, work="writers": results.latency_us(system, f"beside-{work}", "p99")
+    mib = lambda system, work: results.mib_per_second(system, f"beside-{work}")
+    against_kafka = lambda work, name: against_peers(mib("three", work), lambda peer: mib(peer, work), "MB/s", {"kafka": (1, 2)}, False, name)
+    yield Row(20, "row 7's writers while four consumers read from the beginning: the writers' p99 ÷ without them, and against Kafka; MB/s of both "
+              "against Kafka", [
+                  Line("its own p99 without consumers", writers("three"), writers("three", "alone"), "us", 3, 2),
+                  *against_peers(writers("three"), writers, "us", {"kafka": (1, 1 / 2)}, suffix=", the writers' p99"),
+                  *against_kafka("writers", ", writers"), *against_kafka("readers", ", consumers"),
+                  Line("Kafka's own p99 without consumers", writers("kafka"), writers("kafka", "alone"), "us", None, None)])
+
+
+def connection_rows(results):
+    commits = lambda system, clients: results.records_per_second(system, f"many-{clients}")
+    us = lambda system, percentile: results.latency_us(system, f"many-{MANY}", percentile)
+    yield Row(21, "10,000 connections, one record of 256 B each: commits/s ÷ those of 1,000; p99 ÷ p50", [
+        Line("1,000 connections", commits("three", MANY), commits("three", FEW), "commits/s", 0.8, 0.95, False),
+        Line("its own p50", us("three", "p99"), us("three", "p50"), "us", 4, 2.5),
+        Line("1,000 connections, a server that answers at once", commits("null", MANY), commits("null", FEW), "commits/s", None, None),
+        Line("its own p50, a server that answers at once", us("null", "p99"), us("null", "p50"), "us", None, None)])
+
+
+def tail_rows(results):
+    loads = {"one in flight": "one-in-flight", "1,000 connections": "1000-connections", "open loop": "open"}
+    yield Row(22, "p99.9, p99.99 and maximum of rows 4, 6 and 13, against Kafka unflushed", [
+        line for load, work in loads.items() for percentile in TAIL
+        for line in against_peers(results.latency_us("three", work, percentile), lambda peer, work=work, p=percentile: results.latency_us(peer, work, p),
+                                  "us", {"kafka": (1, 1 / 4)}, suffix=f", {load}, {percentile}")])
+
+
+def catch_up_rows(results):
+    caught = lambda key: results.median("three", "catch-up", lambda value: value[key] / MIB)
+    p99 = lambda work: results.latency_us("three", f"catch-up-{work}", "p99")
+    yield Row(23, "a follower that was away catches up under 20 MB/s: MB/s ÷ those at which it was written; the leader's p99 ÷ before", [
+        Line("append", caught("bytes_per_second"), caught("append_bytes_per_second"), "MB/s", 0.5, 0.8, False),
+        Line("its own p99 before", p99("beside"), p99("before"), "us", 3, 2)])
+
+
 def failover_ms(results, system):
     kills = [ms for value in results.of(system, "failover") for ms in value["ms"]]
     return statistics.median(kills) if kills else None
 
 
 def rows(results):
-    return [*latency_rows(results), *throughput_rows(results), *cost_rows(results), *node_rows(results), *reading_rows(results)]
+    return [*latency_rows(results), *throughput_rows(results), *cost_rows(results), *node_rows(results), *reading_rows(results),
+            *end_to_end_rows(results), *together_rows(results), *connection_rows(results), *tail_rows(results), *catch_up_rows(results)]

@@ -6,16 +6,20 @@ import json
 import pathlib
 import os
 import shutil
+import signal
+import subprocess
 
 from . import etcd, kafka
-from .processes import Failed, note, run as run_command, said
-from .results import GB, MIB, Results
+from .processes import Failed, Process, note, run as run_command, said
+from .results import GB, MIB, Results, percentiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Left free on the disk: a full one is not what is to be measured.
 FREE_BYTES_MIN = 2 * GB
 # Exit code of kraft-perf: records were refused for good or never answered.
 PERF_INCOMPLETE = 2
+# Of a load beside another one, from when that is over.
+BESIDE_SECONDS_MAX = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,33 @@ TINY = Lengths(rounds=1, seconds=0.3, warmup=0.1, jvm_warmup=0, gb=0.01, read_gb
 def served_bytes(value):
     """Of the values that were acknowledged at any time of a load, as the servers' CPU time is of all of it."""
     return value["bytes"] * sum(value["records_each_second"]) / value["records"] if value["records"] else 0
+
+
+class Beside:
+    """A kraft-perf that runs by itself for a while."""
+
+    def __init__(self, process, path):
+        self.process, self.path = process, path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stop(signal.SIGKILL)
+
+    def interrupt(self):
+        """It ends, and tells what it has seen."""
+        self.process.popen.send_signal(signal.SIGINT)
+
+    def value(self):
+        """What it prints as JSON, once it has ended."""
+        try:
+            code = self.process.popen.wait(BESIDE_SECONDS_MAX)
+        except subprocess.TimeoutExpired as e:
+            raise Failed(f"{self.process.name} did not end within {BESIDE_SECONDS_MAX} s") from e
+        if code not in (0, PERF_INCOMPLETE):
+            raise Failed(f"{self.process.name} ended with {code}:\n{self.process.end_of_log()}")
+        return json.loads(self.path.read_text())
 
 
 class Run:
@@ -109,6 +140,12 @@ class Run:
         command = [self.binary("kraft-perf"), *arguments, "--json", "-"]
         return json.loads(run_command(command, accepted=(0, PERF_INCOMPLETE)))
 
+    def perf_beside(self, name, *arguments):
+        """kraft-perf that runs beside what its `with` does."""
+        path = self.data / f"{name}.json"
+        command = [self.binary("kraft-perf"), *arguments, "--json", path]
+        return Beside(Process(name, command, self.logs / f"{name}-{self.round}.log"), path)
+
     def one_record(self, system):
         return self.perf("--bootstrap-server", system.bootstrap, "--topic", system.topic, "--num-records", 1)
 
@@ -137,5 +174,5 @@ class Run:
         self.save(system, work, value)
         latency, errors = value["latency"]["latency"], sum(value["errors"].values())
         note(f"{system.name}, {work}: {value['records_per_second']:,.0f} records/s, {value['bytes_per_second'] / MIB:,.1f} MB/s, "
-             f"p50 {latency['p50']:,.1f} us, p99 {latency['p99']:,.1f} us" + (f", ERRORS {errors}: {value['errors']}" if errors else ""))
+             f"{percentiles(latency)}" + (f", ERRORS {errors}: {value['errors']}" if errors else ""))
         return value

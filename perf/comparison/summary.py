@@ -3,8 +3,10 @@
 import json
 import sys
 
+from .end_to_end import CONSUMERS
 from .plan import ORDER, WHAT
 from .plots import draw
+from .results import PERCENTILES
 from .rows import rows
 
 # A flush that had to wait for the kernel's next tick (at HZ=250), since other work had the cores.
@@ -40,12 +42,12 @@ def loads(run):
         if "records_per_second" not in values[0]:
             continue
         results = run.results
-        us = [shown(results.latency_us(system, work, p)) if "latency" in values[0] else "-" for p in ("p50", "p99", "p99.9", "max")]
+        us = [shown(results.latency_us(system, work, p)) if "latency" in values[0] else "-" for p in PERCENTILES]
         lines.append([system, work, shown(results.records_per_second(system, work), 0), shown(results.mib_per_second(system, work)), *us,
-                      shown(results.median(system, work, lambda value: value["server_cpu_seconds"]), 2),
+                      shown(results.median(system, work, lambda value: value.get("server_cpu_seconds")), 2),
                       shown(results.median(system, work, lambda value: value.get("client_cpu_seconds")), 2)])
     lines.sort(key=lambda cells: (ORDER.index(cells[0]), cells[1]))
-    head = ["system", "work", "records/s", "MB/s", "p50 us", "p99 us", "p99.9 us", "max us", "server CPU s", "client CPU s"]
+    head = ["system", "work", "records/s", "MB/s", *(f"{p} us" for p in PERCENTILES), "server CPU s", "client CPU s"]
     return ["", "## Every load (medians)"] + table(head, lines)
 
 
@@ -55,9 +57,9 @@ def raw(run):
         names = [case["name"] for value in run.results.of(system, "raw")[:1] for case in value["cases"]]
         for name in names:
             figure = lambda read: shown(run.results.case([name], read, system))
-            lines.append([f"{system}: {name}", *(figure(lambda case, p=p: case["latency"][p]) for p in ("p50", "p99", "max")),
+            lines.append([f"{system}: {name}", *(figure(lambda case, p=p: case["latency"][p]) for p in PERCENTILES),
                           figure(lambda case: case["per_second"])])
-    return ["", "## The machine alone (medians)"] + table(["", "p50 us", "p99 us", "max us", "per s"], lines) if lines else []
+    return ["", "## The machine alone (medians)"] + table(["", *(f"{p} us" for p in PERCENTILES), "per s"], lines) if lines else []
 
 
 def own_lines(run):
@@ -71,6 +73,14 @@ def own_lines(run):
         lines.append(["kraft, three voters, seen by kraft-perf", f"{value['records_per_second']:.0f}/s",
                       *(f"{latency[p] / 1000:.2f}" for p in ("p75", "p99", "p99.9"))])
     head = ["Kafka's own test server, its own line (the last of each round)", "rate", "p75 ms", "p99 ms", "p99.9 ms"]
+    return table(head, lines) if lines else []
+
+
+def ends_to_ends(run):
+    lines = [[system, consumers, stage, *(shown(run.results.latency_us(system, f"end-to-end-{consumers}", p, stage)) for p in PERCENTILES)]
+             for system in ORDER for consumers in CONSUMERS if run.results.of(system, f"end-to-end-{consumers}")
+             for stage in ("acknowledged", "first", "last")]
+    head = ["one record in flight, to consumers that wait", "consumers", "from its sending until", *(f"{p} us" for p in PERCENTILES)]
     return table(head, lines) if lines else []
 
 
@@ -121,7 +131,7 @@ def write(run):
         text += ["", f"**--{run.options.length}**: for a first look, not for comparisons."]
     text += quiet(run) + the_table(run)
     text += [line for name, title in draw(run).items() for line in ("", f"![{title}]({name})")]
-    text += behind_it(run) + loads(run) + raw(run) + own_lines(run) + failovers(run) + sizes_of_logs(run) + trouble(run)
+    text += behind_it(run) + loads(run) + raw(run) + own_lines(run) + ends_to_ends(run) + failovers(run) + sizes_of_logs(run) + trouble(run)
     text = "\n".join(text)
     (run.out / "summary.md").write_text(text)
     return text

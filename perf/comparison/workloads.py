@@ -5,7 +5,7 @@ import re
 import time
 
 from .processes import Failed, note, run as run_command
-from .results import GB, MIB
+from .results import GB, MIB, percentiles
 
 RECORD_BYTES = 256
 # Those of kafka-producer-perf-test in the full run, for about 15 s each on two cores.
@@ -38,8 +38,7 @@ def loopback(run, system, work):
 
 def show_raw(value):
     for case in value["cases"]:
-        latency = case["latency"]
-        note(f"{case['name']}: p50 {latency['p50']:.1f} us, p99 {latency['p99']:.1f} us, {case['per_second']:.0f}/s")
+        note(f"{case['name']}: {percentiles(case['latency'])}, {case['per_second']:.0f}/s")
 
 
 def timed(run):

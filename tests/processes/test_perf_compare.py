@@ -43,15 +43,16 @@ def missing(summary):
 def test_all_that_needs_no_other_server(scratch):
     out, summary = compare(scratch, "--systems", "own", "--no-java")
     numbers = [int(n) for n in re.findall(r"^\| (\d+) \|", summary.partition("## Behind")[0], re.M)]
-    assert numbers == list(range(1, 19)), summary
-    for number in (1, 2, 3, 8, 12):
+    assert numbers == list(range(1, 24)), summary
+    for number in (1, 2, 3, 8, 12, 21, 23):
         row = re.search(rf"^\| {number} \|.*$", summary, re.M)[0]
         assert "not measured" not in row, row
     unexpected = [line for line in missing(summary) if "--systems" not in line[1] and "--no-java" not in line[1]
                   and line[0] != "three, open" and line[0] != "system calls"]
     assert unexpected == []
     assert any("etcd" in what and "left out" in why for what, why in missing(summary)), "a peer is never skipped in silence"
-    for name in ("one-one-in-flight", "three-1000-connections", "three-16-batches", "three-failover", "device-raw", "three-read-50", "three-read-cold"):
+    for name in ("one-one-in-flight", "three-1000-connections", "three-16-batches", "three-failover", "device-raw", "three-read-50", "three-read-cold", "three-end-to-end-100",
+                 "three-beside-readers", "three-many-10000", "null-many-10000", "three-catch-up"):
         assert json.loads((out / "raw" / f"{name}-1.json").read_text())
     plots = sorted(out.glob("*.svg"))
     assert [plot.name for plot in plots] == ["cpu-per-gb.svg", "latency-one-in-flight.svg", "load-p50.svg", "load-p99.svg"]
@@ -70,9 +71,10 @@ def test_kafka_stands_beside_it(scratch):
     assert "min.insync.replicas=2" in (out / "configurations" / "kafka-1.properties").read_text()
 
 
-def load(rate=0.0, p50=0.0, p99=0.0, mib=0.0, cpu=0.0):
+def load(rate=0.0, p50=0.0, p99=0.0, mib=0.0, cpu=0.0, tail=(0.0, 0.0, 0.0), stage="latency"):
+    latency = {"p50": p50, "p99": p99, **dict(zip(rows.TAIL, tail))}
     return {"records_per_second": rate, "bytes_per_second": mib * MIB, "bytes": 10**9, "served_bytes": 2 * 10**9, "server_cpu_seconds": cpu,
-            "latency": {"latency": {"p50": p50, "p99": p99}}}
+            "latency": {stage: latency}}
 
 
 def row(results, number):
@@ -98,6 +100,33 @@ def test_ratios_are_of_medians_and_judged_by_their_limits(scratch):
     results.save("kafka", "16-batches", 1, load(cpu=20.0))
     cpu = next(line for line in row(results, 11).lines if line.against == "Kafka unflushed, 16 batches")
     assert (cpu.ours, cpu.beside, cpu.verdict) == (1.0, 10.0, "met")
+
+
+def verdicts(results, number):
+    return [line.verdict for line in row(results, number).lines]
+
+
+def test_rows_of_crowds_and_tails(scratch):
+    results = Results(scratch)
+    save = lambda system, work, **figures: results.save(system, work, 1, load(**figures))
+    for system, faster in (("three", 10), ("kafka", 1)):
+        for consumers in (1, 100):
+            save(system, f"end-to-end-{consumers}", p50=1_000 / faster, p99=4_000 / faster, stage="last")
+        save(system, "one-in-flight", tail=(3_000 / faster, 9_000 / faster, 30_000))
+        save(system, "beside-alone", p99=100)
+        save(system, "beside-writers", p99=2_000 / faster, mib=50 * faster)
+        save(system, "beside-readers", mib=30 * faster)
+    assert verdicts(results, 19) == ["aim reached"] * 4
+    assert verdicts(results, 20) == ["aim reached"] * 4 + ["-"]
+    assert verdicts(results, 22) == ["aim reached", "aim reached", "met"] + ["not measured"] * 6
+    save("three", "many-1000", rate=70_000)
+    save("three", "many-10000", rate=49_000, p50=100, p99=390)
+    assert verdicts(results, 21) == ["NOT met", "met", "not measured", "not measured"] and row(results, 21).verdict == "NOT met"
+    assert verdicts(results, 23) == ["not measured"] * 2
+    results.save("three", "catch-up", 1, {"bytes_per_second": 90 * MIB, "append_bytes_per_second": 100 * MIB})
+    save("three", "catch-up-before", p99=1_000)
+    save("three", "catch-up-beside", p99=4_000)
+    assert verdicts(results, 23) == ["aim reached", "NOT met"]
 
 
 def test_floors_are_the_faster_way_to_wait(scratch):

@@ -6,7 +6,7 @@ import pathlib
 import time
 
 from .processes import Failed, note
-from .results import GB, MIB
+from .results import GB, MIB, percentiles
 
 RECORD_BYTES = 1024
 PLACES = 8
@@ -32,16 +32,25 @@ def reads(run, system, work):
 
 def consume(run, system, work, *flags):
     """kraft-perf consume; its JSON with the servers' CPU time, kept."""
-    command = ["consume", "--bootstrap-server", system.bootstrap, "--topic", system.topic, *flags]
+    command = consume_command(system, *flags)
     before = system.cpu_seconds()
     value = run.perf(*command)
-    value["server_cpu_seconds"] = system.cpu_seconds() - before
+    return keep_consumed(run, system, work, command, value, system.cpu_seconds() - before)
+
+
+def consume_command(system, *flags):
+    return ["consume", "--bootstrap-server", system.bootstrap, "--topic", system.topic, *flags]
+
+
+def keep_consumed(run, system, work, command, value, cpu_seconds=None):
+    """`cpu_seconds`: of the servers, where nobody else used them meanwhile."""
+    value["server_cpu_seconds"] = cpu_seconds
     value["rss_bytes"] = system.rss_bytes()
     value["command"] = run.without_paths(" ".join(str(part) for part in command))
     run.save(system, work, value)
     latency = value["latency"]["latency"]
-    note(f"{system.name}, {work}: {value['bytes_per_second'] / MIB:,.0f} MB/s, {value['server_cpu_seconds']:.2f} s of the servers' CPU; of a Fetch "
-         f"p50 {latency['p50']:,.0f} us, p99 {latency['p99']:,.0f} us, max {latency['max']:,.0f} us")
+    cpu = "" if cpu_seconds is None else f", {cpu_seconds:.2f} s of the servers' CPU"
+    note(f"{system.name}, {work}: {value['bytes_per_second'] / MIB:,.0f} MB/s{cpu}; of a Fetch {percentiles(latency)}")
     return value
 
 
