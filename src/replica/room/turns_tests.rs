@@ -92,6 +92,38 @@ fn who_was_served_waits_behind_those_who_were_not() {
     assert_eq!(order, [0, 1, 2, 0, 1, 2]);
 }
 
+/// A closed loop, as of `kraft-perf --clients 10000`: who was answered asks again at once.
+#[test]
+fn of_a_crowd_nobody_is_served_twice_before_all_were_served_once() {
+    const CROWD: usize = 2_000;
+    const HANDED_MAX: usize = 512;
+    const TAKEN_PER_TURN: usize = 256;
+    let mut turns = Turns::new(RoundLimits { bytes_max: 4 << 20, ns_max: 4_000_000 });
+    let (mut turn, mut served) = (vec![Turn::default(); CROWD], vec![0u32; CROWD]);
+    let (mut asking, mut handed, mut now_ns) = (VecDeque::from_iter(0..CROWD), VecDeque::new(), 0);
+    for _ in 0..100 {
+        turns.begin_round(now_ns, room(HANDED_MAX - handed.len()));
+        loop {
+            let room = room(HANDED_MAX - handed.len());
+            let let_in = turns.next(room).map(|ConnectionId(n)| n as usize);
+            let Some(n) = let_in.or_else(|| asking.pop_front()) else { break };
+            let is_let_in = let_in.is_some();
+            assert!(!is_let_in || turns.let_in(&mut turn[n]));
+            if turns.may_go(id(n as u64), &mut turn[n], room, Some(SMALL)) {
+                now_ns += 10_000;
+                turns.took_request(&mut turn[n], SMALL, 10_000, now_ns);
+                turns.rest(&mut turn[n]);
+                served[n] += 1;
+                handed.push_back(n);
+            }
+        }
+        asking.extend(handed.drain(..TAKEN_PER_TURN.min(handed.len())));
+        let (fewest, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
+        assert!(most - fewest <= 1, "one was served {most} times and another one {fewest} times");
+    }
+    assert!(served.iter().min().unwrap() > &5);
+}
+
 #[test]
 fn nobody_is_let_in_without_room() {
     let (mut turns, mut turn) =
