@@ -154,6 +154,10 @@ pub struct Limits {
     pub(crate) fetch_response_bytes_max: usize,
     /// Records in one answer to a voter or observer.
     pub(crate) replica_fetch_bytes_max: usize,
+    /// What was read, kept in memory for other readers.
+    pub(crate) read_cache_bytes_max: usize,
+    /// What one read has, and what it keeps in memory: a huge page. A smaller one is for tests.
+    pub(crate) read_piece_bytes: usize,
     /// Newest batches kept in memory for tailing readers.
     pub(crate) tail_cache_bytes_max: usize,
     /// One write buffer of the log device: a multiple of 4 KiB.

@@ -14,6 +14,9 @@ const HOUR_MS: u64 = 3_600_000;
 /// Small enough for tests that roll often.
 const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
+/// Answers may pin one part in so many of the cache.
+const PINNED_PART: usize = 4;
+
 /// What stands around a batch in a request or an answer: headers, names, ids, endpoints.
 pub(crate) const ENVELOPE_BYTES: usize = KIB;
 
@@ -22,6 +25,13 @@ impl Limits {
     pub(crate) fn voter_answer_bytes_max(&self) -> usize {
         let records = self.replica_fetch_bytes_max.max(self.message_bytes_max);
         self.request_bytes_max.max(records.saturating_add(ENVELOPE_BYTES))
+    }
+}
+
+impl Limits {
+    /// Of memory that was read into, what answers may pin that their readers have not taken.
+    pub(crate) fn pinned_reads_bytes_max(&self) -> usize {
+        self.device_reads_bytes_max.max(self.read_cache_bytes_max / PINNED_PART)
     }
 }
 
@@ -49,6 +59,8 @@ impl Default for Limits {
             fetch_response_bytes_max: 55 * MIB,
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
+            read_cache_bytes_max: 64 * MIB,
+            read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
             write_buffers: 8,
             group_bytes_max: 4 * MIB,
@@ -157,6 +169,7 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
+    l.read_cache_bytes_max = r.number("kraft.read.cache.bytes", l.read_cache_bytes_max, 0..=64 * GIB);
     l.write_buffer_bytes = r.number("kraft.write.buffer.bytes", l.write_buffer_bytes, 64 * KIB..=64 * MIB);
     l.write_buffers = r.number("kraft.write.buffers", l.write_buffers, 2..=1024);
     l.group_bytes_max = r.number("kraft.group.max.bytes", l.group_bytes_max, 64 * KIB..=GIB);

@@ -18,6 +18,7 @@
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
 
+mod blocks;
 pub(crate) mod buffer;
 mod commit_mark;
 mod epoch_checkpoint;
@@ -47,8 +48,8 @@ pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
-pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_memory_bytes, read_span};
-pub(crate) use reader::Keep;
+pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_span};
+pub(crate) use reader::{BlockCounts, Keep};
 pub use recovery::{OnRecovered, Recovered, recover};
 pub(crate) use summaries::SummaryDue;
 pub use summary::{Section, Summary};
@@ -61,7 +62,7 @@ use bytes::Bytes;
 use flights::{Flights, Purpose};
 use index::Place;
 use segment::Segments;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Sizes and bounds of a log.
 #[derive(Clone, Debug)]
@@ -78,6 +79,10 @@ pub struct LogConfig {
     pub group_bytes_max: usize,
     /// Bytes of the newest batches that are kept in memory for readers.
     pub tail_cache_bytes_max: usize,
+    /// Bytes of blocks, which are what was read and is kept in memory for other readers.
+    pub read_cache_bytes_max: usize,
+    /// What one read has at most, but for one batch, and what a block takes in memory.
+    pub read_piece_bytes: usize,
     /// Appended but not flushed bytes at which `is_full` turns true.
     pub unflushed_bytes_max: u64,
     /// An idle log writes its commit mark after this long.
@@ -219,6 +224,8 @@ pub enum ReadError {
 pub(crate) enum ReadOutcome {
     /// From memory: whole batches, the first contains `from`. Shares the received bytes.
     Batches(BatchList),
+    /// In a block: `Log::read_block` gives it.
+    InBlock,
     /// It must be read from the device: `Log::read_device`, after which `LogEvent::ReadDone` follows.
     OnDevice,
     /// Nothing between `from` and the bound.
@@ -260,7 +267,9 @@ pub struct Log {
     /// Of the operation under way, to be asked for again where it finds no room.
     quorum_state_submitted: Option<QuorumState>,
     checkpoint_stale: bool,
-    reads: BTreeMap<OpId, reader::PendingRead>,
+    /// What was read, and what is being read.
+    blocks: blocks::Blocks,
+    read_cache_bytes_max: usize,
     /// What reads go into.
     pieces: Pieces,
     // Traffic.
@@ -312,8 +321,9 @@ impl Log {
             holds_quorum_state: repair.quorum_state.is_some(),
             quorum_state_submitted: None,
             checkpoint_stale: repair.checkpoint_stale,
-            reads: BTreeMap::new(),
-            pieces: Pieces::new(op::READ_STEP_BYTES),
+            blocks: blocks::Blocks::new(),
+            read_cache_bytes_max: config.read_cache_bytes_max,
+            pieces: Pieces::new(config.read_piece_bytes),
             pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
             flights: Flights::default(),
             ops: VecDeque::new(),
@@ -465,6 +475,11 @@ impl Log {
 
     pub(crate) fn tail_cache_bytes(&self) -> u64 {
         self.tail.bytes() as u64
+    }
+
+    /// A lie of the simulator.
+    pub(crate) fn keep_what_is_cut(&mut self) {
+        self.blocks.keep_what_is_cut();
     }
 
     pub(crate) fn is_full(&self) -> bool {

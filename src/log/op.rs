@@ -42,14 +42,6 @@ pub(crate) const SUMMARY_BYTES_MAX: usize = 16 << 20;
 pub(crate) const REFILL: &str = "Restore the file; or, if kafka-metadata-quorum shows that all other voters have caught up, empty this \
                       directory, and the leader fills it again";
 
-/// What reads take in memory comes in so many bytes, so that it can be used again for another one.
-pub(super) const READ_STEP_BYTES: usize = 128 << 10;
-
-/// What a read of so many bytes of a file takes in memory.
-pub(crate) fn read_memory_bytes(bytes: usize) -> usize {
-    bytes.saturating_add(READ_STEP_BYTES - 1) / READ_STEP_BYTES * READ_STEP_BYTES
-}
-
 /// The whole blocks around so many bytes of a file, and how many of those lie before the bytes.
 pub(crate) fn read_span(position: u64, length: usize) -> (usize, usize) {
     let skip = (position % BLOCK_BYTES as u64) as usize;

@@ -1,56 +1,70 @@
-//! Reads: from the tail cache at once, else from the device by the sparse index.
+//! Reads: from memory at once, else from the device by the sparse index.
 //!
 //! Called by the replica for fetches. Gives whole batches whose CRC holds and which lie where the index says; never bytes that
-//! are not flushed, and never rot: that is `ReadError::Corrupt`.
+//! are not flushed, and never rot: that is `ReadError::Corrupt`. Each read of the device brings a block (`blocks`), from which
+//! all are served who wait for it; one begun ahead of a reader has nobody waiting at first.
 
+use super::blocks::{Load, Pin};
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
+use super::index::Place;
 use super::segment::Segment;
 use super::{
     Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId, read_span,
 };
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchList, CheckedRun, check_run};
 use crate::types::*;
-use bytes::Bytes;
 use std::sync::Arc;
 
-/// A read asks for at least this much at once, as far as the segment goes.
-const READ_BYTES_MIN: usize = 64 * 1024;
+/// For the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BlockCounts {
+    /// Of all memory that was read into: blocks, reads that will become some, and what answers have of others.
+    pub(crate) bytes: usize,
+    pub(crate) bytes_max: usize,
+    /// Of blocks that answers have slices of.
+    pub(crate) pinned_bytes: usize,
+    /// Asked for and there, or on its way for another reader.
+    pub(crate) hits: u64,
+    /// Read from the device for who asked.
+    pub(crate) misses: u64,
+    /// Read from the device before anybody asked.
+    pub(crate) ahead: u64,
+}
 
-pub(super) struct PendingRead {
-    token: u64,
-    from: Offset,
+/// Somebody who is read for.
+pub(super) struct Waiter {
+    pub(super) token: u64,
+    pub(super) from: Offset,
     /// A truncation lowers it.
     pub(super) bound: Offset,
-    max_bytes: usize,
-    segment: SegmentId,
-    position: u64,
-    length: usize,
-    /// Base offset of the batch at `position`.
-    expected: Offset,
-    keep: Keep,
+    pub(super) max_bytes: usize,
+    pub(super) keep: Keep,
 }
 
 /// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
 pub(crate) type Keep = Arc<dyn Send + Sync>;
 
-struct Kept {
-    bytes: Bytes,
-    _keep: Keep,
+/// What the bytes of a read are.
+#[derive(Default)]
+struct Judged {
+    /// The good batches, from where the read began.
+    run: Option<CheckedRun>,
+    /// Why there are no more of them; `None`: no more were read.
+    why: Option<ReadError>,
+    /// A batch begins behind them, and is so large.
+    due_bytes: usize,
+    /// Of the block that they become.
+    pin: Pin,
 }
 
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// What the bytes of a read gave.
-enum Found {
-    /// `None`: the batch that is there reaches over the bound.
-    Run(Option<CheckedRun>),
-    /// Go on at this position, where this batch is due, with this many bytes.
-    GoOn { position: u64, expected: Offset, length: usize },
+/// What becomes of somebody who waited for a read.
+enum Served {
+    With(Result<BatchList, ReadError>),
+    /// The batch wanted is not whole in what was read, or lies behind it: it is due at this place.
+    ReadOn(Place, Offset, usize),
+    /// The read was another's, and brought less than it was to.
+    Anew,
 }
 
 impl Log {
@@ -58,8 +72,13 @@ impl Log {
     #[cfg(test)]
     pub(crate) fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
         let outcome = self.read_memory(from, bound, max_bytes);
-        if let ReadOutcome::OnDevice = outcome {
-            self.read_device(from, bound, max_bytes, token, Arc::new(()));
+        match outcome {
+            ReadOutcome::OnDevice => self.read_device(from, bound, max_bytes, false, token, Arc::new(())),
+            ReadOutcome::InBlock => {
+                let found = self.read_block(from, bound, max_bytes, Arc::new(()));
+                return ReadOutcome::Batches(found.expect("it was there"));
+            }
+            _ => {}
         }
         outcome
     }
@@ -77,37 +96,76 @@ impl Log {
         match self.tail.read(from, bound, max_bytes, &mut self.lists) {
             Some(batches) if batches.is_empty() => ReadOutcome::Empty,
             Some(batches) => ReadOutcome::Batches(batches),
-            None => ReadOutcome::OnDevice,
+            None => match self.blocks.get(from).map(|run| run.slice(from, bound, 0)) {
+                Some(Some(_)) => ReadOutcome::InBlock,
+                Some(None) => ReadOutcome::Empty,
+                None => ReadOutcome::OnDevice,
+            },
         }
     }
 
-    /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read.
+    /// Where `read_memory` has just said `InBlock`. `keep` is let go with the last of the bytes that are given.
+    pub(crate) fn read_block(
+        &mut self,
+        from: Offset,
+        bound: Offset,
+        max_bytes: usize,
+        keep: Keep,
+    ) -> Option<BatchList> {
+        let (run, pin) = self.blocks.take(from)?;
+        Some(run.slice(from, bound, max_bytes)?.kept((keep, pin)).into())
+    }
+
+    /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read. `fills_piece`:
+    /// who asks reads on behind them.
     pub(crate) fn read_device(
         &mut self,
         from: Offset,
         bound: Offset,
         max_bytes: usize,
+        fills_piece: bool,
         token: u64,
         keep: Keep,
     ) {
-        let bound = bound.min(self.log_end);
+        // Beyond it the device may still hold what a truncation is about to cut.
+        let bound = bound.min(self.log_end).min(self.flushed);
+        let waiter = Waiter { token, from, bound, max_bytes, keep };
+        if let Some(waiter) = self.blocks.join(waiter) {
+            let bytes = if fills_piece { self.config.read_piece_bytes } else { max_bytes };
+            self.load(from, bytes, Some(waiter));
+        }
+    }
+
+    /// Nobody waits for it yet: whoever reads on from `from` will. Up to so many bytes behind it are in memory then. False: no
+    /// read was begun.
+    #[cfg(test)]
+    pub(crate) fn read_ahead(&mut self, from: Offset, bytes: usize) -> bool {
+        let (next, there_bytes) = self.blocks.first_missing(from);
+        let is_device = next < self.flushed && self.tail.start().is_none_or(|start| next < start);
+        if !is_device || there_bytes >= bytes {
+            return false;
+        }
+        self.load(next, self.config.read_piece_bytes, None);
+        true
+    }
+
+    /// Read as many runs as have so many bytes, one at least, and no more than a piece has room for.
+    fn load(&mut self, from: Offset, bytes: usize, founder: Option<Waiter>) {
         let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
-        let run = segment.run_of(from).expect("an offset below the flushed end is indexed");
-        let left = self.flushed_bytes(segment).saturating_sub(run.position);
-        let wanted = max_bytes.saturating_add(READ_BYTES_MIN);
-        let read = PendingRead {
-            token,
-            from,
-            // Beyond it the device may still hold what a truncation is about to cut.
-            bound: bound.min(self.flushed),
-            max_bytes,
-            segment: segment.id,
-            position: run.position,
-            length: usize::try_from(left).unwrap_or(usize::MAX).min(wanted),
-            expected: run.offset,
-            keep,
-        };
-        self.submit_read(read);
+        let behind = self.blocks.place_behind(from).filter(|place| place.segment == segment.id);
+        let (position, base) = behind.map(|place| (place.position, from)).unwrap_or_else(|| {
+            let run = segment.run_of(from).expect("an offset below the flushed end is indexed");
+            (run.position, run.offset)
+        });
+        let room = self.config.read_piece_bytes - (position % BLOCK) as usize;
+        let flushed = (self.flushed_bytes(segment), self.flushed_end(segment));
+        let most = position + bytes.min(room) as u64;
+        let (end_position, end) = segment.runs_until(position, most, self.blocks.next_base(from), flushed);
+        let length = usize::try_from(end_position - position).unwrap_or(usize::MAX);
+        let place = Place { segment: segment.id, position };
+        // Of a run that is longer than a piece the first batches, and who wants others reads them for himself.
+        let (length, end) = if length > room { (room, Offset(from.0 + 1)) } else { (length, end) };
+        self.submit_load(place, base, length, end, founder);
     }
 
     /// How far the segment may be read: to the end of its last flushed batch.
@@ -118,10 +176,61 @@ impl Log {
         }
     }
 
-    fn submit_read(&mut self, read: PendingRead) {
-        let op = self.read_op(read.segment, read.position, read.length);
+    /// Offset behind that batch.
+    fn flushed_end(&self, segment: &Segment) -> Offset {
+        self.segments.end_of(segment.id).map_or(self.flushed, |next| next.min(self.flushed))
+    }
+
+    fn submit_load(
+        &mut self,
+        Place { segment, position }: Place,
+        base: Offset,
+        length: usize,
+        end: Offset,
+        founder: Option<Waiter>,
+    ) {
+        self.make_room(self.config.read_piece_bytes);
+        let op = self.read_op(segment, position, length);
+        let is_kept = read_span(position, length).0 <= self.config.read_piece_bytes;
         let id = self.submit(op, Purpose::Read);
-        self.reads.insert(id, read);
+        let (flushed, cuts) = (self.flushed, self.blocks.cuts());
+        let load = Load {
+            segment,
+            position,
+            length,
+            base,
+            end,
+            flushed,
+            is_kept,
+            cuts,
+            founder,
+            others: Vec::new(),
+        };
+        self.blocks.begin_load(id, load);
+    }
+
+    /// Let blocks go until so much has room beside all memory that was read into, as far as nobody has a slice of them.
+    fn make_room(&mut self, bytes: usize) {
+        while self.pieces.out_bytes() + bytes > self.read_cache_bytes_max && self.blocks.put_one_out() {}
+    }
+
+    /// So many bytes of what was read are kept from now on.
+    #[cfg(test)]
+    pub(crate) fn set_read_cache(&mut self, bytes_max: usize) {
+        self.read_cache_bytes_max = bytes_max;
+        self.make_room(0);
+    }
+
+    pub(crate) fn block_counts(&self) -> BlockCounts {
+        let [hits, misses, ahead] = self.blocks.counts();
+        BlockCounts {
+            bytes: self.pieces.known_out_bytes(),
+            bytes_max: self.read_cache_bytes_max,
+            pinned_bytes: self.blocks.pinned() * self.config.read_piece_bytes,
+            hits,
+            misses,
+            ahead,
+        }
     }
 
     /// With memory for what is read.
@@ -131,95 +240,132 @@ impl Log {
     }
 
     pub(super) fn complete_read(&mut self, id: OpId, result: Result<Done, DiskError>) {
-        let read = self.reads.remove(&id).expect("a read that completes was submitted");
-        let token = read.token;
-        let result = self.judge_read(&read, result);
-        let result = match result {
-            Ok(Found::GoOn { position, expected, length }) => {
-                return self.submit_read(PendingRead { position, expected, length, ..read });
+        let mut load = self.blocks.end_load(id);
+        let judged = self.judge_load(&load, result);
+        let waiters = load.take_waiters();
+        let has_room = self.read_cache_bytes_max >= self.config.read_piece_bytes;
+        if load.is_kept && has_room && load.cuts == self.blocks.cuts() {
+            let flushed =
+                judged.run.as_ref().and_then(|run| run.slice(run.base_offset(), load.flushed, usize::MAX));
+            if let Some(run) = flushed {
+                let position = load.position + run.size_bytes() as u64;
+                self.blocks.keep(
+                    run,
+                    Some(Place { segment: load.segment, position }),
+                    false,
+                    judged.pin.clone(),
+                );
             }
-            Ok(Found::Run(run)) => Ok(run.map(BatchList::from).unwrap_or_default()),
-            Err(error) => Err(error),
-        };
-        self.events.push_back(LogEvent::ReadDone { token, result });
+        }
+        for (waiter, is_founder) in waiters {
+            match self.serve(&load, &judged, &waiter, is_founder) {
+                Served::With(result) => {
+                    self.events.push_back(LogEvent::ReadDone { token: waiter.token, result });
+                }
+                Served::ReadOn(place, base, length) => {
+                    let end = Offset(waiter.from.0 + 1);
+                    self.submit_load(place, base, length, end, Some(waiter));
+                }
+                Served::Anew => {
+                    let (from, bytes) = (waiter.from, waiter.max_bytes);
+                    if let Some(waiter) = self.blocks.join(waiter) {
+                        self.load(from, bytes, Some(waiter));
+                    }
+                }
+            }
+        }
+        drop(judged);
+        self.make_room(0);
     }
 
-    fn judge_read(&self, read: &PendingRead, result: Result<Done, DiskError>) -> Result<Found, ReadError> {
-        let segment = self.segments.holding(read.segment.0).filter(|s| s.id == read.segment);
-        let segment = segment.filter(|_| read.from < read.bound).ok_or(ReadError::Gone)?;
-        match result? {
+    fn judge_load(&self, load: &Load, result: Result<Done, DiskError>) -> Judged {
+        let bytes = match result {
             // Shorter than asked for where a truncation cut the file behind the bound.
-            Done::Read(filled) => {
-                let kept = Kept { bytes: filled.into_bytes(), _keep: read.keep.clone() };
-                let bytes = Bytes::from_owner(kept);
-                let bytes = bytes.slice(..read.length.min(bytes.len()));
-                read.find(&bytes, self.flushed_bytes(segment), &self.epochs)
+            Ok(Done::Read(filled)) => filled.into_bytes(),
+            Ok(Done::Complete) => {
+                let why = "the device read nothing".to_string();
+                return Judged { why: Some(load.corrupt(0, why)), ..Judged::default() };
             }
-            Done::Complete => Err(read.corrupt(read.position, "the device read nothing".to_string())),
+            Err(error) => return Judged { why: Some(error.into()), ..Judged::default() },
+        };
+        let bytes = bytes.slice(..load.length.min(bytes.len()));
+        let (run, error) = check_run(bytes.clone());
+        if let Some(base) = run.as_ref().map(CheckedRun::base_offset).filter(|base| *base != load.base) {
+            let why = format!("a batch at offset {base} where {} was written", load.base);
+            return Judged { why: Some(load.corrupt(0, why)), ..Judged::default() };
         }
+        let good_bytes = run.as_ref().map_or(0, CheckedRun::size_bytes);
+        if let Some(strange) = run.as_ref().and_then(|run| self.strange_epoch(run)) {
+            let (at, header, why) = strange;
+            let run = run.and_then(|run| run.slice(load.base, header.base_offset, usize::MAX));
+            return Judged {
+                run: run.filter(|_| at > 0),
+                why: Some(load.corrupt(at, why)),
+                ..Judged::default()
+            };
+        }
+        let why = error.map(|error| load.corrupt(good_bytes, error.to_string())).or_else(|| {
+            let why = || load.corrupt(good_bytes, "the file ends before the log does".to_string());
+            (bytes.len() < load.length).then(why)
+        });
+        Judged { run, why, due_bytes: due_bytes(&bytes[good_bytes..]), pin: Pin::default() }
+    }
+
+    /// The first batch whose epoch, which lies outside of its CRC, is not that of the log there.
+    fn strange_epoch(&self, run: &CheckedRun) -> Option<(usize, BatchHeader, String)> {
+        run.headers().find_map(|(at, header)| {
+            let epoch = epoch_before(&self.epochs, header.next_offset());
+            let why = || format!("a batch of epoch {} where one of {epoch} was written", header.leader_epoch);
+            (header.leader_epoch != epoch).then(|| (at, header, why()))
+        })
+    }
+
+    fn serve(&self, load: &Load, judged: &Judged, waiter: &Waiter, is_founder: bool) -> Served {
+        let segment = self.segments.holding(load.segment.0).filter(|segment| segment.id == load.segment);
+        let Some(segment) = segment.filter(|_| waiter.from < waiter.bound) else {
+            return Served::With(Err(ReadError::Gone));
+        };
+        let run = judged.run.as_ref();
+        if let Some(run) =
+            run.filter(|run| run.base_offset() <= waiter.from && waiter.from < run.next_offset())
+        {
+            let slice = run.slice(waiter.from, waiter.bound, waiter.max_bytes);
+            let kept = slice.map(|slice| slice.kept((waiter.keep.clone(), judged.pin.clone())));
+            return Served::With(Ok(kept.map(BatchList::from).unwrap_or_default()));
+        }
+        match &judged.why {
+            _ if !is_founder => Served::Anew,
+            Some(why) => Served::With(Err(why.clone())),
+            None => self.read_on(load, judged, waiter, segment),
+        }
+    }
+
+    fn read_on(&self, load: &Load, judged: &Judged, waiter: &Waiter, segment: &Segment) -> Served {
+        let good_bytes = judged.run.as_ref().map_or(0, CheckedRun::size_bytes);
+        let position = load.position + good_bytes as u64;
+        let base = judged.run.as_ref().map_or(load.base, CheckedRun::next_offset);
+        let left = self.flushed_bytes(segment).saturating_sub(position);
+        let due = judged.due_bytes;
+        if due as u64 > left || due <= load.length - good_bytes {
+            let why = format!("a batch of {due} bytes where the log has {left}");
+            return Served::With(Err(load.corrupt(good_bytes, why)));
+        }
+        let room = self.config.read_piece_bytes - (position % BLOCK) as usize;
+        let length = due.max(waiter.max_bytes.min(room)) as u64;
+        Served::ReadOn(Place { segment: segment.id, position }, base, length.min(left) as usize)
     }
 }
 
-impl PendingRead {
-    fn find(&self, bytes: &Bytes, segment_bytes: u64, epochs: &[EpochStart]) -> Result<Found, ReadError> {
-        let (run, error) = check_run(bytes.clone());
-        let (base, next) =
-            run.as_ref().map_or((self.expected, self.expected), |run| (run.base_offset(), run.next_offset()));
-        if base != self.expected {
-            let why = format!("a batch at offset {base} where {} was written", self.expected);
-            return Err(self.corrupt(self.position, why));
-        }
-        let position = self.position + run.as_ref().map_or(0, CheckedRun::size_bytes) as u64;
-        match (run.filter(|_| next > self.from), error) {
-            (Some(run), _) => self.take(&run, epochs),
-            (None, Some(error)) => Err(self.corrupt(position, error.to_string())),
-            (None, None) => self.go_on(bytes, position, next, segment_bytes),
-        }
-    }
+/// Of the batch that begins here, as far as it can be seen.
+fn due_bytes(bytes: &[u8]) -> usize {
+    BatchHeader::decode(bytes).map_or(BATCH_HEADER_BYTES, |header| header.size_bytes)
+}
 
-    /// As much as is wanted of a run that contains `from`, and begins where the index says.
-    fn take(&self, run: &CheckedRun, epochs: &[EpochStart]) -> Result<Found, ReadError> {
-        let Some(run) = run.slice(self.from, self.bound, self.max_bytes) else { return Ok(Found::Run(None)) };
-        // The epoch lies outside of the batch's CRC.
-        let strange = run.headers().find_map(|(at, header)| {
-            let epoch = epoch_before(epochs, header.next_offset());
-            (header.leader_epoch != epoch).then_some((at, header, epoch))
-        });
-        match strange {
-            None => Ok(Found::Run(Some(run))),
-            Some((0, header, epoch)) => {
-                let why =
-                    format!("a batch of epoch {} where one of {epoch} was written", header.leader_epoch);
-                Err(self.corrupt(self.position + run.distance() as u64, why))
-            }
-            Some((_, header, _)) => {
-                Ok(Found::Run(run.slice(run.base_offset(), header.base_offset, usize::MAX)))
-            }
-        }
-    }
+const BLOCK: u64 = super::BLOCK_BYTES as u64;
 
-    /// The batch wanted is not whole in what was read, or lies behind it.
-    fn go_on(
-        &self,
-        bytes: &Bytes,
-        position: u64,
-        expected: Offset,
-        segment_bytes: u64,
-    ) -> Result<Found, ReadError> {
-        let rest = &bytes[(position - self.position) as usize..];
-        let due = BatchHeader::decode(rest).map_or(BATCH_HEADER_BYTES, |header| header.size_bytes);
-        let left = segment_bytes.saturating_sub(position);
-        if bytes.len() < self.length {
-            return Err(self.corrupt(position, "the file ends before the log does".to_string()));
-        }
-        if due as u64 > left || due <= rest.len() {
-            return Err(self.corrupt(position, format!("a batch of {due} bytes where the log has {left}")));
-        }
-        let wanted = due.max(self.max_bytes.saturating_add(READ_BYTES_MIN)) as u64;
-        Ok(Found::GoOn { position, expected, length: wanted.min(left) as usize })
-    }
-
-    fn corrupt(&self, position: u64, why: String) -> ReadError {
-        Corrupt { segment: self.segment.file_name(), position, why }.into()
+impl Load {
+    /// At so many bytes behind where it began.
+    fn corrupt(&self, at: usize, why: String) -> ReadError {
+        Corrupt { segment: self.segment.file_name(), position: self.position + at as u64, why }.into()
     }
 }

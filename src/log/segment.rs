@@ -166,6 +166,25 @@ impl Segment {
         Some(Run { offset: self.absolute(entry.offset), position: u64::from(entry.position), end })
     }
 
+    /// Where the last run ends that ends at `most` or before, but of those that begin at `position` or behind it one at least; none
+    /// behind the first that ends at `stop` or behind it. `end` is where the last batch ends that may be read.
+    pub(super) fn runs_until(
+        &self,
+        position: u64,
+        most: u64,
+        stop: Option<Offset>,
+        end: (u64, Offset),
+    ) -> (u64, Offset) {
+        let up_to = |position: u64| self.index.partition_point(|e| u64::from(e.position) <= position);
+        let stops = |stop: Offset| self.index.partition_point(|e| self.absolute(e.offset) < stop);
+        let (first, fits) = (up_to(position), up_to(most).saturating_sub(1));
+        let stop = stop.map_or(self.index.len(), stops);
+        let is_all = end.0 <= most && stop >= self.index.len();
+        let at = first.max(fits.min(stop));
+        let entry = self.index.get(at).map(|e| (u64::from(e.position), self.absolute(e.offset)));
+        entry.filter(|entry| entry.0 < end.0 && !is_all).unwrap_or(end)
+    }
+
     /// Forget everything from `position` on, and the summary. The run that it cuts is given again by its surviving headers.
     pub(super) fn truncate(&mut self, position: u64, cut_run: &[BatchHeader]) {
         self.has_summary = false;
@@ -309,6 +328,36 @@ mod tests {
         assert_eq!(segment.run_of(Offset(1)).map(|run| (run.position, run.end)), Some((0, 6000)));
         assert_eq!(segment.run_of(Offset(4)).map(|run| (run.position, run.end)), Some((15100, 15101)));
         assert_eq!(segment.max_timestamp(), Some((1000, Offset(0))));
+    }
+
+    #[test]
+    fn as_many_whole_runs_are_read_as_fit() {
+        let (segment, _) = segment(&[4096, 4096, 9000, 1, 4095, 100]);
+        let boundaries: Vec<_> =
+            segment.index.iter().map(|e| (u64::from(e.position), i64::from(e.offset))).collect();
+        assert_eq!(boundaries, [(0, 0), (4096, 1), (8192, 2), (17192, 3), (21288, 5)]);
+        let end = (segment.length, Offset(6));
+        let until = |position, most, stop: Option<i64>, end: (u64, Offset)| {
+            let (position, offset) = segment.runs_until(position, most, stop.map(Offset), end);
+            (position, offset.0)
+        };
+        for (position, most, expected) in [
+            (0, 0, (4096, 1)),
+            (0, 8191, (4096, 1)),
+            (0, 8192, (8192, 2)),
+            (8192, 9000, (17192, 3)),
+            (5000, 17_192, (17192, 3)),
+            (17192, 21_387, (21288, 5)),
+            (17192, 21_388, (21388, 6)),
+            (21288, 21_288, (21388, 6)),
+        ] {
+            assert_eq!(until(position, most, None, end), expected, "{position}..{most}");
+        }
+        assert_eq!(until(0, 100_000, Some(2), end), (8192, 2), "a block follows there");
+        assert_eq!(until(0, 100_000, Some(4), end), (21288, 5), "one that begins within a run");
+        assert_eq!(until(8192, 100_000, Some(2), end), (17192, 3));
+        assert_eq!(until(0, 100_000, None, (4196, Offset(9))), (4196, 9), "what is behind is not flushed");
+        assert_eq!(until(4096, 5000, None, (4196, Offset(9))), (4196, 9));
     }
 
     #[test]

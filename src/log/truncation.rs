@@ -61,7 +61,7 @@ impl Log {
         // What is in flight must not count beyond the cut when it completes, whatever is appended there by then.
         self.groups.iter_mut().for_each(|g| g.end = g.end.min(to));
         self.withheld.iter_mut().for_each(|w| w.end = w.end.min(to));
-        self.reads.values_mut().for_each(|r| r.bound = r.bound.min(to));
+        self.blocks.cut(to);
         to
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Pieces {
     step_bytes: usize,
     /// By size.
     free: BTreeMap<usize, Free>,
+    /// Of those that somebody has.
+    out_bytes: usize,
     back: Receiver<ZeroedBlocks>,
     door: Sender<ZeroedBlocks>,
 }
@@ -35,13 +37,14 @@ struct Free {
 impl Pieces {
     pub(crate) fn new(step_bytes: usize) -> Pieces {
         let (door, back) = channel();
-        Pieces { step_bytes, free: BTreeMap::new(), back, door }
+        Pieces { step_bytes, free: BTreeMap::new(), out_bytes: 0, back, door }
     }
 
     /// `bytes` of it at least, with anything in them.
     pub(crate) fn take(&mut self, bytes: usize) -> Piece {
         self.collect();
         let size = bytes.max(1).next_multiple_of(self.step_bytes);
+        self.out_bytes += size;
         let used_before = self.free.get_mut(&size).and_then(|free| {
             let blocks = free.pieces.pop()?;
             free.idle = free.idle.min(free.pieces.len());
@@ -51,6 +54,17 @@ impl Pieces {
             blocks: Some(used_before.unwrap_or_else(|| ZeroedBlocks::new(size))),
             door: self.door.clone(),
         }
+    }
+
+    /// Of all pieces that are not back.
+    pub(crate) fn out_bytes(&mut self) -> usize {
+        self.collect();
+        self.out_bytes
+    }
+
+    /// The same when it was last looked at.
+    pub(crate) fn known_out_bytes(&self) -> usize {
+        self.out_bytes
     }
 
     /// Now and then: whatever was not needed since the last time is given back.
@@ -65,6 +79,7 @@ impl Pieces {
 
     fn collect(&mut self) {
         for blocks in self.back.try_iter() {
+            self.out_bytes -= blocks.as_slice().len();
             self.free.entry(blocks.as_slice().len()).or_default().pieces.push(blocks);
         }
     }
@@ -160,11 +175,13 @@ mod tests {
         assert_eq!((place % 4096, size), (0, STEP_BYTES));
         assert_ne!(address(&pieces.take(size)), place, "somebody still reads in the first one");
         std::thread::spawn(move || drop(first)).join().unwrap();
-        assert_eq!(free(&pieces), 0, "until somebody asks");
+        assert_eq!((free(&pieces), pieces.known_out_bytes()), (0, 2 * size), "until somebody asks");
         let larger = pieces.take(size + 1);
         assert_ne!(address(&larger), place);
         assert!(larger.as_ref().len() > size);
         assert_eq!((address(&pieces.take(5)), free(&pieces)), (place, 1));
+        drop(larger);
+        assert_eq!(pieces.out_bytes(), 0);
     }
 
     #[test]

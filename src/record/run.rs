@@ -77,14 +77,15 @@ impl CheckedRun {
         self.bytes.len()
     }
 
-    /// Bytes of the run that this was cut from, before its first batch.
-    pub(crate) fn distance(&self) -> usize {
-        self.start.position
-    }
-
     /// As they lie in the log.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The same, and `keep` is let go with the last slice of it.
+    pub(crate) fn kept(self, keep: impl Send + Sync + 'static) -> CheckedRun {
+        let bytes = Bytes::from_owner(Kept { bytes: self.bytes, _keep: keep });
+        CheckedRun { bytes, ..self }
     }
 
     /// Whole batches from the one that contains `from`, none that reaches over `bound`, at most `max_bytes` but at least one
@@ -153,6 +154,17 @@ impl CheckedRun {
         self.headers().map(|(at, header)| {
             StampedBatch::from_checked(header, self.bytes.slice(at..at + header.size_bytes))
         })
+    }
+}
+
+struct Kept<K> {
+    bytes: Bytes,
+    _keep: K,
+}
+
+impl<K> AsRef<[u8]> for Kept<K> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

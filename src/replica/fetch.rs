@@ -228,6 +228,19 @@ impl Fetch {
         }
     }
 
+    /// What it waited for lies in a block.
+    pub(super) fn on_block(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64, batches: BatchList) {
+        if let Some(job) = self.fetches.take_reading(token) {
+            self.finish_from_block(engine, desk, job, batches);
+        }
+    }
+
+    /// It says nothing of the device, which was not read for it.
+    fn finish_from_block(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
+        let pinned = shared_bytes(&batches);
+        self.finish_with(engine, desk, job, batches, pinned);
+    }
+
     /// It needs the device no more: what it wanted lies in memory now, or is gone.
     pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
         let Some(job) = self.fetches.take_reading(token) else { return };
@@ -261,13 +274,8 @@ impl Fetch {
         let bound = bound_of(engine, &job);
         let id = desk.fresh_id();
         match engine.read_memory(job.from, bound, job.max_bytes) {
-            ReadOutcome::OnDevice if !self.has_place(desk, &job, self.fetches.served_partitions()) => {
-                self.finish_fetch(engine, desk, job, BatchList::default());
-            }
-            ReadOutcome::OnDevice => {
-                desk.reads.ask(id, device_reader(&job), job.max_bytes);
-                self.fetches.read(id, job);
-            }
+            ReadOutcome::InBlock => self.fetch_block(engine, desk, id, job, bound),
+            ReadOutcome::OnDevice => self.fetch_later(engine, desk, id, job),
             ReadOutcome::Batches(batches) => {
                 let bytes = batches.size_bytes();
                 // A full answer is as good as the least that was asked for.
@@ -287,6 +295,25 @@ impl Fetch {
             ReadOutcome::OutOfRange => fail_fetch(engine, desk, job, ErrorCode::OFFSET_OUT_OF_RANGE),
         }
         None
+    }
+
+    /// Where the memory that its answer pins is to be had, it is answered at once.
+    fn fetch_block(&mut self, engine: &mut Engine, desk: &mut Desk, id: u64, job: FetchJob, bound: Offset) {
+        let now_ns = desk.now.monotonic_ns;
+        let Some((charge, most)) = desk.reads.ask_memory(device_reader(&job), job.max_bytes, now_ns) else {
+            return self.fetch_later(engine, desk, id, job);
+        };
+        let batches = engine.read_block(job.from, bound, most, charge).unwrap_or_default();
+        self.finish_from_block(engine, desk, job, batches);
+    }
+
+    /// When it is its turn at the device, or for the memory of an answer.
+    fn fetch_later(&mut self, engine: &mut Engine, desk: &mut Desk, id: u64, job: FetchJob) {
+        if !self.has_place(desk, &job, self.fetches.served_partitions()) {
+            return self.finish_fetch(engine, desk, job, BatchList::default());
+        }
+        desk.reads.ask(id, device_reader(&job), job.max_bytes);
+        self.fetches.read(id, job);
     }
 
     /// As many of the batches as its share has left, one at least; `None`: not even that.

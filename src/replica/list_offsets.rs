@@ -160,7 +160,7 @@ impl ListOffsets {
                         None => return,
                     }
                 }
-                ReadOutcome::OnDevice => {
+                ReadOutcome::OnDevice | ReadOutcome::InBlock => {
                     let (id, reader) = (desk.fresh_id(), Reader::Client(scan.ticket.connection));
                     desk.reads.ask(id, reader, SCAN_BYTES);
                     self.searches.insert(id, scan);

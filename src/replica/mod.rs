@@ -422,9 +422,15 @@ impl Replica {
         self.engine.buffer_regions()
     }
 
+    /// A lie of the simulator: blocks outlive a cut.
+    pub(crate) fn keep_what_is_cut(&mut self) {
+        self.engine.keep_what_is_cut();
+    }
+
     /// Every second or so: memory that no read has needed since is given back.
     pub(crate) fn rest(&mut self) {
         self.engine.rest();
+        self.desk.reads.rest();
     }
 
     /// The node is dead, and its memory is to be used again: see `WriteBuffer::free`. Operations that were polled are

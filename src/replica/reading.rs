@@ -8,7 +8,7 @@ use super::desk::{Desk, Engine};
 use super::fetch::{Fetch, Wish};
 use super::input::Action;
 use super::list_offsets::ListOffsets;
-use super::room::reads::{Granted, ReadLimits, Stalled};
+use super::room::reads::{Granted, ReadLimits, Stalled, charge_bytes};
 use crate::config::Limits;
 use crate::log::{ReadError, ReadOutcome};
 use crate::record::BatchList;
@@ -21,10 +21,10 @@ const READS_LOOK_MS: u64 = 5;
 
 pub(super) fn read_limits(limits: &Limits) -> ReadLimits {
     ReadLimits {
-        bytes_max: limits.device_reads_bytes_max,
+        bytes_max: limits.pinned_reads_bytes_max(),
         answer_bytes_max: limits.device_read_bytes_max.min(limits.fetch_response_bytes_max),
         voter_bytes_max: limits.replica_fetch_bytes_max,
-        message_bytes_max: limits.message_bytes_max,
+        charge_bytes: charge_bytes(limits.message_bytes_max, limits.read_piece_bytes),
         under_way_max: limits.device_reads_max,
         stall_ms_max: limits.room_stall_ms_max,
     }
@@ -57,21 +57,27 @@ impl Reading {
         }
         desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
         while let Some(granted) = desk.reads.next(now_ns) {
-            if let Some(from) = list_offsets.wants_read(granted.token) {
-                let bound = engine.committed_or_zero();
-                if let Err(granted) = read(engine, from, bound, granted) {
-                    desk.reads.done(granted.token);
-                    list_offsets.read_otherwise(engine, desk, granted.token);
-                }
-                continue;
-            }
-            let refused = match fetch.wants_read(engine, granted.token) {
-                Some(Wish { from, bound, is_valid: true }) => read(engine, from, bound, granted),
-                Some(_) | None => Err(granted),
+            let token = granted.token;
+            let wish = match list_offsets.wants_read(token) {
+                Some(from) => Some(Wish { from, bound: engine.committed_or_zero(), is_valid: true }),
+                None => fetch.wants_read(engine, token),
             };
-            if let Err(granted) = refused {
-                desk.reads.done(granted.token);
-                fetch.read_otherwise(engine, desk, granted.token);
+            match read(engine, wish.filter(|wish| wish.is_valid), granted) {
+                Begun::AtDevice => {}
+                Begun::Ended(batches) => {
+                    desk.reads.done(token);
+                    match list_offsets.wants_read(token) {
+                        Some(_) => list_offsets.on_read(engine, desk, token, Ok(batches)),
+                        None => fetch.on_block(engine, desk, token, batches),
+                    }
+                }
+                Begun::Otherwise => {
+                    desk.reads.done(token);
+                    match list_offsets.wants_read(token) {
+                        Some(_) => list_offsets.read_otherwise(engine, desk, token),
+                        None => fetch.read_otherwise(engine, desk, token),
+                    }
+                }
             }
         }
         let must_look_again = desk.reads.must_look_again() || fetch.has_lines();
@@ -107,12 +113,26 @@ impl Reading {
     }
 }
 
-/// `Err`: it need not be read from the device (any more).
-fn read(engine: &mut Engine, from: Offset, bound: Offset, granted: Granted) -> Result<(), Granted> {
-    if !matches!(engine.read_memory(from, bound, granted.bytes_max), ReadOutcome::OnDevice) {
-        return Err(granted);
+/// What became of a read whose turn it was.
+enum Begun {
+    AtDevice,
+    /// It lies in a block meanwhile.
+    Ended(BatchList),
+    /// It need not be read from the device (any more).
+    Otherwise,
+}
+
+fn read(engine: &mut Engine, wish: Option<Wish>, granted: Granted) -> Begun {
+    let Some(Wish { from, bound, .. }) = wish else { return Begun::Otherwise };
+    let Granted { token, charge, bytes_max, memory_bytes_max } = granted;
+    match engine.read_memory(from, bound, bytes_max) {
+        ReadOutcome::OnDevice => {
+            engine.read_device(from, bound, bytes_max, token, charge);
+            Begun::AtDevice
+        }
+        ReadOutcome::InBlock => {
+            Begun::Ended(engine.read_block(from, bound, memory_bytes_max, charge).unwrap_or_default())
+        }
+        _ => Begun::Otherwise,
     }
-    let Granted { token, charge, bytes_max } = granted;
-    engine.read_device(from, bound, bytes_max, token, charge);
-    Ok(())
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::counters::Counters;
 use super::desk::{Desk, Engine};
 use super::room::taken::Bounded;
+use crate::log::BlockCounts;
 use crate::raft::{Campaigns, ReplicaProgress, RoleName, Unfit};
 use crate::types::*;
 
@@ -61,6 +62,8 @@ pub(crate) struct Watched {
     pub(crate) disk_free_bytes_min: u64,
     /// Read from the device for clients and not taken yet.
     pub(crate) device_reads: Bounded,
+    /// What was read, and is kept for other readers.
+    pub(crate) blocks: BlockCounts,
     /// Reads that wait for their turn at the device.
     pub(crate) device_reads_waiting: usize,
     /// Requests for many things that are put off, and what they take decoded.
@@ -201,7 +204,11 @@ pub(super) fn status(
             campaigns: *raft.campaigns(),
             election_latency_ms,
             disk_free_bytes_min: desk.limits.disk_free_bytes_min,
-            device_reads: Bounded { taken: desk.reads.held_bytes(), max: desk.limits.device_reads_bytes_max },
+            device_reads: Bounded {
+                taken: desk.reads.held_bytes(),
+                max: desk.limits.pinned_reads_bytes_max(),
+            },
+            blocks: engine.log().block_counts(),
             device_reads_waiting: desk.reads.waiting(),
             heavy_requests: held.heavy,
             heavy_bytes: held.heavy_bytes,

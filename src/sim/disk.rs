@@ -6,7 +6,7 @@
 
 use super::dice::Dice;
 use super::durable::DurableLog;
-use super::lies::Lie;
+use super::lies::{Lie, falsify_read};
 use super::names::Names;
 use super::platter::{DiskFile, Rotten, Undone};
 use crate::log::*;
@@ -198,8 +198,12 @@ impl SimDisk {
         let (result, buffer) = match kind {
             OpKind::Write { buffer, .. } => (result, Some(buffer)),
             OpKind::Read { segment, position, length, piece } => {
-                let bytes = |_| Done::Read(piece.filled_with(self.segments[&segment].read(position, length)));
-                (result.map(bytes), None)
+                let read = |_| {
+                    let mut bytes = self.segments[&segment].read(position, length).to_vec();
+                    lie.into_iter().for_each(|lie| falsify_read(lie, &mut bytes));
+                    Done::Read(piece.filled_with(&bytes))
+                };
+                (result.map(read), None)
             }
             _ => (result, None),
         };

@@ -6,6 +6,7 @@
 use super::dice::Dice;
 use crate::config::Config;
 use crate::log::{OpKind, SmallFile};
+use crate::record::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchHeader, restamp_producer};
 
 macro_rules! lies {
     ($($name:ident $word:literal $what:literal),* $(,)?) => {
@@ -69,6 +70,9 @@ lies! {
     ParkedUnbounded "parked-unbounded" "Fetches are parked without an end",
     OutputUnbounded "output-unbounded" "answers are kept for who does not read them",
     EpochsBelieved "epochs-believed" "whoever names an epoch is believed",
+    CheckSkipped "check-skipped" "what is read and is rotten is given a CRC that fits",
+    BlockOfAnotherPlace "block-of-another-place" "of what is read two batches have changed places, each as if it belonged there",
+    BlockNotCut "block-not-cut" "a cut of the log leaves what was read before in memory",
     SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
 }
 
@@ -83,6 +87,7 @@ impl Lie {
         match self {
             Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced | Lie::CompletionSwapped => 50,
             Lie::AnswerSwapped | Lie::AckMoved | Lie::ConsumerMoved | Lie::FollowerEpoch => 50,
+            Lie::BlockOfAnotherPlace => 50,
             Lie::FetchAhead | Lie::EpochEarly | Lie::RotServed => 100,
             Lie::FlushNotDone | Lie::CompletionEarly => 300,
             _ => 1000,
@@ -147,10 +152,51 @@ impl Liar {
                 matches!(lie, Lie::VoteForgotten | Lie::SmallFileHollow)
             }
             OpKind::ZeroSegment { .. } => matches!(lie, Lie::TruncationLost | Lie::TruncationLate),
+            OpKind::Read { .. } => matches!(lie, Lie::CheckSkipped | Lie::BlockOfAnotherPlace),
             OpKind::FlushSegment { .. } => lie == Lie::OpeningFlushSkipped,
             OpKind::CreateSegment { .. } => lie == Lie::DirectoryEntryLost,
             _ => false,
         };
         (fits && self.tells(lie)).then_some(lie)
     }
+}
+
+/// What a read has brought, with this lie told of it.
+pub(super) fn falsify_read(lie: Lie, bytes: &mut [u8]) {
+    match lie {
+        Lie::CheckSkipped => {
+            for (at, header) in batches_of(bytes) {
+                let batch = &mut bytes[at..at + header.size_bytes];
+                restamp_producer(batch, (header.producer_id, header.producer_epoch, header.base_sequence));
+            }
+        }
+        Lie::BlockOfAnotherPlace => swap_two(bytes),
+        _ => {}
+    }
+}
+
+/// Two that are of one size: all of them but what a leader has stamped.
+fn swap_two(bytes: &mut [u8]) {
+    let all = batches_of(bytes);
+    let shape = |header: &BatchHeader| (header.size_bytes, header.record_count, header.is_control());
+    for (i, (first, of_first)) in all.iter().enumerate() {
+        if let Some((second, _)) = all[i + 1..].iter().find(|(_, other)| shape(other) == shape(of_first)) {
+            let rest = of_first.size_bytes - BATCH_PREFIX_BYTES;
+            let (before, behind) = bytes.split_at_mut(second + BATCH_PREFIX_BYTES);
+            let first = first + BATCH_PREFIX_BYTES;
+            return before[first..first + rest].swap_with_slice(&mut behind[..rest]);
+        }
+    }
+}
+
+fn batches_of(bytes: &[u8]) -> Vec<(usize, BatchHeader)> {
+    let (mut at, mut all) = (0, Vec::new());
+    while let Some(header) = BatchHeader::decode(&bytes[at..])
+        && header.size_bytes >= BATCH_HEADER_BYTES
+        && header.size_bytes <= bytes.len() - at
+    {
+        all.push((at, header));
+        at += header.size_bytes;
+    }
+    all
 }

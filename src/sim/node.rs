@@ -237,6 +237,8 @@ fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
         queued_request_bytes_max: room.pick(&[256, 512, 4_096]).unwrap_or(512) * KIB,
         device_read_bytes_max: room.pick(&[40, 256]).unwrap_or(40) * KIB,
         device_reads_bytes_max: room.pick(&[300, 600, 4_096]).unwrap_or(600) * KIB,
+        read_cache_bytes_max: room.pick(&[0, 64, 256, 4_096]).unwrap_or(256) * KIB,
+        read_piece_bytes: 64 * KIB,
         device_reads_max: room.pick(&[1, 4]).unwrap_or(4),
         answers_bytes_max: room.pick(&[64, 600, 8_192]).unwrap_or(600) * KIB,
         room_stall_ms_max: room.pick(&[200, 1_000]).unwrap_or(1_000),

@@ -93,7 +93,7 @@ fn above_limits(node: &Node) -> Option<String> {
     // None is so large here that it must be alone.
     let heavy = node.standing.map_or(0, |standing| standing.memory.heavy_bytes);
     let answers = answer_limits(limits, 1);
-    let one_read = charge_bytes(limits.device_read_bytes_max.max(limits.message_bytes_max));
+    let one_read = charge_bytes(limits.message_bytes_max, limits.read_piece_bytes);
     let bounds = [
         ("connections", node.served.len(), place_limits(limits).most(others).sum()),
         // One read brings what nobody knew of before.
@@ -109,7 +109,7 @@ fn above_limits(node: &Node) -> Option<String> {
         ),
         ("unsent bytes of a connection", unsent, limits.connection_output_bytes_max),
         // One read alone is always allowed.
-        ("bytes of the device for clients", device, limits.device_reads_bytes_max.max(one_read)),
+        ("bytes of the device for clients", device, limits.pinned_reads_bytes_max().max(one_read)),
         ("bytes of requests for many things", heavy, limits.heavy_bytes_max),
     ];
     let above = bounds.into_iter().find(|(_, is, max)| is > max);

@@ -105,9 +105,12 @@ fn seeds_that_once_failed_hold() {
 /// Some lies hurt only where several faults meet: there are more of them in such a run.
 fn occasion(lie: Lie, seed: u64) -> Options {
     match lie {
-        Lie::NamesBelieved | Lie::RotBelieved | Lie::SummaryIgnored => {
-            Options { profile: Profile::Safety, ticks_ms: 8_000, ..Options::new(seed) }
-        }
+        Lie::NamesBelieved
+        | Lie::RotBelieved
+        | Lie::SummaryIgnored
+        | Lie::CheckSkipped
+        | Lie::BlockOfAnotherPlace
+        | Lie::BlockNotCut => Options { profile: Profile::Safety, ticks_ms: 8_000, ..Options::new(seed) },
         Lie::PlacesUnbounded
         | Lie::RoundEndless
         | Lie::MemoryUnasked

@@ -287,7 +287,7 @@ fn reads_keep_to_their_bounds() {
                     Some(LogEvent::ReadDone { result, .. }) => result.unwrap().iter().collect(),
                     other => panic!("{other:?}"),
                 },
-                ReadOutcome::OutOfRange => panic!("{from} is in the log"),
+                other @ (ReadOutcome::OutOfRange | ReadOutcome::InBlock) => panic!("{from}: {other:?}"),
             };
             let bytes: Vec<_> = read.iter().map(bytes_of).collect();
             assert!(

@@ -79,6 +79,8 @@ fn config(disk: &mut SimDisk) -> LogConfig {
         write_buffers: 1 + random.below(4) as usize,
         group_bytes_max: 4096 << random.below(4),
         tail_cache_bytes_max: random.below(20_000) as usize,
+        read_cache_bytes_max: random.below(4) as usize * (16 << 10),
+        read_piece_bytes: 16 << 10,
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 1 + random.below(20),
         index_interval_bytes: 4096 << random.below(4),

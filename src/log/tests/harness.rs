@@ -15,6 +15,8 @@ pub(crate) fn small_config() -> LogConfig {
         write_buffers: 3,
         group_bytes_max: 12_288,
         tail_cache_bytes_max: 6000,
+        read_cache_bytes_max: 0,
+        read_piece_bytes: 2 << 20,
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 10,
         index_interval_bytes: 4096,

@@ -2,6 +2,7 @@
 //! scripts, and single behaviours.
 
 mod behaviours;
+mod blocks;
 mod cycles;
 mod disk;
 pub(super) mod harness;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::config::Limits;
 use crate::log::{Keep, Log, ReadOutcome};
 use crate::raft::{Effect, Effects, Event, Raft};
-use crate::record::StampedBatch;
+use crate::record::{BatchList, StampedBatch};
 use crate::replica::folds::Folds;
 use crate::replica::notice::Level;
 use crate::types::*;
@@ -212,12 +212,28 @@ impl<W> GatedEngine<W> {
         token: u64,
         keep: Keep,
     ) {
-        self.log.read_device(from, bound, max_bytes, token, keep);
+        self.log.read_device(from, bound, max_bytes, false, token, keep);
+    }
+
+    /// See `Log::read_block`.
+    pub(super) fn read_block(
+        &mut self,
+        from: Offset,
+        bound: Offset,
+        max_bytes: usize,
+        keep: Keep,
+    ) -> Option<BatchList> {
+        self.log.read_block(from, bound, max_bytes, keep)
     }
 
     /// (address, length) of the log's write buffers, to register with the ring.
     pub(super) fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
         self.log.buffer_regions()
+    }
+
+    /// See `Replica::keep_what_is_cut`.
+    pub(super) fn keep_what_is_cut(&mut self) {
+        self.log.keep_what_is_cut();
     }
 
     /// See `Log::rest`.

@@ -109,6 +109,8 @@ pub fn log_config(limits: &Limits) -> LogConfig {
         write_buffers: limits.write_buffers,
         group_bytes_max: limits.group_bytes_max,
         tail_cache_bytes_max: limits.tail_cache_bytes_max,
+        read_cache_bytes_max: limits.read_cache_bytes_max,
+        read_piece_bytes: limits.read_piece_bytes,
         unflushed_bytes_max: limits.unflushed_bytes_max,
         commit_mark_idle_ms: limits.commit_mark_idle_ms,
         index_interval_bytes: limits.index_interval_bytes,

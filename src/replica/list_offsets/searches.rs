@@ -22,8 +22,8 @@ const LONG_LOOKS_MAX: usize = 2;
 
 fn short_looks_max(limits: &Limits) -> usize {
     // A batch in a thread's hands is charged as the largest.
-    let one_bytes = charge_bytes(limits.message_bytes_max);
-    let fitting = limits.device_reads_bytes_max / DEVICE_PART / one_bytes;
+    let one_bytes = charge_bytes(limits.message_bytes_max, limits.read_piece_bytes);
+    let fitting = limits.pinned_reads_bytes_max() / DEVICE_PART / one_bytes;
     (limits.inspection_threads + LOOKS_BESIDE_THREADS).min(fitting.max(1 + LOOKS_BESIDE_THREADS))
 }
 

@@ -47,6 +47,8 @@ fn limits() -> Limits {
         flush_stall_ms_max: 10_000,
         commit_mark_idle_ms: 100,
         index_interval_bytes: 64 << 10,
+        read_cache_bytes_max: 64 << 20,
+        read_piece_bytes: 2 << 20,
         producer_ids_max: 10_000,
         connection_producer_ids_max: 100,
         producer_id_idle_ms_min: 900_000,

@@ -68,7 +68,7 @@ pub(crate) fn frame_limits(limits: &Limits, cores: usize) -> FrameLimits {
 pub(crate) fn answer_limits(limits: &Limits, cores: usize) -> AnswerLimits {
     AnswerLimits {
         bytes_max: (limits.answers_bytes_max / cores).max(2 * limits.message_bytes_max),
-        device_bytes_max: limits.device_reads_bytes_max,
+        device_bytes_max: limits.pinned_reads_bytes_max(),
         stall_ms_max: limits.room_stall_ms_max,
     }
 }

@@ -5,19 +5,19 @@
 //! allowance of their own and go first. What is held is told by the bytes themselves: a [`Charge`] lives as long as any
 //! slice of what was read.
 
-use crate::log::read_memory_bytes;
 use crate::replica::connection_id::ConnectionId;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// What a read has beside the bytes asked for: whole blocks, and the start of a run.
-const BESIDE_BYTES: usize = 72 * 1024;
+/// What a read has beside the batch that it is for: whole blocks of the device.
+const BESIDE_BYTES: usize = 8 * 1024;
 
-/// What reading so much takes in memory.
-pub(crate) fn charge_bytes(bytes: usize) -> usize {
-    read_memory_bytes(bytes.saturating_add(BESIDE_BYTES))
+/// What an answer takes that is read from the device, or from a block: the piece of memory that it lies in, however short it is.
+/// Only a batch that does not fit has more.
+pub(crate) fn charge_bytes(batch_bytes_max: usize, piece_bytes: usize) -> usize {
+    batch_bytes_max.saturating_add(BESIDE_BYTES + piece_bytes - 1) / piece_bytes * piece_bytes
 }
 
 /// What a client's read has at most while the log writes: a device does both one after the other. With four reads of 2 MiB a
@@ -44,8 +44,8 @@ pub(crate) struct ReadLimits {
     pub(crate) answer_bytes_max: usize,
     /// Of one answer to a voter.
     pub(crate) voter_bytes_max: usize,
-    /// At least one batch is read whatever it measures.
-    pub(crate) message_bytes_max: usize,
+    /// What each answer takes in memory.
+    pub(crate) charge_bytes: usize,
     /// For clients at the device at once.
     pub(crate) under_way_max: usize,
     /// Who holds bytes for longer while others wait is closed.
@@ -77,6 +77,8 @@ pub(crate) struct Granted {
     pub(crate) charge: Arc<Charge>,
     /// Read no more than this, but one batch.
     pub(crate) bytes_max: usize,
+    /// The same where it lies in memory.
+    pub(crate) memory_bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -182,6 +184,29 @@ impl Reads {
         self.by_token.insert(token, reader);
     }
 
+    /// Something is in a block for it: what its answer may have at most, if nobody waits for the memory that this pins.
+    pub(crate) fn ask_memory(
+        &mut self,
+        reader: Reader,
+        bytes: usize,
+        now_ns: u64,
+    ) -> Option<(Arc<Charge>, usize)> {
+        let waits = |wishes: &Wishes| wishes.reading.is_some() || !wishes.waiting.is_empty();
+        if self.readers.get(&reader).is_some_and(waits) {
+            return None;
+        }
+        let is_client = matches!(reader, Reader::Client(_));
+        if is_client && (self.blocked_ns.is_some() || !self.fits()) || self.is_sated(reader) {
+            return None;
+        }
+        Some((self.charge(reader, now_ns), bytes.min(self.memory_bytes_max(reader))))
+    }
+
+    /// Now and then: who has taken all is forgotten.
+    pub(crate) fn rest(&mut self) {
+        self.readers.retain(|_, wishes| !wishes.is_over());
+    }
+
     /// The log writes: what clients read comes in small pieces, one after the other, or acknowledgements wait for them.
     pub(crate) fn set_writing(&mut self, is_writing: bool) {
         self.is_writing = is_writing;
@@ -202,7 +227,7 @@ impl Reads {
         }
         for at in 0..self.clients.len() {
             let reader = self.clients[at];
-            if !self.fits(reader) {
+            if !self.fits() {
                 if self.own_bytes(reader) > 0 {
                     // It has answers of its own to take first, and keeps nobody waiting for that.
                     continue;
@@ -222,10 +247,10 @@ impl Reads {
         None
     }
 
-    /// The total has room for its next read. One alone always fits.
-    fn fits(&self, reader: Reader) -> bool {
+    /// The total has room for one more. One alone always fits.
+    fn fits(&self) -> bool {
         let total = self.total.load(Ordering::Relaxed);
-        total == 0 || total + self.charge_of(reader) <= self.limits.bytes_max
+        total == 0 || total + self.limits.charge_bytes <= self.limits.bytes_max
     }
 
     fn own_bytes(&mut self, reader: Reader) -> usize {
@@ -233,42 +258,48 @@ impl Reads {
     }
 
     fn grant(&mut self, reader: Reader, now_ns: u64) -> Option<Granted> {
-        let (bytes, share) = (self.charge_of(reader), self.share_of(reader));
-        let answer_bytes_max = self.answer_bytes_max(reader);
-        let wishes = self.readers.get_mut(&reader)?;
-        let own = wishes.held_bytes();
-        if own > 0 && own + bytes > share {
+        if self.is_sated(reader) {
             return None;
         }
+        let wishes = self.readers.get_mut(&reader)?;
         let wish = wishes.waiting.pop_front()?;
+        wishes.reading = Some(wish.token);
+        Some(Granted {
+            token: wish.token,
+            charge: self.charge(reader, now_ns),
+            bytes_max: wish.bytes.min(self.answer_bytes_max(reader)),
+            memory_bytes_max: wish.bytes.min(self.memory_bytes_max(reader)),
+        })
+    }
+
+    /// It holds an answer on its way, and the next one.
+    fn is_sated(&mut self, reader: Reader) -> bool {
+        self.own_bytes(reader) > self.limits.charge_bytes
+    }
+
+    fn charge(&mut self, reader: Reader, now_ns: u64) -> Arc<Charge> {
+        let bytes = self.limits.charge_bytes;
         let total = matches!(reader, Reader::Client(_)).then(|| self.total.clone());
         if let Some(total) = &total {
             total.fetch_add(bytes, Ordering::Relaxed);
         }
         let charge = Arc::new(Charge { bytes, since_ns: now_ns, total });
-        wishes.held.push(Arc::downgrade(&charge));
-        wishes.reading = Some(wish.token);
-        Some(Granted { token: wish.token, charge, bytes_max: wish.bytes.min(answer_bytes_max) })
+        self.readers.entry(reader).or_default().held.push(Arc::downgrade(&charge));
+        charge
     }
 
-    fn answer_bytes_max(&self, reader: Reader) -> usize {
+    fn memory_bytes_max(&self, reader: Reader) -> usize {
         match reader {
             Reader::Voter(_) => self.limits.voter_bytes_max,
-            Reader::Client(_) if self.is_writing => self.limits.answer_bytes_max.min(WRITING_READ_BYTES),
             Reader::Client(_) => self.limits.answer_bytes_max,
         }
     }
 
-    /// What its next read will be charged.
-    fn charge_of(&self, reader: Reader) -> usize {
-        let wanted =
-            self.readers.get(&reader).and_then(|wishes| wishes.waiting.front()).map_or(0, |w| w.bytes);
-        charge_bytes(wanted.min(self.answer_bytes_max(reader)).max(self.limits.message_bytes_max))
-    }
-
-    /// What a reader may hold: an answer on its way, and the next one.
-    fn share_of(&self, reader: Reader) -> usize {
-        2 * charge_bytes(self.answer_bytes_max(reader).max(self.limits.message_bytes_max))
+    fn answer_bytes_max(&self, reader: Reader) -> usize {
+        match reader {
+            Reader::Client(_) if self.is_writing => self.limits.answer_bytes_max.min(WRITING_READ_BYTES),
+            _ => self.memory_bytes_max(reader),
+        }
     }
 
     /// A read has ended, or is not wanted any more.

@@ -2,13 +2,14 @@ use super::*;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const CHARGE: usize = 2 * MIB;
 
 fn limits() -> ReadLimits {
     ReadLimits {
-        bytes_max: 5 * charge_bytes(MIB),
+        bytes_max: 5 * CHARGE,
         answer_bytes_max: MIB,
         voter_bytes_max: 2 * MIB,
-        message_bytes_max: 512 * KIB,
+        charge_bytes: CHARGE,
         under_way_max: 2,
         stall_ms_max: 1_000,
     }
@@ -81,7 +82,7 @@ fn a_client_is_answered_with_its_share() {
     assert_eq!(reads.next(0).map(|granted| granted.bytes_max), Some(MIB));
     let small = reads.next(0).unwrap();
     assert_eq!(small.bytes_max, 10 * KIB);
-    assert_eq!(small.charge.bytes, charge_bytes(512 * KIB), "one batch of any size is read all the same");
+    assert_eq!(small.charge.bytes, CHARGE, "it pins a whole piece");
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn what_is_not_taken_keeps_the_next_read_waiting() {
     }
     assert!(reads.next(0).is_none(), "two answers lie in its connection");
     assert!(reads.must_look_again());
-    assert_eq!(reads.held_bytes(), 2 * charge_bytes(MIB));
+    assert_eq!(reads.held_bytes(), 2 * CHARGE);
     held.pop();
     assert_eq!(reads.next(0).map(|granted| granted.token), Some(2));
 }
@@ -237,12 +238,40 @@ fn a_long_line_that_moves_is_nobodys_fault() {
 #[test]
 fn who_has_answers_to_take_keeps_nobody_behind_it_waiting() {
     let (mut reads, mut held) = held_by_five();
-    // The total has room for a little more, not for what the first one wants beside what it has.
-    reads.ask(10, client(0), usize::MAX);
-    reads.ask(11, client(9), 1);
     held.pop();
-    reads.limits.bytes_max = 4 * charge_bytes(MIB) + charge_bytes(512 * KIB);
-    assert_eq!(reads.next(0).map(|granted| granted.token), Some(11));
+    reads.ask(10, client(0), usize::MAX);
+    held.push(reads.next(0).expect("a second answer").charge);
+    reads.done(10);
+    held.remove(3);
+    // The total has room for one more, and the first one has two.
+    reads.ask(11, client(0), usize::MAX);
+    reads.ask(12, client(9), 1);
+    assert_eq!(reads.next(0).map(|granted| granted.token), Some(12));
     held.clear();
-    assert_eq!(reads.next(0).map(|granted| granted.token), Some(10));
+    assert_eq!(reads.next(0).map(|granted| granted.token), Some(11));
+}
+
+#[test]
+fn what_lies_in_memory_is_charged_like_what_is_read_and_passes_nobody_who_waits() {
+    let mut reads = reads();
+    reads.set_writing(true);
+    let (first, most) = reads.ask_memory(client(1), 10 * MIB, 0).expect("there is room");
+    assert_eq!((first.bytes, most, reads.held_bytes()), (CHARGE, MIB, CHARGE), "writing or not");
+    let second = reads.ask_memory(client(1), 10, 0).expect("an answer on its way, and the next one");
+    assert_eq!(second.1, 10);
+    assert!(reads.ask_memory(client(1), 10, 0).is_none(), "it has not taken those");
+    reads.ask(5, client(2), MIB);
+    assert!(reads.ask_memory(client(2), 10, 0).is_none(), "its own first wish goes first");
+    let others: Vec<_> = (3..6).map(|number| reads.ask_memory(client(number), 10, 0)).collect();
+    assert!(others.iter().all(Option::is_some));
+    assert!(reads.ask_memory(client(6), 10, 0).is_none(), "all is pinned");
+    assert!(reads.ask_memory(Reader::Voter(NodeId(1)), 10, 0).is_some(), "a voter waits for no client");
+    assert!(reads.next(0).is_none());
+    drop(first);
+    assert!(reads.ask_memory(client(6), 10, 0).is_none(), "somebody has waited longer");
+    assert_eq!(reads.next(0).map(|granted| granted.token), Some(5));
+    drop((second, others));
+    reads.done(5);
+    reads.rest();
+    assert!(reads.readers.is_empty() && reads.held_bytes() == 0);
 }

@@ -34,7 +34,9 @@ fn receive_vote(cluster: &mut Cluster, voter: Client) -> Option<(i16, i32, bool)
 /// Seeds 15 and 118 of the simulator.
 #[test]
 fn a_read_that_ends_while_the_quorum_state_is_written_tells_no_epoch_before_it_is_durable() {
-    let (mut cluster, client) = leader_of_three(|config| config.limits.tail_cache_bytes_max = 0);
+    let (mut cluster, client) = leader_of_three(|config| {
+        (config.limits.tail_cache_bytes_max, config.limits.read_cache_bytes_max) = (0, 0);
+    });
     let leader = client.0;
     let told = produce(&mut cluster, client, -1, batch(&[&[7; 1000]]));
     let epoch = cluster.status(leader).epoch;

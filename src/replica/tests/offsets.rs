@@ -333,12 +333,13 @@ fn more_threads_look_into_more_batches_at_once() {
     let many = |config: &mut Config| {
         config.limits.tail_cache_bytes_max = 0;
         config.limits.inspection_threads = 3;
-        config.limits.device_reads_bytes_max = 16 << 20;
+        config.limits.device_reads_bytes_max = 24 << 20;
     };
     let too_many = |config: &mut Config| {
         config.limits.tail_cache_bytes_max = 0;
         config.limits.inspection_threads = 60;
-        config.limits.device_reads_bytes_max = 10 * charge_bytes(config.limits.message_bytes_max);
+        config.limits.device_reads_bytes_max = 10 * charge_bytes(config.limits.message_bytes_max, 2 << 20);
+        config.limits.read_cache_bytes_max = 0;
     };
     for (change, expected) in [(many as fn(&mut Config), 6), (too_many, 5)] {
         let (mut cluster, client) = on_disk_with(0, change);

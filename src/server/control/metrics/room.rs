@@ -59,16 +59,34 @@ pub(super) fn encode(out: &mut Out, room: &RoomTaken, places: [PlaceCounts; 2]) 
 
 /// Those that the replica knows.
 pub(super) fn encode_status(out: &mut Out, status: &Status) -> fmt::Result {
-    let Watched { device_reads, device_reads_waiting, heavy_requests, heavy_bytes, .. } = &status.watched;
+    let Watched { device_reads, blocks, device_reads_waiting, heavy_requests, heavy_bytes, .. } =
+        &status.watched;
+    let reads = [("memory", blocks.hits), ("device", blocks.misses), ("ahead", blocks.ahead)];
+    out.counters(
+        "kraft_read_cache_reads",
+        "Reads of what is not among the newest batches in memory: of blocks, of the device, of the device ahead of a reader.",
+        reads.map(|(from, count)| ([("from", from)], count)),
+    )?;
     encode_all(
         out,
         &[
             (
                 "kraft_device_reads_held_bytes",
-                "Bytes read from the device for clients that they have not taken.",
+                "Memory that answers to clients pin which were read from the device or from blocks, and are not taken.",
                 device_reads.taken,
             ),
-            ("kraft_device_reads_max_bytes", "Their bound (kraft.device.reads.max.bytes).", device_reads.max),
+            (
+                "kraft_device_reads_max_bytes",
+                "Their bound (kraft.device.reads.max.bytes, or a quarter of kraft.read.cache.bytes).",
+                device_reads.max,
+            ),
+            (
+                "kraft_read_cache_bytes",
+                "Memory of what was read and is kept for other readers.",
+                blocks.bytes,
+            ),
+            ("kraft_read_cache_max_bytes", "Its bound (kraft.read.cache.bytes).", blocks.bytes_max),
+            ("kraft_read_cache_pinned_bytes", "What of it answers are sent from.", blocks.pinned_bytes),
             (
                 "kraft_device_reads_waiting",
                 "Reads that wait for their turn at the device, or for what others have not taken.",

@@ -1,0 +1,253 @@
+//! Blocks: runs of batches in memory that all readers share, and the reads of the device that will become some.
+//!
+//! A block is what one read of the device has brought, or what left the tail cache: whole batches from one place of the log, each
+//! checked once. Who wants what is being read already waits for that read. When there is no room, the block goes that has been in the
+//! line longest without being asked for, and of which no answer has a slice. All of it is flushed, and none of it was cut: a cut drops what
+//! reaches over it, and raises a number by which reads that were under way are known.
+//!
+//! Owned by the log, on the replica core, which says when there is no room: it knows how much memory all that was read has. What
+//! answers pin has a bound of its own (`replica::room::reads`).
+
+use super::index::Place;
+use super::op::{OpId, SegmentId};
+use super::reader::Waiter;
+use crate::record::CheckedRun;
+use crate::types::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Runs that lie one behind the other: so many are passed over at most when the end of them is looked for.
+#[cfg(test)]
+const NEIGHBOURS_MAX: usize = 64;
+/// Places in the line of blocks that have gone: with more of them than this, and than there are blocks, the line is cleared.
+const GONE_MAX: usize = 16;
+
+/// Held by whoever has a slice of a block.
+pub(super) type Pin = Arc<()>;
+
+struct Block {
+    id: u64,
+    run: CheckedRun,
+    /// Answers that have slices of it hold clones of this.
+    pin: Pin,
+    /// Where its last batch ends in the file, if that is known.
+    end: Option<Place>,
+    /// Somebody asked for it since the hand came by.
+    is_wanted: bool,
+}
+
+impl Block {
+    fn is_pinned(&self) -> bool {
+        Arc::strong_count(&self.pin) > 1
+    }
+}
+
+/// A read of the device that is under way.
+pub(super) struct Load {
+    pub(super) segment: SegmentId,
+    pub(super) position: u64,
+    pub(super) length: usize,
+    /// Base offset of the batch at `position`.
+    pub(super) base: Offset,
+    /// What begins before this is read; who wants it may wait for it.
+    pub(super) end: Offset,
+    /// Of the log, when the read began: what lies behind is not believed.
+    pub(super) flushed: Offset,
+    /// It has a piece of the usual size, and becomes a block.
+    pub(super) is_kept: bool,
+    /// Cuts before it.
+    pub(super) cuts: u64,
+    /// For whom it was begun. `None`: it is read ahead.
+    pub(super) founder: Option<Waiter>,
+    /// Those who came later.
+    pub(super) others: Vec<Waiter>,
+}
+
+impl Load {
+    fn waiters(&mut self) -> impl Iterator<Item = &mut Waiter> {
+        self.founder.iter_mut().chain(&mut self.others)
+    }
+
+    /// Whoever is served by it, and whether it was begun for him.
+    pub(super) fn take_waiters(&mut self) -> Vec<(Waiter, bool)> {
+        let founder = self.founder.take().map(|waiter| (waiter, true));
+        founder.into_iter().chain(self.others.drain(..).map(|waiter| (waiter, false))).collect()
+    }
+}
+
+/// All blocks of a log.
+pub(super) struct Blocks {
+    /// By base offset.
+    blocks: BTreeMap<Offset, Block>,
+    /// Who is put out next. A block that has gone leaves its place behind, to be passed over.
+    line: VecDeque<(Offset, u64)>,
+    last_id: u64,
+    loads: BTreeMap<OpId, Load>,
+    cuts: u64,
+    /// A lie of the simulator: nothing is ever cut.
+    lies: bool,
+    hits: u64,
+    misses: u64,
+    ahead: u64,
+}
+
+impl Blocks {
+    pub(super) fn new() -> Blocks {
+        Blocks {
+            blocks: BTreeMap::new(),
+            line: VecDeque::new(),
+            last_id: 0,
+            loads: BTreeMap::new(),
+            cuts: 0,
+            lies: false,
+            hits: 0,
+            misses: 0,
+            ahead: 0,
+        }
+    }
+
+    /// The block that has the batch of this offset.
+    fn holding(&self, offset: Offset) -> Option<&Block> {
+        // One that came later may begin within an older one, and end before it does.
+        let mut before = self.blocks.range(..=offset).rev().take(2);
+        before.find_map(|(_, block)| (offset < block.run.next_offset()).then_some(block))
+    }
+
+    /// Who wants it finds it here.
+    pub(super) fn get(&self, offset: Offset) -> Option<&CheckedRun> {
+        self.holding(offset).map(|block| &block.run)
+    }
+
+    /// Somebody wants it.
+    pub(super) fn take(&mut self, offset: Offset) -> Option<(CheckedRun, Pin)> {
+        let base = self.get(offset)?.base_offset();
+        let block = self.blocks.get_mut(&base)?;
+        block.is_wanted = true;
+        self.hits += 1;
+        Some((block.run.clone(), block.pin.clone()))
+    }
+
+    /// Where the file goes on behind a block that ends at this offset.
+    pub(super) fn place_behind(&self, offset: Offset) -> Option<Place> {
+        let (_, before) = self.blocks.range(..offset).next_back()?;
+        before.end.filter(|_| before.run.next_offset() == offset)
+    }
+
+    /// Base offset of the first block behind this offset.
+    pub(super) fn next_base(&self, offset: Offset) -> Option<Offset> {
+        self.blocks.range(Offset(offset.0 + 1)..).next().map(|(base, _)| *base)
+    }
+
+    /// The first offset from `from` on that is neither here nor on its way, and how many bytes lie between, about.
+    #[cfg(test)]
+    pub(super) fn first_missing(&self, from: Offset) -> (Offset, usize) {
+        let (mut at, mut bytes) = (from, 0);
+        for _ in 0..NEIGHBOURS_MAX {
+            if let Some(block) = self.holding(at) {
+                let passed = at.0.abs_diff(block.run.next_offset().0) as usize;
+                let all = block.run.next_offset().0.abs_diff(block.run.base_offset().0).max(1) as usize;
+                bytes += (block.run.size_bytes() as u128 * passed as u128 / all as u128) as usize;
+                at = block.run.next_offset();
+            } else if let Some((_, load)) = self.load_of(at) {
+                bytes += load.length;
+                at = load.end;
+            } else {
+                break;
+            }
+        }
+        (at, bytes)
+    }
+
+    /// What was copied from batches that are flushed, or read; `end`: where it ends in the file. Checked, and of the log as it is.
+    pub(super) fn keep(&mut self, run: CheckedRun, end: Option<Place>, is_wanted: bool, pin: Pin) {
+        let base = run.base_offset();
+        if self.get(base).is_some_and(|there| there.next_offset() >= run.next_offset()) {
+            return;
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        self.blocks.insert(base, Block { id, run, pin, end, is_wanted });
+        self.line.push_back((base, id));
+        if self.line.len() > 2 * self.blocks.len() + GONE_MAX {
+            let blocks = &self.blocks;
+            self.line.retain(|(base, id)| blocks.get(base).is_some_and(|block| block.id == *id));
+        }
+    }
+
+    /// Put out the first in the line that nobody has asked for since it got there, and of which no answer has a slice. False:
+    /// there is none.
+    pub(super) fn put_one_out(&mut self) -> bool {
+        // Each has its turn twice: the first time it may still be wanted.
+        for _ in 0..2 * self.line.len() {
+            let Some((base, id)) = self.line.pop_front() else { return false };
+            let Some(block) = self.blocks.get_mut(&base).filter(|block| block.id == id) else { continue };
+            if std::mem::take(&mut block.is_wanted) || block.is_pinned() {
+                self.line.push_back((base, id));
+            } else {
+                self.blocks.remove(&base);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What lies behind is no more of the log, and other batches may come in its place.
+    pub(super) fn cut(&mut self, to: Offset) {
+        if self.lies {
+            return;
+        }
+        self.cuts += 1;
+        let reaches_over = |(base, block): (&Offset, &Block)| (block.run.next_offset() > to).then_some(*base);
+        let gone: Vec<Offset> = self.blocks.iter().filter_map(reaches_over).collect();
+        gone.iter().for_each(|base| _ = self.blocks.remove(base));
+        for load in self.loads.values_mut() {
+            load.waiters().for_each(|waiter| waiter.bound = waiter.bound.min(to));
+        }
+    }
+
+    pub(super) fn keep_what_is_cut(&mut self) {
+        self.lies = true;
+    }
+
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts
+    }
+
+    pub(super) fn begin_load(&mut self, id: OpId, load: Load) {
+        match load.founder {
+            Some(_) => self.misses += 1,
+            None => self.ahead += 1,
+        }
+        self.loads.insert(id, load);
+    }
+
+    /// It is here, or will never be.
+    pub(super) fn end_load(&mut self, id: OpId) -> Load {
+        self.loads.remove(&id).expect("a read that completes was submitted")
+    }
+
+    /// Of the log as it is, and with the batch of this offset.
+    fn load_of(&self, offset: Offset) -> Option<(OpId, &Load)> {
+        let has = |load: &Load| load.cuts == self.cuts && load.base <= offset && offset < load.end;
+        self.loads.iter().find(|(_, load)| has(load)).map(|(id, load)| (*id, load))
+    }
+
+    /// Wait for a read that is under way. Gives the waiter back where there is none that has what it wants.
+    pub(super) fn join(&mut self, waiter: Waiter) -> Option<Waiter> {
+        let id = self.load_of(waiter.from).map(|(id, _)| id);
+        let Some(load) = id.and_then(|id| self.loads.get_mut(&id)) else { return Some(waiter) };
+        load.others.push(waiter);
+        self.hits += 1;
+        None
+    }
+
+    /// Blocks that answers have slices of.
+    pub(super) fn pinned(&self) -> usize {
+        self.blocks.values().filter(|block| block.is_pinned()).count()
+    }
+
+    /// Times that somebody was served from memory, that the device was read for who asked, and that it was read ahead.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        [self.hits, self.misses, self.ahead]
+    }
+}

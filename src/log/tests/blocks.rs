@@ -1,0 +1,318 @@
+//! Blocks held against a model of what each offset holds, beside random appends, flushes, cuts into whatever state a read is in,
+//! and readers who keep what they were given.
+
+use super::disk::SimDisk;
+use super::harness::*;
+use crate::log::*;
+use crate::record::{BatchList, StampedBatch};
+use crate::types::*;
+use std::sync::{Arc, Weak};
+
+const SEEDS: u64 = 600;
+const ACTIONS: usize = 250;
+const PIECE_BYTES: usize = 16 << 10;
+
+fn config(random: &mut super::disk::Random) -> LogConfig {
+    LogConfig {
+        segment_bytes_max: 20_000 + random.below(60_000),
+        tail_cache_bytes_max: random.below(3) as usize * 4_000,
+        index_interval_bytes: 1_024 << random.below(4),
+        read_cache_bytes_max: [0, 1, 2, 3, 8, 100][random.below(6) as usize] * PIECE_BYTES,
+        read_piece_bytes: PIECE_BYTES,
+        unflushed_bytes_max: 1 << 20,
+        ..small_config()
+    }
+}
+
+/// Somebody who waits for the device.
+struct Asked {
+    token: u64,
+    from: Offset,
+    bound: Offset,
+    max_bytes: usize,
+    /// What was there is cut since.
+    is_cut: bool,
+}
+
+/// An answer that has not been taken.
+struct Held {
+    batches: BatchList,
+    /// As it was when it was given.
+    bytes: Vec<u8>,
+}
+
+struct Model {
+    node: Node,
+    batches: Vec<StampedBatch>,
+    asked: Vec<Asked>,
+    held: Vec<Held>,
+    charges: Vec<Weak<()>>,
+    next_token: u64,
+    seed: u64,
+}
+
+fn bytes_of_list(batches: &BatchList) -> Vec<u8> {
+    batches.iter().flat_map(|batch| bytes_of(&batch)).collect()
+}
+
+impl Model {
+    fn new(seed: u64) -> Model {
+        let mut disk = SimDisk::new(seed);
+        let config = config(&mut disk.random);
+        let node = Node::ready(disk, config);
+        let (batches, asked, held, charges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Model { node, batches, asked, held, charges, next_token: 0, seed }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.node.disk.random.below(bound as u64) as usize
+    }
+
+    fn append(&mut self) {
+        for _ in 0..=self.below(6) {
+            let value_bytes = match self.below(30) {
+                0 => PIECE_BYTES + self.below(9_000),
+                1 => PIECE_BYTES - self.below(9_000),
+                _ => self.below(1_500),
+            };
+            let records = 1 + self.below(3);
+            self.batches.push(self.node.append(records, value_bytes));
+        }
+    }
+
+    fn cut(&mut self) {
+        let keep = self.batches.len() - self.below(8.min(self.batches.len() + 1));
+        let to = keep.checked_sub(1).map_or(Offset(0), |last| self.batches[last].next_offset());
+        self.batches.truncate(keep);
+        self.asked.iter_mut().for_each(|asked| asked.is_cut |= asked.from >= to);
+        self.node.log.truncate(to);
+        self.node.epoch += 1;
+    }
+
+    fn read(&mut self) {
+        let end = self.node.log.log_end().0;
+        let from = Offset(self.below(end.0 as usize + 1) as i64);
+        let bound = if self.below(3) > 0 { end } else { Offset(self.below(end.0 as usize + 1) as i64) };
+        let max_bytes = self.below(12_000);
+        let keep = Arc::new(());
+        match self.node.log.read_memory(from, bound, max_bytes) {
+            ReadOutcome::Batches(batches) => self.check(from, bound, max_bytes, batches),
+            ReadOutcome::InBlock => {
+                self.charges.push(Arc::downgrade(&keep));
+                let found = self.node.log.read_block(from, bound, max_bytes, keep);
+                self.check(from, bound, max_bytes, found.expect("it is there"));
+            }
+            ReadOutcome::OnDevice => {
+                self.next_token += 1;
+                self.charges.push(Arc::downgrade(&keep));
+                let (token, fills_piece) = (self.next_token, self.below(2) == 0);
+                self.node.log.read_device(from, bound, max_bytes, fills_piece, token, keep);
+                self.asked.push(Asked { token, from, bound, max_bytes, is_cut: false });
+            }
+            ReadOutcome::Empty => {
+                let reaches = |b: &&StampedBatch| b.base_offset() <= from && from < b.next_offset();
+                let there = self.batches.iter().find(reaches).filter(|b| b.next_offset() <= bound);
+                assert!(there.is_none(), "seed {}: nothing from {from} below {bound}", self.seed);
+            }
+            ReadOutcome::OutOfRange => panic!("seed {}: {from} is in the log", self.seed),
+        }
+    }
+
+    /// Whole batches of the log as it is, from the one asked for, below the bound.
+    fn check(&mut self, from: Offset, bound: Offset, max_bytes: usize, batches: BatchList) {
+        let seed = self.seed;
+        let at = self.batches.iter().position(|b| b.base_offset() <= from && from < b.next_offset());
+        let at = at.unwrap_or_else(|| panic!("seed {seed}: {from} is not in the log"));
+        let read: Vec<StampedBatch> = batches.iter().collect();
+        for (read, batch) in read.iter().zip(&self.batches[at..]) {
+            assert!(
+                bytes_of(read) == bytes_of(batch),
+                "seed {seed}: {:?} for {:?}",
+                read.header(),
+                batch.header()
+            );
+            assert!(read.next_offset() <= bound, "seed {seed}: {:?} reaches over {bound}", read.header());
+        }
+        assert!(read.len() <= self.batches.len() - at, "seed {seed}: more than there is");
+        let fits = read.len() == 1 || batches.size_bytes() <= max_bytes;
+        assert!(fits || read.is_empty(), "seed {seed}: {} bytes of {max_bytes}", batches.size_bytes());
+        let bytes = bytes_of_list(&batches);
+        self.held.push(Held { batches, bytes });
+    }
+
+    fn hear(&mut self) {
+        for event in self.node.events() {
+            let LogEvent::ReadDone { token, result } = event else { continue };
+            let at = self.asked.iter().position(|asked| asked.token == token);
+            let asked =
+                self.asked.swap_remove(at.unwrap_or_else(|| panic!("seed {}: answered twice", self.seed)));
+            match result {
+                Ok(batches) if batches.is_empty() => {
+                    let first = self.batches.iter().find(|b| asked.from < b.next_offset());
+                    let is_over = first.is_none_or(|first| first.next_offset() > asked.bound);
+                    assert!(is_over || asked.is_cut, "seed {}: nothing from {}", self.seed, asked.from);
+                }
+                // One that was cut while it was read may be there again; never with what was there before.
+                Ok(batches) => self.check(asked.from, asked.bound, asked.max_bytes, batches),
+                Err(ReadError::Gone) => assert!(asked.is_cut, "seed {}: {} is gone", self.seed, asked.from),
+                Err(error) => panic!("seed {}: {error}", self.seed),
+            }
+        }
+        let counts = self.node.log.block_counts();
+        // A batch may be twice as large as a piece.
+        let asked = 3 * (self.asked.len() + self.held.len() + 4);
+        assert!(
+            counts.bytes <= counts.bytes_max.max(asked * PIECE_BYTES),
+            "seed {}: {counts:?} with {asked} reads",
+            self.seed
+        );
+    }
+
+    /// Whoever has an answer has what it was, however long.
+    fn take_answers(&mut self) {
+        while self.held.len() > self.below(30) {
+            let at = self.below(self.held.len());
+            let Held { batches, bytes } = self.held.swap_remove(at);
+            assert!(bytes_of_list(&batches) == bytes, "seed {}: an answer has changed", self.seed);
+        }
+    }
+
+    fn act(&mut self) {
+        match self.below(100) {
+            0..12 => self.append(),
+            12..15 => self.cut(),
+            15..60 => self.read(),
+            60..66 => {
+                let from = Offset(self.below(self.node.log.log_end().0.0 as usize + 1) as i64);
+                let bytes = self.below(4 * PIECE_BYTES);
+                if from < self.node.log.flushed().0 {
+                    self.node.log.read_ahead(from, bytes);
+                }
+            }
+            _ => {
+                for _ in 0..self.below(5) {
+                    self.node.complete_any();
+                    self.hear();
+                }
+            }
+        }
+        if self.below(2) == 0 {
+            self.node.turn();
+        }
+        self.hear();
+        self.take_answers();
+    }
+}
+
+#[test]
+fn blocks_are_what_the_log_is_whatever_is_cut_or_put_out_meanwhile() {
+    let mut sum = BlockCounts::default();
+    for seed in 0..SEEDS {
+        let mut model = Model::new(seed);
+        (0..ACTIONS).for_each(|_| model.act());
+        model.node.turn();
+        while model.node.complete_any() {}
+        model.hear();
+        assert!(model.asked.is_empty(), "seed {seed}: all are answered");
+        model.held.clear();
+        // Blocks hold nothing of whoever was answered.
+        assert!(model.charges.iter().all(|charge| charge.strong_count() == 0), "seed {seed}: a charge stays");
+        assert_eq!(model.node.log.block_counts().pinned_bytes, 0, "seed {seed}");
+        let counts = model.node.log.block_counts();
+        (sum.hits, sum.misses, sum.ahead) =
+            (sum.hits + counts.hits, sum.misses + counts.misses, sum.ahead + counts.ahead);
+    }
+    // Each of the ways was gone.
+    assert!(sum.hits > 10 * SEEDS && sum.misses > 10 * SEEDS && sum.ahead > SEEDS, "{sum:?}");
+}
+
+fn filled(read_cache_bytes_max: usize) -> Node {
+    let config = LogConfig {
+        tail_cache_bytes_max: 0,
+        read_cache_bytes_max,
+        read_piece_bytes: PIECE_BYTES,
+        segment_bytes_max: 1 << 20,
+        ..small_config()
+    };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    for _ in 0..60 {
+        node.append(1, 1_000);
+        node.settle();
+    }
+    node
+}
+
+#[test]
+fn what_one_reader_has_read_is_there_for_the_next() {
+    let mut node = filled(100 * PIECE_BYTES);
+    let read = |node: &mut Node| -> Vec<Vec<u8>> {
+        node.read_all().expect("all is read").iter().map(bytes_of).collect()
+    };
+    let all = read(&mut node);
+    let first = node.log.block_counts();
+    assert!(first.misses > 3 && first.hits == 0, "{first:?}");
+    // Rot under a block is not seen while it is there.
+    node.disk.edit(SEGMENT_0, |bytes| bytes[100] ^= 1);
+    assert!(read(&mut node) == all);
+    let second = node.log.block_counts();
+    assert_eq!((second.misses, second.bytes), (first.misses, first.bytes), "the device was left alone");
+    node.log.set_read_cache(0);
+    assert_eq!(node.log.block_counts().bytes, 0);
+    assert!(matches!(node.read_all(), Err(ReadError::Corrupt(_))), "and whoever reads it anew is told");
+}
+
+#[test]
+fn who_wants_what_is_being_read_waits_for_it() {
+    for cache_bytes in [0, 100 * PIECE_BYTES] {
+        let mut node = filled(cache_bytes);
+        let mut ask =
+            |from, token| node.log.read_device(Offset(from), Offset(60), 3_000, true, token, Arc::new(()));
+        [(0, 1), (3, 2), (0, 3), (7, 4)].into_iter().for_each(|(from, token)| ask(from, token));
+        node.turn();
+        assert_eq!(node.disk.in_flight.len(), 1, "one read for all four");
+        let mut answered = Vec::new();
+        for event in node.settle() {
+            let LogEvent::ReadDone { token, result: Ok(batches) } = event else { panic!("{event:?}") };
+            answered.push((token, batches.ends().expect("some").0.0));
+        }
+        assert_eq!(answered, [(1, 0), (2, 3), (3, 0), (4, 7)]);
+    }
+}
+
+#[test]
+fn what_fails_ahead_of_a_reader_is_told_to_nobody_but_who_asks_again() {
+    let mut node = filled(100 * PIECE_BYTES);
+    let is_read = |kind: &OpKind| matches!(kind, OpKind::Read { .. });
+    node.disk.fail = Some(is_read);
+    assert!(node.log.read_ahead(Offset(0), 1));
+    assert!(!node.log.read_ahead(Offset(0), 1), "it is on its way");
+    assert!(node.settle().is_empty());
+    assert!(node.read_one(Offset(0)).is_ok(), "he reads it himself");
+    // And who waits for one that fails.
+    let mut node = filled(100 * PIECE_BYTES);
+    node.disk.edit(SEGMENT_0, |bytes| bytes[100] ^= 1);
+    assert!(node.log.read_ahead(Offset(0), 1));
+    node.log.read_device(Offset(5), Offset(60), 3_000, true, 1, Arc::new(()));
+    node.log.read_device(Offset(0), Offset(60), 3_000, true, 2, Arc::new(()));
+    let mut told = node.settle().into_iter().map(|event| match event {
+        LogEvent::ReadDone { token, result } => (token, result.is_ok()),
+        other => panic!("{other:?}"),
+    });
+    assert!(told.any(|told| told == (1, true)) && told.next() == Some((2, false)));
+}
+
+#[test]
+fn a_block_is_put_out_when_nobody_has_asked_for_it_since_the_hand_came_by() {
+    let mut node = filled(3 * PIECE_BYTES);
+    let ask = |node: &mut Node, from: i64| node.read_one(Offset(from)).map(|read| read.len()).expect("read");
+    [0, 20, 40].into_iter().for_each(|from| _ = ask(&mut node, from));
+    let misses = |node: &Node| node.log.block_counts().misses;
+    assert_eq!((misses(&node), node.log.block_counts().bytes), (3, 3 * PIECE_BYTES));
+    ask(&mut node, 0);
+    ask(&mut node, 30);
+    assert_eq!((misses(&node), node.log.block_counts().bytes), (4, 3 * PIECE_BYTES));
+    ask(&mut node, 0);
+    assert_eq!(misses(&node), 4, "it was asked for, and has stayed");
+    ask(&mut node, 20);
+    assert_eq!(misses(&node), 5, "the one behind it has gone");
+}
