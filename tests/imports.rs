@@ -116,7 +116,8 @@ const TABLE: &[Row] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("notice", &[]),
     ("connection_id", &[]),
-    ("stages", &[]),
+    ("slowest", &[]),
+    ("stages", &["slowest"]),
     ("counters", &[]),
     ("times", &[]),
     ("folds", &[]),
@@ -151,7 +152,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("desk", &["connection_id", "counters", "engine", "input", "notice", "peers", "room", "stages"]),
     ("leadership", &["desk"]),
     ("status", &["counters", "desk", "room"]),
-    ("produce", &["admit", "connection_id", "desk", "folds", "input", "notice", "requests", "stages"]),
+    ("produce", &["admit", "connection_id", "desk", "folds", "input", "notice", "requests", "slowest"]),
     ("fetch", &["connection_id", "desk", "input", "room"]),
     ("list_offsets", &["connection_id", "desk", "input", "inspection", "room", "times"]),
     ("quorum", &["desk", "input", "notice", "peers"]),

@@ -40,6 +40,7 @@ pub(crate) mod requests;
 pub(crate) mod room;
 pub mod session;
 mod session_limits;
+pub(crate) mod slowest;
 pub(crate) mod stages;
 mod status;
 mod times;

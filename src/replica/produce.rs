@@ -14,7 +14,7 @@ use super::folds::Verdict;
 use super::input::Ticket;
 use super::notice::Level;
 use super::requests;
-use super::stages::Passed;
+use super::slowest::{Passed, SlowRequest};
 use crate::protocol::produce::{ProducedPartition, ProducedTopic, TOPIC_ID_FROM};
 use crate::protocol::{ProduceResponse, Response};
 use crate::record::{BatchHeader, StampedBatch};
@@ -257,14 +257,18 @@ impl Produce {
 
     fn record_stages(&self, desk: &mut Desk, promise: Promise, parked: &ParkedProduce) {
         let committed_ns = self.committed_ns.max(parked.appended_ns);
-        desk.stages.record(&Passed {
+        let passed = Passed {
             received_ns: parked.ticket.received_ns,
             decoded_ns: parked.ticket.decoded_ns,
             appended_ns: Some(parked.appended_ns),
             flushed_ns: (parked.flushed_ns > 0).then_some(parked.flushed_ns),
             committed_ns: (promise == Promise::Committed).then_some(committed_ns),
             answered_ns: desk.now.monotonic_ns,
-        });
+        };
+        desk.stages.record(&passed);
+        let base_offset = parked.answers.first().map_or(-1, |answer| answer.base_offset);
+        let connection = parked.ticket.connection.0;
+        desk.stages.slowest.offer(SlowRequest { passed, base_offset, connection });
     }
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {

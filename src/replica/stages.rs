@@ -3,6 +3,7 @@
 //! The replica records a request's stages when it answers it; the server takes the histograms every few seconds, merges
 //! those of all cores and writes them out. Recording is a few additions and never allocates, fails or waits.
 
+use super::slowest::{Passed, Slowest};
 use hdrhistogram::Histogram;
 
 /// Smallest and largest latency told apart; a longer one counts as the largest.
@@ -22,20 +23,9 @@ pub(crate) struct Stages {
     appended_to_replicated: Histogram<u64>,
     committed_to_answered: Histogram<u64>,
     pub(crate) end_to_end: Histogram<u64>,
+    pub(crate) slowest: Slowest,
     pub(crate) committed_bytes: u64,
     pub(crate) committed_records: u64,
-}
-
-/// Monotonic ns at which a produce request passed each point; `None` where it did not (acks=1 does not wait for
-/// replication, a refused request is never appended).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passed {
-    pub(super) received_ns: u64,
-    pub(super) decoded_ns: u64,
-    pub(super) appended_ns: Option<u64>,
-    pub(super) flushed_ns: Option<u64>,
-    pub(super) committed_ns: Option<u64>,
-    pub(super) answered_ns: u64,
 }
 
 impl Stages {
@@ -47,6 +37,7 @@ impl Stages {
             appended_to_replicated: histogram(),
             committed_to_answered: histogram(),
             end_to_end: histogram(),
+            slowest: Slowest::default(),
             committed_bytes: 0,
             committed_records: 0,
         }
@@ -97,6 +88,7 @@ impl Stages {
         ] {
             histogram.reset();
         }
+        self.slowest.clear();
         (self.committed_bytes, self.committed_records) = (0, 0);
     }
 }

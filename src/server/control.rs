@@ -6,6 +6,7 @@
 //!
 //! - `reporter.rs`: the thread that merges histograms, prints the line and the table, and writes the interval log.
 //! - `latency.rs`: histograms by stage, percentiles, the table. `interval_log.rs`: `latency-*.hlog`.
+//! - `slow.rs`: the slowest requests of the last minute.
 //! - `http.rs`: connections and requests. `places.rs`: how many, and who makes room. `pages.rs`: what each path answers.
 //!   `metrics.rs`: the Prometheus text.
 
@@ -16,6 +17,7 @@ mod metrics;
 mod pages;
 mod places;
 mod reporter;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use crate::replica::{Status, stages::Stages};
 use interval_log::IntervalLog;
 use latency::StageHistograms;
 use reporter::{Report, Reporter};
+use slow::LastSlow;
 
 /// Kafka's `TestRaftServer` prints its line this often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -87,6 +90,7 @@ struct Shared {
     /// Makes the replica core look whether a status is wanted.
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     latency: Mutex<Latency>,
+    slow: Mutex<LastSlow>,
     /// Taken by clients, guests and voters, and what there is of them.
     places: [AtomicUsize; 3],
     bounds: OnceLock<Bounds>,
@@ -136,6 +140,7 @@ impl Shared {
             status_wanted: AtomicBool::new(false),
             waker: OnceLock::new(),
             latency: Mutex::default(),
+            slow: Mutex::default(),
             places: Default::default(),
             bounds: OnceLock::new(),
             refused_connections: AtomicU64::new(0),

@@ -83,6 +83,20 @@ def test_http_endpoints(quorum):
         assert line.startswith("#") or re.fullmatch(r'[a-zA-Z_:][\w:]*(\{.*\})? \S+( \d+)?', line), line
     code, latency = node.http("/latency")
     assert code == 200 and json.loads(latency)
+    code, slow = node.http("/slow")
+    assert code == 200 and json.loads(slow)["unit"] == "us"
+
+
+def test_the_slowest_requests_are_told_stage_by_stage(clusters):
+    cluster = clusters(1)
+    kafka_tools.run(TOOLS_DIR / "kraft-perf", "--bootstrap-server", cluster.bootstrap, "--num-records", 200).check()
+    told = lambda: json.loads(cluster[1].http("/slow")[1])["requests"]
+    slow = wait_for("slow requests", told)
+    took = [request["end_to_end"] for request in slow]
+    assert took == sorted(took, reverse=True) and 8 <= len(slow) <= 32, slow
+    for request in slow:
+        parts = [request[stage] for stage in ("received_to_decoded", "decoded_to_appended", "appended_to_replicated", "committed_to_answered")]
+        assert sum(parts) == pytest.approx(request["end_to_end"], abs=0.1) and request["appended_to_flushed"] >= 0, request
 
 
 def test_http_is_off_unless_asked_for(clusters):

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Shared, lock, metrics};
+use crate::io::clock;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -11,9 +12,10 @@ const HTML: &str = "text/html; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// (path, what it shows) of all pages but the list itself.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("/status", "role, epoch, leader, voters with lag, high watermark, log end (JSON)"),
     ("/latency", "percentiles of each stage of a produce request in us (JSON)"),
+    ("/slow", "the slowest produce requests of the last minute, each stage of them in us (JSON)"),
     ("/metrics", "counters, gauges and histograms (Prometheus)"),
     ("/ready", "200 when a quorum can commit and this node does its part in it, else 503 with the reason"),
     ("/live", "200 while the process runs"),
@@ -31,6 +33,7 @@ pub(super) fn page(path: &str, shared: &Shared) -> Page {
         "/" => Page { status: 200, content_type: HTML, body: index(shared) },
         "/status" => status(shared),
         "/latency" => Page { status: 200, content_type: JSON, body: pretty(&latency(shared)) },
+        "/slow" => Page { status: 200, content_type: JSON, body: pretty(&slow(shared)) },
         "/metrics" => metrics_page(shared),
         "/ready" => ready(shared),
         "/live" => text(200, "live"),
@@ -73,6 +76,10 @@ fn latency(shared: &Shared) -> Value {
         "last_interval": latency.last_interval.json(),
         "last_interval_seconds": latency.last_interval_seconds,
     })
+}
+
+fn slow(shared: &Shared) -> Value {
+    lock(&shared.slow).json(clock::monotonic_ns())
 }
 
 fn metrics_page(shared: &Shared) -> Page {

@@ -15,6 +15,7 @@ use hdrhistogram::Histogram;
 use super::interval_log::IntervalLog;
 use super::latency::{StageHistograms, resizable};
 use super::{Shared, lock};
+use crate::io::clock;
 use crate::replica::stages::Stages;
 use crate::server::output::{Said, Stream};
 
@@ -124,6 +125,7 @@ impl Reporter {
             latency.since_start.add(name, histogram);
         }
         drop(latency);
+        lock(&self.shared.slow).add(stages.slowest.kept(), clock::monotonic_ns());
         stages.clear();
         *lock(&self.shared.cleared_stages) = Some(stages);
     }

@@ -4,6 +4,7 @@ use crate::replica::room::frames::{Frames, Hold};
 use crate::replica::room::limits::core_rooms;
 use crate::replica::room::taken::Bounded;
 use crate::replica::room::turns::Turns;
+use crate::replica::slowest::{Passed, SlowRequest};
 use crate::replica::{ConnectionId, Counters, VoterStatus};
 use serde_json::Value;
 use std::io::Read;
@@ -111,6 +112,9 @@ fn stages(count: u64) -> Stages {
         let ns = 1_000_000 + i * 1_000_000 / count;
         stages.received_to_decoded.record(ns / 1000).unwrap();
         stages.end_to_end.record(ns).unwrap();
+        let answered_ns = crate::io::clock::monotonic_ns();
+        let passed = Passed { received_ns: answered_ns - ns, answered_ns, ..Passed::default() };
+        stages.slowest.offer(SlowRequest { passed, base_offset: i as i64, connection: 7 });
         stages.committed_bytes += 100;
         stages.committed_records += 1;
     }
@@ -267,6 +271,19 @@ fn latency_shows_percentiles_of_each_stage() {
     assert_eq!(end_to_end["count"], 1000);
     assert!((end_to_end["p99"].as_f64().unwrap() - 1990.0).abs() < 10.0, "{end_to_end}");
     assert!((latency["since_start"]["received_to_decoded"]["p50"].as_f64().unwrap() - 1.5).abs() < 0.1);
+    running.control.finish();
+}
+
+#[test]
+fn the_slowest_requests_are_shown_one_by_one() {
+    let running = start(Duration::from_millis(50));
+    running.control.publish_stages(stages(1000));
+    running.wait_for(|r| !r.stdout.text().is_empty());
+    let slow: Value = serde_json::from_str(&running.get("/slow").2).unwrap();
+    let shown: Vec<i64> =
+        slow["requests"].as_array().unwrap().iter().map(|r| r["base_offset"].as_i64().unwrap()).collect();
+    assert_eq!(shown, (992..1000).rev().collect::<Vec<i64>>(), "{slow}");
+    assert_eq!(slow["requests"][0]["end_to_end"], 1999.0);
     running.control.finish();
 }
 
