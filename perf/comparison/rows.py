@@ -198,9 +198,11 @@ def together_rows(results):
 def connection_rows(results):
     commits = lambda system, clients: results.records_per_second(system, f"many-{clients}")
     us = lambda system, percentile: results.latency_us(system, f"many-{MANY}", percentile)
-    yield Row(21, "10,000 connections, one record of 256 B each: commits/s ÷ those of 1,000; p99 ÷ p50", [
+    each = lambda which: results.median("three", f"many-{MANY}", lambda value: value["batches_of_each"][which])
+    yield Row(21, "10,000 connections, one record of 256 B each: commits/s ÷ those of 1,000; p99 ÷ p50; batches of the connection that had the most ÷ the fewest", [
         Line("1,000 connections", commits("three", MANY), commits("three", FEW), "commits/s", 0.8, 0.95, False),
         Line("its own p50", us("three", "p99"), us("three", "p50"), "us", 4, 2.5),
+        Line("the connection that had the fewest", each("most"), each("fewest"), "batches", 2, 1.5),
         Line("1,000 connections, a server that answers at once", commits("null", MANY), commits("null", FEW), "commits/s", None, None),
         Line("its own p50, a server that answers at once", us("null", "p99"), us("null", "p50"), "us", None, None)])
 
