@@ -60,6 +60,7 @@ impl Default for Limits {
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
             read_cache_bytes_max: 64 * MIB,
+            read_ahead_bytes_max: 4 * MIB,
             read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
             write_buffers: 8,
@@ -170,6 +171,7 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
     l.read_cache_bytes_max = r.number("kraft.read.cache.bytes", l.read_cache_bytes_max, 0..=64 * GIB);
+    l.read_ahead_bytes_max = r.number("kraft.read.ahead.bytes", l.read_ahead_bytes_max, 0..=GIB);
     l.write_buffer_bytes = r.number("kraft.write.buffer.bytes", l.write_buffer_bytes, 64 * KIB..=64 * MIB);
     l.write_buffers = r.number("kraft.write.buffers", l.write_buffers, 2..=1024);
     l.group_bytes_max = r.number("kraft.group.max.bytes", l.group_bytes_max, 64 * KIB..=GIB);

@@ -30,6 +30,10 @@ const TRANSFERS_MAX: usize = 256;
 const FILES_OPEN_MAX: usize = 64;
 /// An operation that the kernel sends back with EINTR or EAGAIN is not failed: it has not been tried yet.
 const RESUBMITS_MAX: u32 = 64;
+/// The device does reads and writes one after the other: while it is written to, and for a while afterwards, it is read in steps of so
+/// many bytes, and a flush waits for no more than one of them.
+const READ_STEP_BYTES: usize = 256 << 10;
+const WRITES_LATELY_NS: u64 = 100_000_000;
 const SETTLE_LOOK: Duration = Duration::from_secs(1);
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Linux 6.1 and newer; not in libc's list for every target.
@@ -56,6 +60,8 @@ pub(crate) struct LogDevice {
     completed: VecDeque<DeviceEvent>,
     buffers_registered: bool,
     writes_in_flight: usize,
+    /// When the one was begun that has ended last, in monotonic ns.
+    written_ns: Option<u64>,
     /// How long each durable write took, from the ring to its completion.
     flushes: LatencyBuckets,
     /// With the ring or the kernel.
@@ -104,6 +110,7 @@ impl LogDevice {
             completed: VecDeque::new(),
             buffers_registered: false,
             writes_in_flight: 0,
+            written_ns: None,
             flushes: LatencyBuckets::default(),
             sent: 0,
         };
@@ -245,10 +252,18 @@ impl LogDevice {
         &self.flushes
     }
 
+    /// A write is under way, or was begun a moment ago.
+    fn is_written(&self, now_ns: u64) -> bool {
+        let lately = |sent_ns: u64| now_ns.saturating_sub(sent_ns) < WRITES_LATELY_NS;
+        self.writes_in_flight > 0 || self.written_ns.is_some_and(lately)
+    }
+
     fn entry(&mut self, slot: usize) -> squeue::Entry {
+        let now_ns = clock::monotonic_ns();
+        let is_written = self.is_written(now_ns);
         let flight = self.flights[slot].as_mut().expect("an unsent flight is in its slot");
         if flight.sent_ns == 0 {
-            flight.sent_ns = clock::monotonic_ns();
+            flight.sent_ns = now_ns;
         }
         let fd = types::Fd(flight.file.as_raw_fd());
         let position = flight.position + flight.done as u64;
@@ -268,6 +283,7 @@ impl LogDevice {
             }
             Transfer::Read { piece, .. } => {
                 let start = piece.as_mut_ptr().wrapping_add(flight.done);
+                let length = if is_written { length.min(READ_STEP_BYTES as u32) } else { length };
                 opcode::Read::new(fd, start, length).offset(position).build()
             }
         }
@@ -310,6 +326,7 @@ impl LogDevice {
                 self.free_flights.push(slot);
                 if let Transfer::Write { durable, .. } = flight.transfer {
                     self.writes_in_flight -= 1;
+                    self.written_ns = Some(flight.sent_ns);
                     if durable && result.is_ok() {
                         self.flushes.record(clock::monotonic_ns().saturating_sub(flight.sent_ns));
                     }

@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Runs that lie one behind the other: so many are passed over at most when the end of them is looked for.
-#[cfg(test)]
 const NEIGHBOURS_MAX: usize = 64;
 /// Places in the line of blocks that have gone: with more of them than this, and than there are blocks, the line is cleared.
 const GONE_MAX: usize = 16;
@@ -30,13 +29,23 @@ struct Block {
     run: CheckedRun,
     /// Answers that have slices of it hold clones of this.
     pin: Pin,
+    /// Somebody was given what lies before this. Who goes on there is the first to read it.
+    given: Offset,
     /// Where its last batch ends in the file, if that is known.
     end: Option<Place>,
-    /// Somebody asked for it since the hand came by.
+    /// Somebody asked for what had been given before, since the hand came by.
     is_wanted: bool,
 }
 
+/// Who reads ahead puts nobody's block out but one of so many who are first in the line.
+const COLD_MAX: usize = 16;
+
 impl Block {
+    fn give(&mut self, from: Offset, next: Offset) {
+        self.is_wanted |= from < self.given;
+        self.given = self.given.max(next);
+    }
+
     fn is_pinned(&self) -> bool {
         Arc::strong_count(&self.pin) > 1
     }
@@ -118,13 +127,27 @@ impl Blocks {
         self.holding(offset).map(|block| &block.run)
     }
 
-    /// Somebody wants it.
-    pub(super) fn take(&mut self, offset: Offset) -> Option<(CheckedRun, Pin)> {
-        let base = self.get(offset)?.base_offset();
+    /// Somebody wants so much of what a block has.
+    pub(super) fn take(
+        &mut self,
+        from: Offset,
+        bound: Offset,
+        max_bytes: usize,
+    ) -> Option<(CheckedRun, Pin)> {
+        let base = self.get(from)?.base_offset();
         let block = self.blocks.get_mut(&base)?;
-        block.is_wanted = true;
+        let slice = block.run.slice(from, bound, max_bytes)?;
+        block.give(from, slice.next_offset());
         self.hits += 1;
-        Some((block.run.clone(), block.pin.clone()))
+        Some((slice, block.pin.clone()))
+    }
+
+    /// Somebody was given this of what has just been read.
+    pub(super) fn on_given(&mut self, from: Offset, next: Offset) {
+        let base = self.get(from).map(CheckedRun::base_offset);
+        if let Some(block) = base.and_then(|base| self.blocks.get_mut(&base)) {
+            block.give(from, next);
+        }
     }
 
     /// Where the file goes on behind a block that ends at this offset.
@@ -139,7 +162,6 @@ impl Blocks {
     }
 
     /// The first offset from `from` on that is neither here nor on its way, and how many bytes lie between, about.
-    #[cfg(test)]
     pub(super) fn first_missing(&self, from: Offset) -> (Offset, usize) {
         let (mut at, mut bytes) = (from, 0);
         for _ in 0..NEIGHBOURS_MAX {
@@ -166,7 +188,7 @@ impl Blocks {
         }
         self.last_id += 1;
         let id = self.last_id;
-        self.blocks.insert(base, Block { id, run, pin, end, is_wanted });
+        self.blocks.insert(base, Block { id, run, pin, given: base, end, is_wanted });
         self.line.push_back((base, id));
         if self.line.len() > 2 * self.blocks.len() + GONE_MAX {
             let blocks = &self.blocks;
@@ -189,6 +211,21 @@ impl Blocks {
             }
         }
         false
+    }
+
+    /// The same for who can wait: of those who are first in the line one that nobody wants, as it is.
+    pub(super) fn put_cold_out(&mut self) -> bool {
+        let is_cold = |(base, id): &(Offset, u64)| {
+            let block = self.blocks.get(base).filter(|block| block.id == *id);
+            block.is_some_and(|block| !block.is_wanted && !block.is_pinned())
+        };
+        let Some(at) = self.line.iter().take(COLD_MAX).position(is_cold) else { return false };
+        self.line.remove(at).is_some_and(|(base, _)| self.blocks.remove(&base).is_some())
+    }
+
+    /// Reads ahead that are under way.
+    pub(super) fn loads_ahead(&self) -> usize {
+        self.loads.values().filter(|load| load.founder.is_none()).count()
     }
 
     /// What lies behind is no more of the log, and other batches may come in its place.

@@ -112,8 +112,8 @@ impl Log {
         max_bytes: usize,
         keep: Keep,
     ) -> Option<BatchList> {
-        let (run, pin) = self.blocks.take(from)?;
-        Some(run.slice(from, bound, max_bytes)?.kept((keep, pin)).into())
+        let (slice, pin) = self.blocks.take(from, bound, max_bytes)?;
+        Some(slice.kept((keep, pin)).into())
     }
 
     /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read. `fills_piece`:
@@ -138,15 +138,25 @@ impl Log {
 
     /// Nobody waits for it yet: whoever reads on from `from` will. Up to so many bytes behind it are in memory then. False: no
     /// read was begun.
-    #[cfg(test)]
     pub(crate) fn read_ahead(&mut self, from: Offset, bytes: usize) -> bool {
         let (next, there_bytes) = self.blocks.first_missing(from);
         let is_device = next < self.flushed && self.tail.start().is_none_or(|start| next < start);
-        if !is_device || there_bytes >= bytes {
+        if !is_device || there_bytes >= bytes || !self.has_room_ahead() {
             return false;
         }
         self.load(next, self.config.read_piece_bytes, None);
         true
+    }
+
+    /// Without taking any memory that somebody wants.
+    fn has_room_ahead(&mut self) -> bool {
+        let most = self.read_cache_bytes_max.saturating_sub(self.config.read_piece_bytes);
+        while self.read_cache_bytes_max > 0 && self.pieces.out_bytes() > most {
+            if !self.blocks.put_cold_out() {
+                return false;
+            }
+        }
+        self.read_cache_bytes_max >= self.config.read_piece_bytes
     }
 
     /// Read as many runs as have so many bytes, one at least, and no more than a piece has room for.
@@ -221,6 +231,11 @@ impl Log {
         self.make_room(0);
     }
 
+    /// Reads ahead that are under way.
+    pub(crate) fn loads_ahead(&self) -> usize {
+        self.blocks.loads_ahead()
+    }
+
     pub(crate) fn block_counts(&self) -> BlockCounts {
         let [hits, misses, ahead] = self.blocks.counts();
         BlockCounts {
@@ -260,6 +275,9 @@ impl Log {
         for (waiter, is_founder) in waiters {
             match self.serve(&load, &judged, &waiter, is_founder) {
                 Served::With(result) => {
+                    if let Some((_, next)) = result.as_ref().ok().and_then(BatchList::ends) {
+                        self.blocks.on_given(waiter.from, next);
+                    }
                     self.events.push_back(LogEvent::ReadDone { token: waiter.token, result });
                 }
                 Served::ReadOn(place, base, length) => {

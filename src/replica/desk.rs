@@ -11,6 +11,7 @@ use super::engine;
 use super::input::{Action, Input, Ticket};
 use super::notice::Level;
 use super::peers::Peers;
+use super::room::ahead::Ahead;
 use super::room::answers::Given;
 use super::room::reads::Reads;
 use super::stages::Stages;
@@ -47,6 +48,8 @@ pub(super) struct Desk {
     pub(super) peers: Peers,
     /// Who may read from the device.
     pub(super) reads: Reads,
+    /// Whom the device is read ahead of.
+    pub(super) ahead: Ahead,
     pub(super) stages: Stages,
     pub(super) counters: Counters,
     actions: VecDeque<Action>,
@@ -63,6 +66,7 @@ impl Desk {
         now: Now,
     ) -> Desk {
         Desk {
+            ahead: Ahead::new(limits.read_ahead_bytes_max, limits.read_piece_bytes),
             limits,
             context,
             now,

@@ -42,6 +42,8 @@ struct Wanted {
 pub(super) struct Wish {
     pub(super) from: Offset,
     pub(super) bound: Offset,
+    /// `None`: of nobody who reads on.
+    pub(super) reader: Option<DeviceReader>,
     /// It may still be answered.
     pub(super) is_valid: bool,
 }
@@ -196,7 +198,12 @@ impl Fetch {
         let job = self.fetches.get_reading(token)?;
         // While it waited the log may have been cut, and another may lead.
         let is_valid = engine.leads_in(job.epoch);
-        Some(Wish { from: job.from, bound: bound_of(engine, job), is_valid })
+        Some(Wish {
+            from: job.from,
+            bound: bound_of(engine, job),
+            reader: Some(device_reader(job)),
+            is_valid,
+        })
     }
 
     /// What was read for it from the device, or why it was not.
@@ -215,8 +222,7 @@ impl Fetch {
             Ok(batches) => {
                 engine.on_readable(&batches);
                 desk.take_notes(engine);
-                let from_device = shared_bytes(&batches);
-                self.finish_with(engine, desk, job, batches, from_device)
+                self.finish_from_piece(engine, desk, job, batches);
             }
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(engine, desk, job),
@@ -231,13 +237,17 @@ impl Fetch {
     /// What it waited for lies in a block.
     pub(super) fn on_block(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64, batches: BatchList) {
         if let Some(job) = self.fetches.take_reading(token) {
-            self.finish_from_block(engine, desk, job, batches);
+            // It says nothing of the device, which was not read for it.
+            self.finish_from_piece(engine, desk, job, batches);
         }
     }
 
-    /// It says nothing of the device, which was not read for it.
-    fn finish_from_block(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
+    /// These lie in memory that was read into.
+    fn finish_from_piece(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
         let pinned = shared_bytes(&batches);
+        if let Some((_, next)) = batches.ends() {
+            desk.ahead.on_answered(device_reader(&job), job.from, next);
+        }
         self.finish_with(engine, desk, job, batches, pinned);
     }
 
@@ -304,7 +314,7 @@ impl Fetch {
             return self.fetch_later(engine, desk, id, job);
         };
         let batches = engine.read_block(job.from, bound, most, charge).unwrap_or_default();
-        self.finish_from_block(engine, desk, job, batches);
+        self.finish_from_piece(engine, desk, job, batches);
     }
 
     /// When it is its turn at the device, or for the memory of an answer.

@@ -59,10 +59,12 @@ impl Reading {
         while let Some(granted) = desk.reads.next(now_ns) {
             let token = granted.token;
             let wish = match list_offsets.wants_read(token) {
-                Some(from) => Some(Wish { from, bound: engine.committed_or_zero(), is_valid: true }),
+                Some(from) => {
+                    Some(Wish { from, bound: engine.committed_or_zero(), reader: None, is_valid: true })
+                }
                 None => fetch.wants_read(engine, token),
             };
-            match read(engine, wish.filter(|wish| wish.is_valid), granted) {
+            match read(engine, desk, wish.filter(|wish| wish.is_valid), granted) {
                 Begun::AtDevice => {}
                 Begun::Ended(batches) => {
                     desk.reads.done(token);
@@ -80,6 +82,7 @@ impl Reading {
                 }
             }
         }
+        read_ahead(engine, desk);
         let must_look_again = desk.reads.must_look_again() || fetch.has_lines();
         self.due_ns = must_look_again.then(|| desk.now.plus_ms(READS_LOOK_MS));
         for Stalled { connection, if_silent_ms } in desk.reads.stalled(now_ns) {
@@ -107,9 +110,17 @@ impl Reading {
 
     /// Nobody waits for what this connection asked for.
     pub(super) fn forget(&self, desk: &mut Desk, fetch: &mut Fetch, connection: ConnectionId) {
+        desk.ahead.forget(connection);
         for token in desk.reads.forget(connection) {
             fetch.forget_read(token);
         }
+    }
+}
+
+/// Ahead of those who were answered and read in order, as long as the device has a place that nobody wants.
+fn read_ahead(engine: &mut Engine, desk: &mut Desk) {
+    while let Some((from, bytes)) = desk.ahead.next() {
+        while desk.reads.has_place_ahead(engine.log().loads_ahead()) && engine.read_ahead(from, bytes) {}
     }
 }
 
@@ -122,12 +133,15 @@ enum Begun {
     Otherwise,
 }
 
-fn read(engine: &mut Engine, wish: Option<Wish>, granted: Granted) -> Begun {
-    let Some(Wish { from, bound, .. }) = wish else { return Begun::Otherwise };
+fn read(engine: &mut Engine, desk: &Desk, wish: Option<Wish>, granted: Granted) -> Begun {
+    let Some(Wish { from, bound, reader, .. }) = wish else { return Begun::Otherwise };
     let Granted { token, charge, bytes_max, memory_bytes_max } = granted;
     match engine.read_memory(from, bound, bytes_max) {
         ReadOutcome::OnDevice => {
-            engine.read_device(from, bound, bytes_max, token, charge);
+            // The device does a whole piece in steps while the log writes.
+            let fills_piece = reader.is_some_and(|reader| desk.ahead.is_in_order(reader, from));
+            let bytes_max = if fills_piece { memory_bytes_max } else { bytes_max };
+            engine.read_device(from, bound, bytes_max, fills_piece, token, charge);
             Begun::AtDevice
         }
         ReadOutcome::InBlock => {

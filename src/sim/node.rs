@@ -238,6 +238,7 @@ fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
         device_read_bytes_max: room.pick(&[40, 256]).unwrap_or(40) * KIB,
         device_reads_bytes_max: room.pick(&[300, 600, 4_096]).unwrap_or(600) * KIB,
         read_cache_bytes_max: room.pick(&[0, 64, 256, 4_096]).unwrap_or(256) * KIB,
+        read_ahead_bytes_max: 128 * KIB,
         read_piece_bytes: 64 * KIB,
         device_reads_max: room.pick(&[1, 4]).unwrap_or(4),
         answers_bytes_max: room.pick(&[64, 600, 8_192]).unwrap_or(600) * KIB,

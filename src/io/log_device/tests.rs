@@ -180,6 +180,42 @@ fn more_reads_than_the_ring_has_entries_all_complete() {
     }
 }
 
+/// So often the ring is given a part of a read of 1 MiB.
+fn steps(rig: &mut Rig) -> usize {
+    let op = rig.read_op(0, 1 << 20);
+    rig.push(op);
+    let (deadline, mut steps) = (Instant::now() + Duration::from_secs(20), 0);
+    while Instant::now() < deadline {
+        steps += usize::from(rig.device.submit());
+        match rig.device.poll() {
+            Some(DeviceEvent::Completion(completion)) => {
+                let Ok(Done::Read(filled)) = completion.result else { panic!("it is read") };
+                let bytes = filled.into_bytes();
+                assert!(bytes[..4_096] == [9; 4_096] && bytes[4_096..] == vec![0; (1 << 20) - 4_096]);
+                return steps;
+            }
+            Some(DeviceEvent::DiskFree(_)) => {}
+            None => rig.device.ring.wait(Duration::from_secs(1)).unwrap(),
+        }
+    }
+    panic!("no completion within 20 s");
+}
+
+#[test]
+fn while_the_log_is_written_it_is_read_in_steps() {
+    for mut rig in rigs() {
+        rig.write(FILE, 0, 9, 4_096, true).result.unwrap();
+        // However long the machine has kept us waiting.
+        rig.device.written_ns = Some(u64::MAX);
+        assert_eq!(steps(&mut rig), (1 << 20) / READ_STEP_BYTES);
+        rig.device.written_ns = None;
+        assert_eq!(steps(&mut rig), 1);
+        rig.device.writes_in_flight = 1;
+        assert_eq!(steps(&mut rig), (1 << 20) / READ_STEP_BYTES);
+        rig.device.writes_in_flight = 0;
+    }
+}
+
 #[test]
 fn the_commit_mark_is_written_beside_the_segments() {
     for mut rig in rigs() {

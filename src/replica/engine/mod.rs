@@ -209,10 +209,16 @@ impl<W> GatedEngine<W> {
         from: Offset,
         bound: Offset,
         max_bytes: usize,
+        fills_piece: bool,
         token: u64,
         keep: Keep,
     ) {
-        self.log.read_device(from, bound, max_bytes, false, token, keep);
+        self.log.read_device(from, bound, max_bytes, fills_piece, token, keep);
+    }
+
+    /// See `Log::read_ahead`.
+    pub(super) fn read_ahead(&mut self, from: Offset, bytes: usize) -> bool {
+        self.log.read_ahead(from, bytes)
     }
 
     /// See `Log::read_block`.

@@ -5,6 +5,7 @@
 //! much of each the configuration gives, `gauges` and `taken` what is taken. The argument why nobody waits for ever is in docs/design/room.md,
 //! the figures in docs/limits.md.
 
+pub(crate) mod ahead;
 pub(crate) mod answers;
 pub(crate) mod frames;
 pub(crate) mod gauges;

@@ -166,6 +166,13 @@ impl Reads {
         self.readers.values().map(|wishes| wishes.waiting.len()).sum()
     }
 
+    /// The device has a place that nobody wants who waits. `ahead`: places that reads ahead have.
+    pub(crate) fn has_place_ahead(&self, ahead: usize) -> bool {
+        let places = if self.is_writing { 1 } else { self.limits.under_way_max };
+        let is_waiting = !(self.clients.is_empty() && self.voters.is_empty());
+        !is_waiting && self.under_way + ahead < places
+    }
+
     /// Somebody waits, and no read that is under way will end it.
     pub(crate) fn must_look_again(&self) -> bool {
         self.under_way == 0 && !(self.clients.is_empty() && self.voters.is_empty())

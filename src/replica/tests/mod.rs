@@ -10,6 +10,7 @@ mod leaderless;
 mod limits;
 mod numbers;
 mod offsets;
+mod reading;
 mod refusals;
 mod waiting;
 

@@ -6,7 +6,7 @@ use crate::replica::room::answers::AnswerLimits;
 const NOT_LEADER: i16 = ErrorCode::NOT_LEADER_OR_FOLLOWER.0;
 const OBSERVER: i32 = 9;
 
-fn leader_of(count: i32, change: fn(&mut Config)) -> (Cluster, NodeId) {
+pub(super) fn leader_of(count: i32, change: fn(&mut Config)) -> (Cluster, NodeId) {
     let mut cluster = cluster_with(count, change);
     let leader = elect(&mut cluster);
     // Nothing is on its way any more but the followers' parked Fetches.

@@ -1,0 +1,46 @@
+//! Readers of what the newest batches in memory do not have.
+
+use super::waiting::leader_of;
+use super::*;
+use crate::record::check_fetched;
+
+/// Fetches from one offset to another, one answer after the other. Gives how many there were.
+fn read_through(cluster: &mut Cluster, leader: NodeId, (mut at, end): (i64, i64)) -> usize {
+    let reader = cluster.connect(leader);
+    let mut answers = 0;
+    while at < end {
+        let answer: km::FetchResponse = cluster.call(reader, FETCH, 12, &fetch_request(at, 1_000));
+        let partition = &answer.responses[0].partitions[0];
+        assert_eq!(partition.error_code, 0);
+        let (batches, error) = check_fetched(partition.records.clone().expect("records"));
+        assert!(error.is_none() && batches.first().is_some_and(|first| first.base_offset().0 == at));
+        at = batches.last().map_or(at, |last| last.next_offset().0);
+        answers += 1;
+    }
+    answers
+}
+
+#[test]
+fn who_reads_in_order_finds_in_memory_what_was_read_ahead_of_him() {
+    let (mut cluster, leader) = leader_of(1, |config| {
+        let limits = &mut config.limits;
+        (limits.tail_cache_bytes_max, limits.read_cache_bytes_max) = (0, 1 << 20);
+        (limits.read_piece_bytes, limits.read_ahead_bytes_max) = (64 << 10, 128 << 10);
+        (limits.device_read_bytes_max, limits.index_interval_bytes) = (20 << 10, 4096);
+    });
+    let client = cluster.connect(leader);
+    let base = cluster.status(leader).log_end_offset;
+    for number in 0..40 {
+        assert_eq!(produce(&mut cluster, client, -1, batch(&[&[number; 8_000]])).0, 0);
+    }
+    // No longer does the log write.
+    cluster.run_ms(300);
+    let answers = read_through(&mut cluster, leader, (base, base + 40));
+    let first = cluster.status(leader).watched.blocks;
+    assert!(answers >= 20, "{answers}");
+    assert!(first.misses <= 2 && first.ahead >= 4, "{first:?}");
+    assert_eq!(first.hits + first.misses, answers as u64, "{first:?}");
+    assert_eq!(read_through(&mut cluster, leader, (base, base + 40)), answers);
+    let second = cluster.status(leader).watched.blocks;
+    assert_eq!((second.misses, second.ahead), (first.misses, first.ahead), "the second finds it all");
+}
