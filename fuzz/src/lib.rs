@@ -332,6 +332,8 @@ fn log_config() -> LogConfig {
         write_buffers: 4,
         group_bytes_max: 1 << 16,
         tail_cache_bytes_max: 1 << 16,
+        read_cache_bytes_max: 1 << 18,
+        read_piece_bytes: 1 << 16,
         unflushed_bytes_max: 1 << 20,
         commit_mark_idle_ms: 1000,
         index_interval_bytes: 4096,
