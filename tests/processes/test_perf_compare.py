@@ -122,6 +122,9 @@ def test_rows_of_crowds_and_tails(scratch):
     save("three", "many-1000", rate=70_000)
     results.save("three", "many-10000", 1, {**load(rate=49_000, p50=100, p99=390), "batches_of_each": {"fewest": 20, "most": 24}})
     assert verdicts(results, 21) == ["NOT met", "met", "aim reached", "not measured", "not measured"] and row(results, 21).verdict == "NOT met"
+    starved = Results(scratch)
+    starved.save("three", "many-10000", 1, {**load(rate=1, p50=1, p99=1), "batches_of_each": {"fewest": 0, "most": 24}})
+    assert verdicts(starved, 21)[2] == "NOT met"
     assert verdicts(results, 23) == ["not measured"] * 2
     results.save("three", "catch-up", 1, {"bytes_per_second": 90 * MIB, "append_bytes_per_second": 100 * MIB})
     save("three", "catch-up-before", p99=1_000)
