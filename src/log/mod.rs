@@ -42,6 +42,7 @@ mod torn;
 mod truncation;
 mod turn;
 mod writer;
+mod written;
 
 pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
@@ -270,6 +271,7 @@ pub struct Log {
     /// What was read, and what is being read.
     blocks: blocks::Blocks,
     read_cache_bytes_max: usize,
+    written: written::Written,
     /// What reads go into.
     pieces: Pieces,
     // Traffic.
@@ -323,6 +325,7 @@ impl Log {
             checkpoint_stale: repair.checkpoint_stale,
             blocks: blocks::Blocks::new(),
             read_cache_bytes_max: config.read_cache_bytes_max,
+            written: written::Written::default(),
             pieces: Pieces::new(config.read_piece_bytes),
             pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
             flights: Flights::default(),

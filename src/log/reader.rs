@@ -219,12 +219,18 @@ impl Log {
         self.blocks.begin_load(id, load);
     }
 
-    /// Let blocks go until so much has room beside all memory that was read into, as far as nobody has a slice of them.
-    fn make_room(&mut self, bytes: usize) {
-        while self.pieces.out_bytes() + bytes > self.read_cache_bytes_max && self.blocks.put_one_out() {}
+    /// Let blocks go until so much has room beside all memory that was read into, as far as nobody has a slice of them. True: it
+    /// has.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        while self.pieces.out_bytes() + bytes > self.read_cache_bytes_max {
+            if !self.blocks.put_one_out() {
+                return false;
+            }
+        }
+        true
     }
 
-    /// So many bytes of what was read are kept from now on.
+    /// So many bytes are kept for readers from now on.
     #[cfg(test)]
     pub(crate) fn set_read_cache(&mut self, bytes_max: usize) {
         self.read_cache_bytes_max = bytes_max;

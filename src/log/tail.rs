@@ -13,13 +13,15 @@ const NEWEST_BATCHES: usize = 32;
 
 pub(super) struct TailCache {
     batches: VecDeque<StampedBatch>,
+    /// So many of them, the oldest, are in blocks too, or in the one that is being filled.
+    copied: usize,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl TailCache {
     pub(super) fn new(bytes_max: usize) -> TailCache {
-        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max }
+        TailCache { batches: VecDeque::new(), copied: 0, bytes: 0, bytes_max }
     }
 
     /// Base offset of the oldest batch in memory.
@@ -44,7 +46,23 @@ impl TailCache {
             && self.batches.front().is_some_and(|oldest| oldest.next_offset() <= flushed.0)
         {
             self.bytes -= self.batches.pop_front().map_or(0, |b| b.size_bytes());
+            self.copied = self.copied.saturating_sub(1);
         }
+    }
+
+    /// The oldest that is flushed and not copied.
+    pub(super) fn next_to_copy(&self, flushed: FlushedOffset) -> Option<&StampedBatch> {
+        self.batches.get(self.copied).filter(|batch| batch.next_offset() <= flushed.0)
+    }
+
+    /// That one is copied now, or is passed over.
+    pub(super) fn note_copied(&mut self) {
+        self.copied += 1;
+    }
+
+    /// What is not copied will soon be forgotten.
+    pub(super) fn is_copied_late(&self) -> bool {
+        self.bytes > self.bytes_max / 2 && self.copied < self.batches.len() / 2
     }
 
     /// The batches from the one that contains `from` on; none where that one is not in memory.
@@ -70,6 +88,7 @@ impl TailCache {
             cut.extend(self.batches.pop_back());
         }
         self.bytes -= cut.iter().map(StampedBatch::size_bytes).sum::<usize>();
+        self.copied = self.copied.min(self.batches.len());
         cut
     }
 

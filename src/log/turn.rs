@@ -21,6 +21,7 @@ impl Log {
         self.advance();
         self.maybe_forget_room();
         self.maybe_mark();
+        self.keep_written();
     }
 
     pub(super) fn maybe_replace_quorum_state(&mut self) {

@@ -15,7 +15,7 @@ const PIECE_BYTES: usize = 16 << 10;
 fn config(random: &mut super::disk::Random) -> LogConfig {
     LogConfig {
         segment_bytes_max: 20_000 + random.below(60_000),
-        tail_cache_bytes_max: random.below(3) as usize * 4_000,
+        tail_cache_bytes_max: [0, 4_000, 8_000, 3 * PIECE_BYTES][random.below(4) as usize],
         index_interval_bytes: 1_024 << random.below(4),
         read_cache_bytes_max: [0, 1, 2, 3, 8, 100][random.below(6) as usize] * PIECE_BYTES,
         read_piece_bytes: PIECE_BYTES,
@@ -59,7 +59,8 @@ impl Model {
     fn new(seed: u64) -> Model {
         let mut disk = SimDisk::new(seed);
         let config = config(&mut disk.random);
-        let node = Node::ready(disk, config);
+        let mut node = Node::ready(disk, config);
+        node.log.set_keeps_written(seed % 3 > 0);
         let (batches, asked, held, charges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Model { node, batches, asked, held, charges, next_token: 0, seed }
     }
@@ -181,7 +182,12 @@ impl Model {
         match self.below(100) {
             0..12 => self.append(),
             12..15 => self.cut(),
-            15..60 => self.read(),
+            // It leads, or leads no more.
+            15 => {
+                let leads = self.below(3) > 0;
+                self.node.log.set_keeps_written(leads);
+            }
+            16..60 => self.read(),
             60..66 => {
                 let from = Offset(self.below(self.node.log.log_end().0.0 as usize + 1) as i64);
                 let bytes = self.below(4 * PIECE_BYTES);
@@ -315,4 +321,105 @@ fn a_block_is_put_out_when_nobody_has_asked_for_it_since_the_hand_came_by() {
     assert_eq!(misses(&node), 4, "it was asked for, and has stayed");
     ask(&mut node, 20);
     assert_eq!(misses(&node), 5, "the one behind it has gone");
+}
+
+/// A log that leads, with a tail cache of four pieces.
+fn leading() -> Node {
+    let config = LogConfig {
+        tail_cache_bytes_max: 4 * PIECE_BYTES,
+        read_cache_bytes_max: 100 * PIECE_BYTES,
+        read_piece_bytes: PIECE_BYTES,
+        segment_bytes_max: 1 << 20,
+        unflushed_bytes_max: 1 << 30,
+        ..small_config()
+    };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    node.log.set_keeps_written(true);
+    node
+}
+
+/// With the piece that is being filled.
+fn kept_bytes(node: &mut Node) -> usize {
+    // So that it looks for what came back.
+    node.log.set_read_cache(100 * PIECE_BYTES);
+    node.log.block_counts().bytes
+}
+
+#[test]
+fn what_was_written_is_read_from_memory_and_a_batch_that_no_block_has_from_the_device() {
+    let mut node = leading();
+    let mut written = Vec::new();
+    for round in 0..200 {
+        let value_bytes = if round == 100 { PIECE_BYTES } else { 1_000 };
+        written.push(node.append(1, value_bytes));
+        node.settle();
+    }
+    assert_eq!(node.read_all().expect("all is read"), written);
+    let counts = node.log.block_counts();
+    assert!((1..=2).contains(&counts.misses), "its beginning, and the whole: {counts:?}");
+    assert!(counts.hits > 10, "the tail cache has a third of it: {counts:?}");
+    // Who follows keeps nothing, and lets go of what was being filled.
+    node.log.set_keeps_written(false);
+    let before = kept_bytes(&mut node);
+    for _ in 0..100 {
+        node.append(1, 1_000);
+        node.settle();
+    }
+    assert_eq!(kept_bytes(&mut node), before);
+    assert!(before <= 200 * 1_100 + PIECE_BYTES, "no piece is left over: {before}");
+}
+
+#[test]
+fn what_is_not_flushed_is_not_copied_and_what_is_cut_never_served() {
+    let mut node = leading();
+    for _ in 0..10 {
+        node.append(1, 1_000);
+    }
+    node.turn();
+    assert_eq!(kept_bytes(&mut node), 0, "the group is at the device");
+    node.settle();
+    assert_eq!(kept_bytes(&mut node), PIECE_BYTES);
+    node.log.truncate(Offset(5));
+    assert_eq!(kept_bytes(&mut node), 0, "it reached over the cut");
+    node.epoch += 1;
+    let mut written: Vec<_> = (0..100).map(|_| node.append(1, 1_000)).collect();
+    node.settle();
+    for _ in 0..100 {
+        written.push(node.append(1, 1_000));
+        node.settle();
+    }
+    let read = node.read_all().expect("all is read");
+    assert_eq!(read[5..], written, "with the batches of the new epoch");
+    assert!(node.log.block_counts().hits > 5);
+}
+
+/// A group must not wait for a copy, and a turn for no long one.
+#[test]
+fn a_turn_copies_a_little_and_none_that_has_a_group_while_there_is_time() {
+    let config = LogConfig {
+        tail_cache_bytes_max: 64 << 20,
+        read_cache_bytes_max: 64 << 20,
+        read_piece_bytes: 2 << 20,
+        segment_bytes_max: 64 << 20,
+        unflushed_bytes_max: 64 << 20,
+        write_buffer_bytes: 1 << 20,
+        write_buffers: 8,
+        group_bytes_max: 4 << 20,
+        zero_ahead_bytes: 16 << 20,
+        ..small_config()
+    };
+    let mut node = Node::ready(SimDisk::new(3), config);
+    for _ in 0..30 {
+        node.append(1, 60_000);
+        node.settle();
+    }
+    node.log.set_keeps_written(true);
+    node.append(1, 60_000);
+    node.turn();
+    assert_eq!(node.log.copied_bytes(), 0, "it has a group");
+    node.turn();
+    let copied = node.log.copied_bytes();
+    assert!((256 << 10..(256 << 10) + 60_100).contains(&copied), "{copied}");
+    node.turn();
+    assert!(node.log.copied_bytes() >= 2 * (256 << 10));
 }

@@ -31,6 +31,7 @@ impl<W> GatedEngine<W> {
     pub(crate) fn judge(&mut self, now: Now) {
         self.maybe_report_stalled_flush(now);
         self.maybe_tell_fitness(now);
+        self.log.set_keeps_written(self.raft.is_leader());
         if self.raft.is_leader() {
             self.lagging = self.raft.lagging(now);
         }

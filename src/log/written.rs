@@ -1,0 +1,87 @@
+//! Blocks from writes: what was flushed is copied out of the tail cache, batch behind batch, into memory that readers find it in
+//! when the tail cache has forgotten it. So a log that was just written is not read back from the device.
+//!
+//! Only on a node that leads, for nobody reads from others. A little in each turn, and, as long as the tail cache is not about to
+//! forget what is not copied, in none that has a group for the device: that must not wait for it. Copied, because what
+//! was received lies in memory that is received into again.
+
+use super::blocks::Pin;
+use super::{FlushedOffset, Log, OpKind};
+use crate::memory::Piece;
+use crate::record::RunBuilder;
+use crate::types::Offset;
+
+/// A turn copies no more than this, but one batch: about 30 us.
+const COPIED_BYTES_MAX: usize = 256 << 10;
+/// Smaller caches are for what is read: the block that is being filled would take too much of them.
+const PIECES_MIN: usize = 4;
+
+/// The block that is being filled.
+#[derive(Default)]
+pub(super) struct Written {
+    is_kept: bool,
+    block: Option<RunBuilder<Piece>>,
+}
+
+impl Written {
+    /// What lies behind is no more of the log. What was copied before it is read from the device, if anybody wants it.
+    pub(super) fn cut(&mut self, to: Offset) {
+        self.block.take_if(|block| block.next_offset().is_some_and(|next| next > to));
+    }
+}
+
+impl Log {
+    /// From here on what is written is kept for readers, or is not.
+    pub(crate) fn set_keeps_written(&mut self, is_kept: bool) {
+        self.written.is_kept = is_kept;
+        if !is_kept {
+            self.written.block = None;
+        }
+    }
+
+    /// At the end of a turn.
+    pub(super) fn keep_written(&mut self) {
+        let has_group = || self.ops.iter().any(|op| matches!(op.kind, OpKind::Write { .. }));
+        if !self.written.is_kept || (has_group() && !self.tail.is_copied_late()) {
+            return;
+        }
+        let mut left = COPIED_BYTES_MAX;
+        while left > 0
+            && let Some(batch) = self.tail.next_to_copy(FlushedOffset(self.flushed)).cloned()
+        {
+            if batch.size_bytes() > self.config.read_piece_bytes {
+                // No block has it.
+                self.tail.note_copied();
+            } else if self.written.block.is_none() && !self.begin_written() {
+                return;
+            } else if self.written.block.as_mut().is_some_and(|block| block.push(&batch)) {
+                self.tail.note_copied();
+                left = left.saturating_sub(batch.size_bytes());
+            } else {
+                // It is full, or the tail cache has forgotten what would follow.
+                self.finish_written();
+            }
+        }
+    }
+
+    /// False: answers have all the memory.
+    fn begin_written(&mut self) -> bool {
+        let piece_bytes = self.config.read_piece_bytes;
+        if self.read_cache_bytes_max < PIECES_MIN * piece_bytes || !self.make_room(piece_bytes) {
+            return false;
+        }
+        self.written.block = Some(RunBuilder::new(self.pieces.take(piece_bytes)));
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn copied_bytes(&self) -> usize {
+        self.written.block.as_ref().map_or(0, RunBuilder::size_bytes)
+    }
+
+    fn finish_written(&mut self) {
+        let Some(Ok(run)) = self.written.block.take().map(RunBuilder::finish) else { return };
+        assert!(run.next_offset() <= self.flushed, "what is not flushed is in no block");
+        self.blocks.keep(run, None, true, Pin::default());
+    }
+}
