@@ -260,6 +260,15 @@ impl QuorumState {
         QuorumState { epoch: Epoch(0), leader: None, voted: None, caught_up: false, in_doubt: false };
 }
 
+/// Of the host, or of the control group that the process runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostMemory {
+    /// What programs may have of it.
+    pub total_bytes: u64,
+    /// Without that anything must be given back for it but the kernel's cache.
+    pub available_bytes: u64,
+}
+
 /// The two clocks of a step. Timeouts use only `monotonic_ns`; `wall_ms` goes only into timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

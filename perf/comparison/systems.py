@@ -128,6 +128,12 @@ class Kraft(System):
         text = http_get(self.http_port(n), "/status")
         return json.loads(text) if text else {}
 
+    def gauge(self, n, name):
+        """Of `/metrics`; None where the node does not answer, or has none of this name."""
+        text = http_get(self.http_port(n), "/metrics") or ""
+        found = (line.split() for line in text.splitlines())
+        return next((float(words[1]) for words in found if len(words) == 2 and words[0] == name), None)
+
     def leader(self, among=None):
         """The node that calls itself leader, or None."""
         return next((n for n in among or self.ids if self.status(n).get("role") == "leader"), None)

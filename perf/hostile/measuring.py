@@ -132,11 +132,16 @@ class Quorum(Kraft):
     def leading_node(self):
         return wait_until("a leader", self.leader, READY_SECONDS_MAX, self.processes.values())
 
+    def cache_bytes(self, n):
+        """What a node keeps for readers while the host has memory: not of what is promised, and given back in another way."""
+        return int(self.gauge(n, "kraft_read_cache_bytes") or 0)
+
     def rss_each(self):
-        return {n: process.rss_bytes() for n, process in self.living().items()}
+        return {n: process.rss_bytes() - self.cache_bytes(n) for n, process in self.living().items()}
 
     def rss_peak_bytes(self):
-        return max((process.rss_peak_bytes() for process in self.living().values()), default=None)
+        """Without the cache as it is now: smaller than it was at the peak, if anything."""
+        return max((process.rss_peak_bytes() - self.cache_bytes(n) for n, process in self.living().items()), default=None)
 
     def forget_rss_peaks(self):
         for process in self.living().values():

@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::reader::Reader;
+use crate::types::HostMemory;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -14,6 +15,9 @@ const HOUR_MS: u64 = 3_600_000;
 /// Small enough for tests that roll often.
 const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
+const READ_CACHE_BYTES_MAX: usize = 64 * GIB;
+/// A node that is not told how much it may keep for readers has one part in so many of what is available at its start.
+const READ_CACHE_PART: u64 = 4;
 /// Answers may pin one part in so many of the cache.
 const PINNED_PART: usize = 4;
 
@@ -29,6 +33,17 @@ impl Limits {
 }
 
 impl Limits {
+    /// With the part of this machine's memory that readers' cache has where the configuration leaves it to the node.
+    pub(crate) fn on_host(self, host: Option<HostMemory>) -> Limits {
+        match host.filter(|_| self.is_read_cache_automatic) {
+            Some(host) => {
+                let part = usize::try_from(host.available_bytes / READ_CACHE_PART).unwrap_or(usize::MAX);
+                Limits { read_cache_bytes_max: part.min(READ_CACHE_BYTES_MAX), ..self }
+            }
+            None => self,
+        }
+    }
+
     /// Of memory that was read into, what answers may pin that their readers have not taken.
     pub(crate) fn pinned_reads_bytes_max(&self) -> usize {
         self.device_reads_bytes_max.max(self.read_cache_bytes_max / PINNED_PART)
@@ -60,6 +75,7 @@ impl Default for Limits {
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
             read_cache_bytes_max: 64 * MIB,
+            is_read_cache_automatic: true,
             read_ahead_bytes_max: 4 * MIB,
             read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
@@ -170,7 +186,9 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
-    l.read_cache_bytes_max = r.number("kraft.read.cache.bytes", l.read_cache_bytes_max, 0..=64 * GIB);
+    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", -1, -1..=READ_CACHE_BYTES_MAX as i64);
+    l.is_read_cache_automatic = cache_bytes < 0;
+    l.read_cache_bytes_max = usize::try_from(cache_bytes).unwrap_or(l.read_cache_bytes_max);
     l.read_ahead_bytes_max = r.number("kraft.read.ahead.bytes", l.read_ahead_bytes_max, 0..=GIB);
     l.write_buffer_bytes = r.number("kraft.write.buffer.bytes", l.write_buffer_bytes, 64 * KIB..=64 * MIB);
     l.write_buffers = r.number("kraft.write.buffers", l.write_buffers, 2..=1024);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::types::Endpoint;
+use crate::types::{Endpoint, HostMemory};
 
 const SEED: &str = "\
     broker.id=1\n\
@@ -37,6 +37,19 @@ fn notes(settings: &Settings) -> Vec<String> {
 
 fn endpoint(host: &str, port: u16) -> Endpoint {
     Endpoint { host: host.to_string(), port }
+}
+
+#[test]
+fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_nobody_says_how_much() {
+    let host = Some(HostMemory { total_bytes: 4 << 30, available_bytes: 2 << 30 });
+    let cache = |text: &str| {
+        let limits = load_ok(&seed_with(text)).config.limits;
+        (limits.clone().on_host(host).read_cache_bytes_max, limits.on_host(None).read_cache_bytes_max)
+    };
+    assert_eq!(cache(""), (512 << 20, 64 << 20));
+    assert_eq!(cache("kraft.read.cache.bytes=-1"), (512 << 20, 64 << 20));
+    assert_eq!(cache("kraft.read.cache.bytes=0"), (0, 0));
+    assert_eq!(cache("kraft.read.cache.bytes=5000000"), (5_000_000, 5_000_000));
 }
 
 #[test]

@@ -20,9 +20,10 @@ use super::disk_error::{disk_error_in, without_errno};
 use super::doorbell::Doorbell;
 use super::durable::{self, DurableWrite};
 use super::file_system::free_bytes;
+use super::host_memory::host_memory;
 use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
 use crate::memory::ZeroedBlocks;
-use crate::types::Offset;
+use crate::types::{HostMemory, Offset};
 
 /// Operations waiting for one thread. The log has a handful under way at most.
 const FILE_OPERATIONS_MAX: usize = 64;
@@ -155,6 +156,8 @@ pub(crate) enum FileEvent {
     },
     /// Room on the file system, about every second.
     DiskFree(u64),
+    /// Beside it.
+    HostMemory(HostMemory),
 }
 
 /// What a thread is to do; `None` wakes one that is to end.
@@ -299,6 +302,9 @@ impl Worker {
         // Where statfs fails the writes fail too, and those say it better.
         if let Ok(bytes) = free_bytes(&self.files.directory) {
             self.report(FileEvent::DiskFree(bytes));
+        }
+        if let Some(memory) = host_memory() {
+            self.report(FileEvent::HostMemory(memory));
         }
     }
 

@@ -22,7 +22,7 @@ use crate::log::{
     read_span,
 };
 use crate::memory::Piece;
-use crate::types::LatencyBuckets;
+use crate::types::{HostMemory, LatencyBuckets};
 
 /// Reads and writes that the kernel has at once; more wait their turn in memory (the log bounds them).
 const TRANSFERS_MAX: usize = 256;
@@ -45,6 +45,8 @@ pub(crate) enum DeviceEvent {
     Completion(Completion),
     /// Bytes free on the log's file system, about every second.
     DiskFree(u64),
+    /// What memory the host has, beside it.
+    HostMemory(HostMemory),
 }
 
 pub(crate) struct LogDevice {
@@ -400,6 +402,7 @@ fn on_file_event(event: FileEvent) -> DeviceEvent {
             DeviceEvent::Completion(Completion { id, result: result.map(|()| Done::Complete), buffer: None })
         }
         FileEvent::DiskFree(bytes) => DeviceEvent::DiskFree(bytes),
+        FileEvent::HostMemory(memory) => DeviceEvent::HostMemory(memory),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod durable;
 pub(crate) mod executor;
 mod file_system;
 pub(crate) mod file_thread;
+pub(crate) mod host_memory;
 pub(crate) mod kernel;
 pub(crate) mod listener;
 pub(crate) mod log_device;

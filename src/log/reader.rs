@@ -231,7 +231,6 @@ impl Log {
     }
 
     /// So many bytes are kept for readers from now on.
-    #[cfg(test)]
     pub(crate) fn set_read_cache(&mut self, bytes_max: usize) {
         self.read_cache_bytes_max = bytes_max;
         self.make_room(0);

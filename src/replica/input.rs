@@ -71,6 +71,8 @@ pub enum Input {
     Tick,
     /// The file system has this much room left (the server looks every second).
     DiskFree { bytes: u64 },
+    /// And the host this much memory.
+    HostMemory(HostMemory),
     /// Hand over, flush, cut, and then `Action::Stop`.
     Shutdown,
 }

@@ -73,6 +73,7 @@ use produce::Produce;
 use quorum::Quorum;
 use reading::Reading;
 use room::answers::Share;
+use room::cache::CacheBudget;
 use room::reads::Reads;
 use stages::Stages;
 use status::Held;
@@ -95,6 +96,7 @@ pub struct Replica {
     describe: Describe,
     forwarding: Forwarding,
     heavy: Heavy,
+    cache: CacheBudget,
 }
 
 impl Replica {
@@ -120,6 +122,7 @@ impl Replica {
             describe: Describe::new(config, seed),
             forwarding: Forwarding::new(config.request_timeout_ms),
             heavy: Heavy::new(limits.heavy_bytes_max),
+            cache: CacheBudget::new(limits.read_cache_bytes_max),
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
     }
@@ -209,10 +212,18 @@ impl Replica {
                 self.list_offsets.on_searched(&mut self.engine, &mut self.desk, token, found);
             }
             Input::DiskFree { bytes } => self.engine.on_disk_free(bytes),
+            Input::HostMemory(memory) => self.fit_read_cache(memory),
             Input::Shutdown => self.engine.step(now, Event::Shutdown),
             // Completions pass the gate in `handle`.
             Input::Disk(completion) => self.engine.complete(completion),
         }
+    }
+
+    fn fit_read_cache(&mut self, memory: HostMemory) {
+        let blocks = self.engine.log().block_counts();
+        let reads = blocks.hits + blocks.misses;
+        let bytes = self.cache.look(self.desk.now.monotonic_ns, memory, reads, blocks.bytes);
+        self.engine.set_read_cache(bytes);
     }
 
     /// One of them, as if it had just come.

@@ -247,6 +247,7 @@ impl ReplicaCore {
             let input = match event {
                 DeviceEvent::Completion(completion) => Input::Disk(completion),
                 DeviceEvent::DiskFree(bytes) => Input::DiskFree { bytes },
+                DeviceEvent::HostMemory(memory) => Input::HostMemory(memory),
             };
             self.replica.handle(now, input);
             taken += 1;

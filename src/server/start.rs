@@ -26,6 +26,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, Probe};
 use crate::io::executor::{self, Executor, ExecutorThread, THREADS_OF_EXECUTOR};
 use crate::io::file_thread::{FileThreads, LogFiles, WaitAtEnd};
+use crate::io::host_memory::host_memory;
 use crate::io::listener::{Acceptor, Listener};
 use crate::io::log_device::LogDevice;
 use crate::io::rate_limit::{RateLimit, and_more};
@@ -133,7 +134,8 @@ fn run_node(config: Config, life: &Life<'_>) -> Result<Ended, Failure> {
     let placement =
         Placement::choose(config.cpus.as_deref(), config.wait, &mask.cpus).map_err(config_error)?;
     kernel::check().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
-    let config = within_file_size_limit(config, kernel::file_bytes_max());
+    let mut config = within_file_size_limit(config, kernel::file_bytes_max());
+    config.limits = config.limits.on_host(host_memory());
     let (directory, owner) = open_directory(&config)?;
     let listener = Listener::bind(&config.listener).map_err(config_error)?;
     let control = Control::start(&config, life.stdout()).map_err(|error| match error {

@@ -33,6 +33,7 @@ impl Rig {
                     return result;
                 }
                 FileEvent::DiskFree(bytes) => assert!(bytes > 0),
+                FileEvent::HostMemory(memory) => assert!(memory.total_bytes > 0),
             }
         }
     }

@@ -61,6 +61,7 @@ impl Rig {
             match self.device.poll() {
                 Some(DeviceEvent::Completion(completion)) => return completion,
                 Some(DeviceEvent::DiskFree(bytes)) => assert!(bytes > 0),
+                Some(DeviceEvent::HostMemory(memory)) => assert!(memory.total_bytes > 0),
                 None => self.device.ring.wait(Duration::from_secs(1)).unwrap(),
             }
             assert!(Instant::now() < deadline, "no completion within 20 s");
@@ -194,7 +195,7 @@ fn steps(rig: &mut Rig) -> usize {
                 assert!(bytes[..4_096] == [9; 4_096] && bytes[4_096..] == vec![0; (1 << 20) - 4_096]);
                 return steps;
             }
-            Some(DeviceEvent::DiskFree(_)) => {}
+            Some(DeviceEvent::DiskFree(_) | DeviceEvent::HostMemory(_)) => {}
             None => rig.device.ring.wait(Duration::from_secs(1)).unwrap(),
         }
     }

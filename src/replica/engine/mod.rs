@@ -232,6 +232,11 @@ impl<W> GatedEngine<W> {
         self.log.read_block(from, bound, max_bytes, keep)
     }
 
+    /// See `Log::set_read_cache`.
+    pub(super) fn set_read_cache(&mut self, bytes_max: usize) {
+        self.log.set_read_cache(bytes_max);
+    }
+
     /// (address, length) of the log's write buffers, to register with the ring.
     pub(super) fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
         self.log.buffer_regions()

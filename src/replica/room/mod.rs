@@ -7,6 +7,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod answers;
+pub(crate) mod cache;
 pub(crate) mod frames;
 pub(crate) mod gauges;
 pub(crate) mod limits;

@@ -228,3 +228,17 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
         .collect();
     assert_eq!(notes, ["refused", "accepted", "refused", "accepted"], "{:?}", cluster.nodes[&leader].notes);
 }
+
+#[test]
+fn a_host_that_is_short_of_memory_gets_back_what_readers_have_of_it() {
+    let mut cluster = cluster(1);
+    let leader = elect(&mut cluster);
+    let mut kept_max = |available_bytes| {
+        cluster.input(leader, Input::HostMemory(HostMemory { total_bytes: 1 << 30, available_bytes }));
+        cluster.run_ms(1);
+        cluster.nodes[&leader].replica.engine.log().block_counts().bytes_max
+    };
+    assert_eq!(kept_max(1 << 29), 64 << 20);
+    assert_eq!(kept_max(1 << 26), 0, "nothing is in it yet");
+    assert_eq!([kept_max(1 << 29), kept_max(1 << 29)], [16 << 20, 32 << 20]);
+}
