@@ -9,10 +9,13 @@ use super::blocks::Pin;
 use super::{FlushedOffset, Log, OpKind};
 use crate::memory::Piece;
 use crate::record::RunBuilder;
-use crate::types::Offset;
+use crate::types::{NS_PER_MS, Offset};
 
 /// A turn copies no more than this, but one batch: about 30 us.
 const COPIED_BYTES_MAX: usize = 256 << 10;
+/// Memory that is new is cleared by the kernel while a turn waits for it: 0.1 ms for each MiB, and 2 in a virtual machine whose host
+/// finds that memory only now. So the cache grows by one piece in so long at most, 100 MiB a second; meanwhile the oldest block goes.
+const NEW_PIECE_NS: u64 = 20 * NS_PER_MS;
 /// Smaller caches are for what is read: the block that is being filled would take too much of them.
 const PIECES_MIN: usize = 4;
 
@@ -21,6 +24,8 @@ const PIECES_MIN: usize = 4;
 pub(super) struct Written {
     is_kept: bool,
     block: Option<RunBuilder<Piece>>,
+    /// When the cache grew for it last.
+    grown_ns: Option<u64>,
 }
 
 impl Written {
@@ -69,6 +74,15 @@ impl Log {
         let piece_bytes = self.config.read_piece_bytes;
         if self.read_cache_bytes_max < PIECES_MIN * piece_bytes || !self.make_room(piece_bytes) {
             return false;
+        }
+        if !self.pieces.has_free(piece_bytes) {
+            let may_grow =
+                self.written.grown_ns.is_none_or(|grown_ns| self.now_ns >= grown_ns + NEW_PIECE_NS);
+            if may_grow {
+                self.written.grown_ns = Some(self.now_ns);
+            } else if !self.blocks.put_one_out() {
+                return false;
+            }
         }
         self.written.block = Some(RunBuilder::new(self.pieces.take(piece_bytes)));
         true

@@ -56,6 +56,13 @@ impl Pieces {
         }
     }
 
+    /// One of this size is here that was used before.
+    pub(crate) fn has_free(&mut self, bytes: usize) -> bool {
+        self.collect();
+        let size = bytes.max(1).next_multiple_of(self.step_bytes);
+        self.free.get(&size).is_some_and(|free| !free.pieces.is_empty())
+    }
+
     /// Of all pieces that are not back.
     pub(crate) fn out_bytes(&mut self) -> usize {
         self.collect();
