@@ -135,17 +135,16 @@ enum Begun {
 
 fn read(engine: &mut Engine, desk: &Desk, wish: Option<Wish>, granted: Granted) -> Begun {
     let Some(Wish { from, bound, reader, .. }) = wish else { return Begun::Otherwise };
-    let Granted { token, charge, bytes_max, memory_bytes_max } = granted;
+    let Granted { token, charge, bytes_max } = granted;
     match engine.read_memory(from, bound, bytes_max) {
         ReadOutcome::OnDevice => {
             // The device does a whole piece in steps while the log writes.
             let fills_piece = reader.is_some_and(|reader| desk.ahead.is_in_order(reader, from));
-            let bytes_max = if fills_piece { memory_bytes_max } else { bytes_max };
             engine.read_device(from, bound, bytes_max, fills_piece, token, charge);
             Begun::AtDevice
         }
         ReadOutcome::InBlock => {
-            Begun::Ended(engine.read_block(from, bound, memory_bytes_max, charge).unwrap_or_default())
+            Begun::Ended(engine.read_block(from, bound, bytes_max, charge).unwrap_or_default())
         }
         _ => Begun::Otherwise,
     }

@@ -256,9 +256,11 @@ fn what_lies_in_memory_is_charged_like_what_is_read_and_passes_nobody_who_waits(
     let mut reads = reads();
     reads.set_writing(true);
     let (first, most) = reads.ask_memory(client(1), 10 * MIB, 0).expect("there is room");
-    assert_eq!((first.bytes, most, reads.held_bytes()), (CHARGE, MIB, CHARGE), "writing or not");
+    assert_eq!((first.bytes, most, reads.held_bytes()), (CHARGE, WRITING_READ_BYTES, CHARGE));
+    reads.set_writing(false);
     let second = reads.ask_memory(client(1), 10, 0).expect("an answer on its way, and the next one");
     assert_eq!(second.1, 10);
+    assert_eq!(reads.ask_memory(client(9), 10 * MIB, 0).map(|(_, most)| most), Some(MIB));
     assert!(reads.ask_memory(client(1), 10, 0).is_none(), "it has not taken those");
     reads.ask(5, client(2), MIB);
     assert!(reads.ask_memory(client(2), 10, 0).is_none(), "its own first wish goes first");
