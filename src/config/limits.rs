@@ -46,7 +46,12 @@ impl Limits {
 
     /// Of memory that was read into, what answers may pin that their readers have not taken.
     pub(crate) fn pinned_reads_bytes_max(&self) -> usize {
-        self.device_reads_bytes_max.max(self.read_cache_bytes_max / PINNED_PART)
+        self.pinned_bytes_max(self.read_cache_bytes_max)
+    }
+
+    /// The same while the cache has no more than so many bytes.
+    pub(crate) fn pinned_bytes_max(&self, read_cache_bytes: usize) -> usize {
+        self.device_reads_bytes_max.max(read_cache_bytes / PINNED_PART)
     }
 }
 

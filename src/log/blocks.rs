@@ -10,7 +10,6 @@
 
 use super::index::Place;
 use super::op::{OpId, SegmentId};
-use super::reader::Waiter;
 use crate::record::CheckedRun;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +49,19 @@ impl Block {
         Arc::strong_count(&self.pin) > 1
     }
 }
+
+/// Somebody who is read for.
+pub(super) struct Waiter {
+    pub(super) token: u64,
+    pub(super) from: Offset,
+    /// A truncation lowers it.
+    pub(super) bound: Offset,
+    pub(super) max_bytes: usize,
+    pub(super) keep: Keep,
+}
+
+/// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
+pub(crate) type Keep = Arc<dyn Send + Sync>;
 
 /// A read of the device that is under way.
 pub(super) struct Load {
@@ -95,6 +107,8 @@ pub(super) struct Blocks {
     cuts: u64,
     /// A lie of the simulator: nothing is ever cut.
     lies: bool,
+    /// Where a read ahead has brought nothing: the next one that is ahead would not either. Who asks for it reads it all the same.
+    unreadable: Option<Offset>,
     hits: u64,
     misses: u64,
     ahead: u64,
@@ -109,6 +123,7 @@ impl Blocks {
             loads: BTreeMap::new(),
             cuts: 0,
             lies: false,
+            unreadable: None,
             hits: 0,
             misses: 0,
             ahead: 0,
@@ -162,7 +177,8 @@ impl Blocks {
     }
 
     /// The first offset from `from` on that is neither here nor on its way, and how many bytes lie between, about.
-    pub(super) fn first_missing(&self, from: Offset) -> (Offset, usize) {
+    /// `None`: it is far, or the device could not read it.
+    pub(super) fn first_missing(&self, from: Offset) -> Option<(Offset, usize)> {
         let (mut at, mut bytes) = (from, 0);
         for _ in 0..NEIGHBOURS_MAX {
             if let Some(block) = self.holding(at) {
@@ -174,10 +190,10 @@ impl Blocks {
                 bytes += load.length;
                 at = load.end;
             } else {
-                break;
+                return Some((at, bytes)).filter(|_| self.unreadable != Some(at));
             }
         }
-        (at, bytes)
+        None
     }
 
     /// What was copied from batches that are flushed, or read; `end`: where it ends in the file. Checked, and of the log as it is.
@@ -186,6 +202,7 @@ impl Blocks {
         if self.get(base).is_some_and(|there| there.next_offset() >= run.next_offset()) {
             return;
         }
+        self.unreadable.take_if(|at| base <= *at && *at < run.next_offset());
         self.last_id += 1;
         let id = self.last_id;
         self.blocks.insert(base, Block { id, run, pin, given: base, end, is_wanted });
@@ -234,6 +251,7 @@ impl Blocks {
             return;
         }
         self.cuts += 1;
+        self.unreadable = None;
         let reaches_over = |(base, block): (&Offset, &Block)| (block.run.next_offset() > to).then_some(*base);
         let gone: Vec<Offset> = self.blocks.iter().filter_map(reaches_over).collect();
         gone.iter().for_each(|base| _ = self.blocks.remove(base));
@@ -244,6 +262,10 @@ impl Blocks {
 
     pub(super) fn keep_what_is_cut(&mut self) {
         self.lies = true;
+    }
+
+    pub(super) fn note_unreadable(&mut self, base: Offset) {
+        self.unreadable = Some(base);
     }
 
     pub(super) fn cuts(&self) -> u64 {

@@ -26,7 +26,8 @@ pub(super) fn note_batch(epochs: &mut Vec<EpochStart>, epoch: Epoch, base_offset
 
 /// Epoch of the last batch before `end`; 0 where there is none, as Kafka has it.
 pub(super) fn epoch_before(epochs: &[EpochStart], end: Offset) -> Epoch {
-    epochs.iter().rev().find(|e| e.start_offset < end).map_or(Epoch(0), |e| e.epoch)
+    let begun = epochs.partition_point(|e| e.start_offset < end);
+    begun.checked_sub(1).map_or(Epoch(0), |last| epochs[last].epoch)
 }
 
 #[cfg(test)]

@@ -44,13 +44,14 @@ mod turn;
 mod writer;
 mod written;
 
+pub(crate) use blocks::Keep;
 pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
 pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_span};
-pub(crate) use reader::{BlockCounts, Keep};
+pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
 pub(crate) use summaries::SummaryDue;
 pub use summary::{Section, Summary};
@@ -194,6 +195,8 @@ pub enum LogEvent {
         /// What there is below the bound, or why nothing could be read.
         result: Result<BatchList, ReadError>,
     },
+    /// The device has read what lies between these, and it is good, whoever wanted how much of it. Before the `ReadDone` of those.
+    Readable(Offset, Offset),
     /// All is durable and the last segment is cut to its length: the process may end.
     ShutDown,
     /// There is no room for the log to grow, and what is appended is not flushed until there is. Once, until

@@ -4,7 +4,7 @@
 //! are not flushed, and never rot: that is `ReadError::Corrupt`. Each read of the device brings a block (`blocks`), from which
 //! all are served who wait for it; one begun ahead of a reader has nobody waiting at first.
 
-use super::blocks::{Load, Pin};
+use super::blocks::{Keep, Load, Pin, Waiter};
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::index::Place;
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchList, CheckedRun, check_run};
 use crate::types::*;
-use std::sync::Arc;
 
 /// For the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,19 +30,6 @@ pub(crate) struct BlockCounts {
     /// Read from the device before anybody asked.
     pub(crate) ahead: u64,
 }
-
-/// Somebody who is read for.
-pub(super) struct Waiter {
-    pub(super) token: u64,
-    pub(super) from: Offset,
-    /// A truncation lowers it.
-    pub(super) bound: Offset,
-    pub(super) max_bytes: usize,
-    pub(super) keep: Keep,
-}
-
-/// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
-pub(crate) type Keep = Arc<dyn Send + Sync>;
 
 /// What the bytes of a read are.
 #[derive(Default)]
@@ -73,9 +59,11 @@ impl Log {
     pub(crate) fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
         let outcome = self.read_memory(from, bound, max_bytes);
         match outcome {
-            ReadOutcome::OnDevice => self.read_device(from, bound, max_bytes, false, token, Arc::new(())),
+            ReadOutcome::OnDevice => {
+                self.read_device(from, bound, max_bytes, false, token, std::sync::Arc::new(()))
+            }
             ReadOutcome::InBlock => {
-                let found = self.read_block(from, bound, max_bytes, Arc::new(()));
+                let found = self.read_block(from, bound, max_bytes, std::sync::Arc::new(()));
                 return ReadOutcome::Batches(found.expect("it was there"));
             }
             _ => {}
@@ -139,7 +127,7 @@ impl Log {
     /// Nobody waits for it yet: whoever reads on from `from` will. Up to so many bytes behind it are in memory then. False: no
     /// read was begun.
     pub(crate) fn read_ahead(&mut self, from: Offset, bytes: usize) -> bool {
-        let (next, there_bytes) = self.blocks.first_missing(from);
+        let Some((next, there_bytes)) = self.blocks.first_missing(from) else { return false };
         let is_device = next < self.flushed && self.tail.start().is_none_or(|start| next < start);
         if !is_device || there_bytes >= bytes || !self.has_room_ahead() {
             return false;
@@ -172,6 +160,8 @@ impl Log {
         let most = position + bytes.min(room) as u64;
         let (end_position, end) = segment.runs_until(position, most, self.blocks.next_base(from), flushed);
         let length = usize::try_from(end_position - position).unwrap_or(usize::MAX);
+        // Behind it the index may have what is about to be cut.
+        let end = end.min(self.flushed);
         let place = Place { segment: segment.id, position };
         // Of a run that is longer than a piece the first batches, and who wants others reads them for himself.
         let (length, end) = if length > room { (room, Offset(from.0 + 1)) } else { (length, end) };
@@ -184,6 +174,10 @@ impl Log {
             true => self.flushed_place.position.min(segment.length),
             false => segment.length,
         }
+    }
+
+    fn segment_end(&self, id: SegmentId) -> u64 {
+        self.segments.holding(id.0).filter(|segment| segment.id == id).map_or(0, |s| self.flushed_bytes(s))
     }
 
     /// Offset behind that batch.
@@ -199,7 +193,7 @@ impl Log {
         end: Offset,
         founder: Option<Waiter>,
     ) {
-        self.make_room(self.config.read_piece_bytes);
+        self.make_room(read_span(position, length).0.max(self.config.read_piece_bytes));
         let op = self.read_op(segment, position, length);
         let is_kept = read_span(position, length).0 <= self.config.read_piece_bytes;
         let id = self.submit(op, Purpose::Read);
@@ -261,10 +255,21 @@ impl Log {
 
     pub(super) fn complete_read(&mut self, id: OpId, result: Result<Done, DiskError>) {
         let mut load = self.blocks.end_load(id);
+        let is_ahead = load.founder.is_none();
         let judged = self.judge_load(&load, result);
         let waiters = load.take_waiters();
+        match &judged.run {
+            Some(run) => self.events.push_back(LogEvent::Readable(run.base_offset(), run.next_offset())),
+            None if is_ahead => self.blocks.note_unreadable(load.base),
+            None => {}
+        }
         let has_room = self.read_cache_bytes_max >= self.config.read_piece_bytes;
-        if load.is_kept && has_room && load.cuts == self.blocks.cuts() {
+        // One that wastes most of its memory would put out another one.
+        let position_behind = load.position + load.length as u64;
+        let is_whole = 4 * load.length >= self.config.read_piece_bytes
+            || position_behind == self.segment_end(load.segment)
+            || waiters.len() > 1;
+        if load.is_kept && is_whole && has_room && load.cuts == self.blocks.cuts() {
             let flushed =
                 judged.run.as_ref().and_then(|run| run.slice(run.base_offset(), load.flushed, usize::MAX));
             if let Some(run) = flushed {
@@ -359,11 +364,11 @@ impl Log {
         match &judged.why {
             _ if !is_founder => Served::Anew,
             Some(why) => Served::With(Err(why.clone())),
-            None => self.read_on(load, judged, waiter, segment),
+            None => self.read_on(load, judged, segment),
         }
     }
 
-    fn read_on(&self, load: &Load, judged: &Judged, waiter: &Waiter, segment: &Segment) -> Served {
+    fn read_on(&self, load: &Load, judged: &Judged, segment: &Segment) -> Served {
         let good_bytes = judged.run.as_ref().map_or(0, CheckedRun::size_bytes);
         let position = load.position + good_bytes as u64;
         let base = judged.run.as_ref().map_or(load.base, CheckedRun::next_offset);
@@ -374,7 +379,8 @@ impl Log {
             return Served::With(Err(load.corrupt(good_bytes, why)));
         }
         let room = self.config.read_piece_bytes - (position % BLOCK) as usize;
-        let length = due.max(waiter.max_bytes.min(room)) as u64;
+        // Whoever looks for a batch in a run that is longer than a piece does not read it batch by batch.
+        let length = due.max(room) as u64;
         Served::ReadOn(Place { segment: segment.id, position }, base, length.min(left) as usize)
     }
 }

@@ -22,6 +22,7 @@ impl Log {
         self.maybe_forget_room();
         self.maybe_mark();
         self.keep_written();
+        self.pieces.let_go();
     }
 
     pub(super) fn maybe_replace_quorum_state(&mut self) {

@@ -96,6 +96,10 @@ impl Log {
     fn finish_written(&mut self) {
         let Some(Ok(run)) = self.written.block.take().map(RunBuilder::finish) else { return };
         assert!(run.next_offset() <= self.flushed, "what is not flushed is in no block");
+        // Written faster than it is copied: where the gaps are, a piece with little in it is not worth its memory.
+        if 4 * run.size_bytes() < self.config.read_piece_bytes {
+            return;
+        }
         self.blocks.keep(run, None, true, Pin::default());
     }
 }

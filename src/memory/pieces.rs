@@ -14,12 +14,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::mapped::ZeroedBlocks;
 use bytes::Bytes;
 
+/// A piece of 2 MiB takes 10 to 50 us to unmap. At most so many go at once when nobody has needed them, and in each turn.
+const REST_PIECES: usize = 32;
+const TURN_PIECES: usize = 4;
+
 /// The pieces of one owner that nobody uses.
 pub(crate) struct Pieces {
     /// Their sizes are multiples of it.
     step_bytes: usize,
     /// By size.
     free: BTreeMap<usize, Free>,
+    /// To be given back to the kernel.
+    leaving: Vec<ZeroedBlocks>,
     /// Of those that somebody has.
     out_bytes: usize,
     back: Receiver<ZeroedBlocks>,
@@ -37,7 +43,7 @@ struct Free {
 impl Pieces {
     pub(crate) fn new(step_bytes: usize) -> Pieces {
         let (door, back) = channel();
-        Pieces { step_bytes, free: BTreeMap::new(), out_bytes: 0, back, door }
+        Pieces { step_bytes, free: BTreeMap::new(), leaving: Vec::new(), out_bytes: 0, back, door }
     }
 
     /// `bytes` of it at least, with anything in them.
@@ -74,14 +80,25 @@ impl Pieces {
         self.out_bytes
     }
 
-    /// Now and then: whatever was not needed since the last time is given back.
+    /// Now and then: whatever was not needed since the last time is given back, a part of it at once.
     pub(crate) fn rest(&mut self) {
         self.collect();
         for free in self.free.values_mut() {
-            free.pieces.truncate(free.pieces.len() - free.idle);
-            free.idle = free.pieces.len();
+            let used = free.pieces.len() - free.idle;
+            self.leaving.extend(free.pieces.drain(used..));
+            free.idle = used;
         }
         self.free.retain(|_, free| !free.pieces.is_empty());
+        self.leave(REST_PIECES);
+    }
+
+    /// In each turn a few more: a thousand of them at once would keep its caller for as many milliseconds as thirty turns have.
+    pub(crate) fn let_go(&mut self) {
+        self.leave(TURN_PIECES);
+    }
+
+    fn leave(&mut self, pieces: usize) {
+        self.leaving.truncate(self.leaving.len().saturating_sub(pieces));
     }
 
     fn collect(&mut self) {
@@ -208,6 +225,19 @@ mod tests {
         assert_eq!(free(&pieces), 1, "it came back in between");
         pieces.rest();
         assert_eq!((free(&pieces), pieces.free.len()), (0, 0));
+    }
+
+    #[test]
+    fn many_are_given_back_in_parts() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        drop((0..100).map(|_| pieces.take(1)).collect::<Vec<_>>());
+        pieces.rest();
+        pieces.rest();
+        assert_eq!((free(&pieces), pieces.leaving.len()), (0, 100 - REST_PIECES));
+        pieces.let_go();
+        assert_eq!(pieces.leaving.len(), 100 - REST_PIECES - TURN_PIECES);
+        (0..100).for_each(|_| pieces.let_go());
+        assert!(pieces.leaving.is_empty());
     }
 
     #[test]

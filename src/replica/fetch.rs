@@ -219,11 +219,7 @@ impl Fetch {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         match result {
-            Ok(batches) => {
-                engine.on_readable(&batches);
-                desk.take_notes(engine);
-                self.finish_from_piece(engine, desk, job, batches);
-            }
+            Ok(batches) => self.finish_from_piece(engine, desk, job, batches),
             // Cut or rolled under the read: look again.
             Err(ReadError::Gone) => self.try_fetch(engine, desk, job),
             Err(error) => {
@@ -245,8 +241,10 @@ impl Fetch {
     /// These lie in memory that was read into.
     fn finish_from_piece(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
         let pinned = shared_bytes(&batches);
-        if let Some((_, next)) = batches.ends() {
-            desk.ahead.on_answered(device_reader(&job), job.from, next);
+        let reader = device_reader(&job);
+        // Who has gone meanwhile is not noted again: nobody would forget it.
+        if let Some((_, next)) = batches.ends().filter(|_| desk.reads.knows(reader)) {
+            desk.ahead.on_answered(reader, job.from, next);
         }
         self.finish_with(engine, desk, job, batches, pinned);
     }

@@ -224,6 +224,7 @@ impl Replica {
         let reads = blocks.hits + blocks.misses;
         let bytes = self.cache.look(self.desk.now.monotonic_ns, memory, reads, blocks.bytes);
         self.engine.set_read_cache(bytes);
+        self.desk.reads.set_bytes_max(self.desk.limits.pinned_bytes_max(bytes));
     }
 
     /// One of them, as if it had just come.

@@ -19,6 +19,9 @@ const WRITES_LATELY_NS: u64 = 100 * NS_PER_MS;
 /// Who waits for bytes that others hold is looked at again after this long: nobody tells when they are taken.
 const READS_LOOK_MS: u64 = 5;
 
+/// Of those who stood in line for the device and find what they want in memory, one turn serves so many; the others have the next one.
+const SERVED_MAX: usize = 64;
+
 pub(super) fn read_limits(limits: &Limits) -> ReadLimits {
     ReadLimits {
         bytes_max: limits.pinned_reads_bytes_max(),
@@ -56,7 +59,10 @@ impl Reading {
             self.written_ns = now_ns;
         }
         desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
-        while let Some(granted) = desk.reads.next(now_ns) {
+        let mut served = 0;
+        while served < SERVED_MAX
+            && let Some(granted) = desk.reads.next(now_ns)
+        {
             let token = granted.token;
             let wish = match list_offsets.wants_read(token) {
                 Some(from) => {
@@ -67,6 +73,7 @@ impl Reading {
             match read(engine, desk, wish.filter(|wish| wish.is_valid), granted) {
                 Begun::AtDevice => {}
                 Begun::Ended(batches) => {
+                    served += 1;
                     desk.reads.done(token);
                     match list_offsets.wants_read(token) {
                         Some(_) => list_offsets.on_read(engine, desk, token, Ok(batches)),
@@ -84,7 +91,10 @@ impl Reading {
         }
         read_ahead(engine, desk);
         let must_look_again = desk.reads.must_look_again() || fetch.has_lines();
-        self.due_ns = must_look_again.then(|| desk.now.plus_ms(READS_LOOK_MS));
+        self.due_ns = match served == SERVED_MAX {
+            true => Some(now_ns),
+            false => must_look_again.then(|| desk.now.plus_ms(READS_LOOK_MS)),
+        };
         for Stalled { connection, if_silent_ms } in desk.reads.stalled(now_ns) {
             let why =
                 "it does not take its answers, and others wait for the memory that they hold.".to_string();
@@ -119,7 +129,9 @@ impl Reading {
 
 /// Ahead of those who were answered and read in order, as long as the device has a place that nobody wants.
 fn read_ahead(engine: &mut Engine, desk: &mut Desk) {
-    while let Some((from, bytes)) = desk.ahead.next() {
+    while desk.reads.has_place_ahead(engine.log().loads_ahead())
+        && let Some((from, bytes)) = desk.ahead.next()
+    {
         while desk.reads.has_place_ahead(engine.log().loads_ahead()) && engine.read_ahead(from, bytes) {}
     }
 }

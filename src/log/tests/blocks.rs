@@ -234,6 +234,7 @@ fn blocks_are_what_the_log_is_whatever_is_cut_or_put_out_meanwhile() {
 
 fn filled(read_cache_bytes_max: usize) -> Node {
     let config = LogConfig {
+        index_interval_bytes: 1_024,
         tail_cache_bytes_max: 0,
         read_cache_bytes_max,
         read_piece_bytes: PIECE_BYTES,
@@ -278,7 +279,11 @@ fn who_wants_what_is_being_read_waits_for_it() {
         assert_eq!(node.disk.in_flight.len(), 1, "one read for all four");
         let mut answered = Vec::new();
         for event in node.settle() {
-            let LogEvent::ReadDone { token, result: Ok(batches) } = event else { panic!("{event:?}") };
+            let (token, batches) = match event {
+                LogEvent::ReadDone { token, result: Ok(batches) } => (token, batches),
+                LogEvent::Readable(Offset(0), _) => continue,
+                other => panic!("{other:?}"),
+            };
             answered.push((token, batches.ends().expect("some").0.0));
         }
         assert_eq!(answered, [(1, 0), (2, 3), (3, 0), (4, 7)]);
@@ -293,18 +298,38 @@ fn what_fails_ahead_of_a_reader_is_told_to_nobody_but_who_asks_again() {
     assert!(node.log.read_ahead(Offset(0), 1));
     assert!(!node.log.read_ahead(Offset(0), 1), "it is on its way");
     assert!(node.settle().is_empty());
+    assert!(!node.log.read_ahead(Offset(0), 1), "it would bring nothing again");
     assert!(node.read_one(Offset(0)).is_ok(), "he reads it himself");
+    assert!(node.log.read_ahead(Offset(0), 2 * PIECE_BYTES), "and is read ahead of again");
+    // What was good of the device is told, also where nobody has asked.
+    assert!(matches!(node.settle()[..], [LogEvent::Readable(from, _)] if from > Offset(0)));
     // And who waits for one that fails.
     let mut node = filled(100 * PIECE_BYTES);
     node.disk.edit(SEGMENT_0, |bytes| bytes[100] ^= 1);
     assert!(node.log.read_ahead(Offset(0), 1));
     node.log.read_device(Offset(5), Offset(60), 3_000, true, 1, Arc::new(()));
     node.log.read_device(Offset(0), Offset(60), 3_000, true, 2, Arc::new(()));
-    let mut told = node.settle().into_iter().map(|event| match event {
-        LogEvent::ReadDone { token, result } => (token, result.is_ok()),
+    let mut told = node.settle().into_iter().filter_map(|event| match event {
+        LogEvent::ReadDone { token, result } => Some((token, result.is_ok())),
+        LogEvent::Readable(..) => None,
         other => panic!("{other:?}"),
     });
     assert!(told.any(|told| told == (1, true)) && told.next() == Some((2, false)));
+}
+
+#[test]
+fn a_piece_with_little_in_it_is_kept_only_for_who_shares_it_and_at_the_end_of_the_log() {
+    let mut node = filled(100 * PIECE_BYTES);
+    let mut read = |from: i64, readers: u64| {
+        for token in 1..=readers {
+            node.log.read_device(Offset(from), Offset(60), 1, false, token, Arc::new(()));
+        }
+        node.settle();
+        node.log.set_read_cache(100 * PIECE_BYTES);
+        node.log.block_counts().bytes / PIECE_BYTES
+    };
+    assert_eq!([read(0, 1), read(20, 1)], [0, 0]);
+    assert_eq!([read(40, 2), read(59, 1)], [1, 2]);
 }
 
 #[test]

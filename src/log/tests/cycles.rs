@@ -54,7 +54,9 @@ impl Model {
             LogEvent::ReadDone { result: Ok(batches), .. } => {
                 self.check_read(&batches.iter().collect::<Vec<_>>(), seed)
             }
-            LogEvent::ReadDone { result: Err(ReadError::Gone), .. } | LogEvent::Ready => {}
+            LogEvent::ReadDone { result: Err(ReadError::Gone), .. }
+            | LogEvent::Readable(..)
+            | LogEvent::Ready => {}
             other => panic!("seed {seed}: {other:?}"),
         }
     }

@@ -6,7 +6,6 @@
 use super::GatedEngine;
 use crate::log::{DiskError, REFILL, ReadError};
 use crate::raft::Unfit;
-use crate::record::BatchList;
 use crate::replica::notice::Level;
 use crate::types::*;
 
@@ -146,9 +145,8 @@ impl<W> GatedEngine<W> {
     }
 
     /// What could not be read once may have been the device's bad moment.
-    pub(crate) fn on_readable(&mut self, batches: &BatchList) {
-        let Some((first, end)) = batches.ends() else { return };
-        let is_there = |at: Offset| first <= at && at < end;
+    pub(super) fn on_readable(&mut self, from: Offset, end: Offset) {
+        let is_there = |at: Offset| from <= at && at < end;
         if self.fitness.damage.as_ref().is_some_and(|(at, _)| is_there(*at)) {
             self.fitness.damage = None;
             self.note(Level::Warn, "what could not be read of the log can be read again".to_string());

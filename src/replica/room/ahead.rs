@@ -59,6 +59,11 @@ impl Ahead {
         Some((order.next, order.pieces * self.piece_bytes))
     }
 
+    #[cfg(test)]
+    pub(crate) fn known(&self) -> usize {
+        self.orders.len()
+    }
+
     pub(crate) fn forget(&mut self, connection: ConnectionId) {
         self.orders.remove(&Reader::Client(connection));
         self.due.remove(&Reader::Client(connection));

@@ -68,7 +68,7 @@ pub(crate) fn frame_limits(limits: &Limits, cores: usize) -> FrameLimits {
 pub(crate) fn answer_limits(limits: &Limits, cores: usize) -> AnswerLimits {
     AnswerLimits {
         bytes_max: (limits.answers_bytes_max / cores).max(2 * limits.message_bytes_max),
-        device_bytes_max: limits.pinned_reads_bytes_max(),
+        device_bytes_max: limits.device_reads_bytes_max,
         stall_ms_max: limits.room_stall_ms_max,
     }
 }
@@ -125,9 +125,12 @@ mod tests {
         config.limits.message_bytes_max = 10;
         config.limits.answers_bytes_max = 90;
         config.limits.replica_fetch_bytes_max = 5;
+        config.limits.device_reads_bytes_max = 70;
+        config.limits.read_cache_bytes_max = 1 << 40;
         let rooms = core_rooms(&config, 2);
         assert_eq!((rooms.len(), rooms[0].frames.bytes_max), (2, 150));
         assert_eq!(rooms[1].answers.limits().bytes_max, 45);
+        assert_eq!(rooms[1].answers.limits().device_bytes_max, 70, "however large the cache is");
         assert_eq!(rooms[1].voters_answers.limits().bytes_max, 3 * 2 * (10 + ENVELOPE_BYTES));
         assert_eq!(frame_limits(&config.limits, 4).bytes_max, 100, "one request of the largest size");
         assert_eq!(

@@ -155,6 +155,11 @@ impl Reads {
         }
     }
 
+    /// So much may be read for clients and not taken by them from now on. Who holds more keeps it until it is taken.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.limits.bytes_max = bytes_max;
+    }
+
     /// Read for clients and not taken yet.
     pub(crate) fn held_bytes(&self) -> usize {
         self.total.load(Ordering::Relaxed)
@@ -163,6 +168,11 @@ impl Reads {
     /// Of clients and voters, not at the device yet.
     pub(crate) fn waiting(&self) -> usize {
         self.readers.values().map(|wishes| wishes.waiting.len()).sum()
+    }
+
+    /// It holds something or waits, and its connection is there.
+    pub(crate) fn knows(&self, reader: Reader) -> bool {
+        self.readers.get(&reader).is_some_and(|wishes| !wishes.is_gone)
     }
 
     /// The device has a place that nobody wants who waits. `ahead`: places that reads ahead have.
