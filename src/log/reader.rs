@@ -101,6 +101,7 @@ impl Log {
         keep: Keep,
     ) -> Option<BatchList> {
         let (slice, pin) = self.blocks.take(from, bound, max_bytes)?;
+        self.note_reader();
         Some(slice.kept((keep, pin)).into())
     }
 
@@ -115,6 +116,7 @@ impl Log {
         token: u64,
         keep: Keep,
     ) {
+        self.note_reader();
         // Beyond it the device may still hold what a truncation is about to cut.
         let bound = bound.min(self.log_end).min(self.flushed);
         let waiter = Waiter { token, from, bound, max_bytes, keep };

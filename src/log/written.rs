@@ -1,7 +1,8 @@
 //! Blocks from writes: what was flushed is copied out of the tail cache, batch behind batch, into memory that readers find it in
 //! when the tail cache has forgotten it. So a log that was just written is not read back from the device.
 //!
-//! Only on a node that leads, for nobody reads from others. A little in each turn, and, as long as the tail cache is not about to
+//! Only on a node that leads, for nobody reads from others, and only while somebody reads what the tail cache does not have: with
+//! nobody who wants them the copies would cost a writer of large batches a twentieth, and several times that while the cache grows. A little in each turn, and, as long as the tail cache is not about to
 //! forget what is not copied, in none that has a group for the device: that must not wait for it. Copied, because what
 //! was received lies in memory that is received into again.
 
@@ -16,6 +17,8 @@ const COPIED_BYTES_MAX: usize = 256 << 10;
 /// Memory that is new is cleared by the kernel while a turn waits for it: 0.1 ms for each MiB, and 2 in a virtual machine whose host
 /// finds that memory only now. So the cache grows by one piece in so long at most, 100 MiB a second; meanwhile the oldest block goes.
 const NEW_PIECE_NS: u64 = 20 * NS_PER_MS;
+/// So long after somebody has read from a block or from the device, others are taken to do so too.
+const READERS_NS: u64 = 60_000 * NS_PER_MS;
 /// Smaller caches are for what is read: the block that is being filled would take too much of them.
 const PIECES_MIN: usize = 4;
 
@@ -26,6 +29,8 @@ pub(super) struct Written {
     block: Option<RunBuilder<Piece>>,
     /// When the cache grew for it last.
     grown_ns: Option<u64>,
+    /// When somebody read last what the tail cache does not have.
+    read_ns: Option<u64>,
 }
 
 impl Written {
@@ -44,10 +49,19 @@ impl Log {
         }
     }
 
+    /// Somebody reads what the tail cache does not have.
+    pub(super) fn note_reader(&mut self) {
+        self.written.read_ns = Some(self.now_ns);
+    }
+
+    fn has_readers(&self) -> bool {
+        self.written.read_ns.is_some_and(|read_ns| self.now_ns.saturating_sub(read_ns) < READERS_NS)
+    }
+
     /// At the end of a turn.
     pub(super) fn keep_written(&mut self) {
         let has_group = || self.ops.iter().any(|op| matches!(op.kind, OpKind::Write { .. }));
-        if !self.written.is_kept || (has_group() && !self.tail.is_copied_late()) {
+        if !self.written.is_kept || !self.has_readers() || (has_group() && !self.tail.is_copied_late()) {
             return;
         }
         let mut left = COPIED_BYTES_MAX;
@@ -91,6 +105,11 @@ impl Log {
     #[cfg(test)]
     pub(super) fn copied_bytes(&self) -> usize {
         self.written.block.as_ref().map_or(0, RunBuilder::size_bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn copied_end(&self) -> Option<Offset> {
+        self.written.block.as_ref().and_then(RunBuilder::next_offset)
     }
 
     fn finish_written(&mut self) {

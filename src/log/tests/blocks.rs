@@ -360,6 +360,7 @@ fn leading() -> Node {
     };
     let mut node = Node::ready(SimDisk::new(3), config);
     node.log.set_keeps_written(true);
+    node.log.note_reader();
     node
 }
 
@@ -442,6 +443,7 @@ fn a_turn_copies_a_little_and_none_that_has_a_group_while_there_is_time() {
         node.settle();
     }
     node.log.set_keeps_written(true);
+    node.log.note_reader();
     node.append(1, 60_000);
     node.turn();
     assert_eq!(node.log.copied_bytes(), 0, "it has a group");
@@ -468,4 +470,28 @@ fn the_cache_grows_slowly_and_has_the_newest_meanwhile() {
     let newest = Offset(node.log.log_end().0.0 - (kept as i64 - 2) * 15);
     node.read_one(newest).expect("it is read");
     assert_eq!(node.log.block_counts().misses, misses, "from memory");
+}
+
+#[test]
+fn nothing_is_copied_where_nobody_has_read_for_a_minute() {
+    let mut node = leading();
+    let is_copied = |node: &mut Node| {
+        let before = node.log.copied_end();
+        for _ in 0..100 {
+            node.append(1, 1_000);
+            node.settle();
+        }
+        node.log.copied_end() > before
+    };
+    node.pass_ms(60_000);
+    assert!(!is_copied(&mut node));
+    // From the device, and from a block.
+    for from in [0, 1] {
+        node.read_one(Offset(from)).expect("it is read");
+        assert!(is_copied(&mut node));
+        node.pass_ms(59_000);
+        assert!(is_copied(&mut node));
+        node.pass_ms(1_000);
+        assert!(!is_copied(&mut node));
+    }
 }
