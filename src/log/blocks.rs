@@ -1,6 +1,6 @@
 //! Blocks: runs of batches in memory that all readers share, and the reads of the device that will become some.
 //!
-//! A block is what one read of the device has brought, or what left the tail cache: whole batches from one place of the log, each
+//! A block is what one read of the device has brought, or what was copied from the tail cache: whole batches from one place of the log, each
 //! checked once. Who wants what is being read already waits for that read. When there is no room, the block goes that has been in the
 //! line longest without being asked for, and of which no answer has a slice. All of it is flushed, and none of it was cut: a cut drops what
 //! reaches over it, and raises a number by which reads that were under way are known.
@@ -13,6 +13,7 @@ use super::op::{OpId, SegmentId};
 use crate::record::CheckedRun;
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Runs that lie one behind the other: so many are passed over at most when the end of them is looked for.
@@ -105,10 +106,9 @@ pub(super) struct Blocks {
     last_id: u64,
     loads: BTreeMap<OpId, Load>,
     cuts: u64,
-    /// A lie of the simulator: nothing is ever cut.
-    lies: bool,
     /// Where a read ahead has brought nothing: the next one that is ahead would not either. Who asks for it reads it all the same.
-    unreadable: Option<Offset>,
+    unreadable: Option<Range<Offset>>,
+    pinned: usize,
     hits: u64,
     misses: u64,
     ahead: u64,
@@ -122,8 +122,8 @@ impl Blocks {
             last_id: 0,
             loads: BTreeMap::new(),
             cuts: 0,
-            lies: false,
             unreadable: None,
+            pinned: 0,
             hits: 0,
             misses: 0,
             ahead: 0,
@@ -190,7 +190,8 @@ impl Blocks {
                 bytes += load.length;
                 at = load.end;
             } else {
-                return Some((at, bytes)).filter(|_| self.unreadable != Some(at));
+                return Some((at, bytes))
+                    .filter(|_| !self.unreadable.as_ref().is_some_and(|bad| bad.contains(&at)));
             }
         }
         None
@@ -202,7 +203,7 @@ impl Blocks {
         if self.get(base).is_some_and(|there| there.next_offset() >= run.next_offset()) {
             return;
         }
-        self.unreadable.take_if(|at| base <= *at && *at < run.next_offset());
+        self.unreadable.take_if(|bad| base <= bad.start && bad.start < run.next_offset());
         self.last_id += 1;
         let id = self.last_id;
         self.blocks.insert(base, Block { id, run, pin, given: base, end, is_wanted });
@@ -247,9 +248,6 @@ impl Blocks {
 
     /// What lies behind is no more of the log, and other batches may come in its place.
     pub(super) fn cut(&mut self, to: Offset) {
-        if self.lies {
-            return;
-        }
         self.cuts += 1;
         self.unreadable = None;
         let reaches_over = |(base, block): (&Offset, &Block)| (block.run.next_offset() > to).then_some(*base);
@@ -260,12 +258,8 @@ impl Blocks {
         }
     }
 
-    pub(super) fn keep_what_is_cut(&mut self) {
-        self.lies = true;
-    }
-
-    pub(super) fn note_unreadable(&mut self, base: Offset) {
-        self.unreadable = Some(base);
+    pub(super) fn note_unreadable(&mut self, offsets: Range<Offset>) {
+        self.unreadable = Some(offsets);
     }
 
     pub(super) fn cuts(&self) -> u64 {
@@ -300,9 +294,14 @@ impl Blocks {
         None
     }
 
-    /// Blocks that answers have slices of.
+    /// Now and then, for whoever asks: it looks at each block.
+    pub(super) fn count_pinned(&mut self) {
+        self.pinned = self.blocks.values().filter(|block| block.is_pinned()).count();
+    }
+
+    /// Blocks that answers had slices of when they were counted last.
     pub(super) fn pinned(&self) -> usize {
-        self.blocks.values().filter(|block| block.is_pinned()).count()
+        self.pinned
     }
 
     /// Times that somebody was served from memory, that the device was read for who asked, and that it was read ahead.

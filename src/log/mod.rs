@@ -362,6 +362,7 @@ impl Log {
     /// Every second or so: memory that no read has needed since is given back.
     pub(crate) fn rest(&mut self) {
         self.pieces.rest();
+        self.blocks.count_pinned();
     }
 
     /// Append at the log end; `batch.base_offset()` must be the log end. In the tail cache at once, on its way to the
@@ -481,11 +482,6 @@ impl Log {
 
     pub(crate) fn tail_cache_bytes(&self) -> u64 {
         self.tail.bytes() as u64
-    }
-
-    /// A lie of the simulator.
-    pub(crate) fn keep_what_is_cut(&mut self) {
-        self.blocks.keep_what_is_cut();
     }
 
     pub(crate) fn is_full(&self) -> bool {

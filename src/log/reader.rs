@@ -134,8 +134,7 @@ impl Log {
         if !is_device || there_bytes >= bytes || !self.has_room_ahead() {
             return false;
         }
-        self.load(next, self.config.read_piece_bytes, None);
-        true
+        self.load(next, self.config.read_piece_bytes, None)
     }
 
     /// Without taking any memory that somebody wants.
@@ -150,7 +149,8 @@ impl Log {
     }
 
     /// Read as many runs as have so many bytes, one at least, and no more than a piece has room for.
-    fn load(&mut self, from: Offset, bytes: usize, founder: Option<Waiter>) {
+    /// False: nothing is read ahead that no piece has room for.
+    fn load(&mut self, from: Offset, bytes: usize, founder: Option<Waiter>) -> bool {
         let segment = self.segments.holding(from).expect("an offset of the log lies in a segment");
         let behind = self.blocks.place_behind(from).filter(|place| place.segment == segment.id);
         let (position, base) = behind.map(|place| (place.position, from)).unwrap_or_else(|| {
@@ -166,8 +166,12 @@ impl Log {
         let end = end.min(self.flushed);
         let place = Place { segment: segment.id, position };
         // Of a run that is longer than a piece the first batches, and who wants others reads them for himself.
+        if length > room && founder.is_none() {
+            return false;
+        }
         let (length, end) = if length > room { (room, Offset(from.0 + 1)) } else { (length, end) };
         self.submit_load(place, base, length, end, founder);
+        true
     }
 
     /// How far the segment may be read: to the end of its last flushed batch.
@@ -240,7 +244,7 @@ impl Log {
     pub(crate) fn block_counts(&self) -> BlockCounts {
         let [hits, misses, ahead] = self.blocks.counts();
         BlockCounts {
-            bytes: self.pieces.known_out_bytes(),
+            bytes: self.pieces.known_out_bytes() + self.pieces.leaving_bytes(),
             bytes_max: self.read_cache_bytes_max,
             pinned_bytes: self.blocks.pinned() * self.config.read_piece_bytes,
             hits,
@@ -260,10 +264,15 @@ impl Log {
         let is_ahead = load.founder.is_none();
         let judged = self.judge_load(&load, result);
         let waiters = load.take_waiters();
-        match &judged.run {
-            Some(run) => self.events.push_back(LogEvent::Readable(run.base_offset(), run.next_offset())),
-            None if is_ahead => self.blocks.note_unreadable(load.base),
-            None => {}
+        let good_end = judged.run.as_ref().map_or(load.base, CheckedRun::next_offset);
+        // What was begun before a cut says nothing of what came in its place.
+        if load.cuts == self.blocks.cuts() {
+            if let Some(run) = &judged.run {
+                self.events.push_back(LogEvent::Readable(run.base_offset(), run.next_offset()));
+            }
+            if is_ahead && judged.why.is_some() {
+                self.blocks.note_unreadable(good_end..load.end);
+            }
         }
         let has_room = self.read_cache_bytes_max >= self.config.read_piece_bytes;
         // One that wastes most of its memory would put out another one.

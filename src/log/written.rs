@@ -2,9 +2,9 @@
 //! when the tail cache has forgotten it. So a log that was just written is not read back from the device.
 //!
 //! Only on a node that leads, for nobody reads from others, and only while somebody reads what the tail cache does not have: with
-//! nobody who wants them the copies would cost a writer of large batches a twentieth, and several times that while the cache grows. A little in each turn, and, as long as the tail cache is not about to
-//! forget what is not copied, in none that has a group for the device: that must not wait for it. Copied, because what
-//! was received lies in memory that is received into again.
+//! nobody who wants them the copies would cost a writer of large batches a twentieth, and several times that while the cache
+//! grows. A little in each turn, and, as long as the tail cache is not about to forget what is not copied, in none that has a
+//! group for the device: that must not wait for it. Copied, because what was received lies in memory that is received into again.
 
 use super::blocks::Pin;
 use super::{FlushedOffset, Log, OpKind};
@@ -15,8 +15,9 @@ use crate::types::{NS_PER_MS, Offset};
 /// A turn copies no more than this, but one batch: about 30 us.
 const COPIED_BYTES_MAX: usize = 256 << 10;
 /// Memory that is new is cleared by the kernel while a turn waits for it: 0.1 ms for each MiB, and 2 in a virtual machine whose host
-/// finds that memory only now. So the cache grows by one piece in so long at most, 100 MiB a second; meanwhile the oldest block goes.
-const NEW_PIECE_NS: u64 = 20 * NS_PER_MS;
+/// finds that memory only now. So the cache grows by one piece in so long at most, 20 MiB a second, and a turn in twenty of those that
+/// fill this time is a long one at worst; meanwhile the oldest block goes. One old Fetch a minute is enough to make it grow.
+const NEW_PIECE_NS: u64 = 100 * NS_PER_MS;
 /// So long after somebody has read from a block or from the device, others are taken to do so too.
 const READERS_NS: u64 = 60_000 * NS_PER_MS;
 /// Smaller caches are for what is read: the block that is being filled would take too much of them.

@@ -15,7 +15,7 @@ use super::mapped::ZeroedBlocks;
 use bytes::Bytes;
 
 /// A piece of 2 MiB takes 10 to 50 us to unmap. At most so many go at once when nobody has needed them, and in each turn.
-const REST_PIECES: usize = 32;
+const REST_PIECES: usize = 64;
 const TURN_PIECES: usize = 4;
 
 /// The pieces of one owner that nobody uses.
@@ -56,6 +56,10 @@ impl Pieces {
             free.idle = free.idle.min(free.pieces.len());
             Some(blocks)
         });
+        let used_before = used_before.or_else(|| {
+            let at = self.leaving.iter().position(|blocks| blocks.as_slice().len() == size)?;
+            Some(self.leaving.swap_remove(at))
+        });
         Piece {
             blocks: Some(used_before.unwrap_or_else(|| ZeroedBlocks::new(size))),
             door: self.door.clone(),
@@ -78,6 +82,11 @@ impl Pieces {
     /// The same when it was last looked at.
     pub(crate) fn known_out_bytes(&self) -> usize {
         self.out_bytes
+    }
+
+    /// Nobody needs them, and the kernel has not got them back yet.
+    pub(crate) fn leaving_bytes(&self) -> usize {
+        self.leaving.iter().map(|blocks| blocks.as_slice().len()).sum()
     }
 
     /// Now and then: whatever was not needed since the last time is given back, a part of it at once.
@@ -238,6 +247,19 @@ mod tests {
         assert_eq!(pieces.leaving.len(), 100 - REST_PIECES - TURN_PIECES);
         (0..100).for_each(|_| pieces.let_go());
         assert!(pieces.leaving.is_empty());
+    }
+
+    #[test]
+    fn what_is_about_to_leave_is_used_before_new_memory() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        let many: Vec<Piece> = (0..=REST_PIECES).map(|_| pieces.take(1)).collect();
+        let known: Vec<usize> = many.iter().map(address).collect();
+        drop(many);
+        pieces.rest();
+        pieces.rest();
+        assert_eq!(pieces.leaving_bytes(), STEP_BYTES);
+        assert!(known.contains(&address(&pieces.take(1))));
+        assert_eq!(pieces.leaving_bytes(), 0);
     }
 
     #[test]

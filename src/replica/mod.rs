@@ -435,11 +435,6 @@ impl Replica {
         self.engine.buffer_regions()
     }
 
-    /// A lie of the simulator: blocks outlive a cut.
-    pub(crate) fn keep_what_is_cut(&mut self) {
-        self.engine.keep_what_is_cut();
-    }
-
     /// Every second or so: memory that no read has needed since is given back.
     pub(crate) fn rest(&mut self) {
         self.engine.rest();

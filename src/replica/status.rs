@@ -204,10 +204,7 @@ pub(super) fn status(
             campaigns: *raft.campaigns(),
             election_latency_ms,
             disk_free_bytes_min: desk.limits.disk_free_bytes_min,
-            device_reads: Bounded {
-                taken: desk.reads.held_bytes(),
-                max: desk.limits.pinned_reads_bytes_max(),
-            },
+            device_reads: Bounded { taken: desk.reads.held_bytes(), max: desk.reads.bytes_max() },
             blocks: engine.log().block_counts(),
             device_reads_waiting: desk.reads.waiting(),
             heavy_requests: held.heavy,

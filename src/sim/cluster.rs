@@ -126,9 +126,6 @@ impl Simulation {
         if self.liar.tells(Lie::EpochsBelieved) {
             replica.believe_requests();
         }
-        if self.liar.tells(Lie::BlockNotCut) {
-            replica.keep_what_is_cut();
-        }
         node.process = Process::Up(Box::new(replica));
     }
 

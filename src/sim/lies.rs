@@ -72,7 +72,6 @@ lies! {
     EpochsBelieved "epochs-believed" "whoever names an epoch is believed",
     CheckSkipped "check-skipped" "what is read and is rotten is given a CRC that fits",
     BlockOfAnotherPlace "block-of-another-place" "of what is read two batches have changed places, each as if it belonged there",
-    BlockNotCut "block-not-cut" "a cut of the log leaves what was read before in memory",
     SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
 }
 

@@ -109,8 +109,9 @@ fn occasion(lie: Lie, seed: u64) -> Options {
         | Lie::RotBelieved
         | Lie::SummaryIgnored
         | Lie::CheckSkipped
-        | Lie::BlockOfAnotherPlace
-        | Lie::BlockNotCut => Options { profile: Profile::Safety, ticks_ms: 8_000, ..Options::new(seed) },
+        | Lie::BlockOfAnotherPlace => {
+            Options { profile: Profile::Safety, ticks_ms: 8_000, ..Options::new(seed) }
+        }
         Lie::PlacesUnbounded
         | Lie::RoundEndless
         | Lie::MemoryUnasked

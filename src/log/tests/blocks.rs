@@ -187,7 +187,13 @@ impl Model {
                 let leads = self.below(3) > 0;
                 self.node.log.set_keeps_written(leads);
             }
-            16..60 => self.read(),
+            // The host gets short of memory, or has some again.
+            16 => {
+                let pieces = [0, 1, 4, 50][self.below(4)];
+                self.node.log.set_read_cache(pieces * PIECE_BYTES);
+                self.node.log.rest();
+            }
+            17..60 => self.read(),
             60..66 => {
                 let from = Offset(self.below(self.node.log.log_end().0.0 as usize + 1) as i64);
                 let bytes = self.below(4 * PIECE_BYTES);
@@ -223,6 +229,7 @@ fn blocks_are_what_the_log_is_whatever_is_cut_or_put_out_meanwhile() {
         model.held.clear();
         // Blocks hold nothing of whoever was answered.
         assert!(model.charges.iter().all(|charge| charge.strong_count() == 0), "seed {seed}: a charge stays");
+        model.node.log.rest();
         assert_eq!(model.node.log.block_counts().pinned_bytes, 0, "seed {seed}");
         let counts = model.node.log.block_counts();
         (sum.hits, sum.misses, sum.ahead) =
@@ -378,7 +385,7 @@ fn what_was_written_is_read_from_memory_and_a_batch_that_no_block_has_from_the_d
     for round in 0..200 {
         let value_bytes = if round == 100 { PIECE_BYTES } else { 1_000 };
         written.push(node.append(1, value_bytes));
-        node.pass_ms(20);
+        node.pass_ms(100);
         node.settle();
     }
     assert_eq!(node.read_all().expect("all is read"), written);
@@ -390,7 +397,7 @@ fn what_was_written_is_read_from_memory_and_a_batch_that_no_block_has_from_the_d
     let before = kept_bytes(&mut node);
     for _ in 0..100 {
         node.append(1, 1_000);
-        node.pass_ms(20);
+        node.pass_ms(100);
         node.settle();
     }
     assert_eq!(kept_bytes(&mut node), before);
@@ -414,7 +421,7 @@ fn what_is_not_flushed_is_not_copied_and_what_is_cut_never_served() {
     node.settle();
     for _ in 0..100 {
         written.push(node.append(1, 1_000));
-        node.pass_ms(20);
+        node.pass_ms(100);
         node.settle();
     }
     let read = node.read_all().expect("all is read");
@@ -459,7 +466,7 @@ fn the_cache_grows_slowly_and_has_the_newest_meanwhile() {
     let mut node = leading();
     for round in 0..400 {
         node.append(1, 1_000);
-        node.pass_ms(u64::from(round % 40 == 0) * 20);
+        node.pass_ms(u64::from(round % 40 == 0) * 100);
         node.settle();
     }
     // 26 pieces were filled, and ten times it could grow.

@@ -242,11 +242,6 @@ impl<W> GatedEngine<W> {
         self.log.buffer_regions()
     }
 
-    /// See `Replica::keep_what_is_cut`.
-    pub(super) fn keep_what_is_cut(&mut self) {
-        self.log.keep_what_is_cut();
-    }
-
     /// See `Log::rest`.
     pub(super) fn rest(&mut self) {
         self.log.rest();

@@ -160,6 +160,10 @@ impl Reads {
         self.limits.bytes_max = bytes_max;
     }
 
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.limits.bytes_max
+    }
+
     /// Read for clients and not taken yet.
     pub(crate) fn held_bytes(&self) -> usize {
         self.total.load(Ordering::Relaxed)
