@@ -156,7 +156,7 @@ pub struct Limits {
     pub(crate) replica_fetch_bytes_max: usize,
     /// What was read, kept in memory for other readers.
     pub(crate) read_cache_bytes_max: usize,
-    /// Nobody has said how much: see `on_host`.
+    /// As much as the host has to spare: see `on_host`.
     pub(crate) is_read_cache_automatic: bool,
     /// Ahead of one who reads in order.
     pub(crate) read_ahead_bytes_max: usize,

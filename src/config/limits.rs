@@ -16,7 +16,7 @@ const HOUR_MS: u64 = 3_600_000;
 const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 
 const READ_CACHE_BYTES_MAX: usize = 64 * GIB;
-/// A node that is not told how much it may keep for readers has one part in so many of what is available at its start.
+/// A node that is to see for itself how much it may keep for readers has one part in so many of what is available at its start.
 const READ_CACHE_PART: u64 = 4;
 /// Answers may pin one part in so many of the cache.
 const PINNED_PART: usize = 4;
@@ -80,7 +80,7 @@ impl Default for Limits {
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
             read_cache_bytes_max: 64 * MIB,
-            is_read_cache_automatic: true,
+            is_read_cache_automatic: false,
             read_ahead_bytes_max: 4 * MIB,
             read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
@@ -191,7 +191,8 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
-    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", -1, -1..=READ_CACHE_BYTES_MAX as i64);
+    let cache_bytes = l.read_cache_bytes_max as i64;
+    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", cache_bytes, -1..=READ_CACHE_BYTES_MAX as i64);
     l.is_read_cache_automatic = cache_bytes < 0;
     l.read_cache_bytes_max = usize::try_from(cache_bytes).unwrap_or(l.read_cache_bytes_max);
     l.read_ahead_bytes_max = r.number("kraft.read.ahead.bytes", l.read_ahead_bytes_max, 0..=GIB);

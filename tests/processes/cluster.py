@@ -264,7 +264,7 @@ class Cluster:
                 "log.dirs": str(directory / "data"),
                 "kraft.http.listener": f"127.0.0.1:{free_port()}",
                 "metadata.log.segment.bytes": str(64 << 20),
-                # Else a quarter of this machine's memory: what a test holds against a node's size would be in it.
+                # What a test holds against a node's size would have more of it in it.
                 "kraft.read.cache.bytes": str(8 << 20),
                 **STEADY,
                 **(overrides or {}),
