@@ -142,7 +142,7 @@ class Run:
 
     def perf_beside(self, name, *arguments):
         """kraft-perf that runs beside what its `with` does."""
-        path = self.data / f"{name}.json"
+        path = self.data / f"{name}-{self.round}.json"
         command = [self.binary("kraft-perf"), *arguments, "--json", path]
         return Beside(Process(name, command, self.logs / f"{name}-{self.round}.log"), path)
 

@@ -18,8 +18,8 @@ use super::disk_error::{disk_error, without_errno};
 use super::file_thread::{FileEvent, FileOperation, FileThreads, segment_file_name};
 use super::ring::CoreRing;
 use crate::log::{
-    BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind, WriteBuffer,
-    read_span,
+    BLOCK_BYTES, Completion, DiskError, DiskOp, Done, FileId, HUGE_PAGE_BYTES, OpId, OpKind,
+    WRITES_LATELY_NS, WriteBuffer, read_span,
 };
 use crate::memory::Piece;
 use crate::types::{HostMemory, LatencyBuckets};
@@ -33,7 +33,6 @@ const RESUBMITS_MAX: u32 = 64;
 /// The device does reads and writes one after the other: while it is written to, and for a while afterwards, it is read in steps of so
 /// many bytes, and a flush waits for no more than one of them.
 const READ_STEP_BYTES: usize = 256 << 10;
-const WRITES_LATELY_NS: u64 = 100_000_000;
 const SETTLE_LOOK: Duration = Duration::from_secs(1);
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Linux 6.1 and newer; not in libc's list for every target.

@@ -51,18 +51,25 @@ impl Block {
     }
 }
 
+/// What a reader wants of the log.
+pub(crate) struct Want {
+    pub(crate) from: Offset,
+    /// No batch that reaches over it. A truncation lowers it.
+    pub(crate) bound: Offset,
+    /// At least one batch is given whatever it measures.
+    pub(crate) max_bytes: usize,
+    /// Let go of with the last of the bytes that were given.
+    pub(crate) keep: Keep,
+}
+
 /// Somebody who is read for.
 pub(super) struct Waiter {
     pub(super) token: u64,
-    pub(super) from: Offset,
-    /// A truncation lowers it.
-    pub(super) bound: Offset,
-    pub(super) max_bytes: usize,
-    pub(super) keep: Keep,
+    pub(super) want: Want,
 }
 
 /// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
-pub(crate) type Keep = Arc<dyn Send + Sync>;
+type Keep = Arc<dyn Send + Sync>;
 
 /// A read of the device that is under way.
 pub(super) struct Load {
@@ -142,17 +149,12 @@ impl Blocks {
         self.holding(offset).map(|block| &block.run)
     }
 
-    /// Somebody wants so much of what a block has.
-    pub(super) fn take(
-        &mut self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: usize,
-    ) -> Option<(CheckedRun, Pin)> {
-        let base = self.get(from)?.base_offset();
+    /// Somebody wants this of what a block has.
+    pub(super) fn take(&mut self, want: &Want) -> Option<(CheckedRun, Pin)> {
+        let base = self.get(want.from)?.base_offset();
         let block = self.blocks.get_mut(&base)?;
-        let slice = block.run.slice(from, bound, max_bytes)?;
-        block.give(from, slice.next_offset());
+        let slice = block.run.slice(want.from, want.bound, want.max_bytes)?;
+        block.give(want.from, slice.next_offset());
         self.hits += 1;
         Some((slice, block.pin.clone()))
     }
@@ -254,7 +256,7 @@ impl Blocks {
         let gone: Vec<Offset> = self.blocks.iter().filter_map(reaches_over).collect();
         gone.iter().for_each(|base| _ = self.blocks.remove(base));
         for load in self.loads.values_mut() {
-            load.waiters().for_each(|waiter| waiter.bound = waiter.bound.min(to));
+            load.waiters().for_each(|waiter| waiter.want.bound = waiter.want.bound.min(to));
         }
     }
 
@@ -287,7 +289,7 @@ impl Blocks {
 
     /// Wait for a read that is under way. Gives the waiter back where there is none that has what it wants.
     pub(super) fn join(&mut self, waiter: Waiter) -> Option<Waiter> {
-        let id = self.load_of(waiter.from).map(|(id, _)| id);
+        let id = self.load_of(waiter.want.from).map(|(id, _)| id);
         let Some(load) = id.and_then(|id| self.loads.get_mut(&id)) else { return Some(waiter) };
         load.others.push(waiter);
         self.hits += 1;

@@ -44,13 +44,13 @@ mod turn;
 mod writer;
 mod written;
 
-pub(crate) use blocks::Keep;
+pub(crate) use blocks::Want;
 pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
 pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
-pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, read_span};
+pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, WRITES_LATELY_NS, read_span};
 pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
 pub(crate) use summaries::SummaryDue;

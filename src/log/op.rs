@@ -34,6 +34,9 @@ pub enum SmallFile {
     Summary(SegmentId),
 }
 
+/// So long after its last write a log is taken to write on: whoever reads from the device gives way.
+pub(crate) const WRITES_LATELY_NS: u64 = 100 * NS_PER_MS;
+
 /// A summary that would be larger is not written: the segment is scanned. (Ten thousand producers make 1.8 MB of it.)
 pub(crate) const SUMMARY_BYTES_MAX: usize = 16 << 20;
 

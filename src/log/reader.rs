@@ -4,7 +4,7 @@
 //! are not flushed, and never rot: that is `ReadError::Corrupt`. Each read of the device brings a block (`blocks`), from which
 //! all are served who wait for it; one begun ahead of a reader has nobody waiting at first.
 
-use super::blocks::{Keep, Load, Pin, Waiter};
+use super::blocks::{Load, Pin, Waiter, Want};
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::index::Place;
@@ -57,14 +57,12 @@ impl Log {
     /// From memory or, as `OnDevice` says, from the device.
     #[cfg(test)]
     pub(crate) fn read(&mut self, from: Offset, bound: Offset, max_bytes: usize, token: u64) -> ReadOutcome {
+        let want = Want { from, bound, max_bytes, keep: std::sync::Arc::new(()) };
         let outcome = self.read_memory(from, bound, max_bytes);
         match outcome {
-            ReadOutcome::OnDevice => {
-                self.read_device(from, bound, max_bytes, false, token, std::sync::Arc::new(()))
-            }
+            ReadOutcome::OnDevice => self.read_device(token, want, false),
             ReadOutcome::InBlock => {
-                let found = self.read_block(from, bound, max_bytes, std::sync::Arc::new(()));
-                return ReadOutcome::Batches(found.expect("it was there"));
+                return ReadOutcome::Batches(self.read_block(want).expect("it was there"));
             }
             _ => {}
         }
@@ -92,36 +90,21 @@ impl Log {
         }
     }
 
-    /// Where `read_memory` has just said `InBlock`. `keep` is let go with the last of the bytes that are given.
-    pub(crate) fn read_block(
-        &mut self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: usize,
-        keep: Keep,
-    ) -> Option<BatchList> {
-        let (slice, pin) = self.blocks.take(from, bound, max_bytes)?;
+    /// Where `read_memory` has just said `InBlock`.
+    pub(crate) fn read_block(&mut self, want: Want) -> Option<BatchList> {
+        let (slice, pin) = self.blocks.take(&want)?;
         self.note_reader();
-        Some(slice.kept((keep, pin)).into())
+        Some(slice.kept((want.keep, pin)).into())
     }
 
-    /// Where `read_memory` has just said `OnDevice`. `keep` is let go with the last of the bytes that were read. `fills_piece`:
-    /// who asks reads on behind them.
-    pub(crate) fn read_device(
-        &mut self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: usize,
-        fills_piece: bool,
-        token: u64,
-        keep: Keep,
-    ) {
+    /// Where `read_memory` has just said `OnDevice`. `fills_piece`: who asks reads on behind what he wants.
+    pub(crate) fn read_device(&mut self, token: u64, mut want: Want, fills_piece: bool) {
         self.note_reader();
         // Beyond it the device may still hold what a truncation is about to cut.
-        let bound = bound.min(self.log_end).min(self.flushed);
-        let waiter = Waiter { token, from, bound, max_bytes, keep };
-        if let Some(waiter) = self.blocks.join(waiter) {
-            let bytes = if fills_piece { self.config.read_piece_bytes } else { max_bytes };
+        want.bound = want.bound.min(self.log_end).min(self.flushed);
+        let bytes = if fills_piece { self.config.read_piece_bytes } else { want.max_bytes };
+        let from = want.from;
+        if let Some(waiter) = self.blocks.join(Waiter { token, want }) {
             self.load(from, bytes, Some(waiter));
         }
     }
@@ -297,16 +280,16 @@ impl Log {
             match self.serve(&load, &judged, &waiter, is_founder) {
                 Served::With(result) => {
                     if let Some((_, next)) = result.as_ref().ok().and_then(BatchList::ends) {
-                        self.blocks.on_given(waiter.from, next);
+                        self.blocks.on_given(waiter.want.from, next);
                     }
                     self.events.push_back(LogEvent::ReadDone { token: waiter.token, result });
                 }
                 Served::ReadOn(place, base, length) => {
-                    let end = Offset(waiter.from.0 + 1);
+                    let end = Offset(waiter.want.from.0 + 1);
                     self.submit_load(place, base, length, end, Some(waiter));
                 }
                 Served::Anew => {
-                    let (from, bytes) = (waiter.from, waiter.max_bytes);
+                    let (from, bytes) = (waiter.want.from, waiter.want.max_bytes);
                     if let Some(waiter) = self.blocks.join(waiter) {
                         self.load(from, bytes, Some(waiter));
                     }
@@ -361,15 +344,15 @@ impl Log {
 
     fn serve(&self, load: &Load, judged: &Judged, waiter: &Waiter, is_founder: bool) -> Served {
         let segment = self.segments.holding(load.segment.0).filter(|segment| segment.id == load.segment);
-        let Some(segment) = segment.filter(|_| waiter.from < waiter.bound) else {
+        let Some(segment) = segment.filter(|_| waiter.want.from < waiter.want.bound) else {
             return Served::With(Err(ReadError::Gone));
         };
         let run = judged.run.as_ref();
         if let Some(run) =
-            run.filter(|run| run.base_offset() <= waiter.from && waiter.from < run.next_offset())
+            run.filter(|run| run.base_offset() <= waiter.want.from && waiter.want.from < run.next_offset())
         {
-            let slice = run.slice(waiter.from, waiter.bound, waiter.max_bytes);
-            let kept = slice.map(|slice| slice.kept((waiter.keep.clone(), judged.pin.clone())));
+            let slice = run.slice(waiter.want.from, waiter.want.bound, waiter.want.max_bytes);
+            let kept = slice.map(|slice| slice.kept((waiter.want.keep.clone(), judged.pin.clone())));
             return Served::With(Ok(kept.map(BatchList::from).unwrap_or_default()));
         }
         match &judged.why {

@@ -13,7 +13,7 @@ use super::desk::{Desk, Engine};
 use super::input::Ticket;
 use super::room::answers::{Given, Share};
 use super::room::reads::Reader as DeviceReader;
-use crate::log::{ReadError, ReadOutcome};
+use crate::log::{ReadError, ReadOutcome, Want};
 use crate::protocol::fetch::{TOPIC_ID_FROM, shared_bytes};
 use crate::protocol::quorum::fetch_response;
 use crate::protocol::{self, FetchRequest, Response, messages as m};
@@ -311,7 +311,8 @@ impl Fetch {
         let Some((charge, most)) = desk.reads.ask_memory(device_reader(&job), job.max_bytes, now_ns) else {
             return self.fetch_later(engine, desk, id, job);
         };
-        let batches = engine.read_block(job.from, bound, most, charge).unwrap_or_default();
+        let want = Want { from: job.from, bound, max_bytes: most, keep: charge };
+        let batches = engine.read_block(want).unwrap_or_default();
         self.finish_from_piece(engine, desk, job, batches);
     }
 

@@ -10,12 +10,9 @@ use super::input::Action;
 use super::list_offsets::ListOffsets;
 use super::room::reads::{Granted, ReadLimits, Stalled, charge_bytes};
 use crate::config::Limits;
-use crate::log::{ReadError, ReadOutcome};
+use crate::log::{ReadError, ReadOutcome, WRITES_LATELY_NS, Want};
 use crate::record::BatchList;
-use crate::types::*;
 
-/// So long after its last write the log is taken to write on.
-const WRITES_LATELY_NS: u64 = 100 * NS_PER_MS;
 /// Who waits for bytes that others hold is looked at again after this long: nobody tells when they are taken.
 const READS_LOOK_MS: u64 = 5;
 
@@ -152,11 +149,12 @@ fn read(engine: &mut Engine, desk: &Desk, wish: Option<Wish>, granted: Granted) 
         ReadOutcome::OnDevice => {
             // The device does a whole piece in steps while the log writes.
             let fills_piece = reader.is_some_and(|reader| desk.ahead.is_in_order(reader, from));
-            engine.read_device(from, bound, bytes_max, fills_piece, token, charge);
+            engine.read_device(token, Want { from, bound, max_bytes: bytes_max, keep: charge }, fills_piece);
             Begun::AtDevice
         }
         ReadOutcome::InBlock => {
-            Begun::Ended(engine.read_block(from, bound, bytes_max, charge).unwrap_or_default())
+            let want = Want { from, bound, max_bytes: bytes_max, keep: charge };
+            Begun::Ended(engine.read_block(want).unwrap_or_default())
         }
         _ => Begun::Otherwise,
     }

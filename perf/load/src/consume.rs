@@ -3,7 +3,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -15,9 +14,9 @@ use kraft::protocol::frame_length;
 use kraft::server::control::latency::{StageHistograms, resizable};
 
 use crate::cluster::{Cluster, connect, error_name};
-use crate::flags::{LogFlags, at_least_one, seconds};
+use crate::flags::{LogFlags, ReaderFlags, at_least_one, seconds};
 use crate::wire::{self, FetchRequest};
-use crate::written::{Written, write};
+use crate::written::Written;
 
 const MIB: f64 = 1_048_576.0;
 /// What a consumer asks for in all: as much as of its partition, for there is one.
@@ -50,12 +49,9 @@ pub(crate) struct ConsumeOptions {
     /// max.partition.fetch.bytes
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     pub(crate) max_partition_bytes: usize,
-    /// A consumer that hears nothing for so long gives up
-    #[arg(long, default_value_t = 30_000, value_name = "MS")]
-    pub(crate) request_timeout_ms: u32,
-    /// Write the result as JSON; - is stdout, in place of the table
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) reader: ReaderFlags,
 }
 
 /// What the threads work from: every value checked.
@@ -92,7 +88,7 @@ pub(crate) fn run(options: &ConsumeOptions) -> Result<Written, String> {
         num_records: options.num_records,
         duration: options.duration.map(|duration| seconds("--duration", duration)).transpose()?,
         bytes_max: options.max_partition_bytes,
-        timeout: Duration::from_millis(u64::from(options.request_timeout_ms.max(1))),
+        timeout: options.reader.timeout(),
     };
     let (seen, elapsed) = consume(&plan, &starts)?;
     show(options, &seen, elapsed)
@@ -254,13 +250,7 @@ fn show(options: &ConsumeOptions, seen: &[Seen], elapsed: Duration) -> Result<Wr
         options.clients,
         stages.table()
     );
-    let mut written = Written { stdout: text, notes: Vec::new(), is_complete: records > 0 };
-    match options.json.as_deref() {
-        Some(path) if path.as_os_str() == "-" => written.stdout = format!("{value:#}\n"),
-        Some(path) => written.notes.push(write(path, format!("{value:#}\n").as_bytes())?),
-        None => {}
-    }
-    Ok(written)
+    Written::result(text, &value, options.reader.json(), records > 0)
 }
 
 #[cfg(test)]

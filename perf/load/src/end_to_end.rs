@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -16,10 +15,10 @@ use crate::batch::{Payload, Template, Templates};
 use crate::cluster::{self, Cluster, error_name};
 use crate::compression::Compression;
 use crate::epoll::Epoll;
-use crate::flags::{LogFlags, at_least_one, seconds};
+use crate::flags::{LogFlags, ReaderFlags, at_least_one, seconds};
 use crate::link::Link;
 use crate::wire::{self, FetchRequest, ProduceHead};
-use crate::written::{Written, write};
+use crate::written::Written;
 
 /// The producer's; a consumer's is its index.
 const PRODUCER: usize = usize::MAX;
@@ -50,12 +49,9 @@ pub(crate) struct EndToEndOptions {
     /// Seconds to measure
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub(crate) duration: f64,
-    /// Who hears nothing for so long gives up
-    #[arg(long, default_value_t = 30_000, value_name = "MS")]
-    pub(crate) request_timeout_ms: u32,
-    /// Write the result as JSON; - is stdout, in place of the table
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) reader: ReaderFlags,
 }
 
 /// In ns from before the record was sent.
@@ -133,8 +129,8 @@ impl Course {
                 Ok(Consumer { link, offset, has_it: true })
             })
             .collect::<Result<Vec<Consumer>, String>>()?;
-        let timeout_ms = options.request_timeout_ms.max(1);
-        let head = ProduceHead::new(&topic, -1, i32::try_from(timeout_ms).unwrap_or(i32::MAX));
+        let timeout = options.reader.timeout();
+        let head = ProduceHead::new(&topic, -1, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
         let mut course = Course {
             topic,
             epoll,
@@ -143,7 +139,7 @@ impl Course {
             head,
             record: record(options.record_size)?,
             correlation_id: 0,
-            timeout: Duration::from_millis(u64::from(timeout_ms)),
+            timeout,
             scratch: vec![0; READ_BYTES],
         };
         (0..options.consumers).try_for_each(|n| course.fetch(n))?;
@@ -306,13 +302,7 @@ fn show(options: &EndToEndOptions, seen: &Seen, elapsed: Duration) -> Result<Wri
         options.consumers,
         stages.table()
     );
-    let mut written = Written { stdout: text, notes: Vec::new(), is_complete: records > 0 };
-    match options.json.as_deref() {
-        Some(path) if path.as_os_str() == "-" => written.stdout = format!("{value:#}\n"),
-        Some(path) => written.notes.push(write(path, format!("{value:#}\n").as_bytes())?),
-        None => {}
-    }
-    Ok(written)
+    Written::result(text, &value, options.reader.json(), records > 0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What flags of several commands have in common.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -41,6 +42,27 @@ impl LogFlags {
 
     pub(crate) fn bootstrap(&self) -> Result<Vec<String>, String> {
         bootstrap(&self.bootstrap_server)
+    }
+}
+
+/// Of a command that reads: how long it waits, and where its result goes.
+#[derive(Debug, Args)]
+pub(crate) struct ReaderFlags {
+    /// A consumer that hears nothing for so long gives up
+    #[arg(long, default_value_t = 30_000, value_name = "MS")]
+    request_timeout_ms: u32,
+    /// Write the result as JSON; - is stdout, in place of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl ReaderFlags {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.request_timeout_ms.max(1)))
+    }
+
+    pub(crate) fn json(&self) -> Option<&Path> {
+        self.json.as_deref()
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use kraft::server::control::latency::{StageHistograms, resizable};
 
-use crate::written::{Written, write};
+use crate::written::Written;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -56,14 +56,8 @@ impl Measured {
 /// The table, and the JSON file if one was asked for; `-` is stdout, in place of the table.
 pub(crate) fn show(what: &str, cases: &[Measured], json: Option<&Path>) -> Result<Written, String> {
     let all: Vec<Value> = cases.iter().map(Measured::json).collect();
-    let value = format!("{:#}\n", json!({ "what": what, "latency_unit": "us", "cases": all }));
-    let mut written = Written { stdout: table(cases), notes: Vec::new(), is_complete: true };
-    match json {
-        Some(path) if path.as_os_str() == "-" => written.stdout = value,
-        Some(path) => written.notes.push(write(path, value.as_bytes())?),
-        None => {}
-    }
-    Ok(written)
+    let value = json!({ "what": what, "latency_unit": "us", "cases": all });
+    Written::result(table(cases), &value, json, true)
 }
 
 fn table(cases: &[Measured]) -> String {

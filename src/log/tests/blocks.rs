@@ -100,14 +100,14 @@ impl Model {
             ReadOutcome::Batches(batches) => self.check(from, bound, max_bytes, batches),
             ReadOutcome::InBlock => {
                 self.charges.push(Arc::downgrade(&keep));
-                let found = self.node.log.read_block(from, bound, max_bytes, keep);
+                let found = self.node.log.read_block(Want { from, bound, max_bytes, keep });
                 self.check(from, bound, max_bytes, found.expect("it is there"));
             }
             ReadOutcome::OnDevice => {
                 self.next_token += 1;
                 self.charges.push(Arc::downgrade(&keep));
                 let (token, fills_piece) = (self.next_token, self.below(2) == 0);
-                self.node.log.read_device(from, bound, max_bytes, fills_piece, token, keep);
+                self.node.log.read_device(token, Want { from, bound, max_bytes, keep }, fills_piece);
                 self.asked.push(Asked { token, from, bound, max_bytes, is_cut: false });
             }
             ReadOutcome::Empty => {
@@ -256,6 +256,11 @@ fn filled(read_cache_bytes_max: usize) -> Node {
     node
 }
 
+/// Of a log of 60 records.
+fn want(from: i64, max_bytes: usize) -> Want {
+    Want { from: Offset(from), bound: Offset(60), max_bytes, keep: Arc::new(()) }
+}
+
 #[test]
 fn what_one_reader_has_read_is_there_for_the_next() {
     let mut node = filled(100 * PIECE_BYTES);
@@ -279,8 +284,7 @@ fn what_one_reader_has_read_is_there_for_the_next() {
 fn who_wants_what_is_being_read_waits_for_it() {
     for cache_bytes in [0, 100 * PIECE_BYTES] {
         let mut node = filled(cache_bytes);
-        let mut ask =
-            |from, token| node.log.read_device(Offset(from), Offset(60), 3_000, true, token, Arc::new(()));
+        let mut ask = |from, token| node.log.read_device(token, want(from, 3_000), true);
         [(0, 1), (3, 2), (0, 3), (7, 4)].into_iter().for_each(|(from, token)| ask(from, token));
         node.turn();
         assert_eq!(node.disk.in_flight.len(), 1, "one read for all four");
@@ -314,8 +318,8 @@ fn what_fails_ahead_of_a_reader_is_told_to_nobody_but_who_asks_again() {
     let mut node = filled(100 * PIECE_BYTES);
     node.disk.edit(SEGMENT_0, |bytes| bytes[100] ^= 1);
     assert!(node.log.read_ahead(Offset(0), 1));
-    node.log.read_device(Offset(5), Offset(60), 3_000, true, 1, Arc::new(()));
-    node.log.read_device(Offset(0), Offset(60), 3_000, true, 2, Arc::new(()));
+    node.log.read_device(1, want(5, 3_000), true);
+    node.log.read_device(2, want(0, 3_000), true);
     let mut told = node.settle().into_iter().filter_map(|event| match event {
         LogEvent::ReadDone { token, result } => Some((token, result.is_ok())),
         LogEvent::Readable(..) => None,
@@ -329,7 +333,7 @@ fn a_piece_with_little_in_it_is_kept_only_for_who_shares_it_and_at_the_end_of_th
     let mut node = filled(100 * PIECE_BYTES);
     let mut read = |from: i64, readers: u64| {
         for token in 1..=readers {
-            node.log.read_device(Offset(from), Offset(60), 1, false, token, Arc::new(()));
+            node.log.read_device(token, want(from, 1), false);
         }
         node.settle();
         node.log.set_read_cache(100 * PIECE_BYTES);

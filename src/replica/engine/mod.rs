@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::Limits;
-use crate::log::{Keep, Log, ReadOutcome};
+use crate::log::{Log, ReadOutcome, Want};
 use crate::raft::{Effect, Effects, Event, Raft};
 use crate::record::{BatchList, StampedBatch};
 use crate::replica::folds::Folds;
@@ -204,16 +204,8 @@ impl<W> GatedEngine<W> {
     }
 
     /// Answered with `Told::ReadDone`.
-    pub(super) fn read_device(
-        &mut self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: usize,
-        fills_piece: bool,
-        token: u64,
-        keep: Keep,
-    ) {
-        self.log.read_device(from, bound, max_bytes, fills_piece, token, keep);
+    pub(super) fn read_device(&mut self, token: u64, want: Want, fills_piece: bool) {
+        self.log.read_device(token, want, fills_piece);
     }
 
     /// See `Log::read_ahead`.
@@ -222,14 +214,8 @@ impl<W> GatedEngine<W> {
     }
 
     /// See `Log::read_block`.
-    pub(super) fn read_block(
-        &mut self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: usize,
-        keep: Keep,
-    ) -> Option<BatchList> {
-        self.log.read_block(from, bound, max_bytes, keep)
+    pub(super) fn read_block(&mut self, want: Want) -> Option<BatchList> {
+        self.log.read_block(want)
     }
 
     /// See `Log::set_read_cache`.
