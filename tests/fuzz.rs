@@ -72,6 +72,19 @@ fn streams() -> Vec<Vec<u8>> {
     Codec::ALL.into_iter().flat_map(of_codec).collect()
 }
 
+/// Kafka's own, and what a program of ours has written, in pieces of several sizes.
+fn snapshots() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut files = Vec::new();
+    ["golden/files", "snapshots"].iter().for_each(|folder| files_under(&root.join(folder), &mut files));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "checkpoint"));
+    let seed = |(n, path): (usize, PathBuf)| {
+        let bytes = std::fs::read(path).expect("a snapshot");
+        [&[[0, 6, 60, 255][n % 4]][..], &bytes].concat()
+    };
+    files.into_iter().enumerate().map(seed).collect()
+}
+
 /// Seeds of one kind; a target's own leading bytes come first.
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let seeds: Vec<Vec<u8>> = match target.seeds {
@@ -84,6 +97,7 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
         Seeds::Batches => log_files().into_iter().map(|f| f.bytes.to_vec()).collect(),
         Seeds::Streams => streams(),
         Seeds::Texts => texts(),
+        Seeds::Snapshots => snapshots(),
     };
     let first: &[&[u8]] = match target.name {
         "session" => &[&[255], &[6]],
@@ -220,4 +234,9 @@ fn segments_in_any_form_are_recovered_or_refused() {
 #[test]
 fn small_files_in_any_form_are_read_or_refused() {
     check("files");
+}
+
+#[test]
+fn snapshots_in_any_form_are_read_or_refused() {
+    check("snapshots");
 }

@@ -6,6 +6,7 @@ mod fixtures;
 use bytes::{Bytes, BytesMut};
 use fixtures::{Frame, Seeded, frames, log_files};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kraft::log::{ReadSnapshot, SnapshotDecoder, SnapshotEncoder, parse_snapshot_file_name};
 use kraft::protocol::fetch::{RequestedPartition, RequestedTopic};
 use kraft::protocol::messages as m;
 use kraft::protocol::produce::{ProduceTopic, ProducedPartition, ProducedTopic};
@@ -16,7 +17,10 @@ use kraft::protocol::{
     encode_response, own_uuid, wire_uuid,
 };
 use kraft::raft::RequestKind;
-use kraft::record::{ControlRecord, check_fetched, check_produced, control_records, leader_change_batch};
+use kraft::record::{
+    ControlRecord, check_fetched, check_produced, control_records, leader_change_batch,
+    snapshot_footer_batch, snapshot_header_batch,
+};
 use kraft::types::*;
 use std::sync::Arc;
 
@@ -468,4 +472,71 @@ fn every_lone_leader_change_is_rebuilt_byte_for_byte() {
         }
     }
     assert!(rebuilt >= 5, "only {rebuilt}");
+}
+
+/// Kafka's own snapshots, with the ids that their names say.
+fn snapshots() -> Vec<(fixtures::LogFile, OffsetAndEpoch)> {
+    let id = |name: &str| match name.rsplit('/').next()? {
+        "bootstrap.checkpoint" => Some(OffsetAndEpoch::default()),
+        name => parse_snapshot_file_name(name),
+    };
+    log_files().into_iter().filter_map(|file| id(&file.name).map(|id| (file, id))).collect()
+}
+
+fn read_snapshot(bytes: &[u8], id: OffsetAndEpoch, piece: usize) -> ReadSnapshot {
+    let mut decoder = SnapshotDecoder::new(id, 1 << 20);
+    bytes.chunks(piece).for_each(|part| decoder.push(part).expect("a good snapshot"));
+    decoder.finish().expect("a whole snapshot")
+}
+
+#[test]
+fn every_snapshot_of_kafkas_is_read_however_it_is_cut() {
+    let mut versions = [0, 0];
+    for (file, id) in snapshots() {
+        let controls = |file: &fixtures::LogFile| {
+            let batches = file.batches.iter().filter(|batch| batch["attributes"] != 32);
+            batches.map(|batch| batch["count"].as_u64().expect("a count")).sum::<u64>()
+        };
+        for piece in [1, 7, 61, 1000, usize::MAX] {
+            let read = read_snapshot(&file.bytes, id, piece);
+            assert_eq!(read.foreign_records, controls(&file), "{}", file.name);
+            assert!(read.snapshot.sections.is_empty(), "{}", file.name);
+            let is_dynamic = file.name.contains("kraft1") && !file.name.ends_with("bootstrap.checkpoint");
+            assert_eq!(read.snapshot.kraft_version, i16::from(is_dynamic), "{}", file.name);
+            assert_eq!(read.snapshot.voters.is_some(), is_dynamic, "{}", file.name);
+        }
+        versions[usize::from(read_snapshot(&file.bytes, id, 1).snapshot.voters.is_some())] += 1;
+    }
+    assert!(versions[0] >= 2 && versions[1] >= 4, "{versions:?}");
+}
+
+#[test]
+fn headers_and_footers_of_snapshots_are_rebuilt_byte_for_byte() {
+    for (file, id) in snapshots() {
+        let snapshot = read_snapshot(&file.bytes, id, usize::MAX).snapshot;
+        let (batches, _) = check_fetched(file.bytes.clone());
+        let (first, last) = (&batches[0], &batches[batches.len() - 1]);
+        let time = snapshot.last_contained_log_timestamp;
+        let voters = snapshot.voters.as_deref();
+        let header = snapshot_header_batch(
+            id.epoch,
+            first.header().base_timestamp,
+            time,
+            snapshot.kraft_version,
+            voters,
+        );
+        assert_eq!(header.to_bytes(), first.to_bytes(), "{}", file.name);
+        let footer = snapshot_footer_batch(last.base_offset(), id.epoch, last.header().base_timestamp);
+        assert_eq!(footer.to_bytes(), last.to_bytes(), "{}", file.name);
+    }
+}
+
+#[test]
+fn a_snapshot_of_ours_with_kafkas_voters_reads_back() {
+    for (file, id) in snapshots() {
+        let snapshot = read_snapshot(&file.bytes, id, usize::MAX).snapshot;
+        let mut encoder = SnapshotEncoder::new(snapshot.clone());
+        let ours: Vec<u8> = std::iter::from_fn(|| encoder.next_batch()).flat_map(|b| b.to_bytes()).collect();
+        assert_eq!(read_snapshot(&ours, id, 100).snapshot, snapshot, "{}", file.name);
+    }
 }

@@ -7,7 +7,10 @@
 use bytes::Bytes;
 use kraft::config::Settings;
 use kraft::io::directory::{Owner, read_meta};
-use kraft::log::{DiskError, LogConfig, LogSource, Recovered, SegmentId, SmallFile, recover};
+use kraft::log::{
+    DiskError, LogConfig, LogSource, Recovered, SegmentId, SmallFile, SnapshotDecoder, SnapshotEncoder,
+    recover,
+};
 use kraft::protocol::check::memory_allowed;
 use kraft::protocol::quorum::{self, QuorumContext, decode_response};
 use kraft::protocol::{Request, advertised, decode_request, encode_response, frame_length};
@@ -82,10 +85,12 @@ pub enum Seeds {
     Streams,
     /// quorum-state, meta.properties, checkpoints.
     Texts,
+    /// A byte that says in what pieces it comes, and a snapshot.
+    Snapshots,
 }
 
 /// Every target of `fuzz_targets/`.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "requests", run: requests, seeds: Seeds::Requests },
     Target { name: "session", run: session, seeds: Seeds::Requests },
     Target { name: "answers", run: answers, seeds: Seeds::Answers },
@@ -93,6 +98,7 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "compressed", run: compressed, seeds: Seeds::Streams },
     Target { name: "segments", run: segments, seeds: Seeds::Batches },
     Target { name: "files", run: files, seeds: Seeds::Texts },
+    Target { name: "snapshots", run: snapshots, seeds: Seeds::Snapshots },
 ];
 
 fn context() -> QuorumContext {
@@ -415,5 +421,40 @@ pub fn files(data: &[u8]) {
     let _ = Settings::new().read_properties("a file", data);
     if let Ok(meta) = read_meta(Path::new("meta.properties"), data, &owner()) {
         assert_ne!(meta.directory_id, Some(Uuid::ZERO), "that is no directory's id");
+    }
+}
+
+/// Puts base offsets and epochs in the order of a snapshot, behind `repair`.
+fn lay_out(data: &mut [u8]) {
+    let (mut rest, mut next) = (data, 0_i64);
+    while rest.len() >= BATCH_HEADER_BYTES {
+        let length = u32::from_be_bytes([rest[8], rest[9], rest[10], rest[11]]) as usize + LOG_OVERHEAD_BYTES;
+        let (batch, behind) = rest.split_at_mut(length.min(rest.len()));
+        batch[..8].copy_from_slice(&next.to_be_bytes());
+        batch[12..16].copy_from_slice(&7_u32.to_be_bytes());
+        let delta = i32::from_be_bytes([batch[23], batch[24], batch[25], batch[26]]);
+        next = next.saturating_add(i64::from(delta)).saturating_add(1);
+        rest = behind;
+    }
+}
+
+/// A snapshot in pieces of the size that the first byte says, as it is and with all in order but what lies in its records.
+/// What was read of one is written and read again.
+pub fn snapshots(data: &[u8]) {
+    let Some((piece, bytes)) = data.split_first() else { return };
+    let mut in_order = repaired(bytes);
+    lay_out(&mut in_order);
+    let id = OffsetAndEpoch { epoch: Epoch(7), offset: Offset(4711) };
+    let read = |bytes: &[u8]| {
+        let mut decoder = SnapshotDecoder::new(id, 1 << 20);
+        bytes.chunks(usize::from(*piece) + 1).try_for_each(|part| decoder.push(part))?;
+        decoder.finish()
+    };
+    for bytes in [bytes, &in_order] {
+        let Ok(found) = bounded(bytes.len(), || read(bytes)) else { continue };
+        let mut encoder = SnapshotEncoder::new(found.snapshot.clone());
+        let written: Vec<u8> =
+            std::iter::from_fn(|| encoder.next_batch()).flat_map(|b| b.to_bytes()).collect();
+        assert_eq!(read(&written).map(|again| again.snapshot), Ok(found.snapshot));
     }
 }

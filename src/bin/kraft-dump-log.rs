@@ -1,27 +1,36 @@
-//! `kraft-dump-log PATH...`: prints the batches of log segments in the words of Kafka's `kafka-dump-log.sh`, so that the
-//! outputs of both can be compared line by line.
+//! `kraft-dump-log PATH...`: prints the batches of log segments and snapshots in the words of Kafka's `kafka-dump-log.sh`, so that
+//! the outputs of both can be compared line by line.
 //!
 //! Reads only, also below a running node. Zeros behind the last batch are the space ahead of the writer, said in one
-//! line on stderr; anything else there is an error. Of compressed batches the header is shown, the records are not.
+//! line on stderr; anything else there is an error. Of compressed batches the header is shown, the records are not. A snapshot is
+//! held to be whole too: stderr says what is wrong with one that is not.
 
 #[path = "kraft-dump-log/batches.rs"]
 mod batches;
 #[path = "kraft-dump-log/lines.rs"]
 mod lines;
 
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use batches::{End, SegmentReader};
 use clap::Parser;
+use kraft::log::{SnapshotDecoder, parse_snapshot_file_name};
 use kraft::server::output::note_line;
+use kraft::types::OffsetAndEpoch;
+
+/// Kafka: `BootstrapDirectory.BINARY_BOOTSTRAP_FILENAME`. It has the form of a snapshot, and stands for no part of a log.
+const BOOTSTRAP_FILE: &str = "bootstrap.checkpoint";
+/// A snapshot is read in pieces of this size.
+const READ_BYTES: usize = 1 << 20;
 
 /// Print the batches of log segments as kafka-dump-log.sh does
 #[derive(Debug, Parser)]
 #[command(name = "kraft-dump-log", version)]
 struct Arguments {
-    /// Segments (00000000000000000000.log), checkpoints, or directories of segments such as data/__cluster_metadata-0
+    /// Segments (00000000000000000000.log), snapshots (*.checkpoint), or directories of segments such as data/__cluster_metadata-0
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -112,7 +121,13 @@ fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<b
     let at = |e: io::Error| named(path, &e);
     let mut segment = SegmentReader::open(path).map_err(at)?;
     writeln!(out, "Dumping {shown}")?;
-    if let Some(start) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<i64>().ok()) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let snapshot = parse_snapshot_file_name(name);
+    if let Some(OffsetAndEpoch { offset, epoch }) = snapshot {
+        writeln!(out, "Snapshot end offset: {offset}, epoch: {epoch}")?;
+    } else if name == BOOTSTRAP_FILE {
+        writeln!(out, "KRaft bootstrap snapshot")?;
+    } else if let Some(start) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<i64>().ok()) {
         writeln!(out, "Log starting offset: {start}")?;
     }
     let mut sound = true;
@@ -133,7 +148,30 @@ fn dump(path: &Path, arguments: &Arguments, out: &mut dyn Write) -> io::Result<b
             sound = false;
         }
     }
+    // What is wrong with a batch or behind the last one has been said.
+    if let Some(id) = snapshot.filter(|_| sound)
+        && let Err(why) = check_snapshot(path, id).map_err(at)?
+    {
+        note_line!("error: {shown}: {why}");
+        sound = false;
+    }
     Ok(sound)
+}
+
+/// The inner error: why it is no whole snapshot with this name.
+fn check_snapshot(path: &Path, id: OffsetAndEpoch) -> io::Result<Result<(), String>> {
+    let mut file = File::open(path)?;
+    let mut decoder = SnapshotDecoder::new(id, file.metadata()?.len());
+    let mut piece = vec![0; READ_BYTES];
+    loop {
+        let length = file.read(&mut piece)?;
+        if length == 0 {
+            return Ok(decoder.finish().map(drop).map_err(|why| why.to_string()));
+        }
+        if let Err(why) = decoder.push(&piece[..length]) {
+            return Ok(Err(why.to_string()));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,5 +251,31 @@ mod tests {
         std::fs::write(&copy, &whole[..whole.len() - 1]).unwrap();
         let (told, sound) = length();
         assert!(!sound && told.contains(" other "), "{told}");
+    }
+
+    #[test]
+    fn snapshots_are_shown_in_kafkas_words_and_held_to_be_whole() {
+        let name = "00000000000000000130-0000000001.checkpoint";
+        let kafkas = golden("controller-kraft1-leader-snapshots/__cluster_metadata-0").join(name);
+        let (out, sound) = dumped(std::slice::from_ref(&kafkas), Some("--deep-iteration"));
+        assert!(sound);
+        assert_eq!(out.lines().nth(1), Some("Snapshot end offset: 130, epoch: 1"));
+        assert!(out.contains(" SnapshotHeader {\"version\":0,\"lastContainedLogTimestamp\":"), "{out}");
+        assert!(out.lines().last().unwrap().ends_with(" SnapshotFooter {\"version\":0}"), "{out}");
+        let (out, sound) = dumped(&[golden("controller-kraft0-run/bootstrap.checkpoint")], None);
+        assert!(sound && out.lines().nth(1) == Some("KRaft bootstrap snapshot"), "{out}");
+        // Whole batches, but not to the footer; and all of it, of another epoch than its name says.
+        let directory = tempfile::tempdir().unwrap();
+        let whole = std::fs::read(kafkas).unwrap();
+        let footer_bytes = 75;
+        for (name, bytes) in [
+            (name, &whole[..whole.len() - footer_bytes]),
+            ("00000000000000000130-0000000002.checkpoint", &whole[..]),
+        ] {
+            let copy = directory.path().join(name);
+            std::fs::write(&copy, bytes).unwrap();
+            let (out, sound) = dumped(&[copy], None);
+            assert!(!sound && !out.contains("isvalid: false"), "{out}");
+        }
     }
 }

@@ -30,6 +30,8 @@ mod reader;
 mod recovery;
 mod room;
 mod segment;
+mod snapshot;
+mod snapshot_read;
 mod summaries;
 mod summary;
 mod summary_check;
@@ -53,6 +55,8 @@ pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
 pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, WRITES_LATELY_NS, read_span};
 pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
+pub use snapshot::{Snapshot, SnapshotEncoder, parse_snapshot_file_name, snapshot_file_name};
+pub use snapshot_read::{ReadSnapshot, SnapshotDecoder};
 pub(crate) use summaries::SummaryDue;
 pub use summary::{Section, Summary};
 

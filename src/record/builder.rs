@@ -3,8 +3,9 @@
 //! What it builds can be made wrong on purpose (attributes, counts), because tests need that. Batches of the produce
 //! path stay as the producer sent them, but for those that `interop` must write anew.
 
-use super::batch::{COMPRESSION_BITS, CRC_COVERED_FROM};
+use super::batch::{BatchHeader, COMPRESSION_BITS, CRC_COVERED_FROM, StampedBatch};
 use super::{BATCH_HEADER_BYTES, LOG_OVERHEAD_BYTES};
+use crate::types::*;
 use bytes::Bytes;
 
 /// One record to be built. `headers`: key and value of each.
@@ -111,6 +112,15 @@ pub fn restamp_producer(batch: &mut [u8], (id, epoch, base_sequence): (i64, i16,
     batch[51..53].copy_from_slice(&epoch.to_be_bytes());
     batch[53..57].copy_from_slice(&base_sequence.to_be_bytes());
     write_crc(batch);
+}
+
+/// What was built, at its place in a log or in a snapshot.
+pub(crate) fn stamped(builder: BatchBuilder, base_offset: Offset, epoch: Epoch) -> StampedBatch {
+    let bytes = builder.build();
+    let header = BatchHeader::decode(&bytes).expect("a batch just built has a header");
+    let mut batch = StampedBatch::from_checked(header, bytes);
+    batch.stamp(base_offset, epoch);
+    batch
 }
 
 /// The same header before the same records, compressed by another codec.

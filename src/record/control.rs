@@ -1,15 +1,24 @@
 //! Control records: what the quorum itself writes into the log (Kafka: `ControlRecordType`, `ControlRecordUtils`).
 //!
-//! A leader opens its epoch with a LeaderChange batch from here; dump tools and tests read all kinds. Always version 0
-//! of every value: Java 4.3 neither writes nor parses another (LeaderChangeMessage has a version 1, KIP-853, unused).
+//! A leader opens its epoch with a LeaderChange batch from here, a snapshot begins and ends with its header and footer; dump
+//! tools and tests read all kinds. Always version 0 of every value: Java 4.3 neither writes nor parses another
+//! (LeaderChangeMessage has a version 1, KIP-853, unused).
 
-use super::batch::{BatchHeader, CONTROL_BIT, StampedBatch};
-use super::builder::{BatchBuilder, RecordSpec, put_unsigned_varint};
+use super::batch::{CONTROL_BIT, StampedBatch};
+use super::builder::{BatchBuilder, RecordSpec, put_unsigned_varint, stamped};
 use super::records::{Cursor, Malformed, records};
 use crate::types::*;
 
-/// Key of a control record: version i16 = 0, type i16.
-const LEADER_CHANGE_KEY: [u8; 4] = [0, 0, 0, 2];
+/// Types of control records (Kafka: `ControlRecordType`).
+const LEADER_CHANGE: i16 = 2;
+const SNAPSHOT_HEADER: i16 = 3;
+const SNAPSHOT_FOOTER: i16 = 4;
+const KRAFT_VERSION: i16 = 5;
+const KRAFT_VOTERS: i16 = 6;
+/// Of every value that is written here, and of every key.
+const VALUE_VERSION: i16 = 0;
+/// How many tagged fields follow.
+const NO_TAGS: u8 = 0;
 /// Smallest encoding of a voter in a VotersRecord: id, directory id, no endpoints, two versions, two tag counts.
 const VOTER_BYTES_MIN: usize = 4 + 16 + 1 + 4 + 1 + 1;
 /// Name, host, port and tag count, both strings empty.
@@ -88,13 +97,13 @@ impl ControlRecord {
         match key.i16()? {
             0 => Ok(ControlRecord::EndTransaction { committed: false }),
             1 => Ok(ControlRecord::EndTransaction { committed: true }),
-            2 => value.leader_change(),
-            3 => value.versioned(|value| {
+            LEADER_CHANGE => value.leader_change(),
+            SNAPSHOT_HEADER => value.versioned(|value| {
                 Ok(ControlRecord::SnapshotHeader { last_contained_log_timestamp: value.i64()? })
             }),
-            4 => value.versioned(|_| Ok(ControlRecord::SnapshotFooter)),
-            5 => value.versioned(|value| Ok(ControlRecord::KRaftVersion(value.i16()?))),
-            6 => value.versioned(|value| {
+            SNAPSHOT_FOOTER => value.versioned(|_| Ok(ControlRecord::SnapshotFooter)),
+            KRAFT_VERSION => value.versioned(|value| Ok(ControlRecord::KRaftVersion(value.i16()?))),
+            KRAFT_VOTERS => value.versioned(|value| {
                 Ok(ControlRecord::KRaftVoters(value.array(VOTER_BYTES_MIN, Cursor::voter)?))
             }),
             unknown => Ok(ControlRecord::Unknown(unknown)),
@@ -145,17 +154,80 @@ pub fn leader_change_batch(
     granting: &[NodeId],
 ) -> StampedBatch {
     let mut value = Vec::with_capacity(16 + 5 * (voters.len() + granting.len()));
-    value.extend_from_slice(&0_i16.to_be_bytes());
+    value.extend_from_slice(&VALUE_VERSION.to_be_bytes());
     value.extend_from_slice(&leader.0.to_be_bytes());
     put_voter_ids(&mut value, voters);
     put_voter_ids(&mut value, granting);
-    value.push(0);
-    let record = RecordSpec { key: Some(&LEADER_CHANGE_KEY), value: Some(&value), ..RecordSpec::default() };
-    let bytes = BatchBuilder::new(wall_ms).attributes(CONTROL_BIT).record(record).build();
-    let header = BatchHeader::decode(&bytes).expect("a batch just built has a header");
-    let mut batch = StampedBatch::from_checked(header, bytes);
-    batch.stamp(base_offset, epoch);
-    batch
+    value.push(NO_TAGS);
+    control_batch(base_offset, epoch, wall_ms, &[(LEADER_CHANGE, value)])
+}
+
+/// The first batch of a snapshot of this epoch, byte for byte as Kafka 4.3 writes it: its header, and where voters are kept in the log
+/// (kraft.version above 0) that version and the voters (Kafka: `RecordsSnapshotWriter.Builder.build`).
+pub fn snapshot_header_batch(
+    epoch: Epoch,
+    wall_ms: i64,
+    last_contained_log_timestamp: i64,
+    kraft_version: i16,
+    voters: Option<&[Voter]>,
+) -> StampedBatch {
+    let version = VALUE_VERSION.to_be_bytes();
+    let header = [&version[..], &last_contained_log_timestamp.to_be_bytes(), &[NO_TAGS]].concat();
+    let mut records = vec![(SNAPSHOT_HEADER, header)];
+    if kraft_version > 0 {
+        records.push((KRAFT_VERSION, [&version[..], &kraft_version.to_be_bytes(), &[NO_TAGS]].concat()));
+        records.extend(voters.map(|voters| (KRAFT_VOTERS, voters_value(voters))));
+    }
+    control_batch(Offset(0), epoch, wall_ms, &records)
+}
+
+/// The last batch of a snapshot.
+pub fn snapshot_footer_batch(base_offset: Offset, epoch: Epoch, wall_ms: i64) -> StampedBatch {
+    let value = [&VALUE_VERSION.to_be_bytes()[..], &[NO_TAGS]].concat();
+    control_batch(base_offset, epoch, wall_ms, &[(SNAPSHOT_FOOTER, value)])
+}
+
+/// Types and values of its records.
+fn control_batch(
+    base_offset: Offset,
+    epoch: Epoch,
+    wall_ms: i64,
+    records: &[(i16, Vec<u8>)],
+) -> StampedBatch {
+    let builder = BatchBuilder::new(wall_ms).attributes(CONTROL_BIT);
+    let add = |builder: BatchBuilder, (kind, value): &(i16, Vec<u8>)| {
+        let key = [VALUE_VERSION.to_be_bytes(), kind.to_be_bytes()].concat();
+        builder.record(RecordSpec { key: Some(&key), value: Some(value), ..RecordSpec::default() })
+    };
+    stamped(records.iter().fold(builder, add), base_offset, epoch)
+}
+
+/// A VotersRecord.
+fn voters_value(voters: &[Voter]) -> Vec<u8> {
+    let mut value = VALUE_VERSION.to_be_bytes().to_vec();
+    put_unsigned_varint(&mut value, voters.len() as u64 + 1);
+    for voter in voters {
+        value.extend_from_slice(&voter.key.id.0.to_be_bytes());
+        value.extend_from_slice(&voter.key.directory_id.0.to_be_bytes());
+        put_unsigned_varint(&mut value, voter.endpoints.len() as u64 + 1);
+        for VoterEndpoint { name, endpoint } in &voter.endpoints {
+            put_compact_string(&mut value, name);
+            put_compact_string(&mut value, &endpoint.host);
+            value.extend_from_slice(&endpoint.port.to_be_bytes());
+            value.push(NO_TAGS);
+        }
+        value.extend_from_slice(&voter.kraft_versions.0.to_be_bytes());
+        value.extend_from_slice(&voter.kraft_versions.1.to_be_bytes());
+        // Of the version range, and of the voter.
+        value.extend_from_slice(&[NO_TAGS; 2]);
+    }
+    value.push(NO_TAGS);
+    value
+}
+
+fn put_compact_string(out: &mut Vec<u8>, text: &str) {
+    put_unsigned_varint(out, text.len() as u64 + 1);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// A compact array of structs that hold an id and no tagged fields.
@@ -163,7 +235,7 @@ fn put_voter_ids(out: &mut Vec<u8>, ids: &[NodeId]) {
     put_unsigned_varint(out, ids.len() as u64 + 1);
     for id in ids {
         out.extend_from_slice(&id.0.to_be_bytes());
-        out.push(0);
+        out.push(NO_TAGS);
     }
 }
 

@@ -22,16 +22,19 @@ mod run;
 
 pub(crate) use batch::UNPIN_RATIO;
 pub use batch::{BatchHeader, StampedBatch};
-#[cfg(test)]
-pub(crate) use builder::RecordSpec;
 pub use builder::{BatchBuilder, data_batch, restamp_producer};
+pub(crate) use builder::{RecordSpec, stamped};
 pub(crate) use check::{BatchError, check_compressed_header, check_fetched_into};
 pub use check::{ProduceLimits, check_fetched, check_produced, check_run};
 #[cfg(test)]
 pub(crate) use control::VoterEndpoint;
-pub use control::{ControlRecord, Voter, check_static_voters, control_records, leader_change_batch};
+pub use control::{
+    ControlRecord, Voter, check_static_voters, control_records, leader_change_batch, snapshot_footer_batch,
+    snapshot_header_batch,
+};
 pub use inspect::Inspector;
 pub(crate) use inspect::{Asker, Unread, Wanted};
+pub(crate) use interop::INTEROP_BATCH_BYTES_MAX;
 pub use interop::{check_interop, make_interop};
 pub(crate) use list::{BatchList, BatchLists};
 #[cfg(test)]

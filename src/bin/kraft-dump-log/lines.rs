@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use kraft::record::{ControlRecord, Record, Voter, records};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::batches::FoundBatch;
 
@@ -125,8 +125,8 @@ fn control_text(control: &ControlRecord) -> String {
             format!(r#" KRaftVersion {{"version":0,"kRaftVersion":{version}}}"#)
         }
         ControlRecord::KRaftVoters(voters) => {
-            let voters: Value = voters.iter().map(voter_json).collect();
-            format!(r#" KRaftVoters {{"version":0,"voters":{voters}}}"#)
+            let voters: Vec<String> = voters.iter().map(voter_json).collect();
+            format!(r#" KRaftVoters {{"version":0,"voters":[{}]}}"#, voters.join(","))
         }
         ControlRecord::EndTransaction { .. } | ControlRecord::Unknown(_) => {
             format!(" controlType: {}", control.name())
@@ -134,18 +134,22 @@ fn control_text(control: &ControlRecord) -> String {
     }
 }
 
-fn voter_json(voter: &Voter) -> Value {
-    let endpoints = voter
+/// The keys in Kafka's order, which serde_json's objects do not keep.
+fn voter_json(voter: &Voter) -> String {
+    let endpoints: Vec<String> = voter
         .endpoints
         .iter()
-        .map(|e| json!({"name": e.name, "host": e.endpoint.host, "port": e.endpoint.port}));
-    json!({
-        "voterId": voter.key.id.0,
-        "voterDirectoryId": voter.key.directory_id.to_string(),
-        "endpoints": endpoints.collect::<Value>(),
-        "kRaftVersionFeature": {
-            "minSupportedVersion": voter.kraft_versions.0,
-            "maxSupportedVersion": voter.kraft_versions.1,
-        },
-    })
+        .map(|e| {
+            let (name, host) = (Value::from(e.name.as_str()), Value::from(e.endpoint.host.as_str()));
+            format!(r#"{{"name":{name},"host":{host},"port":{}}}"#, e.endpoint.port)
+        })
+        .collect();
+    format!(
+        r#"{{"voterId":{},"voterDirectoryId":"{}","endpoints":[{}],"kRaftVersionFeature":{{"minSupportedVersion":{},"maxSupportedVersion":{}}}}}"#,
+        voter.key.id,
+        voter.key.directory_id,
+        endpoints.join(","),
+        voter.kraft_versions.0,
+        voter.kraft_versions.1
+    )
 }

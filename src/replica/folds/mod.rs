@@ -7,6 +7,8 @@
 mod producers;
 mod recovery;
 #[cfg(test)]
+mod snapshot_tests;
+#[cfg(test)]
 mod tests;
 mod voters;
 

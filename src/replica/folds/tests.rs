@@ -7,14 +7,19 @@ use crate::record::{check_fetched, data_batch};
 use crate::replica::log_config;
 use bytes::Bytes;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let endpoint = Endpoint { host: "localhost".to_string(), port: 9091 };
     Config::for_tests(NodeId(1), vec![Voter { id: NodeId(1), endpoint }])
 }
 
 /// A batch of one record of this producer.
 fn batch(base: i64, producer_id: i64, sequence: i32) -> StampedBatch {
-    let mut bytes = data_batch(&[b"x"], 1, Some((producer_id, 0, sequence))).to_vec();
+    batch_of(base, (producer_id, 0, sequence), 1)
+}
+
+/// Producer id, epoch and base sequence, and how many records.
+pub(super) fn batch_of(base: i64, producer: (i64, i16, i32), records: usize) -> StampedBatch {
+    let mut bytes = data_batch(&vec![&b"x"[..]; records], 1, Some(producer)).to_vec();
     bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
     let mut batch = check_fetched(bytes.into()).0.remove(0);
     batch.stamp(Offset(base), Epoch(1));
