@@ -194,6 +194,28 @@ fn every_page_is_in_the_index() {
     }
 }
 
+/// `00000000000000000042.log` is a file of the kind `.log`: digits differ.
+fn kind_of(name: &str) -> String {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    name.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-').to_string()
+}
+
+/// Directories that servers wrote lie in the fixtures; a page says what each file of them is.
+#[test]
+fn every_file_of_a_node_is_on_its_page() {
+    let page = read("docs/formats.md");
+    let mut kinds = std::collections::BTreeSet::new();
+    for file in all_files().iter().filter(|file| file.starts_with("tests/fixtures/directories/")) {
+        // <version>/<kind>/node-1/…
+        if file.contains("/node-") {
+            kinds.insert(kind_of(file.rsplit('/').next().unwrap_or_default()));
+        }
+    }
+    assert!(kinds.contains(".log") && kinds.contains("commit-mark") && kinds.len() >= 7, "{kinds:?}");
+    let unnamed: Vec<_> = kinds.iter().filter(|kind| !page.contains(kind.as_str())).collect();
+    assert!(unnamed.is_empty(), "docs/formats.md does not name {unnamed:?}");
+}
+
 #[test]
 fn the_readme_is_short() {
     let lines = read("README.md").lines().count();
