@@ -5,6 +5,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+import raw
 from raw import crc32c
 
 SLOT_BYTES = 4096
@@ -195,6 +196,28 @@ def check_summary(found, segment_data, log):
     known = {(b.producer_id, b.producer_epoch, b.base_offset, b.last_offset_delta, b.base_sequence, b.max_timestamp) for b in inside}
     assert producers == sorted(producers, key=lambda batch: batch[2]) and set(producers) <= known
     assert {p[0] for p in producers} == {b.producer_id for b in inside if b.producer_id >= 0}, "each has its last batch there"
+
+
+def snapshot_name(end, epoch):
+    return f"{end:020}-{epoch:010}.checkpoint"
+
+
+def snapshot(epoch, time_ms, sections, piece_bytes=512 << 10):
+    """The bytes of a snapshot with these sections: {tag: (version, bytes)}."""
+    data, offset = b"", 0
+
+    def batch(attributes, key, value):
+        nonlocal data, offset
+        record = raw.record(0, value, key=key)
+        data += raw.batch(value, attributes=attributes, records=record, timestamp_ms=time_ms, base_offset=offset, epoch=epoch)
+        offset += 1
+    batch(0x20, struct.pack(">hh", 0, 3), struct.pack(">hqb", 0, time_ms, 0))
+    for tag, (version, section) in sorted(sections.items()):
+        for at in range(0, max(len(section), 1), piece_bytes):
+            head = struct.pack(">4sHHHIII", b"KRFS", 1, tag, version, len(section), crc32c(section), at)
+            batch(0, None, head + section[at:at + piece_bytes])
+    batch(0x20, struct.pack(">hh", 0, 4), struct.pack(">hb", 0, 0))
+    return data
 
 
 def properties(text):

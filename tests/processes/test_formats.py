@@ -6,6 +6,7 @@ docs/formats.md has what is tried here. make_directories.py makes the fixtures, 
 import gzip
 import json
 import os
+import re
 import struct
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 import formats
 import raw
 from cluster import CLUSTER_ID, PATIENCE_S, TOOLS_DIR, free_port, wait_for
+from interop_moves import log_end
+from java_voter import JAVA_PATIENCE_S, JAVA_TOPIC, SEGMENT_BYTES_MIN, JavaVoter, MixedCluster
 from kafka_tools import run, tool
 from make_directories import DIRECTORIES, ROLLS, TIME_MS
 
@@ -305,6 +308,45 @@ def dumps(*files):
     ours = run(TOOLS_DIR / "kraft-dump-log", "--deep-iteration", *files)
     assert ours.code == 0, ours.err
     return theirs.out.splitlines(), ours.out.splitlines()
+
+
+def test_the_page_says_what_the_program_writes():
+    """The library's own test holds the same file against its encoder and its decoder."""
+    written = formats.snapshot(7, 1_700_000_000_123, {1: (3, b"thirty-four bytes of one producer."), 9: (3, b"")})
+    assert (OURS.name, OURS.read_bytes()) == (formats.snapshot_name(4711, 7), written)
+
+
+@pytest.mark.parametrize("keeps_log", [True, False], ids=["beside-the-log", "in-place-of-the-log"])
+def test_kafkas_voter_starts_from_a_snapshot_of_ours(keeps_log, clusters):
+    cluster = MixedCluster(clusters.root / "mixed", "r", segment_bytes=SEGMENT_BYTES_MIN)
+    clusters.made.append(cluster)
+    ours = cluster[1].start().wait_ready()
+    with raw.Connection(ours.port) as connection:
+        for n in range(20):
+            records = raw.batch(b"value-%d" % n, producer_id=7, producer_epoch=0, base_sequence=n)
+            assert connection.produce(records, topic=JAVA_TOPIC).error == raw.NONE
+    assert ours.stop() == 0
+    log = formats.log_of(ours.partition_dir)
+    end, epoch = log[-1].next_offset, log[-1].epoch
+    sections = {1: (1, b"".join(formats.PRODUCER.pack(7, 0, b.base_offset, 0, b.base_sequence, b.max_timestamp) for b in log[-5:])),
+                9: (1, bytes(range(256)) * 5000), 10: (1, b"")}
+    snapshot = ours.partition_dir / formats.snapshot_name(end, epoch)
+    snapshot.write_bytes(formats.snapshot(epoch, log[-1].max_timestamp, sections))
+    if not keeps_log:
+        for path in [*ours.partition_dir.glob("*.log"), *ours.partition_dir.glob("*.summary")]:
+            path.unlink()
+    assert run(TOOLS_DIR / "kraft-dump-log", snapshot).code == 0
+    java = JavaVoter(1, ours.directory, {key: value for key, value in ours.properties.items() if not key.startswith("kraft.")})
+    cluster.nodes[1] = java
+    java.start().wait_ready()
+    wait_for("Kafka's server to read the snapshot", lambda: re.search(rf"Loading snapshot .*offset={end}, epoch={epoch}\b", java.stderr()),
+             JAVA_PATIENCE_S)
+    wait_for("Kafka's server to go on behind it", lambda: log_end(java) > end, JAVA_PATIENCE_S)
+    assert java.faults() == []
+    java.kill()
+    # Kafka begins its segment at the snapshot's end where the log is gone.
+    assert int(java.segments()[0].stem) == (0 if keeps_log else end)
+    assert formats.batches(java.segments()[-1].read_bytes())[0][-1].next_offset > end
 
 
 def test_kafkas_tool_reads_a_snapshot_of_ours():
