@@ -5,7 +5,7 @@
 //! compiler (`tests/fuzz.rs` in the repository's root), which mutates the same seeds from a number.
 
 use bytes::Bytes;
-use kraft::config::Settings;
+use kraft::config::{Config, Settings, load};
 use kraft::io::directory::{Owner, read_meta};
 use kraft::log::{
     DiskError, LogConfig, LogSource, Recovered, SegmentId, SmallFile, SnapshotDecoder, SnapshotEncoder,
@@ -20,13 +20,14 @@ use kraft::record::{
     self, BATCH_HEADER_BYTES, BatchBuilder, CheckedRun, Inspector, LOG_OVERHEAD_BYTES, ProduceLimits,
     RunBuilder, StampedBatch, check_fetched, check_interop, check_produced, check_run, make_interop,
 };
+use kraft::replica::folds::{Folds, origin_section};
 use kraft::replica::receive_pool::ReceivePool;
 use kraft::replica::session::{Session, SessionLimits};
 use kraft::types::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// This many bytes more than decoding may allocate: error texts, and what a session or a log has before the first byte.
 pub const SLACK_BYTES: usize = 64 * 1024;
@@ -438,8 +439,16 @@ fn lay_out(data: &mut [u8]) {
     }
 }
 
+/// Whose snapshots are looked at.
+static SOLE_VOTER: LazyLock<Config> = LazyLock::new(|| {
+    let mut settings = Settings::new();
+    let properties = "node.id=1\nlog.dirs=/nowhere\ncontroller.quorum.voters=1@localhost:1\nlisteners=PLAINTEXT://localhost:1\n";
+    settings.read_properties("a file", properties.as_bytes()).expect("properties");
+    load(&settings).expect("a configuration").config
+});
+
 /// A snapshot in pieces of the size that the first byte says, as it is and with all in order but what lies in its records.
-/// What was read of one is written and read again.
+/// What was read of one is written and read again, and what it holds is taken where it is this log's.
 pub fn snapshots(data: &[u8]) {
     let Some((piece, bytes)) = data.split_first() else { return };
     let mut in_order = repaired(bytes);
@@ -455,6 +464,13 @@ pub fn snapshots(data: &[u8]) {
         let mut encoder = SnapshotEncoder::new(found.snapshot.clone());
         let written: Vec<u8> =
             std::iter::from_fn(|| encoder.next_batch()).flat_map(|b| b.to_bytes()).collect();
-        assert_eq!(read(&written).map(|again| again.snapshot), Ok(found.snapshot));
+        assert_eq!(read(&written).map(|again| again.snapshot), Ok(found.snapshot.clone()));
+        let config = &*SOLE_VOTER;
+        let mut ours = found.clone();
+        ours.snapshot.sections.retain(|section| section.tag != 0);
+        ours.snapshot.sections.insert(0, origin_section(config));
+        for read in [found, ours] {
+            let _ = Folds::of_snapshot(config, &read);
+        }
     }
 }

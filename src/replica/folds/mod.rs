@@ -6,6 +6,7 @@
 
 mod producers;
 mod recovery;
+mod snapshot;
 #[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
 pub(crate) use producers::{Producers, Verdict};
 pub(crate) use recovery::Recovery;
+pub use snapshot::origin_section;
 use std::ops::Range;
 pub(crate) use voters::Voters;
 
@@ -157,6 +159,11 @@ impl Folds {
         self.producers.fits(batch)?;
         self.voters.fits(batch)
     }
+}
+
+/// Of those in the list.
+fn is_tag_of_a_fold(tag: u16) -> bool {
+    [Producers::TAG, Voters::TAG].contains(&tag)
 }
 
 fn section_of<F: Fold>(fold: &F, offsets: &Range<Offset>) -> Option<Section> {

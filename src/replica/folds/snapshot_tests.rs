@@ -3,9 +3,91 @@
 
 use super::tests::{batch_of, config};
 use super::*;
-use crate::log::{Snapshot, SnapshotDecoder, SnapshotEncoder};
+use crate::log::{ReadSnapshot, Snapshot, SnapshotDecoder, SnapshotEncoder};
 use crate::record::leader_change_batch;
 use proptest::prelude::*;
+
+/// Of so many records of producer 7, each in a batch of its own.
+fn snapshot(config: &Config, records: i64) -> ReadSnapshot {
+    let mut folds = Folds::new(config);
+    (0..records).for_each(|n| folds.fold(&batch_of(n, (7, 0, n as i32), 1)));
+    folds.settle(HighWatermark(Offset(records)));
+    let id = OffsetAndEpoch { epoch: Epoch(1), offset: Offset(records) };
+    let mut sections = folds.sections(&(Offset(0)..id.offset)).expect("all of it is settled");
+    sections.insert(0, origin_section(config));
+    ReadSnapshot { snapshot: Snapshot { id, sections, ..Snapshot::default() }, foreign_records: 0 }
+}
+
+#[test]
+fn a_snapshot_gives_all_that_was_folded_or_nothing() {
+    let config = config();
+    let good = snapshot(&config, 3);
+    let folds = Folds::of_snapshot(&config, &good).expect("a good one");
+    assert_eq!((folds.end, folds.settled, folds.producers().len()), (Offset(3), Offset(3), 1));
+    let why = |change: &dyn Fn(&mut ReadSnapshot)| {
+        let mut read = good.clone();
+        change(&mut read);
+        Folds::of_snapshot(&config, &read).expect_err("it cannot be used")
+    };
+    assert!(why(&|read| read.snapshot.kraft_version = 1).contains("kraft.version 1"));
+    assert_eq!(why(&|read| read.foreign_records = 2), "it holds 2 records of another program");
+    assert_eq!(why(&|read| drop(read.snapshot.sections.remove(0))), "it does not say whose log it is of");
+    assert_eq!(why(&|read| read.snapshot.sections.clear()), "it does not say whose log it is of");
+    assert_eq!(
+        why(&|read| drop(read.snapshot.sections.remove(1))),
+        "its section of producers: there is none"
+    );
+    assert!(why(&|read| read.snapshot.sections[0].version = 2).starts_with("a newer program wrote it"));
+    assert!(
+        why(&|read| read.snapshot.sections[1].version = 9)
+            .contains("its section of producers is of version 9")
+    );
+    let strange = Section { tag: 70, version: 1, bytes: Vec::new() };
+    let told = why(&|read| read.snapshot.sections.push(strange.clone()));
+    assert_eq!(told, "a newer program wrote it: nothing is known of its section 70");
+    // What it holds lies behind the end that its name says.
+    assert!(why(&|read| read.snapshot.id.offset = Offset(2)).contains("it contradicts itself"));
+}
+
+#[test]
+fn a_snapshot_of_another_cluster_or_mode_is_refused() {
+    let ours = config();
+    let mut other = config();
+    other.cluster_id = "BBBBBBBBBBBBBBBBBBBBBB".to_string();
+    let told = Folds::of_snapshot(&ours, &snapshot(&other, 3)).expect_err("it is another cluster's");
+    assert!(
+        told.starts_with("it is of a log of cluster BBBBBBBBBBBBBBBBBBBBBB with kraft.data.mode native"),
+        "{told}"
+    );
+    let mut interop = config();
+    interop.data_mode = DataMode::Interop;
+    let told = Folds::of_snapshot(&ours, &snapshot(&interop, 3)).expect_err("it is of another mode");
+    assert!(
+        told.contains("with kraft.data.mode interop, and this is cluster") && told.ends_with("with native"),
+        "{told}"
+    );
+    assert!(Folds::of_snapshot(&interop, &snapshot(&interop, 3)).is_ok());
+    for bytes in [&[][..], &[7], &[0, 0xff]] {
+        let mut read = snapshot(&ours, 3);
+        read.snapshot.sections[0].bytes = bytes.to_vec();
+        assert!(Folds::of_snapshot(&ours, &read).is_err(), "{bytes:?}");
+    }
+}
+
+/// Its voters fold nothing of ours: it stands for the log up to there all the same.
+#[test]
+fn a_snapshot_of_kafkas_is_taken_in_interop_alone() {
+    let mut interop = config();
+    interop.data_mode = DataMode::Interop;
+    let id = OffsetAndEpoch { epoch: Epoch(1), offset: Offset(92) };
+    let kafkas = ReadSnapshot { snapshot: Snapshot { id, ..Snapshot::default() }, foreign_records: 17 };
+    let folds = Folds::of_snapshot(&interop, &kafkas).expect("Kafka's");
+    assert_eq!((folds.end, folds.settled, folds.producers().len()), (Offset(92), Offset(92), 0));
+    assert!(Folds::of_snapshot(&config(), &kafkas).is_err());
+    let mut both = snapshot(&interop, 3);
+    both.foreign_records = 1;
+    assert!(Folds::of_snapshot(&interop, &both).is_err());
+}
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -87,7 +169,8 @@ impl Life {
 
     /// Its bytes.
     fn snapshot(&self) -> Vec<u8> {
-        let sections = self.whole.sections(&(Offset(0)..self.id().offset)).expect("all of it is settled");
+        let mut sections = self.whole.sections(&(Offset(0)..self.id().offset)).expect("all of it is settled");
+        sections.push(origin_section(&self.config));
         let mut encoder = SnapshotEncoder::new(Snapshot { id: self.id(), sections, ..Snapshot::default() });
         std::iter::from_fn(|| encoder.next_batch()).flat_map(|batch| batch.to_bytes()).collect()
     }
@@ -96,9 +179,8 @@ impl Life {
     fn restored(&self, file: &[u8], piece: usize) -> Folds {
         let mut decoder = SnapshotDecoder::new(self.id(), 1 << 20);
         file.chunks(piece).for_each(|part| decoder.push(part).expect("what was encoded"));
-        let snapshot = decoder.finish().expect("it is whole").snapshot;
-        let mut folds = Folds::new(&self.config);
-        folds.take_sections(&snapshot.sections, &(Offset(0)..snapshot.id.offset)).expect("what was encoded");
+        let read = decoder.finish().expect("it is whole");
+        let mut folds = Folds::of_snapshot(&self.config, &read).expect("what was encoded");
         self.log[self.settled..].iter().for_each(|batch| folds.fold(batch));
         folds
     }
