@@ -118,12 +118,14 @@ is_stale() {
   return 1
 }
 
-# build PROGRAM...: for release, and only what is run.
+# build PROGRAM...: for release, and only what is run. The simulator is in the library where its own program is asked for.
 build() {
+  local features=(--no-default-features)
+  [[ " $* " != *" kraft-sim "* ]] || features=(--features sim)
   ensure_rust
   mkdir -p "$base_dir/build"
   run_with_progress "cargo build --release, $*" "$base_dir/build/cargo-build.$$.log" \
-    cargo build --release --locked --manifest-path "$base_dir/Cargo.toml" --color never "${@/#/--bin=}" || return 1
+    cargo build --release --locked --manifest-path "$base_dir/Cargo.toml" --color never "${features[@]}" "${@/#/--bin=}" || return 1
   rm -f "$base_dir/build/cargo-build.$$.log"
 }
 

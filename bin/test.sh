@@ -19,7 +19,7 @@ Runs all stages, or those named, in this order:
               database can be fetched; THIRD-PARTY.md; the oldest compiler of Cargo.toml; shellcheck where it is installed
   unit        cargo test: unit tests, golden scripts, imports, fixtures, the load driver, models of what threads share;
               what hands out memory by hand under Miri, where there is a nightly compiler
-  build       all programs, for release
+  build       all programs but the simulator, for release
   counts      what a commit, a fetch and some more paths cost, counted by valgrind, against perf/instructions.txt
   simulation  kraft-sim: seeds that once failed, then 2,000 new ones, drawn from the commit's id, and 100 with hostile clients alone
   processes   tests/processes with pytest: real servers, Kafka's own tools, voters (4.3.0, 4.4.0, 3.9.0) and Java client, kcat,
@@ -219,11 +219,11 @@ stage_unit() {
   return "$status"
 }
 
-# All at once, so that each stage finds what it needs, built in one way.
+# All at once, so that each stage finds what it needs, built in the way of the quickstart. The simulator has its own stage.
 stage_build() {
   ensure_rust
-  run_with_progress "cargo build --release, all programs" "$logs/build.log" \
-    cargo build --release --locked --workspace --bins --color never
+  run_with_progress "cargo build --release, all programs but kraft-sim" "$logs/build.log" \
+    cargo build --release --locked --workspace --bins --no-default-features --color never
 }
 
 # Too dear fails; what became cheaper is asked to be written down. Without valgrind nothing is counted, which only a machine
@@ -275,7 +275,7 @@ simulate() {
 stage_simulation() {
   local status=0 first jobs seed cause old=0
   local -a arguments
-  if is_stale kraft-sim; then stage_build || return 1; fi
+  if is_stale kraft-sim; then build kraft-sim || return 1; fi
   jobs=$(nproc 2>/dev/null || echo 1)
   : >"$logs/simulation.log"
   while read -r seed cause; do
