@@ -20,16 +20,14 @@ from kafka_tools import run, tool
 from make_directories import DIRECTORIES, ROLLS, TIME_MS
 
 MADE = sorted(path for version in DIRECTORIES.iterdir() for path in version.iterdir())
-# Kafka's: ProducerStateEntry.NUM_BATCHES_TO_RETAIN.
-BATCHES_REMEMBERED = 5
 # What a start may say of files that an older version wrote: that it reads instead of believing.
 MAY_SAY = "another version wrote it"
 
 
-def unpacked(kind, clusters, **overrides):
-    """The nodes of this fixture, not started, and what is expected of them."""
+def unpacked(kind, clusters, nodes=None, **overrides):
+    """The nodes of this fixture, or so many of them, not started, and what is expected of them."""
     expected = json.loads((kind / "expected.json").read_text())
-    homes = sorted(kind.glob("node-*"))
+    homes = sorted(kind.glob("node-*"))[:nodes]
     cluster = clusters(len(homes), start=False, dialect="controller",
                        overrides={**ROLLS, "kraft.data.mode": expected["mode"], **overrides})
     for home, node in zip(homes, cluster):
@@ -83,10 +81,10 @@ def check_producers(leader, held):
         for producer, batches in by_producer.items():
             last = batches[-1]
             of_epoch = [batch for batch in batches if batch.producer_epoch == last.producer_epoch]
-            for batch in of_epoch[-BATCHES_REMEMBERED:]:
+            for batch in of_epoch[-formats.BATCHES_REMEMBERED:]:
                 again = connection.produce(batch.as_sent())
                 assert (again.error, again.offset) == (raw.NONE, batch.base_offset)
-            for batch in of_epoch[:-BATCHES_REMEMBERED]:
+            for batch in of_epoch[:-formats.BATCHES_REMEMBERED]:
                 assert connection.produce(batch.as_sent()).error == raw.OUT_OF_ORDER_SEQUENCE_NUMBER
             following = last.base_sequence + last.count
             records = raw.batch(b"next", producer_id=producer, producer_epoch=last.producer_epoch, timestamp_ms=TIME_MS,
@@ -181,6 +179,16 @@ def said(old, new):
     return lambda data: data.replace(old, new)
 
 
+def in_doubt(data):
+    before = data.rpartition(b',"checksum":')[0] + b',"inDoubt":true'
+    return before + b',"checksum":"%08x"}' % raw.crc32c(before)
+
+
+def kafkas_state(data):
+    """The same values, as Kafka's server leaves them: without keys of ours, and the checksum."""
+    return data.partition(b',"caughtUp"')[0] + b"}"
+
+
 GONE = None
 MARK, STATE, META, TOPIC_ID = "commit-mark", "quorum-state", "../meta.properties", "partition.metadata"
 EPOCHS, LAST, SUMMARY = "leader-epoch-checkpoint", "00000000000000000000.log", "00000000000000000000.summary"
@@ -240,40 +248,82 @@ CASES = {
 }
 
 
+# The same of a log of three segments, two of them closed, of one voter alone.
+FIRST, MIDDLE, NEWEST = "00000000000000000000.log", "00000000000000000082.log", "00000000000000000156.log"
+SUMMARIES = [FIRST.replace(".log", ".summary"), MIDDLE.replace(".log", ".summary")]
+CASES_OF_THREE = {
+    "nothing": ([], None, "2 of 3 segments have summaries"),
+    "first-missing": ([(FIRST, GONE)], 65, "the file is missing; the log began with it"),
+    "middle-missing": ([(MIDDLE, GONE)], 65, "the next segment is 00000000000000000156.log"),
+    "middle-and-mark-missing": ([(MIDDLE, GONE), (MARK, GONE)], 65, "a later segment follows"),
+    "newest-missing": ([(NEWEST, GONE)], 65, "this is rot and not a torn tail"),
+    "middle-short": ([(MIDDLE, lambda data: data[:-1])], 65, "this is rot and not a torn tail"),
+    "middle-longer": ([(MIDDLE, lambda data: data + b"x" * 70)], 65, "this is rot and not a torn tail"),
+    "summary-of-another-segment": ([(SUMMARIES[0], SUMMARIES[1])], None, "it is of 00000000000000000082.log with"),
+    "summary-rotten": ([(SUMMARIES[1], lambda data: rotten(data, 30))], None, "1 of 3 segments have summaries"),
+    "in-doubt": ([(STATE, in_doubt)], 65, "The end of this log was damaged when this node was one of several voters"),
+    "of-kafkas": ([(STATE, kafkas_state)], None, None),
+}
+
+
+def change(node, changes):
+    """Changes files of the partition; gives what those hold now that are left."""
+    changed = {}
+    for name, how in changes:
+        path = node.partition_dir / name
+        data = path.read_bytes() if path.exists() else b""
+        if how is GONE:
+            path.unlink()
+            continue
+        changed[name] = (node.partition_dir / how).read_bytes() if isinstance(how, str) else how(data)
+        assert changed[name] != data, "it changes something"
+        path.write_bytes(changed[name])
+    return changed
+
+
+def check_refused(node, code, line, changed):
+    assert node.wait_exit() == code, node.stderr()
+    assert line in node.stderr(), node.stderr()
+    assert all((node.partition_dir / name).read_bytes() == data for name, data in changed.items()), "nothing was changed"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_start_with_a_file_that_is_not_as_it_should_be(case, clusters):
     changes, code, line = CASES[case]
     cluster, expected = unpacked(DIRECTORIES / "before-snapshots" / "stopped", clusters)
     node = cluster[1]
-    before = {}
-    for name, change in changes:
-        path = node.partition_dir / name
-        if change is GONE:
-            path.unlink()
-            continue
-        data = path.read_bytes() if path.exists() else b""
-        before[name] = change(data)
-        assert before[name] != data, "it changes something"
-        path.write_bytes(before[name])
+    changed = change(node, changes)
     node.start()
     if code is not None:
-        assert node.wait_exit() == code, node.stderr()
-        assert line in node.stderr(), node.stderr()
-        assert all((node.partition_dir / name).read_bytes() == data for name, data in before.items()), "nothing was changed"
-        return
+        return check_refused(node, code, line, changed)
     node.wait_ready()
     assert line is None or line in node.stderr(), node.stderr()
-    if "all" in case:
+    if case == "all-of-the-log-missing":
         assert len(served(node)) == 1
         return
     check_served(node, expected)
     if case == "meta-with-another-key":
         assert "zebra=1" in (node.data_dir / "meta.properties").read_text()
-    if case != "kafkas-files":
-        # Whatever was wrong is put right, but for what another program wrote.
-        assert node.stop() == 0
-        if case != "meta-with-another-key" and case != "topic-newer":
-            formats.check_directory(node.data_dir, node.partition_dir)
+    # Whatever was wrong is put right, but for what another program may have written.
+    assert node.stop() == 0
+    if case not in ("meta-with-another-key", "topic-newer"):
+        formats.check_directory(node.data_dir, node.partition_dir)
+
+
+@pytest.mark.parametrize("case", CASES_OF_THREE)
+def test_a_start_with_a_segment_that_is_not_as_it_should_be(case, clusters):
+    changes, code, line = CASES_OF_THREE[case]
+    cluster, expected = unpacked(DIRECTORIES / "before-snapshots" / "quorum", clusters, nodes=1)
+    node = cluster[1]
+    changed = change(node, changes)
+    node.start()
+    if code is not None:
+        return check_refused(node, code, line, changed)
+    node.wait_ready()
+    assert line is None or line in node.stderr(), node.stderr()
+    check_served(node, expected)
+    assert node.stop() == 0
+    formats.check_directory(node.data_dir, node.partition_dir)
 
 
 def test_every_file_of_a_busy_quorum_is_as_the_page_says(clusters):
