@@ -2,6 +2,7 @@
 // What only the simulator asks for is not compiled without it; that nothing else is dead shows a build with it.
 #![cfg_attr(not(feature = "sim"), allow(dead_code, unused_imports))]
 
+pub mod backup;
 pub mod config;
 pub mod io;
 pub mod log;

@@ -44,6 +44,12 @@ const TABLE: &[Row] = &[
         modules: &["types", "memory", "record"],
         crates: Only(&["bytes", "crc32c", "serde_json", "thiserror"]),
     },
+    // serde for the manifest, which is JSON.
+    Row {
+        module: "backup",
+        modules: &["types", "properties", "record", "log"],
+        crates: Only(&["bytes", "crc32c", "serde", "serde_json"]),
+    },
     Row {
         module: "replica",
         modules: &["types", "config", "record", "protocol", "raft", "log"],
@@ -76,12 +82,24 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "bin",
-        modules: &["types", "config", "record", "protocol", "log", "server", "sim"],
-        // base64 and serde_json for interval logs and reports.
+        // Of `io` what a program needs that reads or makes a node's files: the rest of it is the server's.
+        modules: &[
+            "types",
+            "config",
+            "record",
+            "protocol",
+            "log",
+            "backup",
+            "server",
+            "sim",
+            "io::plain_files",
+        ],
+        // base64 and serde_json for interval logs and reports, crc32c for the files of a backup.
         crates: Only(&[
             "base64",
             "bytes",
             "clap",
+            "crc32c",
             "hdrhistogram",
             "plotters",
             "serde_json",
@@ -163,7 +181,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.
 const PURE: &[&str] =
-    &["types", "properties", "memory", "record", "raft", "protocol", "log", "replica", "sim"];
+    &["types", "properties", "memory", "record", "raft", "protocol", "log", "backup", "replica", "sim"];
 const IMPURE_STD: &[&str] = &["fs", "net", "os", "process", "thread"];
 const CLOCKS: &[&str] = &["Instant", "SystemTime"];
 /// Their order is random, and so would be a run of raft's or the simulator's.

@@ -422,7 +422,7 @@ fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A random id of version 4, as Java draws them. Never one that starts with a dash: tools take that for a flag.
-fn random_uuid() -> io::Result<Uuid> {
+pub(super) fn random_uuid() -> io::Result<Uuid> {
     loop {
         let bits = (random_u64()? as u128) << 64 | random_u64()? as u128;
         let id = Uuid(bits & !(0xf000 << 64) & !(0xc << 60) | 0x4000 << 64 | 0x8 << 60);

@@ -19,6 +19,7 @@ pub(crate) mod log_device;
 pub(crate) mod memory;
 mod net;
 pub(crate) mod peer;
+pub mod plain_files;
 pub(crate) mod rate_limit;
 pub(crate) mod ring;
 pub(crate) mod scheduling;

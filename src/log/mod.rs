@@ -21,6 +21,7 @@
 mod blocks;
 pub(crate) mod buffer;
 mod commit_mark;
+pub mod copied;
 mod epoch_checkpoint;
 mod flights;
 mod index;

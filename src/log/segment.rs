@@ -11,12 +11,12 @@ use crate::types::*;
 
 impl SegmentId {
     /// `00000000000000000042.log`, as Kafka names it.
-    pub(crate) fn file_name(&self) -> String {
+    pub fn file_name(&self) -> String {
         format!("{:020}.log", self.0.0)
     }
 
     /// The base offset in a file name of that form; `None` for any other name.
-    pub(crate) fn from_file_name(name: &str) -> Option<SegmentId> {
+    pub fn from_file_name(name: &str) -> Option<SegmentId> {
         let digits = name.strip_suffix(".log")?;
         let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse().ok().map(|offset| SegmentId(Offset(offset)))).flatten()
