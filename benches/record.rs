@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kraft::log::{Section, Snapshot, SnapshotDecoder, SnapshotEncoder};
 use kraft::record::{ProduceLimits, check_fetched, check_produced, data_batch};
 use kraft::types::*;
 use std::hint::black_box;
@@ -49,5 +50,34 @@ fn split_fetched(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, check_batches, split_fetched);
+/// The last five batches of each of 10,000 producers.
+const SNAPSHOT_SECTION_BYTES: usize = 10_000 * 5 * 34;
+
+fn snapshot_file(snapshot: &Snapshot) -> Vec<u8> {
+    let (mut encoder, mut file) = (SnapshotEncoder::new(snapshot.clone()), Vec::new());
+    while let Some(batch) = encoder.next_batch() {
+        file.extend_from_slice(&batch.to_bytes());
+    }
+    file
+}
+
+fn snapshots(criterion: &mut Criterion) {
+    let section =
+        Section { tag: 1, version: 1, bytes: (0..SNAPSHOT_SECTION_BYTES).map(|n| n as u8).collect() };
+    let snapshot = Snapshot { sections: vec![section], ..Snapshot::default() };
+    let file = snapshot_file(&snapshot);
+    let mut group = criterion.benchmark_group("snapshot of 10,000 producers");
+    group.throughput(Throughput::Bytes(file.len() as u64));
+    group.bench_function("written", |bencher| bencher.iter(|| snapshot_file(black_box(&snapshot))));
+    group.bench_function("read in pieces of 64 KiB", |bencher| {
+        bencher.iter(|| {
+            let mut decoder = SnapshotDecoder::new(snapshot.id, u64::MAX);
+            file.chunks(64 << 10).for_each(|piece| decoder.push(black_box(piece)).expect("good"));
+            decoder.finish().expect("whole")
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, check_batches, split_fetched, snapshots);
 criterion_main!(benches);
