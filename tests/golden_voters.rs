@@ -80,6 +80,7 @@ fn newest(fetch: i16) -> PeerVersions {
         end_quorum_epoch: Some(1),
         fetch: Some(fetch),
         serves_clients: false,
+        alters_configs: true,
         advertised: None,
     }
 }
@@ -234,6 +235,7 @@ fn older_peers_get_what_their_version_can_say() {
         end_quorum_epoch: Some(0),
         fetch: Some(13),
         serves_clients: false,
+        alters_configs: false,
         advertised: None,
     };
     let unknown = |id| ReplicaKey { id: NodeId(id), directory_id: Uuid::ZERO };
@@ -356,7 +358,12 @@ fn versions_are_taken_from_the_peers_answer() {
         if is_broker {
             assert_eq!(
                 versions,
-                PeerVersions { fetch: Some(18), serves_clients: true, ..PeerVersions::default() },
+                PeerVersions {
+                    fetch: Some(18),
+                    serves_clients: true,
+                    alters_configs: true,
+                    ..PeerVersions::default()
+                },
                 "{}",
                 frame.name
             );

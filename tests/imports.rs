@@ -173,6 +173,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("produce", &["admit", "connection_id", "desk", "folds", "input", "notice", "requests", "slowest"]),
     ("fetch", &["connection_id", "desk", "input", "room"]),
     ("list_offsets", &["connection_id", "desk", "input", "inspection", "room", "times"]),
+    ("alter_configs", &["desk", "folds", "forward", "input", "notice", "requests"]),
     ("quorum", &["desk", "input", "notice", "peers"]),
     ("describe", &["connection_id", "desk", "forward", "input", "requests"]),
     ("heavy", &["admit", "connection_id", "desk", "input", "room"]),

@@ -26,7 +26,7 @@ use super::segment::{Segment, Segments};
 use super::summary::Summary;
 use super::torn::Remains;
 use super::{Corrupt, Doubt, Effort, LogConfig, LogSource, REFILL, RecoveredLog, RecoveryError};
-use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, StampedBatch, check_fetched, may_begin_epoch};
 use crate::types::*;
 use bytes::Bytes;
 
@@ -276,7 +276,7 @@ impl<'a> Scan<'a> {
         let mut why = None;
         while segment.length < size && why.is_none() {
             let batch = self.next_batch(id, segment.length, size)?;
-            match batch.and_then(|batch| self.check_epoch(batch.header()).map(|()| batch)) {
+            match batch.and_then(|batch| self.check_epoch(&batch).map(|()| batch)) {
                 Ok(batch) => self.take_batch(&mut segment, &batch),
                 Err(bad) => why = Some(bad),
             }
@@ -290,8 +290,8 @@ impl<'a> Scan<'a> {
 
     /// An epoch lies outside of the CRC. Up to the mark the mark vouches for it; the writer has the mark vouch for each batch
     /// that begins one. Above it only a group that nobody was told of begins one: with a leader's first batch.
-    fn check_epoch(&self, header: &BatchHeader) -> Result<(), String> {
-        let (base, epoch) = (header.base_offset, header.leader_epoch);
+    fn check_epoch(&self, batch: &StampedBatch) -> Result<(), String> {
+        let (base, epoch) = (batch.base_offset(), batch.epoch());
         let is_above = self.mark().is_some_and(|mark| base >= mark.end);
         if !is_above || self.epochs.last().is_some_and(|last| last.epoch == epoch) {
             return Ok(());
@@ -299,7 +299,7 @@ impl<'a> Scan<'a> {
         if self.epoch_max.is_some_and(|highest| epoch > highest) {
             return Err(format!("the batch at {base} is of epoch {epoch}, which this node was never in"));
         }
-        match header.is_control() {
+        match may_begin_epoch(batch) {
             true => Ok(()),
             false => Err(format!("the batch at {base} begins epoch {epoch} and is no leader's first one")),
         }

@@ -25,8 +25,10 @@ pub(crate) mod key {
     pub(crate) const INIT_PRODUCER_ID: i16 = 22;
     pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub(crate) const DESCRIBE_CONFIGS: i16 = 32;
+    pub(crate) const ALTER_CONFIGS: i16 = 33;
     pub(crate) const DESCRIBE_LOG_DIRS: i16 = 35;
     pub(crate) const DELETE_GROUPS: i16 = 42;
+    pub(crate) const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
     pub(crate) const OFFSET_DELETE: i16 = 47;
     pub(crate) const VOTE: i16 = 52;
     pub(crate) const BEGIN_QUORUM_EPOCH: i16 = 53;
@@ -66,8 +68,10 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::INIT_PRODUCER_ID, 0, 5),
     (key::OFFSET_FOR_LEADER_EPOCH, 2, 4),
     (key::DESCRIBE_CONFIGS, 1, 4),
+    (key::ALTER_CONFIGS, 0, 2),
     (key::DESCRIBE_LOG_DIRS, 1, 4),
     (key::DELETE_GROUPS, 0, 2),
+    (key::INCREMENTAL_ALTER_CONFIGS, 0, 1),
     (key::OFFSET_DELETE, 0, 0),
     (key::VOTE, 0, 2),
     (key::BEGIN_QUORUM_EPOCH, 0, 1),

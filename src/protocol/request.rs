@@ -30,6 +30,8 @@ pub enum Request {
     /// ApiVersions of a version that we do not have: answered with error 35 and a version 0 body (KIP-511).
     ApiVersionsUnsupported,
     DescribeConfigs(m::DescribeConfigsRequest),
+    AlterConfigs(m::AlterConfigsRequest),
+    IncrementalAlterConfigs(m::IncrementalAlterConfigsRequest),
     DescribeLogDirs(m::DescribeLogDirsRequest),
     DescribeCluster(m::DescribeClusterRequest),
     DescribeQuorum(m::DescribeQuorumRequest),
@@ -86,6 +88,8 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::INIT_PRODUCER_ID => decode(body, version).map(Request::InitProducerId),
         key::OFFSET_FOR_LEADER_EPOCH => decode(body, version).map(Request::OffsetForLeaderEpoch),
         key::DESCRIBE_CONFIGS => decode(body, version).map(Request::DescribeConfigs),
+        key::ALTER_CONFIGS => decode(body, version).map(Request::AlterConfigs),
+        key::INCREMENTAL_ALTER_CONFIGS => decode(body, version).map(Request::IncrementalAlterConfigs),
         key::DESCRIBE_LOG_DIRS => decode(body, version).map(Request::DescribeLogDirs),
         key::VOTE => decode(body, version).map(Request::Vote),
         key::BEGIN_QUORUM_EPOCH => decode(body, version).map(Request::BeginQuorumEpoch),

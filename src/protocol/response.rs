@@ -25,6 +25,8 @@ pub enum Response {
     OffsetForLeaderEpoch(m::OffsetForLeaderEpochResponse),
     ApiVersions(m::ApiVersionsResponse),
     DescribeConfigs(m::DescribeConfigsResponse),
+    AlterConfigs(m::AlterConfigsResponse),
+    IncrementalAlterConfigs(m::IncrementalAlterConfigsResponse),
     DescribeLogDirs(m::DescribeLogDirsResponse),
     DescribeCluster(m::DescribeClusterResponse),
     DescribeQuorum(m::DescribeQuorumResponse),
@@ -61,6 +63,8 @@ pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFr
         Response::OffsetForLeaderEpoch(response) => encode(header, response),
         Response::ApiVersions(response) => encode(&api_versions_header(header), response),
         Response::DescribeConfigs(response) => encode(header, response),
+        Response::AlterConfigs(response) => encode(header, response),
+        Response::IncrementalAlterConfigs(response) => encode(header, response),
         Response::DescribeLogDirs(response) => encode(header, response),
         Response::DescribeCluster(response) => encode(header, response),
         Response::DescribeQuorum(response) => {

@@ -157,6 +157,8 @@ pub(crate) fn request(api_key: i16) -> Option<&'static Message> {
         key::INIT_PRODUCER_ID => &INIT_PRODUCER_ID_REQUEST,
         key::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH_REQUEST,
         key::DESCRIBE_CONFIGS => &DESCRIBE_CONFIGS_REQUEST,
+        key::ALTER_CONFIGS => &ALTER_CONFIGS_REQUEST,
+        key::INCREMENTAL_ALTER_CONFIGS => &INCREMENTAL_ALTER_CONFIGS_REQUEST,
         key::DESCRIBE_LOG_DIRS => &DESCRIBE_LOG_DIRS_REQUEST,
         key::VOTE => &VOTE_REQUEST,
         key::BEGIN_QUORUM_EPOCH => &BEGIN_QUORUM_EPOCH_REQUEST,
@@ -285,6 +287,30 @@ static CONFIG_RESOURCE: Struct = Struct::of::<m::describe_configs_request::Descr
     STRING,
     STRING_ARRAY.null_since(0),
 ]);
+
+static ALTER_CONFIGS_REQUEST: Message = Message {
+    name: "AlterConfigs request",
+    flexible_from: 2,
+    body: Struct::of::<m::AlterConfigsRequest>(&[array(&REPLACED_RESOURCE), BOOL]),
+};
+static REPLACED_RESOURCE: Struct =
+    Struct::of::<m::alter_configs_request::AlterConfigsResource>(&[I8, STRING, array(&REPLACING_CONFIG)]);
+static REPLACING_CONFIG: Struct =
+    Struct::of::<m::alter_configs_request::AlterableConfig>(&[STRING, NULLABLE_STRING]);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST: Message = Message {
+    name: "IncrementalAlterConfigs request",
+    flexible_from: 1,
+    body: Struct::of::<m::IncrementalAlterConfigsRequest>(&[array(&ALTERED_RESOURCE), BOOL]),
+};
+static ALTERED_RESOURCE: Struct =
+    Struct::of::<m::incremental_alter_configs_request::AlterConfigsResource>(&[
+        I8,
+        STRING,
+        array(&ALTERED_CONFIG),
+    ]);
+static ALTERED_CONFIG: Struct =
+    Struct::of::<m::incremental_alter_configs_request::AlterableConfig>(&[STRING, I8, NULLABLE_STRING]);
 
 static DESCRIBE_LOG_DIRS_REQUEST: Message = Message {
     name: "DescribeLogDirs request",
@@ -440,6 +466,15 @@ static DESCRIBED_NODE: Struct =
     Struct::of::<m::describe_quorum_response::Node>(&[I32, array(&DESCRIBED_LISTENER)]);
 static DESCRIBED_LISTENER: Struct =
     Struct::of::<m::describe_quorum_response::Listener>(&[STRING, STRING, I16]);
+
+pub(super) static INCREMENTAL_ALTER_CONFIGS_RESPONSE: Message = Message {
+    name: "IncrementalAlterConfigs response",
+    flexible_from: 1,
+    body: Struct::of::<m::IncrementalAlterConfigsResponse>(&[I32, array(&ALTERED_ANSWER)]),
+};
+static ALTERED_ANSWER: Struct = Struct::of::<
+    m::incremental_alter_configs_response::AlterConfigsResourceResponse,
+>(&[I16, NULLABLE_STRING, I8, STRING]);
 
 static API_VERSION: Struct = Struct::of::<m::api_versions_response::ApiVersion>(&[I16, I16, I16]);
 /// A supported and a finalized feature are of one shape.

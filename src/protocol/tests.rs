@@ -114,6 +114,25 @@ fn describe_configs(version: i16) -> Bytes {
     frame_of(key::DESCRIBE_CONFIGS, version, &request.with_include_synonyms(true))
 }
 
+fn alter_configs(version: i16) -> Bytes {
+    use m::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let configs =
+        [None, Some(s("v"))].map(|value| AlterableConfig::default().with_name(s("k")).with_value(value));
+    let topic = AlterConfigsResource::default().with_resource_type(2).with_resource_name(s("topic"));
+    let topic = topic.with_configs(configs.to_vec());
+    frame_of(key::ALTER_CONFIGS, version, &m::AlterConfigsRequest::default().with_resources(vec![topic]))
+}
+
+fn incremental_alter_configs(version: i16) -> Bytes {
+    use m::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let config =
+        |value| AlterableConfig::default().with_name(s("k")).with_config_operation(1).with_value(value);
+    let topic = AlterConfigsResource::default().with_resource_type(2).with_resource_name(s("topic"));
+    let topic = topic.with_configs(vec![config(None), config(Some(s("v")))]);
+    let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+    frame_of(key::INCREMENTAL_ALTER_CONFIGS, version, &request.with_validate_only(true))
+}
+
 fn describe_quorum(version: i16) -> Bytes {
     use m::describe_quorum_request::{PartitionData, TopicData};
     let topic =
@@ -225,6 +244,8 @@ fn full_request(api_key: i16, version: i16) -> Bytes {
         key::INIT_PRODUCER_ID => frame_of(api_key, version, &m::InitProducerIdRequest::default()),
         key::OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch(version),
         key::DESCRIBE_CONFIGS => describe_configs(version),
+        key::ALTER_CONFIGS => alter_configs(version),
+        key::INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs(version),
         key::VOTE => vote(version),
         key::BEGIN_QUORUM_EPOCH => begin_quorum_epoch(version),
         key::END_QUORUM_EPOCH => end_quorum_epoch(version),

@@ -3,6 +3,8 @@
 //! A leader opens its epoch with a LeaderChange batch from here, a snapshot begins and ends with its header and footer; dump
 //! tools and tests read all kinds. Always version 0 of every value: Java 4.3 neither writes nor parses another
 //! (LeaderChangeMessage has a version 1, KIP-853, unused).
+//!
+//! One type is ours: what an administrator has set for the topic. Clients pass over control batches, whatever their type.
 
 use super::batch::{CONTROL_BIT, StampedBatch};
 use super::builder::{BatchBuilder, RecordSpec, put_unsigned_varint, stamped};
@@ -19,6 +21,11 @@ const KRAFT_VOTERS: i16 = 6;
 const VALUE_VERSION: i16 = 0;
 /// How many tagged fields follow.
 const NO_TAGS: u8 = 0;
+/// Ours, of the record that holds what is set for the topic: far above all that Kafka has.
+pub const CONFIGS_TYPE: i16 = 19_282;
+const CONFIGS_NAME: &str = "CONFIGS";
+/// Name, value and tag count, both strings empty.
+const CONFIG_BYTES_MIN: usize = 1 + 1 + 1;
 /// Smallest encoding of a voter in a VotersRecord: id, directory id, no endpoints, two versions, two tag counts.
 const VOTER_BYTES_MIN: usize = 4 + 16 + 1 + 4 + 1 + 1;
 /// Name, host, port and tag count, both strings empty.
@@ -52,7 +59,11 @@ pub enum ControlRecord {
     KRaftVersion(i16),
     /// Type 6: the voters from here on (KIP-853).
     KRaftVoters(Vec<Voter>),
-    /// A type of a later Kafka.
+    /// Type 19282, ours: all that is set for the topic from here on, name and value.
+    Configs(Vec<(String, String)>),
+    /// The same, in a version of its value that only a newer program can read.
+    NewerConfigs(i16),
+    /// A type of a later Kafka, or of a newer program of ours.
     Unknown(i16),
 }
 
@@ -85,6 +96,7 @@ impl ControlRecord {
             ControlRecord::SnapshotFooter => "SNAPSHOT_FOOTER",
             ControlRecord::KRaftVersion(_) => "KRAFT_VERSION",
             ControlRecord::KRaftVoters(_) => "KRAFT_VOTERS",
+            ControlRecord::Configs(_) | ControlRecord::NewerConfigs(_) => CONFIGS_NAME,
             ControlRecord::Unknown(_) => "UNKNOWN",
         }
     }
@@ -106,6 +118,7 @@ impl ControlRecord {
             KRAFT_VOTERS => value.versioned(|value| {
                 Ok(ControlRecord::KRaftVoters(value.array(VOTER_BYTES_MIN, Cursor::voter)?))
             }),
+            CONFIGS_TYPE => value.configs(),
             unknown => Ok(ControlRecord::Unknown(unknown)),
         }
     }
@@ -123,6 +136,12 @@ pub fn control_records(batch: &StampedBatch) -> Result<Vec<ControlRecord>, Malfo
             .push(ControlRecord::decode(record.key.unwrap_or_default(), record.value.unwrap_or_default())?);
     }
     Ok(decoded)
+}
+
+/// Whether a leader may have begun its epoch with this batch: with none of a client's, and none of our type.
+pub fn may_begin_epoch(batch: &StampedBatch) -> bool {
+    let is_ours = |record: &ControlRecord| record.name() == CONFIGS_NAME;
+    batch.header().is_control() && !control_records(batch).unwrap_or_default().iter().any(is_ours)
 }
 
 /// Whether the quorum is still one of static voters. `Err`: a batch says that it is not, and this server would go on
@@ -230,6 +249,29 @@ fn put_compact_string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// A batch of one record that says all that is set for the topic from there on. A leader gives it its place.
+pub fn configs_batch(wall_ms: i64, set: &[(&str, &str)]) -> StampedBatch {
+    control_batch(Offset(0), Epoch(0), wall_ms, &[(CONFIGS_TYPE, encode_configs(set))])
+}
+
+/// The value of such a record: its version, a compact array of names and values, no tagged fields.
+pub(crate) fn encode_configs(set: &[(&str, &str)]) -> Vec<u8> {
+    let mut value = VALUE_VERSION.to_be_bytes().to_vec();
+    put_unsigned_varint(&mut value, set.len() as u64 + 1);
+    for (name, set_to) in set {
+        put_compact_string(&mut value, name);
+        put_compact_string(&mut value, set_to);
+        value.push(NO_TAGS);
+    }
+    value.push(NO_TAGS);
+    value
+}
+
+/// `Err`: these are not the whole bytes of one.
+pub(crate) fn decode_configs(value: &[u8]) -> Result<ControlRecord, Malformed> {
+    Cursor(value).configs()
+}
+
 /// A compact array of structs that hold an id and no tagged fields.
 fn put_voter_ids(out: &mut Vec<u8>, ids: &[NodeId]) {
     put_unsigned_varint(out, ids.len() as u64 + 1);
@@ -297,6 +339,22 @@ impl Cursor<'_> {
         let record = fields(self)?;
         self.skip_tagged_fields()?;
         Ok(record)
+    }
+
+    /// In another version than ours nothing behind it is known.
+    fn configs(&mut self) -> Result<ControlRecord, Malformed> {
+        match { Cursor(self.0) }.i16()? {
+            VALUE_VERSION => self.versioned(|value| {
+                Ok(ControlRecord::Configs(value.array(CONFIG_BYTES_MIN, Cursor::config)?))
+            }),
+            newer => Ok(ControlRecord::NewerConfigs(newer)),
+        }
+    }
+
+    fn config(&mut self) -> Result<(String, String), Malformed> {
+        let config = (self.compact_string()?, self.compact_string()?);
+        self.skip_tagged_fields()?;
+        Ok(config)
     }
 
     fn leader_change(&mut self) -> Result<ControlRecord, Malformed> {

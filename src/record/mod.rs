@@ -29,9 +29,10 @@ pub use check::{ProduceLimits, check_fetched, check_produced, check_run};
 #[cfg(test)]
 pub(crate) use control::VoterEndpoint;
 pub use control::{
-    ControlRecord, Voter, check_static_voters, control_records, leader_change_batch, snapshot_footer_batch,
-    snapshot_header_batch,
+    CONFIGS_TYPE, ControlRecord, Voter, check_static_voters, configs_batch, control_records,
+    leader_change_batch, may_begin_epoch, snapshot_footer_batch, snapshot_header_batch,
 };
+pub(crate) use control::{decode_configs, encode_configs};
 pub use inspect::Inspector;
 pub(crate) use inspect::{Asker, Unread, Wanted};
 pub(crate) use interop::INTEROP_BATCH_BYTES_MAX;

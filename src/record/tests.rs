@@ -341,6 +341,27 @@ fn control_records_have_kafkas_names() {
 }
 
 #[test]
+fn what_is_set_is_read_again_and_begins_no_epoch() {
+    let set = [("retention.bytes", "-1"), ("retention.ms", "5000")];
+    let batch = configs_batch(NOW_MS, &set);
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    assert_eq!(control_records(&batch), Ok(vec![ControlRecord::Configs(owned(&set))]));
+    assert_eq!(control_records(&configs_batch(NOW_MS, &[])), Ok(vec![ControlRecord::Configs(vec![])]));
+    assert!(batch.header().is_control() && batch.header().base_timestamp == NOW_MS);
+    assert!(!may_begin_epoch(&batch));
+    let first = leader_change_batch(Offset(0), Epoch(1), NOW_MS, NodeId(1), &[NodeId(1)], &[NodeId(1)]);
+    assert!(may_begin_epoch(&first));
+    // Nor does what a newer program may write in its place.
+    let newer = ControlRecord::decode(&[0, 0, 0x4b, 0x52], &[0, 1, 9, 9]);
+    assert_eq!(newer, Ok(ControlRecord::NewerConfigs(1)));
+    assert_eq!(newer.map(|record| record.name()), Ok("CONFIGS"));
+    for length in 0..encode_configs(&set).len() {
+        let cut = &encode_configs(&set)[..length];
+        assert!(ControlRecord::decode(&[0, 0, 0x4b, 0x52], cut).is_err(), "{length}");
+    }
+}
+
+#[test]
 fn damaged_control_values_are_errors_and_reserve_nothing() {
     // 0x0f ff ff ff voters announced in a value of a few bytes.
     for kind in [2, 6] {

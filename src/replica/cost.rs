@@ -40,6 +40,8 @@ impl Announced {
         match self.api_key {
             key::PRODUCE => PRODUCE_NS + kib(self.bytes, RECORDS_KIB_NS),
             key::DESCRIBE_CONFIGS => CONFIGS_NS + kib(self.bytes, CONFIGS_KIB_NS),
+            // Each is a batch, to the log and to the followers.
+            key::ALTER_CONFIGS | key::INCREMENTAL_ALTER_CONFIGS => PRODUCE_NS + kib(self.bytes, NAMES_KIB_NS),
             _ => REQUEST_NS + kib(self.bytes, NAMES_KIB_NS),
         }
     }

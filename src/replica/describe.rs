@@ -6,7 +6,7 @@ mod leaderless;
 
 use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
-use super::forward::{ForwardEvent, Forwarded, Forwarding};
+use super::forward::{ForwardEvent, Forwarding};
 use super::input::Ticket;
 use super::requests::{self, View};
 use crate::config::Config;
@@ -70,7 +70,7 @@ impl Describe {
         &mut self,
         engine: &Engine,
         desk: &mut Desk,
-        forwarding: &mut Forwarding,
+        forwarding: &mut Forwarding<m::DescribeQuorumRequest>,
         ticket: Ticket,
         is_forwarded: bool,
         request: m::DescribeQuorumRequest,
@@ -90,15 +90,20 @@ impl Describe {
         }
     }
 
-    pub(super) fn on_forwarded(&mut self, engine: &Engine, desk: &mut Desk, event: ForwardEvent) {
+    pub(super) fn on_forwarded(
+        &mut self,
+        engine: &Engine,
+        desk: &mut Desk,
+        event: ForwardEvent<m::DescribeQuorumRequest>,
+    ) {
         match event {
-            ForwardEvent::Answered(ticket, response) => {
-                desk.answer(&ticket, Response::DescribeQuorum(response))
+            ForwardEvent::Answered(forwarded, response) => {
+                desk.answer(&forwarded.ticket, Response::DescribeQuorum(response))
             }
-            ForwardEvent::Failed(Forwarded { ticket, request, .. }) => {
-                let response =
-                    self.answer(engine, desk, &ticket, &protocol::Request::DescribeQuorum(request));
-                desk.answer(&ticket, response);
+            ForwardEvent::Failed { forwarded, .. } => {
+                let request = protocol::Request::DescribeQuorum(forwarded.question);
+                let response = self.answer(engine, desk, &forwarded.ticket, &request);
+                desk.answer(&forwarded.ticket, response);
             }
         }
     }
@@ -147,6 +152,8 @@ impl Describe {
             disk_free_bytes: engine.disk_free_bytes(),
             limits: &desk.limits,
             segment_bytes_max: desk.limits.segment_bytes_max,
+            set: &engine.folds().configs().committed(raft.high_watermark()),
+            is_alterable: desk.context.data_mode == DataMode::Native,
         };
         match request {
             R::ApiVersions(m) => requests::api_versions(&view, Some(m), version),

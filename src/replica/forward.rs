@@ -1,7 +1,7 @@
-//! DescribeQuorum at a node that does not lead, asked of the leader on the client's behalf.
+//! What only the leader can answer, at a node that does not lead: asked of the leader on the client's behalf.
 //!
-//! Only the leader knows how far the others are, and Kafka's admin client asks any node (a broker forwards it too:
-//! KafkaApis, `DESCRIBE_QUORUM`). One connection, to the leader of the moment, opened when it is needed. A forwarded
+//! Kafka's admin client asks any node, and a broker forwards too (KafkaApis, `DESCRIBE_QUORUM`, `INCREMENTAL_ALTER_CONFIGS`): only
+//! the leader knows how far the others are, and only it appends. For each kind of question one connection, to the leader of the moment, opened when it is needed. A forwarded
 //! request is never forwarded again, so that two nodes that each take the other for the leader do not play ball.
 
 use std::collections::VecDeque;
@@ -10,24 +10,51 @@ use bytes::Bytes;
 
 use super::input::{FORWARD_CLIENT_ID, Lane, PeerLink, Ticket};
 use super::peers::PeerAction;
-use crate::protocol::messages as m;
-use crate::protocol::quorum;
+use crate::protocol::frame::EncodedFrame;
+use crate::protocol::{FrameError, messages as m, quorum};
 use crate::types::*;
 
 /// Requests that wait for the leader at once; more get the error that a client retries.
 const FORWARDED_MAX: usize = 100;
 
+/// What is asked of the leader, on a connection of its own: none stands before another that may be answered sooner.
+pub(super) trait Question {
+    type Answer;
+    const LANE: Lane;
+
+    fn encode(&self, correlation_id: i32, client_id: &str) -> EncodedFrame;
+    /// The frame is without its length.
+    fn decode(frame: Bytes) -> Result<Self::Answer, FrameError>;
+}
+
+impl Question for m::DescribeQuorumRequest {
+    type Answer = m::DescribeQuorumResponse;
+    const LANE: Lane = Lane::Forward;
+
+    fn encode(&self, correlation_id: i32, client_id: &str) -> EncodedFrame {
+        quorum::encode_describe_quorum_request(correlation_id, client_id, self)
+    }
+
+    fn decode(frame: Bytes) -> Result<Self::Answer, FrameError> {
+        quorum::decode_describe_quorum_response(frame)
+    }
+}
+
 /// One client's request, on its way.
-pub(super) struct Forwarded {
+pub(super) struct Forwarded<Q> {
     pub(super) ticket: Ticket,
-    pub(super) request: m::DescribeQuorumRequest,
+    pub(super) question: Q,
     deadline_ns: u64,
 }
 
-pub(super) enum ForwardEvent {
-    Answered(Ticket, m::DescribeQuorumResponse),
+pub(super) enum ForwardEvent<Q: Question> {
+    Answered(Forwarded<Q>, Q::Answer),
     /// No answer: the client is to be told what this node knows.
-    Failed(Forwarded),
+    Failed {
+        forwarded: Forwarded<Q>,
+        /// The leader may have heard it.
+        was_sent: bool,
+    },
 }
 
 #[derive(PartialEq, Eq)]
@@ -38,21 +65,21 @@ enum State {
     Closing,
 }
 
-pub(super) struct Forwarding {
+pub(super) struct Forwarding<Q: Question> {
     timeout_ms: u64,
     /// The node that the connection goes to.
     to: Option<NodeId>,
     state: State,
     /// In the order in which they were taken: the first `sent` of them are with the leader.
-    waiting: VecDeque<Forwarded>,
+    waiting: VecDeque<Forwarded<Q>>,
     sent: usize,
     next_correlation_id: i32,
     actions: VecDeque<PeerAction>,
-    events: VecDeque<ForwardEvent>,
+    events: VecDeque<ForwardEvent<Q>>,
 }
 
-impl Forwarding {
-    pub(super) fn new(timeout_ms: u64) -> Forwarding {
+impl<Q: Question> Forwarding<Q> {
+    pub(super) fn new(timeout_ms: u64) -> Forwarding<Q> {
         Forwarding {
             timeout_ms,
             to: None,
@@ -71,23 +98,23 @@ impl Forwarding {
         now: Now,
         (to, endpoint): (NodeId, Endpoint),
         ticket: Ticket,
-        request: m::DescribeQuorumRequest,
+        question: Q,
     ) {
-        let forwarded = Forwarded { ticket, request, deadline_ns: now.plus_ms(self.timeout_ms) };
+        let forwarded = Forwarded { ticket, question, deadline_ns: now.plus_ms(self.timeout_ms) };
         // While the connection to an older leader closes, nothing can be sent to the new one.
         let closing = self.state == State::Closing || self.to.is_some_and(|old| old != to);
         if self.state != State::Idle && self.to != Some(to) {
             self.close();
         }
         if closing || self.waiting.len() >= FORWARDED_MAX {
-            return self.events.push_back(ForwardEvent::Failed(forwarded));
+            return self.events.push_back(ForwardEvent::Failed { forwarded, was_sent: false });
         }
         self.waiting.push_back(forwarded);
         match self.state {
             State::Idle => {
                 self.to = Some(to);
                 self.state = State::Connecting;
-                let link = PeerLink { node: to, lane: Lane::Forward };
+                let link = PeerLink { node: to, lane: Q::LANE };
                 self.actions.push_back(PeerAction::Connect { link, endpoint });
             }
             State::Open => self.send_waiting(),
@@ -113,15 +140,15 @@ impl Forwarding {
     }
 
     /// Answers come in the order of the requests.
-    fn take_answer(&mut self, frame: Bytes) -> Result<ForwardEvent, String> {
+    fn take_answer(&mut self, frame: Bytes) -> Result<ForwardEvent<Q>, String> {
         let due = self.next_correlation_id.wrapping_sub(self.sent as i32) & i32::MAX;
         if quorum::response_correlation_id(&frame) != Some(due) || self.sent == 0 {
             return Err("an answer to nothing that was asked".to_string());
         }
-        let response = quorum::decode_describe_quorum_response(frame).map_err(|e| e.to_string())?;
+        let answer = Q::decode(frame).map_err(|e| e.to_string())?;
         let forwarded = self.waiting.pop_front().ok_or("an answer that nobody waits for")?;
         self.sent -= 1;
-        Ok(ForwardEvent::Answered(forwarded.ticket, response))
+        Ok(ForwardEvent::Answered(forwarded, answer))
     }
 
     /// The connection is gone, or was never made.
@@ -145,7 +172,7 @@ impl Forwarding {
         self.actions.pop_front()
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<ForwardEvent> {
+    pub(super) fn poll_event(&mut self) -> Option<ForwardEvent<Q>> {
         self.events.pop_front()
     }
 
@@ -153,10 +180,10 @@ impl Forwarding {
         let Some(node) = self.to else { return };
         while let Some(forwarded) = self.waiting.get(self.sent) {
             let id = self.next_correlation_id;
-            let frame = quorum::encode_describe_quorum_request(id, FORWARD_CLIENT_ID, &forwarded.request);
+            let frame = forwarded.question.encode(id, FORWARD_CLIENT_ID);
             self.next_correlation_id = id.wrapping_add(1) & i32::MAX;
             self.sent += 1;
-            let link = PeerLink { node, lane: Lane::Forward };
+            let link = PeerLink { node, lane: Q::LANE };
             self.actions.push_back(PeerAction::Send { link, chunks: frame.chunks });
         }
     }
@@ -167,14 +194,17 @@ impl Forwarding {
             && self.state != State::Closing
         {
             self.state = State::Closing;
-            let link = PeerLink { node, lane: Lane::Forward };
+            let link = PeerLink { node, lane: Q::LANE };
             self.actions.push_back(PeerAction::Close { link });
         }
     }
 
     fn fail_all(&mut self) {
-        self.sent = 0;
-        self.events.extend(self.waiting.drain(..).map(ForwardEvent::Failed));
+        let sent = std::mem::take(&mut self.sent);
+        let failed = self.waiting.drain(..).enumerate();
+        self.events.extend(
+            failed.map(|(place, forwarded)| ForwardEvent::Failed { forwarded, was_sent: place < sent }),
+        );
     }
 }
 

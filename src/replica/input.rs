@@ -20,6 +20,8 @@ pub(crate) enum Lane {
     Control,
     /// Clients' questions that only the leader can answer.
     Forward,
+    /// What clients set for the topic: answered when it is committed.
+    Alter,
 }
 
 /// One of our connections to another node.

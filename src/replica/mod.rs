@@ -14,6 +14,7 @@
 //! wait in the engine, behind its gate, in order; disk completions pass.
 
 pub mod admit;
+mod alter_configs;
 mod collapse;
 mod connection_id;
 pub(crate) mod cost;
@@ -53,6 +54,7 @@ use crate::protocol;
 use crate::raft::{self, Event};
 use crate::types::*;
 use admit::Admitted;
+use alter_configs::AlterConfigs;
 pub use connection_id::ConnectionId;
 pub(crate) use counters::Counters;
 use describe::Describe;
@@ -94,7 +96,8 @@ pub struct Replica {
     reading: Reading,
     quorum: Quorum,
     describe: Describe,
-    forwarding: Forwarding,
+    alter_configs: AlterConfigs,
+    forwarding: Forwarding<protocol::messages::DescribeQuorumRequest>,
     heavy: Heavy,
     cache: CacheBudget,
 }
@@ -120,6 +123,7 @@ impl Replica {
             reading: Reading::default(),
             quorum: Quorum::default(),
             describe: Describe::new(config, seed),
+            alter_configs: AlterConfigs::new(config.request_timeout_ms, config.data_mode),
             forwarding: Forwarding::new(config.request_timeout_ms),
             heavy: Heavy::new(limits.heavy_bytes_max),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
@@ -193,6 +197,15 @@ impl Replica {
             Input::PeerConnected { link } if link.lane == Lane::Forward => self.forwarding.on_connected(),
             Input::PeerFrame { link, frame } if link.lane == Lane::Forward => self.forwarding.on_frame(frame),
             Input::PeerClosed { link, .. } if link.lane == Lane::Forward => self.forwarding.on_closed(),
+            Input::PeerConnected { link } if link.lane == Lane::Alter => {
+                self.alter_configs.forwarding().on_connected()
+            }
+            Input::PeerFrame { link, frame } if link.lane == Lane::Alter => {
+                self.alter_configs.forwarding().on_frame(frame)
+            }
+            Input::PeerClosed { link, .. } if link.lane == Lane::Alter => {
+                self.alter_configs.forwarding().on_closed()
+            }
             Input::PeerConnected { link } => self.desk.peers.on_connected(now, link),
             Input::PeerFrame { link, frame } => {
                 self.desk.counters.peer_responses += 1;
@@ -206,6 +219,7 @@ impl Replica {
                 self.hear_engine();
                 self.desk.peers.on_tick(now);
                 self.forwarding.on_tick(now);
+                self.alter_configs.forwarding().on_tick(now);
                 self.desk.peers.maybe_greet(now);
             }
             Input::Searched { token, found } => {
@@ -256,6 +270,12 @@ impl Replica {
             Admitted::Other(R::DescribeQuorum(m)) => {
                 let forwarding = &mut self.forwarding;
                 self.describe.on_describe_quorum(engine, desk, forwarding, ticket, is_forwarded, m);
+            }
+            Admitted::Other(R::IncrementalAlterConfigs(m)) => {
+                self.alter_configs.on_request(engine, desk, ticket, is_forwarded, m.into());
+            }
+            Admitted::Other(R::AlterConfigs(m)) => {
+                self.alter_configs.on_request(engine, desk, ticket, is_forwarded, m.into());
             }
             Admitted::Heavy(request) => self.heavy.put_off(desk, PutOff { ticket, is_forwarded, request }),
             Admitted::Other(other) => {
@@ -371,6 +391,7 @@ impl Replica {
     fn answer_parked(&mut self) {
         let (engine, desk) = (&mut self.engine, &mut self.desk);
         self.produce.end_turn(engine, desk);
+        self.alter_configs.end_turn(engine, desk);
         self.fetch.wake(engine, desk);
         engine.forget_role_change();
         self.fetch.answer_waiting(engine, desk);
@@ -382,7 +403,7 @@ impl Replica {
     /// What is to be said to voters, and what they have said.
     fn pump_peers(&mut self) {
         loop {
-            while let Some(action) = self.desk.peers.poll_action().or_else(|| self.forwarding.poll_action()) {
+            while let Some(action) = self.poll_link_action() {
                 self.act_on_link(action);
             }
             if !self.engine.is_open() {
@@ -391,6 +412,8 @@ impl Replica {
             let (engine, desk) = (&mut self.engine, &mut self.desk);
             if let Some(event) = self.forwarding.poll_event() {
                 self.describe.on_forwarded(engine, desk, event);
+            } else if let Some(event) = self.alter_configs.forwarding().poll_event() {
+                self.alter_configs.on_forwarded(desk, event);
             } else if let Some(event) = desk.peers.poll_event() {
                 self.quorum.on_peer_event(engine, desk, event);
                 self.hear_engine();
@@ -398,6 +421,12 @@ impl Replica {
                 return;
             }
         }
+    }
+
+    fn poll_link_action(&mut self) -> Option<PeerAction> {
+        let of_forwarding = || self.forwarding.poll_action();
+        let action = self.desk.peers.poll_action().or_else(of_forwarding);
+        action.or_else(|| self.alter_configs.forwarding().poll_action())
     }
 
     fn act_on_link(&mut self, action: PeerAction) {
@@ -422,6 +451,7 @@ impl Replica {
             self.desk.peers.greet_deadline(),
             self.forwarding.deadline(),
             self.produce.deadline(),
+            self.alter_configs.deadline(),
             self.fetch.deadline(&self.engine),
             self.heavy.deadline(),
             self.reading.deadline(),
@@ -472,6 +502,12 @@ impl Replica {
         status::standing(&self.engine, &self.desk, &self.held())
     }
 
+    /// What is set for the topic where all below this offset is committed. `None`: that is not known so exactly.
+    pub(crate) fn settled_configs(&self) -> Option<(Offset, Arc<folds::Set>)> {
+        let folds = self.engine.folds();
+        Some((folds.settled_end()?, folds.configs().committed(None)))
+    }
+
     /// All that `/status` and the metrics show.
     pub fn status(&self, now: Now) -> Status {
         let election_latency_ms = self.quorum.election_latency_ms(now);
@@ -481,6 +517,7 @@ impl Replica {
     fn held(&self) -> Held {
         Held {
             produces: self.produce.parked(),
+            alterations: self.alter_configs.parked(),
             fetches: self.fetch.waiting(),
             parked_fetches: self.fetch.parked(),
             heavy: self.heavy.len(),

@@ -58,6 +58,7 @@ pub(super) struct Peers {
     serve_clients: BTreeSet<NodeId>,
     /// Where clients find them, as their last ApiVersions said.
     advertised: BTreeMap<NodeId, Arc<Endpoint>>,
+    knows_no_configs: BTreeSet<NodeId>,
     /// Voters that vote and take no clients: Kafka's own controllers.
     kafkas: BTreeSet<NodeId>,
     /// When voters without a connection are greeted.
@@ -102,6 +103,7 @@ impl Peers {
             links: BTreeMap::new(),
             serve_clients: BTreeSet::new(),
             advertised: BTreeMap::new(),
+            knows_no_configs: BTreeSet::new(),
             kafkas: BTreeSet::new(),
             greet_at_ns: 0,
             actions: VecDeque::new(),
@@ -239,6 +241,11 @@ impl Peers {
         self.serve_clients.contains(&node)
     }
 
+    /// A voter that has said what it speaks, and is too old for what is set for the topic.
+    pub(super) fn too_old_for_configs(&self) -> Option<NodeId> {
+        self.knows_no_configs.first().copied()
+    }
+
     /// Where clients find it, if it has told.
     pub(crate) fn advertised(&self, node: NodeId) -> Option<&Arc<Endpoint>> {
         self.advertised.get(&node)
@@ -322,6 +329,7 @@ impl Peers {
                         false => set.remove(&key.node),
                     };
                     put(&mut self.serve_clients, versions.serves_clients);
+                    put(&mut self.knows_no_configs, !versions.alters_configs);
                     put(&mut self.kafkas, versions.vote.is_some() && !versions.serves_clients);
                     match &versions.advertised {
                         Some(endpoint) => self.advertised.insert(key.node, Arc::new(endpoint.clone())),

@@ -3,6 +3,7 @@
 //! The replica calls them with a `View` of itself. Nothing here changes anything or looks at a clock, and nothing is
 //! answered that was not asked for: what an answer cannot say in the request's version is left out.
 
+mod alter_configs;
 mod configs;
 mod coordinator;
 mod create_topics;
@@ -13,6 +14,7 @@ mod metadata;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alter_configs::{Alteration, Asked, Judged};
 pub(crate) use configs::describe_configs;
 pub(crate) use coordinator::{NO_TRANSACTIONS, find_coordinator};
 pub(crate) use create_topics::create_topics;
@@ -25,6 +27,7 @@ use crate::protocol::{self, Response, messages as m};
 use crate::types::*;
 use m::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use m::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use std::collections::BTreeMap;
 
 /// What the answers below need to know of the replica, copied out by it.
 pub(crate) struct View<'a> {
@@ -52,6 +55,10 @@ pub(crate) struct View<'a> {
     pub(super) disk_free_bytes: u64,
     pub(super) limits: &'a crate::config::Limits,
     pub(super) segment_bytes_max: u64,
+    /// For the topic, by an administrator: what is committed of it.
+    pub(super) set: &'a BTreeMap<String, String>,
+    /// Whether anything can be.
+    pub(super) is_alterable: bool,
 }
 
 impl View<'_> {

@@ -127,6 +127,7 @@ pub(crate) struct VoterStatus {
 /// What the parts hold.
 pub(super) struct Held {
     pub(super) produces: usize,
+    pub(super) alterations: usize,
     /// All that wait, and those of them that wait for records.
     pub(super) fetches: usize,
     pub(super) parked_fetches: usize,
@@ -195,7 +196,7 @@ pub(super) fn status(
         voters: lines(raft.voter_progress(now)),
         observers: lines(raft.observer_progress(now)),
         producer_ids: engine.folds().producers().len(),
-        parked_requests: held.produces + held.fetches,
+        parked_requests: held.produces + held.alterations + held.fetches,
         disk_free_bytes: Some(engine.disk_free_bytes()).filter(|bytes| *bytes < u64::MAX),
         counters: counters(engine, desk),
         watched: Watched {

@@ -128,9 +128,14 @@ fn control_text(control: &ControlRecord) -> String {
             let voters: Vec<String> = voters.iter().map(voter_json).collect();
             format!(r#" KRaftVoters {{"version":0,"voters":[{}]}}"#, voters.join(","))
         }
-        ControlRecord::EndTransaction { .. } | ControlRecord::Unknown(_) => {
-            format!(" controlType: {}", control.name())
+        ControlRecord::Configs(set) => {
+            let set: Value =
+                set.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
+            format!(r#" Configs {{"version":0,"configs":{set}}}"#)
         }
+        ControlRecord::NewerConfigs(version) => format!(r#" Configs {{"version":{version}}}"#),
+        ControlRecord::Unknown(kind) => format!(" controlType: UNKNOWN({kind})"),
+        ControlRecord::EndTransaction { .. } => format!(" controlType: {}", control.name()),
     }
 }
 

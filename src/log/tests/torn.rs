@@ -4,7 +4,7 @@ use super::disk::{Random, SimDisk};
 use super::harness::*;
 use crate::log::torn::{SECTOR_BYTES, has_hole};
 use crate::log::*;
-use crate::record::{StampedBatch, check_fetched, data_batch};
+use crate::record::{StampedBatch, check_fetched, configs_batch, data_batch, leader_change_batch};
 use crate::types::*;
 
 const SECTOR: usize = SECTOR_BYTES as usize;
@@ -289,6 +289,38 @@ fn an_epoch_that_this_node_was_never_in_is_rot() {
         .for_each(|(at, bytes)| left.edit(SEGMENT_0, |all| all[*at..*at + SECTOR].copy_from_slice(bytes)));
     let doubt = recover(&mut left, &config(), &mut |_| Ok(())).unwrap().doubt.expect("it is in doubt");
     assert!(doubt.why.contains("was never in") && doubt.position == at as u64, "{doubt:?}");
+}
+
+/// An epoch lies outside of the CRC: who begins one is told from the records.
+#[test]
+fn what_is_set_for_the_topic_begins_no_epoch() {
+    let place = |node: &Node| (node.log.log_end().0, Epoch(2));
+    let first = |node: &Node| {
+        let (offset, epoch) = place(node);
+        leader_change_batch(offset, epoch, 1, NodeId(1), &[NodeId(1)], &[NodeId(1)])
+    };
+    let rotten = |node: &Node| {
+        let (offset, epoch) = place(node);
+        let mut batch = configs_batch(1, &[("retention.ms", "5")]);
+        batch.stamp(offset, epoch);
+        batch
+    };
+    let doubt = |batch: &dyn Fn(&Node) -> StampedBatch| {
+        let mut node = begun(100);
+        node.log.write_quorum_state(QuorumState { epoch: Epoch(2), ..QuorumState::EMPTY });
+        node.settle();
+        let batch = batch(&node);
+        node.log.append(batch);
+        node.turn();
+        let sectors = sectors_in_flight(&node);
+        let mut left = node.disk.image();
+        sectors.iter().for_each(|(at, bytes)| {
+            left.edit(SEGMENT_0, |all| all[*at..*at + SECTOR].copy_from_slice(bytes))
+        });
+        recover(&mut left, &config(), &mut |_| Ok(())).unwrap().doubt.map(|doubt| doubt.why)
+    };
+    assert_eq!(doubt(&first), None);
+    assert!(doubt(&rotten).is_some_and(|why| why.contains("is no leader's first one")));
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct PeerVersions {
     pub fetch: Option<i16>,
     /// It takes Produce: clients may be sent there. Kafka's controllers do not.
     pub serves_clients: bool,
+    /// It takes what is to be set for the topic: so it knows a batch of that in the log.
+    pub alters_configs: bool,
     /// Where clients find it, if it is one of ours.
     pub advertised: Option<Endpoint>,
 }
@@ -81,6 +83,7 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
         end_quorum_epoch: version(key::END_QUORUM_EPOCH),
         fetch: version(key::FETCH).filter(|version| *version >= FETCH_VERSION_MIN),
         serves_clients: version(key::PRODUCE).is_some(),
+        alters_configs: version(key::INCREMENTAL_ALTER_CONFIGS).is_some(),
         advertised: told_advertised(&response),
     })
 }
@@ -100,6 +103,23 @@ pub(crate) fn encode_describe_quorum_request(
 /// The leader's answer that a node passes on to its client. The frame is without its length.
 pub fn decode_describe_quorum_response(frame: Bytes) -> Result<m::DescribeQuorumResponse, FrameError> {
     answer(&schema::DESCRIBE_QUORUM_RESPONSE, DESCRIBE_QUORUM_VERSION, &frame)
+}
+
+/// The version in which a node passes on to the leader what is to be set.
+const ALTER_CONFIGS_VERSION: i16 = 1;
+
+pub(crate) fn encode_alter_configs_request(
+    correlation_id: i32,
+    client_id: &str,
+    request: &m::IncrementalAlterConfigsRequest,
+) -> EncodedFrame {
+    let sender = Sender { correlation_id, client_id };
+    sender.encode(key::INCREMENTAL_ALTER_CONFIGS, ALTER_CONFIGS_VERSION, request).unwrap_or_default()
+}
+
+/// The leader's answer to it. The frame is without its length.
+pub fn decode_alter_configs_response(frame: Bytes) -> Result<m::IncrementalAlterConfigsResponse, FrameError> {
+    answer(&schema::INCREMENTAL_ALTER_CONFIGS_RESPONSE, ALTER_CONFIGS_VERSION, &frame)
 }
 
 /// The highest version that both have.

@@ -10,11 +10,12 @@ mod memory;
 mod server;
 mod software;
 
-pub(crate) use client::encode_describe_quorum_request;
 pub use client::{
-    PeerVersions, decode_api_versions_response, decode_describe_quorum_response, decode_response,
-    encode_api_versions_request, encode_request, response_correlation_id, version_of,
+    PeerVersions, decode_alter_configs_response, decode_api_versions_response,
+    decode_describe_quorum_response, decode_response, encode_api_versions_request, encode_request,
+    response_correlation_id, version_of,
 };
+pub(crate) use client::{encode_alter_configs_request, encode_describe_quorum_request};
 pub(crate) use greeting::tell_advertised;
 pub(crate) use server::update_raft_voter_response;
 pub use server::{

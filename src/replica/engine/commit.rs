@@ -2,14 +2,14 @@
 
 use super::GatedEngine;
 use super::told::Told;
-use crate::record::StampedBatch;
+use crate::record::{StampedBatch, may_begin_epoch};
 use crate::types::*;
 
 impl<W> GatedEngine<W> {
     /// Every batch of this node's log comes through here, whoever wrote it.
     pub(super) fn append_to_log(&mut self, now: Now, batch: StampedBatch) {
         self.folds.fold(&batch);
-        if batch.header().is_control() {
+        if may_begin_epoch(&batch) {
             self.on_leader_change_appended(now, batch.epoch(), batch.header().max_timestamp);
         }
         self.uncommitted.push(batch.next_offset(), batch.size_bytes(), batch.header().data_timestamp());

@@ -4,6 +4,7 @@
 //! committed and cut, the log keeps its sections in summaries without looking into them, and recovery gives them back. Who has a
 //! question for one of them asks it by name. A fold never looks at a clock, or at who leads.
 
+mod configs;
 mod producers;
 mod recovery;
 mod snapshot;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::log::Section;
 use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
+pub(crate) use configs::{Configs, Set, check_room};
 pub(crate) use producers::{Producers, Verdict};
 pub(crate) use recovery::Recovery;
 pub use snapshot::origin_section;
@@ -63,6 +65,7 @@ pub(crate) trait Fold {
 pub struct Folds {
     producers: Producers,
     voters: Voters,
+    configs: Configs,
     /// All before is folded.
     end: Offset,
     /// All before is committed, and settled.
@@ -79,6 +82,7 @@ impl Folds {
         Folds {
             producers: Producers::new(config.limits.producer_ids_max),
             voters: Voters::new(&config.voters),
+            configs: Configs::default(),
             end: Offset(0),
             settled: Offset(0),
             assumed: Offset(0),
@@ -94,10 +98,15 @@ impl Folds {
         &self.voters
     }
 
+    pub(crate) fn configs(&self) -> &Configs {
+        &self.configs
+    }
+
     /// A batch of the log, in its order, whoever wrote it.
     pub(crate) fn fold(&mut self, batch: &StampedBatch) {
         self.producers.fold(batch);
         self.voters.fold(batch);
+        self.configs.fold(batch);
         self.end = batch.next_offset();
     }
 
@@ -119,12 +128,14 @@ impl Folds {
     fn settle_each(&mut self, below: Offset) {
         self.producers.settle(HighWatermark(below));
         self.voters.settle(HighWatermark(below));
+        self.configs.settle(HighWatermark(below));
     }
 
     /// The log ends at `to` again.
     pub(crate) fn cut(&mut self, to: Offset) {
         self.producers.cut(to);
         self.voters.cut(to);
+        self.configs.cut(to);
         self.has_lost |= to < self.settled.max(self.assumed);
         self.settled = self.settled.min(to);
         self.end = self.end.min(to);
@@ -135,7 +146,11 @@ impl Folds {
         if offsets.end > self.settled || self.assumed > self.settled || self.has_lost {
             return None;
         }
-        let sections = [section_of(&self.producers, offsets), section_of(&self.voters, offsets)];
+        let sections = [
+            section_of(&self.producers, offsets),
+            section_of(&self.voters, offsets),
+            section_of(&self.configs, offsets),
+        ];
         Some(sections.into_iter().flatten().collect())
     }
 
@@ -147,23 +162,36 @@ impl Folds {
     ) -> Result<(), String> {
         let producers = decoded::<Producers>(sections, offsets)?;
         let voters = decoded::<Voters>(sections, offsets)?;
+        let configs = decoded::<Configs>(sections, offsets)?;
         (self.end, self.settled) = (offsets.end, offsets.end);
         self.settle_each(offsets.end);
         self.producers.take(producers);
         self.voters.take(voters);
+        self.configs.take(configs);
         Ok(())
+    }
+
+    /// Up to where what is told of them is known to be committed. `None`: more than that was taken for it at the start.
+    pub(crate) fn settled_end(&self) -> Option<Offset> {
+        (self.assumed <= self.settled).then_some(self.settled)
+    }
+
+    /// A lie of the simulator: a start does not know what was set.
+    pub(crate) fn forget_configs(&mut self) {
+        self.configs = Configs::default();
     }
 
     /// `Err`: why this node cannot go by a log that holds this batch. Asked before a leader's batch is stored, and in recovery.
     pub(crate) fn fits(&self, batch: &StampedBatch) -> Result<(), String> {
         self.producers.fits(batch)?;
-        self.voters.fits(batch)
+        self.voters.fits(batch)?;
+        self.configs.fits(batch)
     }
 }
 
 /// Of those in the list.
 fn is_tag_of_a_fold(tag: u16) -> bool {
-    [Producers::TAG, Voters::TAG].contains(&tag)
+    [Producers::TAG, Voters::TAG, Configs::TAG].contains(&tag)
 }
 
 fn section_of<F: Fold>(fold: &F, offsets: &Range<Offset>) -> Option<Section> {

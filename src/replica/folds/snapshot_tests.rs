@@ -4,7 +4,7 @@
 use super::tests::{batch_of, config};
 use super::*;
 use crate::log::{ReadSnapshot, Snapshot, SnapshotDecoder, SnapshotEncoder};
-use crate::record::leader_change_batch;
+use crate::record::{configs_batch, leader_change_batch};
 use proptest::prelude::*;
 
 /// Of so many records of producer 7, each in a batch of its own.
@@ -93,6 +93,7 @@ fn a_snapshot_of_kafkas_is_taken_in_interop_alone() {
 enum Event {
     Append { producer_id: i64, epoch: i16, records: usize },
     BeginEpoch,
+    Set { value: u8 },
     Cut { keep: f64 },
     Settle { upto: f64 },
 }
@@ -106,6 +107,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         12 => append,
         1 => Just(Event::BeginEpoch),
+        3 => any::<u8>().prop_map(|value| Event::Set { value }),
         2 => (0.0..1.0_f64).prop_map(|keep| Event::Cut { keep }),
         4 => (0.0..1.1_f64).prop_map(|upto| Event::Settle { upto: upto.min(1.0) }),
     ];
@@ -203,6 +205,11 @@ proptest! {
                 }
                 Event::BeginEpoch => {
                     life.append(leader_change_batch(end, Epoch(1), 0, NodeId(1), &[NodeId(1)], &[NodeId(1)]));
+                }
+                Event::Set { value } => {
+                    let mut batch = configs_batch(0, &[("k", &value.to_string()[..])][..usize::from(value % 8).min(1)]);
+                    batch.stamp(end, Epoch(1));
+                    life.append(batch);
                 }
                 Event::Cut { keep } => life.cut(keep),
                 Event::Settle { upto } => life.settle(upto, piece),

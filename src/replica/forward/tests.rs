@@ -9,6 +9,8 @@ fn at(ms: u64) -> Now {
     Now { monotonic_ns: ms * NS_PER_MS, wall_ms: ms as i64 }
 }
 
+type Forwarding = super::Forwarding<m::DescribeQuorumRequest>;
+
 fn ask(forwarding: &mut Forwarding, now: Now, to: i32, seq: u64) {
     let ticket = Ticket { connection: ConnectionId(1), seq, api_version: 2, received_ns: 0, decoded_ns: 0 };
     let endpoint = Endpoint { host: "localhost".to_string(), port: 9092 };
@@ -34,8 +36,8 @@ fn look(forwarding: &mut Forwarding) -> Vec<String> {
     }
     while let Some(event) = forwarding.poll_event() {
         seen.push(match event {
-            ForwardEvent::Answered(ticket, _) => format!("answered {}", ticket.seq),
-            ForwardEvent::Failed(forwarded) => format!("failed {}", forwarded.ticket.seq),
+            ForwardEvent::Answered(forwarded, _) => format!("answered {}", forwarded.ticket.seq),
+            ForwardEvent::Failed { forwarded, .. } => format!("failed {}", forwarded.ticket.seq),
         });
     }
     seen
@@ -127,6 +129,22 @@ fn a_new_leader_is_asked_when_the_connection_to_the_old_one_is_closed() {
     forwarding.on_closed();
     ask(&mut forwarding, at(2), 2, 2);
     assert_eq!(look(&mut forwarding), ["connect 2"]);
+}
+
+#[test]
+fn what_was_never_sent_is_told_apart() {
+    let was_sent = |forwarding: &mut Forwarding| -> Vec<bool> {
+        let events = std::iter::from_fn(|| forwarding.poll_event());
+        events.map(|event| matches!(event, ForwardEvent::Failed { was_sent: true, .. })).collect()
+    };
+    let mut forwarding = connected(2);
+    ask(&mut forwarding, at(0), 1, 2);
+    forwarding.sent = 2;
+    forwarding.on_closed();
+    assert_eq!(was_sent(&mut forwarding), [true, true, false]);
+    ask(&mut forwarding, at(0), 1, 0);
+    forwarding.on_closed();
+    assert_eq!(was_sent(&mut forwarding), [false], "it was never connected");
 }
 
 #[test]

@@ -172,6 +172,20 @@ fn versions_answer(correlation_id: i32) -> Bytes {
     answer_bytes(18, 4, correlation_id, &response)
 }
 
+#[test]
+fn who_is_too_old_for_what_is_set_for_the_topic_is_known() {
+    for (lacks, told) in [(true, Some(NodeId(2))), (false, None)] {
+        let mut peers = peers();
+        peers.send(at(0), NodeId(2), vote(5));
+        assert_eq!(peers.too_old_for_configs(), None, "it has said nothing");
+        peers.on_connected(at(0), CONTROL_2);
+        let mut answer = protocol::api_versions_response(4);
+        answer.api_keys.retain(|key| !lacks || key.api_key != 44);
+        peers.on_frame(at(0), CONTROL_2, answer_bytes(18, 4, 0, &Response::ApiVersions(answer)));
+        assert_eq!(peers.too_old_for_configs(), told);
+    }
+}
+
 /// A link that has shaken hands and sent its first request, with correlation id 1.
 fn connected(now: Now, link: PeerLink, first: raft::Request) -> Peers {
     let mut peers = peers();

@@ -1,4 +1,7 @@
-//! DescribeConfigs: what tools ask about the topic and about this node. Read-only: the file decides, not an admin client.
+//! DescribeConfigs: what tools ask about the topic and about this node.
+//!
+//! The file decides, but for the keys of the topic that an administrator may set (`alter_configs`): those are told as they are
+//! committed, with what they override.
 
 use super::{View, text};
 use crate::protocol::{Response, messages as m};
@@ -9,8 +12,8 @@ use m::describe_configs_response::{
 };
 
 /// Kafka: `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
 
 /// Kafka: `DescribeConfigsResponse.ConfigType`.
 #[derive(Clone, Copy)]
@@ -25,6 +28,8 @@ enum ConfigType {
 /// Kafka: `DescribeConfigsResponse.ConfigSource`.
 #[derive(Clone, Copy)]
 enum Source {
+    /// Set for the topic, and kept in the log.
+    DynamicTopic = 1,
     /// A key of the node's file, or its default there.
     StaticBroker = 4,
     /// Cannot be anything else here.
@@ -36,7 +41,21 @@ struct Entry {
     value: String,
     config_type: ConfigType,
     source: Source,
+    /// What counts where it is not set, by its name in the node's file.
+    overrides: Option<Overridden>,
+    read_only: bool,
+    documentation: Option<&'static str>,
 }
+
+struct Overridden {
+    name: &'static str,
+    value: String,
+    source: Source,
+}
+
+/// Shown by tools that ask for it.
+const NOTHING_IS_DELETED: &str =
+    "Kept in the log and shown. This version deletes no records yet, whatever it is set to.";
 
 pub(crate) fn describe_configs(v: &View, request: &m::DescribeConfigsRequest, version: i16) -> Response {
     let results = request.resources.iter().map(|resource| {
@@ -46,7 +65,7 @@ pub(crate) fn describe_configs(v: &View, request: &m::DescribeConfigsRequest, ve
         match entries(v, resource) {
             Ok(entries) => {
                 let wanted = entries.into_iter().filter(|entry| is_wanted(resource, entry.name));
-                result.with_configs(wanted.map(|e| encoded(e, request.include_synonyms, version)).collect())
+                result.with_configs(wanted.map(|entry| encoded(entry, request, version)).collect())
             }
             Err((error, why)) => result.with_error_code(error.0).with_error_message(Some(text(&why))),
         }
@@ -90,11 +109,30 @@ fn entries(v: &View, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, (
 }
 
 fn configured(name: &'static str, value: impl ToString, config_type: ConfigType) -> Entry {
-    Entry { name, value: value.to_string(), config_type, source: Source::StaticBroker }
+    entry(name, value, config_type, Source::StaticBroker)
 }
 
 fn fixed(name: &'static str, value: impl ToString, config_type: ConfigType) -> Entry {
-    Entry { name, value: value.to_string(), config_type, source: Source::Default }
+    entry(name, value, config_type, Source::Default)
+}
+
+fn entry(name: &'static str, value: impl ToString, config_type: ConfigType, source: Source) -> Entry {
+    let value = value.to_string();
+    Entry { name, value, config_type, source, overrides: None, read_only: true, documentation: None }
+}
+
+/// A key that may be set for the topic; where it is not, this value of the node counts.
+fn settable(v: &View, name: &'static str, of_node: &'static str, value: i64) -> Entry {
+    let overridden = Overridden { name: of_node, value: value.to_string(), source: Source::Default };
+    let set = v.set.get(name);
+    let source = if set.is_some() { Source::DynamicTopic } else { overridden.source };
+    let value = set.unwrap_or(&overridden.value).clone();
+    Entry {
+        overrides: Some(overridden),
+        read_only: !v.is_alterable,
+        documentation: Some(NOTHING_IS_DELETED),
+        ..entry(name, value, ConfigType::Long, source)
+    }
 }
 
 /// Voters that must have a record before it is acknowledged.
@@ -112,8 +150,8 @@ fn topic_entries(v: &View) -> Vec<Entry> {
         configured("message.timestamp.before.max.ms", v.limits.timestamp_before_max_ms, Long),
         fixed("message.timestamp.type", "CreateTime", String),
         fixed("min.insync.replicas", majority(v), Int),
-        fixed("retention.bytes", -1, Long),
-        fixed("retention.ms", -1, Long),
+        settable(v, "retention.bytes", "log.retention.bytes", -1),
+        settable(v, "retention.ms", "log.retention.ms", -1),
         configured("segment.bytes", v.segment_bytes_max, Int),
         fixed("unclean.leader.election.enable", false, Boolean),
     ]
@@ -142,19 +180,33 @@ fn broker_entries(v: &View) -> Vec<Entry> {
     ]
 }
 
-fn encoded(entry: Entry, include_synonyms: bool, version: i16) -> DescribeConfigsResourceResult {
-    let source = entry.source as i8;
-    let value = Some(text(&entry.value));
-    let synonym = DescribeConfigsSynonym::default()
-        .with_name(m::StrBytes::from_static_str(entry.name))
-        .with_value(value.clone())
-        .with_source(source);
+fn encoded(entry: Entry, request: &m::DescribeConfigsRequest, version: i16) -> DescribeConfigsResourceResult {
+    let synonyms = if request.include_synonyms { synonyms(&entry) } else { vec![] };
+    let documentation = entry.documentation.filter(|_| request.include_documentation && version >= 3);
     let result = DescribeConfigsResourceResult::default()
         .with_name(m::StrBytes::from_static_str(entry.name))
-        .with_value(value)
-        .with_read_only(true)
-        .with_config_source(source)
-        .with_documentation(None)
-        .with_synonyms(if include_synonyms { vec![synonym] } else { vec![] });
+        .with_value(Some(text(&entry.value)))
+        .with_read_only(entry.read_only)
+        .with_config_source(entry.source as i8)
+        .with_documentation(documentation.map(m::StrBytes::from_static_str))
+        .with_synonyms(synonyms);
     if version >= 3 { result.with_config_type(entry.config_type as i8) } else { result }
+}
+
+/// All that could count, what does first.
+fn synonyms(entry: &Entry) -> Vec<DescribeConfigsSynonym> {
+    let synonym = |name: &'static str, value: &str, source: Source| {
+        DescribeConfigsSynonym::default()
+            .with_name(m::StrBytes::from_static_str(name))
+            .with_value(Some(text(value)))
+            .with_source(source as i8)
+    };
+    let own = synonym(entry.name, &entry.value, entry.source);
+    match &entry.overrides {
+        None => vec![own],
+        Some(o) if matches!(entry.source, Source::DynamicTopic) => {
+            vec![own, synonym(o.name, &o.value, o.source)]
+        }
+        Some(o) => vec![synonym(o.name, &o.value, o.source)],
+    }
 }

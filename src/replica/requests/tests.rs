@@ -91,6 +91,8 @@ fn with_view(test: impl FnOnce(View)) {
         disk_free_bytes: u64::MAX,
         limits: &limits,
         segment_bytes_max: 1 << 30,
+        set: &BTreeMap::new(),
+        is_alterable: true,
     });
 }
 
@@ -109,6 +111,7 @@ macro_rules! body {
 
 // Behind the macro, which it uses.
 mod admin;
+mod alter;
 mod groups;
 
 /// Every version can say the answer: its fields are all known to that version.

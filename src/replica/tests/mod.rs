@@ -2,6 +2,7 @@
 
 mod advertised;
 mod cluster;
+mod configs;
 mod disk;
 mod fitness;
 mod folds;
