@@ -3,6 +3,7 @@
 //! The checker knows more than any node: the platters of all disks. What a node says (its flushed offset, its high
 //! watermark, its epoch), is held against them. It changes nothing; the first violation ends the run.
 
+use super::alterations::{ALTERED_KEY, Alterations, Set};
 use super::durable::{BatchId, DurableLog};
 use super::history::{History, Value};
 use super::network::Host;
@@ -51,6 +52,7 @@ pub(super) struct Checker {
     said: BTreeMap<Host, Said>,
     votes: BTreeMap<(Epoch, Host), i32>,
     pub(super) history: History,
+    pub(super) alterations: Alterations,
     violation: Option<Violation>,
 }
 
@@ -64,6 +66,7 @@ impl Checker {
             said: BTreeMap::new(),
             votes: BTreeMap::new(),
             history: History::default(),
+            alterations: Alterations::default(),
             violation: None,
         }
     }
@@ -232,7 +235,9 @@ impl Checker {
             }
             self.committed.push((placed.id, epoch));
             let mut copies = self.voters.iter().filter_map(|voter| platters.batch(*voter, &placed.id));
-            let values = copies.next().map(values_of).unwrap_or_default();
+            let bytes = copies.next().unwrap_or_default();
+            self.alterations.on_committed(placed.id.base, &bytes);
+            let values = values_of(bytes);
             if let Err(detail) = self.history.on_committed(placed.id, values) {
                 self.violate("idempotent producers: exactly once and in order", detail);
             }
@@ -309,6 +314,35 @@ impl Checker {
                 );
                 self.violate("consumers see only what is committed, and the same at each offset", detail);
             }
+        }
+    }
+
+    /// A node goes by this where all below `end` is committed.
+    pub(super) fn on_configs(&mut self, host: Host, end: Offset, set: &Set) {
+        // What is committed above is not known here yet.
+        if end > self.committed_end() {
+            return;
+        }
+        let due = self.alterations.at(end);
+        if *set != due {
+            let detail = format!("node {host} goes by {set:?} at {end}, the log says {due:?}");
+            self.violate("what is set is what the committed log says, on every node", detail);
+        }
+    }
+
+    /// An administrator was told that it has been set to this.
+    pub(super) fn on_altered(&mut self, client: Host, value: &str) {
+        if !self.alterations.has_been(value) {
+            let detail = format!("client {client} was told that {ALTERED_KEY}={value} is set");
+            self.violate("nothing is said to be set before it is committed", detail);
+        }
+    }
+
+    /// Somebody was told that it is set to this.
+    pub(super) fn on_described(&mut self, client: Host, value: &str) {
+        if value != "-1" && !self.alterations.has_been(value) {
+            let detail = format!("client {client} was shown {ALTERED_KEY}={value}");
+            self.violate("only what is committed is shown as set", detail);
         }
     }
 

@@ -112,7 +112,10 @@ impl Simulation {
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
         let text = format!("started, its log ends at {}", recovered.log_end);
         let config = self.liar.config_of(&node.config);
-        let folds = if forgets { Folds::new(&node.config) } else { recovery.into_folds() };
+        let mut folds = if forgets { Folds::new(&node.config) } else { recovery.into_folds() };
+        if self.liar.tells(Lie::ConfigsForgotten) {
+            folds.forget_configs();
+        }
         let replica = Replica::new(&config, node.directory_id(), recovered, folds, seed, now);
         self.trace.line(self.now_ns, node.host, &text);
         self.run_process(node, replica);
@@ -271,6 +274,9 @@ impl Simulation {
             self.checker.on_turn(host, incarnation, &standing, &AllPlatters(&self.nodes));
             self.check_promises(host);
             self.check_hostile(host);
+            if let Some((end, set)) = self.nodes.get_mut(&host).and_then(|node| node.configs.take()) {
+                self.checker.on_configs(host, end, &set);
+            }
         }
     }
 
@@ -316,6 +322,7 @@ impl Simulation {
             self.end_round(node, &replica, now);
         }
         node.standing = Some(replica.standing());
+        node.configs = replica.settled_configs();
         let next = replica.deadline().map(|deadline| node.clock.when(deadline));
         let has_more = !node.inbox.is_empty() || node.core.has_more(replica.takes_clients());
         node.busy_until = self.now_ns + node.core.spent_ns();
@@ -604,6 +611,13 @@ impl Simulation {
                 for partition in fetch.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
                     if partition.error.is_none() {
                         self.falsify_fetch(node, is_client, partition);
+                    }
+                }
+            }
+            Response::IncrementalAlterConfigs(answer) => {
+                for line in answer.responses.iter_mut().filter(|line| line.error_code != 0) {
+                    if self.liar.tells(Lie::AlterationOfFailure) {
+                        line.error_code = 0;
                     }
                 }
             }

@@ -15,6 +15,8 @@ pub(crate) const METADATA: Api = Api(ApiKey::Metadata, 9);
 pub(crate) const INIT_PRODUCER_ID: Api = Api(ApiKey::InitProducerId, 4);
 pub(crate) const DESCRIBE_QUORUM: Api = Api(ApiKey::DescribeQuorum, 1);
 pub(crate) const API_VERSIONS: Api = Api(ApiKey::ApiVersions, 3);
+pub(super) const INCREMENTAL_ALTER_CONFIGS: Api = Api(ApiKey::IncrementalAlterConfigs, 1);
+pub(super) const DESCRIBE_CONFIGS: Api = Api(ApiKey::DescribeConfigs, 4);
 pub(crate) const VOTE: Api = Api(ApiKey::Vote, 1);
 pub(super) const PRE_VOTE: Api = Api(ApiKey::Vote, 2);
 pub(crate) const BEGIN_QUORUM_EPOCH: Api = Api(ApiKey::BeginQuorumEpoch, 1);
@@ -55,6 +57,9 @@ pub(crate) fn decode<R: Decodable>(api: Api, frame: &Bytes) -> Option<(i32, R)> 
     let body = R::decode(&mut rest, version).ok()?;
     (!rest.has_remaining()).then_some((header.correlation_id, body))
 }
+
+/// Kafka: `ConfigResource.Type`.
+const TOPIC_RESOURCE: i8 = 2;
 
 fn topic_name() -> km::TopicName {
     km::TopicName(StrBytes::from_static_str(super::TOPIC))
@@ -120,6 +125,32 @@ pub(crate) fn init_producer_id() -> km::InitProducerIdRequest {
     request.transactional_id = None;
     request.producer_id = (-1).into();
     request.producer_epoch = -1;
+    request
+}
+
+/// The topic's: this key to this value, or back to its default.
+pub(super) fn alter_configs(key: &str, value: Option<&str>) -> km::IncrementalAlterConfigsRequest {
+    use km::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let mut config = AlterableConfig::default();
+    config.name = StrBytes::from_string(key.to_string());
+    config.config_operation = i8::from(value.is_none());
+    config.value = value.map(|value| StrBytes::from_string(value.to_string()));
+    let mut topic = AlterConfigsResource::default();
+    topic.resource_type = TOPIC_RESOURCE;
+    topic.resource_name = topic_name().0;
+    topic.configs.push(config);
+    let mut request = km::IncrementalAlterConfigsRequest::default();
+    request.resources.push(topic);
+    request
+}
+
+pub(super) fn describe_configs(key: &str) -> km::DescribeConfigsRequest {
+    let mut topic = km::describe_configs_request::DescribeConfigsResource::default();
+    topic.resource_type = TOPIC_RESOURCE;
+    topic.resource_name = topic_name().0;
+    topic.configuration_keys = Some(vec![StrBytes::from_string(key.to_string())]);
+    let mut request = km::DescribeConfigsRequest::default();
+    request.resources.push(topic);
     request
 }
 

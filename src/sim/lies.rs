@@ -56,6 +56,8 @@ lies! {
     FollowerEpoch "follower-epoch" "a follower is given a batch with another epoch",
     VoteGranted "vote-granted" "a refused vote is answered as granted",
     ProducersForgotten "producers-forgotten" "a node starts without the state of its producers",
+    ConfigsForgotten "configs-forgotten" "a node starts without what was set for the topic",
+    AlterationOfFailure "alteration-of-failure" "an alteration that failed is answered as if it had not",
     NamesBelieved "names-believed" "a start believes names that a dead process has not made durable",
     SmallFileHollow "small-file-hollow" "a small file is renamed before its bytes are durable",
     RotBelieved "rot-believed" "a rotten quorum-state is stripped of its checksum",

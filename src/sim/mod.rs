@@ -12,6 +12,7 @@
 //! A run has two phases: first things fail, then all is well and the cluster must come to rest (liveness). Only where too many
 //! disks have rotted a quorum may wait instead ([`waits`]).
 
+mod alterations;
 mod checker;
 mod clock;
 mod cluster;

@@ -9,6 +9,7 @@ use super::network::{End, Host, Parcel, WireId};
 use super::told::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
+use crate::replica::folds::Set;
 use crate::replica::inspection::Found;
 use crate::replica::receive::ReceiveBuffer;
 use crate::replica::receive_pool::ReceivePool;
@@ -17,6 +18,7 @@ use crate::types::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What has come and waits for the node's next turn.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub(crate) struct Node {
     pub(super) dies_after: Option<u64>,
     /// What it said after its last turn.
     pub(crate) standing: Option<Standing>,
+    /// What it goes by, up to where that is committed.
+    pub(super) configs: Option<(Offset, Arc<Set>)>,
     /// Its disk was replaced by an empty one, or its log is in doubt, and it has not caught up since.
     pub(crate) is_behind: Option<Offset>,
     /// Its log is in doubt: it gives no vote before it has caught up.
@@ -108,6 +112,7 @@ impl Node {
             busy_until: 0,
             dies_after: None,
             standing: None,
+            configs: None,
             is_behind: None,
             is_in_doubt: false,
             is_refused: false,

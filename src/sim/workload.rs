@@ -4,6 +4,7 @@
 //! The simulation tells a client what arrives and when it wanted to be woken; the client sends on the network and
 //! reports to the checker what it was told. It believes nothing that it cannot decode.
 
+use super::alterations::ALTERED_KEY;
 use super::checker::Checker;
 use super::clock::wall_ms;
 use super::dice::Dice;
@@ -74,6 +75,9 @@ enum Asked {
     },
     Fetch,
     ListOffsets,
+    /// To this number; `None`: back to the default.
+    Alter(Option<u64>),
+    DescribeConfigs,
     /// A Produce that must be refused.
     Broken,
     Other(Api),
@@ -100,6 +104,8 @@ pub(crate) struct Client {
     received: BytesMut,
     waiting: VecDeque<Waiting>,
     next_correlation_id: i32,
+    /// What it has wanted to be set.
+    alterations: u64,
     /// Producers: no new records any more.
     pub(super) is_draining: bool,
 }
@@ -128,6 +134,7 @@ impl Client {
             received: BytesMut::new(),
             waiting: VecDeque::new(),
             next_correlation_id: 0,
+            alterations: 0,
             is_draining: false,
         }
     }
@@ -368,7 +375,12 @@ impl Client {
         }
         // Not before that it asks again.
         self.connect_ns = around.now_ns + self.dice.around(400 * NS_PER_MS);
-        match self.dice.below(6) {
+        match self.dice.below(9) {
+            6 | 7 => self.alter(around),
+            8 => {
+                let request = kafka::describe_configs(ALTERED_KEY);
+                self.ask(around, kafka::DESCRIBE_CONFIGS, Asked::DescribeConfigs, &request)
+            }
             5 => {
                 let batch = self.broken_batch(wall_ms(around.now_ns));
                 self.ask(around, kafka::PRODUCE, Asked::Broken, &kafka::produce(1, 1_500, batch))
@@ -389,6 +401,33 @@ impl Client {
             _ => self.ask(around, kafka::LIST_OFFSETS, Asked::ListOffsets, &kafka::list_offsets(-1)),
         }
         u64::MAX
+    }
+
+    /// To a number that nobody else sets, and now and then back.
+    fn alter(&mut self, around: &mut Around) {
+        self.alterations += 1;
+        let number = self.host as u64 * 1_000_000 + self.alterations;
+        let number = (!self.dice.permille(200)).then_some(number);
+        let value = number.map(|number| number.to_string());
+        let request = kafka::alter_configs(ALTERED_KEY, value.as_deref());
+        self.ask(around, kafka::INCREMENTAL_ALTER_CONFIGS, Asked::Alter(number), &request);
+    }
+
+    fn on_altered(&mut self, around: &mut Around, frame: &Bytes, id: i32, number: Option<u64>) -> Option<()> {
+        let body: km::IncrementalAlterConfigsResponse = answer(kafka::INCREMENTAL_ALTER_CONFIGS, frame, id)?;
+        match (body.responses.first()?.error_code, number) {
+            (0, Some(number)) => around.checker.on_altered(self.host, &number.to_string()),
+            (0, None) => {}
+            _ => self.target = self.dice.pick(&self.nodes).unwrap_or(self.target),
+        }
+        Some(())
+    }
+
+    fn on_described(&mut self, around: &mut Around, frame: &Bytes, id: i32) -> Option<()> {
+        let body: km::DescribeConfigsResponse = answer(kafka::DESCRIBE_CONFIGS, frame, id)?;
+        let entry = body.results.first()?.configs.first()?;
+        around.checker.on_described(self.host, entry.value.as_deref()?);
+        Some(())
     }
 
     /// `None`: it is not an answer to what was asked.
@@ -422,6 +461,8 @@ impl Client {
                     self.try_elsewhere();
                 }
             }
+            Asked::Alter(number) => self.on_altered(around, frame, id, number)?,
+            Asked::DescribeConfigs => self.on_described(around, frame, id)?,
             Asked::Broken => {
                 let body: km::ProduceResponse = answer(kafka::PRODUCE, frame, id)?;
                 let partition = body.responses.first()?.partition_responses.first()?;
