@@ -153,6 +153,8 @@ class Scenario:
         self.command = command
         # All that stands in the log: (offset, record).
         self.stored = []
+        # How often something was set for the topic.
+        self.altered = 0
         self.is_idempotent = False
         # What was stored across a leader change, or why the client could not read it.
         self.across = None
@@ -234,7 +236,14 @@ class Scenario:
         assert not wrong, f"told offset {wrong[0][0]}, stored at {wrong[0][1]}"
         self.stored += read
 
+    def alter(self):
+        """Something is set for the topic: a control batch of the server's own type, which no reader may show or stumble over."""
+        with raw.Connection(self.cluster.leader().port) as connection:
+            self.altered += 1
+            assert connection.alter_configs(retention_bytes=str(1 << 40 | self.altered))[0] == raw.NONE
+
     def check_produce(self, name):
+        self.alter()
         codec = name if name in CODECS else "none"
         if name == "idempotent":
             # What follows is idempotent too, where the client can be.
@@ -294,6 +303,7 @@ class Scenario:
         before = len(self.stored)
         last_key = self.last_key("tail")
         self.start_reading_from_the_end(last_key)
+        self.alter()
         self.produce("tail", [(b"t%d" % n, b"tail", []) for n in range(20)])
         self.check_tail_read(self.stored[before:])
 
@@ -328,6 +338,7 @@ class Scenario:
         self.producer.start("produce", "none", str(self.is_idempotent).lower(), 5, self.file_of(records))
         lines = self.producer.answers()
         told = [next(lines) for _ in range(80)]
+        self.alter()
         leader.kill()
         gap_s, before = 0.0, time.monotonic()
         for line in lines:

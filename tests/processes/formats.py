@@ -43,6 +43,11 @@ class Batch:
     def is_control(self):
         return bool(self.attributes & 0x20)
 
+    @property
+    def begins_epoch(self):
+        """A control batch that is none of what is set for the topic."""
+        return self.is_control and CONFIGS_KEY not in self.data
+
     def as_sent(self):
         """What the producer sent: without offset and epoch."""
         return struct.pack(">q", 0) + self.data[8:12] + struct.pack(">i", -1) + self.data[16:]
@@ -74,7 +79,7 @@ def log_of(partition):
             if log:
                 assert batch.base_offset == log[-1].next_offset and batch.epoch >= log[-1].epoch
             assert batch.count == batch.last_offset_delta + 1
-            assert batch.is_control == (not log or batch.epoch > log[-1].epoch), "an epoch begins with a control batch"
+            assert batch.begins_epoch == (not log or batch.epoch > log[-1].epoch), "an epoch begins with a leader's batch"
             log.append(batch)
     return log
 
@@ -86,6 +91,10 @@ def epochs_of(log):
         if not starts or batch.epoch > starts[-1][0]:
             starts.append((batch.epoch, batch.base_offset))
     return starts
+
+
+# Of a control record, version 0 and type 19282: what is set for the topic.
+CONFIGS_KEY = struct.pack(">hh", 0, 19282)
 
 
 @dataclass(frozen=True)
@@ -206,7 +215,10 @@ def check_summary(found, segment_data, log):
         run = [batch for batch in inside if position <= batch.position < bound and not batch.is_control]
         times = {batch.max_timestamp: batch.base_offset - found.segment for batch in reversed(run)}
         assert latest == max(times, default=-2**63) and (not times or latest_at == times[latest])
-    assert set(found.sections) == {1} and found.sections[1][0] == 1
+    # The third is not there where a program wrote it that knew none.
+    assert set(found.sections) - {3} == {1} and found.sections[1][0] == 1
+    if 3 in found.sections:
+        check_configs(*found.sections[3], inside)
     producers = [PRODUCER.unpack_from(found.sections[1][1], at) for at in range(0, len(found.sections[1][1]), PRODUCER.size)]
     assert producers == sorted(producers, key=lambda batch: batch[2])
     # It may hold more than what is remembered at the log's end, but never less.
@@ -234,6 +246,14 @@ def snapshot(epoch, time_ms, sections, piece_bytes=512 << 10):
             batch(0, None, head + section[at:at + piece_bytes])
     batch(0x20, struct.pack(">hh", 0, 4), struct.pack(">hb", 0, 0))
     return data
+
+
+def check_configs(version, section, inside):
+    """Nothing, or the last batch of it that lies there: its offset, and the value of its record."""
+    said = [batch for batch in inside if CONFIGS_KEY in batch.data]
+    assert version == 1
+    if section:
+        assert struct.unpack_from(">q", section)[0] == said[-1].base_offset and section[8:] in said[-1].data
 
 
 def properties(text):
