@@ -158,6 +158,8 @@ pub struct Limits {
     pub(crate) read_cache_bytes_max: usize,
     /// As much as the host has to spare: see `on_host`.
     pub(crate) is_read_cache_automatic: bool,
+    /// What a leader writes is kept there too, whether or not anybody reads behind the newest records.
+    pub(crate) copies_unread: bool,
     /// Ahead of one who reads in order.
     pub(crate) read_ahead_bytes_max: usize,
     /// What one read has, and what it keeps in memory: a huge page. A smaller one is for tests.

@@ -340,6 +340,7 @@ fn log_config() -> LogConfig {
         group_bytes_max: 1 << 16,
         tail_cache_bytes_max: 1 << 16,
         read_cache_bytes_max: 1 << 18,
+        copies_unread: false,
         read_piece_bytes: 1 << 16,
         unflushed_bytes_max: 1 << 20,
         commit_mark_idle_ms: 1000,

@@ -80,7 +80,8 @@ impl Default for Limits {
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
             read_cache_bytes_max: 64 * MIB,
-            is_read_cache_automatic: false,
+            is_read_cache_automatic: true,
+            copies_unread: false,
             read_ahead_bytes_max: 4 * MIB,
             read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
@@ -191,10 +192,13 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
-    let cache_bytes = l.read_cache_bytes_max as i64;
-    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", cache_bytes, -1..=READ_CACHE_BYTES_MAX as i64);
+    // What it has where nobody can say what the host has stays in `Limits`.
+    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", -1, -1..=READ_CACHE_BYTES_MAX as i64);
     l.is_read_cache_automatic = cache_bytes < 0;
     l.read_cache_bytes_max = usize::try_from(cache_bytes).unwrap_or(l.read_cache_bytes_max);
+    let key = "kraft.read.cache.written";
+    let setting = r.find(key);
+    l.copies_unread = r.value(key, setting, l.copies_unread, parse_written);
     l.read_ahead_bytes_max = r.number("kraft.read.ahead.bytes", l.read_ahead_bytes_max, 0..=GIB);
     l.write_buffer_bytes = r.number("kraft.write.buffer.bytes", l.write_buffer_bytes, 64 * KIB..=64 * MIB);
     l.write_buffers = r.number("kraft.write.buffers", l.write_buffers, 2..=1024);
@@ -210,6 +214,17 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let key = "kraft.latency.log.max.bytes";
     l.latency_log_bytes_max = r.number(key, l.latency_log_bytes_max, 0..=1 << 50);
     l.disk_free_bytes_min = r.number("kraft.disk.free.min.bytes", l.disk_free_bytes_min, 0..=1 << 50);
+}
+
+/// For whom it is kept.
+fn parse_written(text: &str) -> Result<bool, String> {
+    match text {
+        "readers" => Ok(false),
+        "always" => Ok(true),
+        _ => {
+            Err("this must be readers (only while somebody reads behind the newest records) or always".into())
+        }
+    }
 }
 
 /// Values that are fine alone and not together.

@@ -40,13 +40,13 @@ fn endpoint(host: &str, port: u16) -> Endpoint {
 }
 
 #[test]
-fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_that_is_wanted() {
+fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_no_size_is_given() {
     let host = Some(HostMemory { total_bytes: 4 << 30, available_bytes: 2 << 30 });
     let cache = |text: &str| {
         let limits = load_ok(&seed_with(text)).config.limits;
         (limits.clone().on_host(host).read_cache_bytes_max, limits.on_host(None).read_cache_bytes_max)
     };
-    assert_eq!(cache(""), (64 << 20, 64 << 20));
+    assert_eq!(cache(""), (512 << 20, 64 << 20));
     assert_eq!(cache("kraft.read.cache.bytes=-1"), (512 << 20, 64 << 20));
     assert_eq!(cache("kraft.read.cache.bytes=0"), (0, 0));
     assert_eq!(cache("kraft.read.cache.bytes=5000000"), (5_000_000, 5_000_000));
@@ -265,6 +265,10 @@ const BAD: &[(&str, &[&str])] = &[
     ("kraft.wait=nap", &["kraft.wait=nap: this must be sleep or spin."]),
     ("kraft.first.leader=any", &["kraft.first.leader=any: this must be all", "or majority"]),
     ("kraft.log.doubt=no", &["kraft.log.doubt=no: this must be wait", "or vote"]),
+    (
+        "kraft.read.cache.written=never",
+        &["kraft.read.cache.written=never: this must be readers", "or always"],
+    ),
     ("kraft.log.check=all", &["kraft.log.check=all: this must be tail", "or whole"]),
     ("kraft.index.interval.bytes=1", &["kraft.index.interval.bytes=1: "]),
     ("kraft.http.listener=9192", &["'9192' has no port", "127.0.0.1:9192"]),

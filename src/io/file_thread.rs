@@ -21,7 +21,8 @@ use super::doorbell::Doorbell;
 use super::durable::{self, DurableWrite};
 use super::file_system::free_bytes;
 use super::host_memory::host_memory;
-use crate::log::{BLOCK_BYTES, DiskError, FileId, OpId, OpKind, SegmentId, SmallFile};
+use super::memory_thread::{Ender, MemoryThread};
+use crate::log::{BLOCK_BYTES, DiskError, Done, FileId, MemoryWork, OpId, OpKind, SegmentId, SmallFile};
 use crate::memory::ZeroedBlocks;
 use crate::types::{HostMemory, Offset};
 
@@ -108,7 +109,7 @@ pub(crate) enum FileOperation {
 }
 
 impl FileOperation {
-    /// `Err` gives back what belongs on the ring.
+    /// `Err` gives back what belongs on the ring, or is no file's.
     pub(super) fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
         Ok(match kind {
             OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
@@ -121,7 +122,7 @@ impl FileOperation {
             OpKind::FlushSegment { segment } => FileOperation::Flush { segment },
             OpKind::ReplaceFile { file, contents } => FileOperation::Replace { file, contents },
             OpKind::RemoveFile { file } => FileOperation::Remove { file },
-            ring @ (OpKind::Write { .. } | OpKind::Read { .. }) => return Err(ring),
+            other @ (OpKind::Write { .. } | OpKind::Read { .. } | OpKind::Memory(_)) => return Err(other),
         })
     }
 
@@ -163,12 +164,14 @@ pub(crate) enum FileEvent {
 /// What a thread is to do; `None` wakes one that is to end.
 type Order = Option<(OpId, FileOperation)>;
 
-/// Both threads, as the log device holds them. They end with it, after what they were given, or with their `FileWorkers`.
+/// Both threads, and the one for memory, as the log device holds them. They end with it, after what they were given, or with their
+/// `FileWorkers`.
 pub(crate) struct FileThreads {
     segments: SyncSender<Order>,
     small_files: SyncSender<Order>,
     events: Receiver<FileEvent>,
     files: LogFiles,
+    memory: MemoryThread,
     is_over: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -193,7 +196,8 @@ impl FileThreads {
         };
         let segments = start("segment-files", true)?;
         let small_files = start("small-files", false)?;
-        Ok(FileThreads { segments, small_files, events, files, is_over, workers })
+        let memory = MemoryThread::start()?;
+        Ok(FileThreads { segments, small_files, events, files, memory, is_over, workers })
     }
 
     /// Their end in the hands of whoever holds the lock of the directory.
@@ -203,6 +207,7 @@ impl FileThreads {
             senders: [self.segments.clone(), self.small_files.clone()],
             threads: std::mem::take(&mut self.workers),
             wait,
+            _memory: self.memory.ender(),
         }
     }
 
@@ -225,8 +230,20 @@ impl FileThreads {
         })
     }
 
+    /// Its completion lies in `poll_memory` some time later, and nobody is woken for it.
+    pub(crate) fn submit_memory(&self, id: OpId, work: MemoryWork) -> Result<(), DiskError> {
+        match self.memory.submit(id, work) {
+            true => Ok(()),
+            false => Err(without_errno("work on memory".to_string(), "its thread has ended".to_string())),
+        }
+    }
+
     pub(crate) fn poll(&self) -> Option<FileEvent> {
         self.events.try_recv().ok()
+    }
+
+    pub(crate) fn poll_memory(&self) -> Option<(OpId, Done)> {
+        self.memory.poll()
     }
 
     pub(crate) fn files(&self) -> &LogFiles {
@@ -250,6 +267,7 @@ pub(crate) struct FileWorkers {
     senders: [SyncSender<Order>; 2],
     threads: Vec<JoinHandle<()>>,
     wait: WaitAtEnd,
+    _memory: Ender,
 }
 
 impl Drop for FileWorkers {

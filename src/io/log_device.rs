@@ -165,7 +165,12 @@ impl LogDevice {
             OpKind::Read { segment, position, length, piece } => {
                 self.push_read(op.id, FileId::Segment(segment), position, length, piece)
             }
-            _ => unreachable!("from_kind keeps only reads and writes"),
+            OpKind::Memory(work) => {
+                if let Err(error) = self.threads.submit_memory(op.id, work) {
+                    self.complete_now(op.id, Err(error), None);
+                }
+            }
+            _ => unreachable!("from_kind takes all others"),
         }
     }
 
@@ -285,7 +290,12 @@ impl LogDevice {
             Transfer::Read { piece, .. } => {
                 let start = piece.as_mut_ptr().wrapping_add(flight.done);
                 let length = if is_written { length.min(READ_STEP_BYTES as u32) } else { length };
-                opcode::Read::new(fd, start, length).offset(position).build()
+                // Who gives the kernel memory that was never written to waits until it has found some: one of its own workers does.
+                let flags = match piece.is_touched(flight.done + length as usize) {
+                    true => squeue::Flags::empty(),
+                    false => squeue::Flags::ASYNC,
+                };
+                opcode::Read::new(fd, start, length).offset(position).build().flags(flags)
             }
         }
     }
@@ -307,9 +317,14 @@ impl LogDevice {
             }
             match self.ring.poll_transfer() {
                 Some((slot, result)) => self.on_transfer(slot, result),
-                None => return self.threads.poll().map(on_file_event),
+                None => return self.threads.poll().map(on_file_event).or_else(|| self.poll_memory()),
             }
         }
+    }
+
+    fn poll_memory(&self) -> Option<DeviceEvent> {
+        let (id, done) = self.threads.poll_memory()?;
+        Some(DeviceEvent::Completion(Completion { id, result: Ok(done), buffer: None }))
     }
 
     fn on_transfer(&mut self, slot: usize, result: i32) {

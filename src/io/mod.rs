@@ -17,6 +17,7 @@ pub(crate) mod kernel;
 pub(crate) mod listener;
 pub(crate) mod log_device;
 pub(crate) mod memory;
+mod memory_thread;
 mod net;
 pub(crate) mod peer;
 pub mod plain_files;

@@ -63,6 +63,13 @@ pub(crate) fn be_last() {
     }
 }
 
+/// For work that nobody waits for: it takes the CPU when nobody else wants it.
+pub(crate) fn be_idle() {
+    if set_policy(libc::SCHED_IDLE).is_err() {
+        be_last();
+    }
+}
+
 fn set_policy(policy: libc::c_int) -> io::Result<()> {
     // SAFETY: a valid struct to read; 0 is this thread.
     let failed = unsafe {

@@ -31,6 +31,19 @@ pub(super) enum Purpose {
     Summary,
     /// For a `read`.
     Read,
+    /// Makes a piece of memory ready that will be read into.
+    Touch,
+    /// Copies batches for readers; so many cuts were before it.
+    Copy {
+        cuts: u64,
+    },
+}
+
+impl Purpose {
+    /// Nothing becomes durable by it, and nothing of the log waits for it.
+    pub(super) fn is_for_readers(self) -> bool {
+        matches!(self, Purpose::Read | Purpose::Touch | Purpose::Copy { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -77,12 +90,12 @@ impl Flights {
 
     /// When the oldest operation that makes something durable was submitted for which others wait.
     pub(super) fn oldest_flush_ns(&self) -> Option<u64> {
-        let is_awaited = |f: &&Flight| !matches!(f.purpose, Purpose::Read | Purpose::Summary);
+        let is_awaited = |f: &&Flight| !f.purpose.is_for_readers() && f.purpose != Purpose::Summary;
         self.flights.values().find(is_awaited).map(|f| f.submitted_ns)
     }
 }
 
-/// Reads touch nothing: they ask only for bytes that no write changes.
+/// Reads touch nothing: they ask only for bytes that no write changes. Nor does work on memory.
 fn blocks_touched(kind: &OpKind) -> Option<(FileId, u64, u64)> {
     let (file, from, to) = match kind {
         OpKind::Write { file, position, length, .. } => (*file, *position, position + *length as u64),
@@ -94,6 +107,7 @@ fn blocks_touched(kind: &OpKind) -> Option<(FileId, u64, u64)> {
             (FileId::Segment(*segment), *from, *to)
         }
         OpKind::Read { .. }
+        | OpKind::Memory(_)
         | OpKind::ReplaceFile { .. }
         | OpKind::RemoveFile { .. }
         | OpKind::FlushSegment { .. } => return None,

@@ -52,7 +52,7 @@ pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
-pub use op::{Completion, DiskError, DiskOp, Done, OpKind, SegmentId, SmallFile};
+pub use op::{Completion, DiskError, DiskOp, Done, MemoryWork, OpKind, SegmentId, SmallFile};
 pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, WRITES_LATELY_NS, read_span};
 pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
@@ -71,6 +71,9 @@ use index::Place;
 use segment::Segments;
 use std::collections::VecDeque;
 
+/// While memory is given back a turn comes at least so often: 4 GiB a second, and a tenth of the core at most.
+const LEAVING_NS: u64 = 2 * NS_PER_MS;
+
 /// Sizes and bounds of a log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -88,6 +91,8 @@ pub struct LogConfig {
     pub tail_cache_bytes_max: usize,
     /// Bytes of blocks, which are what was read and is kept in memory for other readers.
     pub read_cache_bytes_max: usize,
+    /// What is written is copied for readers also where there are none.
+    pub copies_unread: bool,
     /// What one read has at most, but for one batch, and what a block takes in memory.
     pub read_piece_bytes: usize,
     /// Appended but not flushed bytes at which `is_full` turns true.
@@ -282,6 +287,8 @@ pub struct Log {
     written: written::Written,
     /// What reads go into.
     pieces: Pieces,
+    /// When a read had a new piece last although the cache had grown.
+    grown_ns: Option<u64>,
     // Traffic.
     pool: BufferPool,
     flights: Flights,
@@ -335,6 +342,7 @@ impl Log {
             read_cache_bytes_max: config.read_cache_bytes_max,
             written: written::Written::default(),
             pieces: Pieces::new(config.read_piece_bytes),
+            grown_ns: None,
             pool: BufferPool::new(config.write_buffers, config.write_buffer_bytes),
             flights: Flights::default(),
             ops: VecDeque::new(),
@@ -364,7 +372,7 @@ impl Log {
         self.ops.into_iter().for_each(|op| op.kind.free_buffer());
     }
 
-    /// Every second or so: memory that no read has needed since is given back.
+    /// Every second or so: memory that no read has needed since is to be given back, in the turns that follow.
     pub(crate) fn rest(&mut self) {
         self.pieces.rest();
         self.blocks.count_pinned();
@@ -410,6 +418,8 @@ impl Log {
         }
         let result = match (purpose, completion.result) {
             (Purpose::Read, result) => return self.complete_read(completion.id, result),
+            (Purpose::Touch, _) => return self.written.touching -= 1,
+            (Purpose::Copy { cuts }, result) => return self.complete_copy(cuts, result),
             (_, result) => result,
         };
         if self.failed {
@@ -438,7 +448,9 @@ impl Log {
                 self.maybe_replace_quorum_state();
             }
             Purpose::EpochCheckpoint | Purpose::Summary => {}
-            Purpose::Read => unreachable!("reads complete on their own way"),
+            Purpose::Read | Purpose::Touch | Purpose::Copy { .. } => {
+                unreachable!("what is for readers completes on its own way")
+            }
         }
     }
 
@@ -499,12 +511,13 @@ impl Log {
         self.flights.oldest_flush_ns()
     }
 
-    /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark, or another look for room).
+    /// Monotonic ns at which `end_turn` wants to be called again (an idle commit mark, another look for room, memory to be given back).
     pub(crate) fn deadline(&self) -> Option<u64> {
         let mark = self.idle_since_ns.map(|since| since + self.config.commit_mark_idle_ms * NS_PER_MS);
         let mark = mark.filter(|_| self.wants_idle_mark());
         let rooms = [&self.room, &self.small_room].map(|room| room.retry_at(self.now_ns));
-        mark.into_iter().chain(rooms.into_iter().flatten()).filter(|_| !self.failed).min()
+        let leaving = self.pieces.is_leaving().then_some(self.now_ns + LEAVING_NS);
+        mark.into_iter().chain(rooms.into_iter().flatten()).chain(leaving).filter(|_| !self.failed).min()
     }
 
     /// Total bytes of batches in the log.

@@ -5,6 +5,7 @@
 
 use super::buffer::{BLOCK_BYTES, WriteBuffer};
 use crate::memory::{Filled, Piece};
+use crate::record::{CheckedRun, RunBuilder, StampedBatch};
 use crate::types::*;
 
 /// Names one submitted operation; never used twice in the life of a log.
@@ -91,6 +92,45 @@ pub enum OpKind {
     RemoveFile { file: SmallFile },
     /// Flush the device's cache: what recovery read back may sit only there.
     FlushSegment { segment: SegmentId },
+    // --- no file at all: a thread that runs when nobody else wants its CPU
+    /// Nothing waits for it, however long it takes. It does not fail.
+    Memory(MemoryWork),
+}
+
+/// What would keep the log's core waiting for memory, or busy for nobody's sake.
+#[derive(Debug)]
+pub enum MemoryWork {
+    /// Have the kernel find memory for this piece, and let go of it.
+    Touch {
+        /// New, or in part.
+        piece: Piece,
+    },
+    /// Copy these batches behind each other.
+    Copy {
+        /// Contiguous, and no more than the piece has room for.
+        batches: Vec<StampedBatch>,
+        /// Whatever it holds.
+        piece: Piece,
+    },
+}
+
+impl MemoryWork {
+    /// Do it, here and now.
+    pub fn carry_out(self) -> Done {
+        match self {
+            MemoryWork::Touch { mut piece } => {
+                piece.touch();
+                Done::Complete
+            }
+            MemoryWork::Copy { batches, mut piece } => {
+                piece.touch();
+                let mut block = RunBuilder::new(piece);
+                let fits = batches.iter().all(|batch| block.push(batch));
+                assert!(fits, "what is to be copied is contiguous and has room");
+                block.finish().map_or(Done::Complete, Done::Copied)
+            }
+        }
+    }
 }
 
 impl OpKind {
@@ -116,8 +156,10 @@ pub struct Completion {
 /// What a successful operation has brought.
 #[derive(Debug)]
 pub enum Done {
-    /// Any operation but Read.
+    /// Any operation but those that bring something.
     Complete,
+    /// What was copied.
+    Copied(CheckedRun),
     /// The piece of a Read, and what was read.
     Read(Filled),
 }

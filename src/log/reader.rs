@@ -10,10 +10,19 @@ use super::flights::Purpose;
 use super::index::Place;
 use super::segment::Segment;
 use super::{
-    Corrupt, DiskError, Done, Log, LogEvent, OpId, OpKind, ReadError, ReadOutcome, SegmentId, read_span,
+    Corrupt, DiskError, Done, Log, LogEvent, MemoryWork, OpId, OpKind, ReadError, ReadOutcome, SegmentId,
+    read_span,
 };
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchList, CheckedRun, check_run};
 use crate::types::*;
+
+/// So many pieces are made ready ahead of their use, off this core, and no more than one part in so many of the cache.
+const READY_PIECES: usize = 8;
+const READY_PART: usize = 8;
+/// With so many pieces in use a read for which none is ready has that of the oldest block; with fewer it has a new one.
+const GROWN_PIECES: usize = 16;
+/// But once in so long it has a new one all the same: on a machine that never rests none would ever be made ready.
+const NEW_PIECE_NS: u64 = 20 * NS_PER_MS;
 
 /// For the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +30,8 @@ pub(crate) struct BlockCounts {
     /// Of all memory that was read into: blocks, reads that will become some, and what answers have of others.
     pub(crate) bytes: usize,
     pub(crate) bytes_max: usize,
+    /// Beside them: memory that waits to be read into.
+    pub(crate) free_bytes: usize,
     /// Of blocks that answers have slices of.
     pub(crate) pinned_bytes: usize,
     /// Asked for and there, or on its way for another reader.
@@ -183,8 +194,11 @@ impl Log {
         founder: Option<Waiter>,
     ) {
         self.make_room(read_span(position, length).0.max(self.config.read_piece_bytes));
-        let op = self.read_op(segment, position, length);
         let is_kept = read_span(position, length).0 <= self.config.read_piece_bytes;
+        if is_kept {
+            self.save_memory();
+        }
+        let op = self.read_op(segment, position, length);
         let id = self.submit(op, Purpose::Read);
         let (flushed, cuts) = (self.flushed, self.blocks.cuts());
         let load = Load {
@@ -200,6 +214,38 @@ impl Log {
             others: Vec::new(),
         };
         self.blocks.begin_load(id, load);
+        self.make_ready();
+    }
+
+    /// Who reads into memory that is new waits for it as long as for the device. So where none lies ready the cache grows a little,
+    /// and gives the memory of its oldest block.
+    fn save_memory(&mut self) {
+        let piece_bytes = self.config.read_piece_bytes;
+        if self.pieces.count_free(piece_bytes) > 0 || self.pieces.out_bytes() < GROWN_PIECES * piece_bytes {
+            return;
+        }
+        let is_due = |grown_ns: u64| self.now_ns >= grown_ns + NEW_PIECE_NS;
+        if self.grown_ns.is_none_or(is_due) {
+            self.grown_ns = Some(self.now_ns);
+        } else {
+            self.blocks.put_one_out();
+        }
+    }
+
+    /// As memory is read into, more is made ready, until the cache is as large as it may be.
+    fn make_ready(&mut self) {
+        let piece_bytes = self.config.read_piece_bytes;
+        let most = (self.read_cache_bytes_max / piece_bytes / READY_PART).min(READY_PIECES);
+        let fits = |log: &mut Log| {
+            let ready = log.pieces.count_free(piece_bytes) + log.written.touching;
+            let bytes = log.pieces.out_bytes() + log.pieces.free_bytes();
+            ready < most && bytes + piece_bytes <= log.read_cache_bytes_max
+        };
+        while fits(self) {
+            self.written.touching += 1;
+            let piece = self.pieces.take_new(piece_bytes);
+            self.submit(OpKind::Memory(MemoryWork::Touch { piece }), Purpose::Touch);
+        }
     }
 
     /// Let blocks go until so much has room beside all memory that was read into, as far as nobody has a slice of them. True: it
@@ -229,6 +275,7 @@ impl Log {
         BlockCounts {
             bytes: self.pieces.known_out_bytes() + self.pieces.leaving_bytes(),
             bytes_max: self.read_cache_bytes_max,
+            free_bytes: self.pieces.free_bytes(),
             pinned_bytes: self.blocks.pinned() * self.config.read_piece_bytes,
             hits,
             misses,
@@ -304,7 +351,7 @@ impl Log {
         let bytes = match result {
             // Shorter than asked for where a truncation cut the file behind the bound.
             Ok(Done::Read(filled)) => filled.into_bytes(),
-            Ok(Done::Complete) => {
+            Ok(Done::Complete | Done::Copied(_)) => {
                 let why = "the device read nothing".to_string();
                 return Judged { why: Some(load.corrupt(0, why)), ..Judged::default() };
             }

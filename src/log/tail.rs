@@ -13,15 +13,16 @@ const NEWEST_BATCHES: usize = 32;
 
 pub(super) struct TailCache {
     batches: VecDeque<StampedBatch>,
-    /// So many of them, the oldest, are in blocks too, or in the one that is being filled.
+    /// So many of them, the oldest, are in blocks too, or are being copied.
     copied: usize,
+    copied_bytes: usize,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl TailCache {
     pub(super) fn new(bytes_max: usize) -> TailCache {
-        TailCache { batches: VecDeque::new(), copied: 0, bytes: 0, bytes_max }
+        TailCache { batches: VecDeque::new(), copied: 0, copied_bytes: 0, bytes: 0, bytes_max }
     }
 
     /// Base offset of the oldest batch in memory.
@@ -45,24 +46,38 @@ impl TailCache {
         while self.bytes > self.bytes_max
             && self.batches.front().is_some_and(|oldest| oldest.next_offset() <= flushed.0)
         {
-            self.bytes -= self.batches.pop_front().map_or(0, |b| b.size_bytes());
-            self.copied = self.copied.saturating_sub(1);
+            let bytes = self.batches.pop_front().map_or(0, |b| b.size_bytes());
+            self.bytes -= bytes;
+            if self.copied > 0 {
+                self.copied -= 1;
+                self.copied_bytes -= bytes;
+            }
         }
     }
 
-    /// The oldest that is flushed and not copied.
-    pub(super) fn next_to_copy(&self, flushed: FlushedOffset) -> Option<&StampedBatch> {
-        self.batches.get(self.copied).filter(|batch| batch.next_offset() <= flushed.0)
+    /// Of those that are not copied, flushed or not.
+    pub(super) fn uncopied_bytes(&self) -> usize {
+        self.bytes - self.copied_bytes
     }
 
-    /// That one is copied now, or is passed over.
-    pub(super) fn note_copied(&mut self) {
-        self.copied += 1;
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
-    /// What is not copied will soon be forgotten.
-    pub(super) fn is_copied_late(&self) -> bool {
-        self.bytes > self.bytes_max / 2 && self.copied < self.batches.len() / 2
+    /// The oldest of those that are flushed and not copied, as many as have room in so many bytes. They count as copied from now
+    /// on, and so does one that is larger than that and comes first: none are given then.
+    pub(super) fn take_to_copy(&mut self, flushed: FlushedOffset, bytes_max: usize) -> Vec<StampedBatch> {
+        let mut bytes = 0;
+        let fits = |batch: &&StampedBatch| {
+            bytes += batch.size_bytes();
+            batch.next_offset() <= flushed.0 && bytes <= bytes_max
+        };
+        let taken: Vec<StampedBatch> = self.batches.range(self.copied..).take_while(fits).cloned().collect();
+        let flushed = self.batches.get(self.copied).filter(|batch| batch.next_offset() <= flushed.0);
+        let passed = if taken.is_empty() { flushed.map(StampedBatch::size_bytes) } else { None };
+        self.copied += taken.len() + passed.iter().count();
+        self.copied_bytes += taken.iter().map(StampedBatch::size_bytes).sum::<usize>() + passed.unwrap_or(0);
+        taken
     }
 
     /// The batches from the one that contains `from` on; none where that one is not in memory.
@@ -88,7 +103,9 @@ impl TailCache {
             cut.extend(self.batches.pop_back());
         }
         self.bytes -= cut.iter().map(StampedBatch::size_bytes).sum::<usize>();
-        self.copied = self.copied.min(self.batches.len());
+        if self.copied > self.batches.len() {
+            (self.copied, self.copied_bytes) = (self.batches.len(), self.bytes);
+        }
         cut
     }
 

@@ -73,7 +73,7 @@ impl Log {
             && (!self.checkpoint_stale || self.small_room.is_wanting())
             && self.withheld.is_none()
             && self.closed_summary_due().is_none()
-            && !self.flights.any(|p| p != Purpose::Read);
+            && !self.flights.any(|p| !p.is_for_readers());
         done && settled && self.start_shutdown()
     }
 

@@ -62,7 +62,6 @@ impl Log {
         self.groups.iter_mut().for_each(|g| g.end = g.end.min(to));
         self.withheld.iter_mut().for_each(|w| w.end = w.end.min(to));
         self.blocks.cut(to);
-        self.written.cut(to);
         to
     }
 

@@ -1,53 +1,43 @@
-//! Blocks from writes: what was flushed is copied out of the tail cache, batch behind batch, into memory that readers find it in
-//! when the tail cache has forgotten it. So a log that was just written is not read back from the device.
+//! Blocks from writes: what was flushed is copied out of the tail cache, a piece at a time, so that readers find it in memory when
+//! the tail cache has forgotten it. So a log that was just written is not read back from the device.
 //!
-//! Only on a node that leads, for nobody reads from others, and only while somebody reads what the tail cache does not have: with
-//! nobody who wants them the copies would cost a writer of large batches a twentieth, and several times that while the cache
-//! grows. A little in each turn, and, as long as the tail cache is not about to forget what is not copied, in none that has a
-//! group for the device: that must not wait for it. Copied, because what was received lies in memory that is received into again.
+//! Only on a node that leads, for nobody reads from others. The copying is not done here: an operation carries the batches and a
+//! piece of memory to a thread that runs when nobody else wants its CPU ([`MemoryWork`]), and a block comes back. That thread is also
+//! the first to touch the memory, which can take longer than the copy. Where it is not let run the tail cache forgets what was not
+//! copied, and the device has it.
+//!
+//! Copied, because what was received lies in memory that is received into again.
 
 use super::blocks::Pin;
-use super::{FlushedOffset, Log, OpKind};
-use crate::memory::Piece;
-use crate::record::RunBuilder;
-use crate::types::{NS_PER_MS, Offset};
+use super::flights::Purpose;
+use super::{DiskError, Done, FlushedOffset, Log, MemoryWork, OpKind};
+use crate::types::NS_PER_MS;
 
-/// A turn copies no more than this, but one batch: about 30 us.
-const COPIED_BYTES_MAX: usize = 256 << 10;
-/// Memory that is new is cleared by the kernel while a turn waits for it: 0.1 ms for each MiB, and 2 in a virtual machine whose host
-/// finds that memory only now. So the cache grows by one piece in so long at most, 20 MiB a second, and a turn in twenty of those that
-/// fill this time is a long one at worst; meanwhile the oldest block goes. One old Fetch a minute is enough to make it grow.
-const NEW_PIECE_NS: u64 = 100 * NS_PER_MS;
+/// Copies under way: each holds batches of a piece's size in the memory that they were received in.
+const COPIES_MAX: usize = 4;
 /// So long after somebody has read from a block or from the device, others are taken to do so too.
 const READERS_NS: u64 = 60_000 * NS_PER_MS;
-/// Smaller caches are for what is read: the block that is being filled would take too much of them.
+/// Smaller caches are for what is read: what is being copied would take too much of them.
 const PIECES_MIN: usize = 4;
+/// A block with less than one part in so many of its memory filled is not worth it.
+const FILLED_PART: usize = 4;
 
-/// The block that is being filled.
+/// What is being done for readers who have not come yet.
 #[derive(Default)]
 pub(super) struct Written {
     is_kept: bool,
-    block: Option<RunBuilder<Piece>>,
-    /// When the cache grew for it last.
-    grown_ns: Option<u64>,
+    /// Copies under way.
+    copying: usize,
+    /// Pieces that are being made ready to be read into.
+    pub(super) touching: usize,
     /// When somebody read last what the tail cache does not have.
     read_ns: Option<u64>,
-}
-
-impl Written {
-    /// What lies behind is no more of the log. What was copied before it is read from the device, if anybody wants it.
-    pub(super) fn cut(&mut self, to: Offset) {
-        self.block.take_if(|block| block.next_offset().is_some_and(|next| next > to));
-    }
 }
 
 impl Log {
     /// From here on what is written is kept for readers, or is not.
     pub(crate) fn set_keeps_written(&mut self, is_kept: bool) {
         self.written.is_kept = is_kept;
-        if !is_kept {
-            self.written.block = None;
-        }
     }
 
     /// Somebody reads what the tail cache does not have.
@@ -61,65 +51,48 @@ impl Log {
 
     /// At the end of a turn.
     pub(super) fn keep_written(&mut self) {
-        let has_group = || self.ops.iter().any(|op| matches!(op.kind, OpKind::Write { .. }));
-        if !self.written.is_kept || !self.has_readers() || (has_group() && !self.tail.is_copied_late()) {
+        if !self.written.is_kept || !(self.config.copies_unread || self.has_readers()) {
             return;
         }
-        let mut left = COPIED_BYTES_MAX;
-        while left > 0
-            && let Some(batch) = self.tail.next_to_copy(FlushedOffset(self.flushed)).cloned()
-        {
-            if batch.size_bytes() > self.config.read_piece_bytes {
-                // No block has it.
-                self.tail.note_copied();
-            } else if self.written.block.is_none() && !self.begin_written() {
-                return;
-            } else if self.written.block.as_mut().is_some_and(|block| block.push(&batch)) {
-                self.tail.note_copied();
-                left = left.saturating_sub(batch.size_bytes());
-            } else {
-                // It is full, or the tail cache has forgotten what would follow.
-                self.finish_written();
-            }
-        }
-    }
-
-    /// False: answers have all the memory.
-    fn begin_written(&mut self) -> bool {
         let piece_bytes = self.config.read_piece_bytes;
-        if self.read_cache_bytes_max < PIECES_MIN * piece_bytes || !self.make_room(piece_bytes) {
-            return false;
-        }
-        if !self.pieces.has_free(piece_bytes) {
-            let may_grow =
-                self.written.grown_ns.is_none_or(|grown_ns| self.now_ns >= grown_ns + NEW_PIECE_NS);
-            if may_grow {
-                self.written.grown_ns = Some(self.now_ns);
-            } else if !self.blocks.put_one_out() {
-                return false;
+        // A tail cache that has no room for twice as much would forget it meanwhile.
+        let due_bytes = piece_bytes.min(self.tail.bytes_max() / 2);
+        let is_worth_it = due_bytes >= piece_bytes / FILLED_PART
+            && self.read_cache_bytes_max >= PIECES_MIN * piece_bytes
+            && !self.failed;
+        let flushed_bytes =
+            |log: &Log| log.tail.uncopied_bytes().saturating_sub(log.unflushed_bytes() as usize);
+        while is_worth_it && self.written.copying < COPIES_MAX && flushed_bytes(self) >= due_bytes {
+            // Where answers have all the memory it can wait.
+            if !self.make_room(piece_bytes) || !self.copy_written() {
+                return;
             }
         }
-        self.written.block = Some(RunBuilder::new(self.pieces.take(piece_bytes)));
-        true
     }
 
-    #[cfg(test)]
-    pub(super) fn copied_bytes(&self) -> usize {
-        self.written.block.as_ref().map_or(0, RunBuilder::size_bytes)
-    }
-
-    #[cfg(test)]
-    pub(super) fn copied_end(&self) -> Option<Offset> {
-        self.written.block.as_ref().and_then(RunBuilder::next_offset)
-    }
-
-    fn finish_written(&mut self) {
-        let Some(Ok(run)) = self.written.block.take().map(RunBuilder::finish) else { return };
-        assert!(run.next_offset() <= self.flushed, "what is not flushed is in no block");
-        // Written faster than it is copied: where the gaps are, a piece with little in it is not worth its memory.
-        if 4 * run.size_bytes() < self.config.read_piece_bytes {
-            return;
+    /// False: there is nothing to copy.
+    fn copy_written(&mut self) -> bool {
+        let piece_bytes = self.config.read_piece_bytes;
+        let uncopied = self.tail.uncopied_bytes();
+        let batches = self.tail.take_to_copy(FlushedOffset(self.flushed), piece_bytes);
+        let bytes = uncopied - self.tail.uncopied_bytes();
+        // A batch that no block has, and what little came before it, is read from the device.
+        if !batches.is_empty() && bytes >= piece_bytes / FILLED_PART {
+            let piece = self.pieces.take(piece_bytes);
+            let purpose = Purpose::Copy { cuts: self.blocks.cuts() };
+            self.submit(OpKind::Memory(MemoryWork::Copy { batches, piece }), purpose);
+            self.written.copying += 1;
         }
-        self.blocks.keep(run, None, true, Pin::default());
+        bytes > 0
+    }
+
+    pub(super) fn complete_copy(&mut self, cuts: u64, result: Result<Done, DiskError>) {
+        self.written.copying -= 1;
+        // What was copied before a cut may be no more of the log.
+        if let (Ok(Done::Copied(run)), true) = (result, cuts == self.blocks.cuts()) {
+            assert!(run.next_offset() <= self.flushed, "what is not flushed is in no block");
+            self.blocks.keep(run, None, true, Pin::default());
+            self.make_room(0);
+        }
     }
 }

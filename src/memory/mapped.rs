@@ -34,6 +34,34 @@ impl ZeroedBlocks {
         ZeroedBlocks { memory, size }
     }
 
+    /// So many of this size, whole pages each, of one mapping. None of it takes memory before it is written to.
+    pub(super) fn several(bytes: usize, count: usize) -> Vec<ZeroedBlocks> {
+        assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "{bytes}");
+        let all = match bytes.is_multiple_of(HUGE_PAGE_BYTES) {
+            true => map_huge(bytes * count),
+            false => map(bytes * count),
+        };
+        // SAFETY: each lies within what was mapped, and beside the others. The kernel unmaps any part of a mapping by itself.
+        (0..count).map(|n| ZeroedBlocks { memory: unsafe { all.add(n * bytes) }, size: bytes }).collect()
+    }
+
+    /// How large it is, the rounding included.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Have the kernel find memory for what lies behind so many bytes from the beginning: whoever writes there first waits until
+    /// it was found and cleared. Nothing that lies there is changed.
+    pub(super) fn touch_from(&mut self, bytes: usize) {
+        for at in (bytes..self.size).step_by(PAGE_BYTES) {
+            // SAFETY: within what was mapped, owned by self and borrowed mutably. Volatile, or it would be left out.
+            unsafe {
+                let byte = self.memory.as_ptr().add(at);
+                byte.write_volatile(byte.read_volatile());
+            }
+        }
+    }
+
     /// All of it, the rounding included.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: so many bytes were mapped, zeroed, and are owned by self.
@@ -124,6 +152,23 @@ mod tests {
                 blocks.as_slice().iter().all(|byte| usize::from(*byte) == number + 1)
             };
             assert!(some.iter().enumerate().all(is_own), "no byte of it is another's");
+        }
+    }
+
+    #[test]
+    fn several_of_one_mapping_are_each_its_owners_and_go_one_by_one() {
+        for bytes in [PAGE_BYTES, HUGE_PAGE_BYTES] {
+            let mut some = ZeroedBlocks::several(bytes, 5);
+            for (number, blocks) in some.iter_mut().enumerate() {
+                assert!(blocks.as_mut_ptr().addr().is_multiple_of(bytes), "{bytes}");
+                assert_eq!(blocks.as_slice().len(), bytes);
+                blocks.as_mut_slice().fill(number as u8 + 1);
+            }
+            drop(some.remove(2));
+            some[0].touch_from(0);
+            let first: Vec<u8> = some.iter().map(|blocks| blocks.as_slice()[bytes - 1]).collect();
+            assert_eq!(first, [1, 2, 4, 5]);
+            assert!(some[0].as_slice().iter().all(|byte| *byte == 1), "to touch it changes nothing");
         }
     }
 }

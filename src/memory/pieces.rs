@@ -5,6 +5,11 @@
 //! slice of what was read into it is dropped, on whatever core that is. What lies unused for a while is given back to the
 //! kernel: a node that is read from now and then is as small as before.
 //!
+//! The first who writes to a page of new memory waits until the kernel has found and cleared one: 0.1 ms for each MiB, and 2 in a
+//! virtual machine whose host had to find it. The log's core is never that one. It maps new pieces, some at a time, and touches
+//! none: a piece knows how far it has been written to ([`Piece::is_touched`]), and who fills it where it has not been is somebody
+//! else ([`Piece::touch`]).
+//!
 //! Owned by the log, which sends a piece along with each read. It knows no bound of its own: whoever takes has one.
 
 use std::collections::BTreeMap;
@@ -14,9 +19,23 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::mapped::ZeroedBlocks;
 use bytes::Bytes;
 
-/// A piece of 2 MiB takes 10 to 50 us to unmap. At most so many go at once when nobody has needed them, and in each turn.
-const REST_PIECES: usize = 64;
+/// A piece of 2 MiB takes 10 to 50 us to unmap. At most so many go in each turn.
 const TURN_PIECES: usize = 4;
+/// Of the usual size so many are mapped at once: addresses, and no memory yet. A mapping is four calls, about 5 us.
+const MAPPED_PIECES: usize = 16;
+
+/// Mapped memory, and how much of it, from its beginning, the kernel has found memory for.
+#[derive(Debug)]
+struct Memory {
+    blocks: ZeroedBlocks,
+    touched: usize,
+}
+
+impl Memory {
+    fn size(&self) -> usize {
+        self.blocks.size()
+    }
+}
 
 /// The pieces of one owner that nobody uses.
 pub(crate) struct Pieces {
@@ -25,17 +44,19 @@ pub(crate) struct Pieces {
     /// By size.
     free: BTreeMap<usize, Free>,
     /// To be given back to the kernel.
-    leaving: Vec<ZeroedBlocks>,
+    leaving: Vec<Memory>,
+    /// Of one step each, and nobody has written to them: they take no memory.
+    new: Vec<ZeroedBlocks>,
     /// Of those that somebody has.
     out_bytes: usize,
-    back: Receiver<ZeroedBlocks>,
-    door: Sender<ZeroedBlocks>,
+    back: Receiver<Memory>,
+    door: Sender<Memory>,
 }
 
 /// Of one size.
 #[derive(Default)]
 struct Free {
-    pieces: Vec<ZeroedBlocks>,
+    pieces: Vec<Memory>,
     /// So many lay here at all times since the last `rest`.
     idle: usize,
 }
@@ -43,34 +64,55 @@ struct Free {
 impl Pieces {
     pub(crate) fn new(step_bytes: usize) -> Pieces {
         let (door, back) = channel();
-        Pieces { step_bytes, free: BTreeMap::new(), leaving: Vec::new(), out_bytes: 0, back, door }
+        let (free, leaving, new) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Pieces { step_bytes, free, leaving, new, out_bytes: 0, back, door }
     }
 
     /// `bytes` of it at least, with anything in them.
     pub(crate) fn take(&mut self, bytes: usize) -> Piece {
         self.collect();
         let size = bytes.max(1).next_multiple_of(self.step_bytes);
-        self.out_bytes += size;
         let used_before = self.free.get_mut(&size).and_then(|free| {
-            let blocks = free.pieces.pop()?;
+            let memory = free.pieces.pop()?;
             free.idle = free.idle.min(free.pieces.len());
-            Some(blocks)
+            Some(memory)
         });
         let used_before = used_before.or_else(|| {
-            let at = self.leaving.iter().position(|blocks| blocks.as_slice().len() == size)?;
+            let at = self.leaving.iter().position(|memory| memory.size() == size)?;
             Some(self.leaving.swap_remove(at))
         });
-        Piece {
-            blocks: Some(used_before.unwrap_or_else(|| ZeroedBlocks::new(size))),
-            door: self.door.clone(),
+        match used_before {
+            Some(memory) => self.give_out(memory),
+            None => self.take_new(bytes),
         }
     }
 
-    /// One of this size is here that was used before.
-    pub(crate) fn has_free(&mut self, bytes: usize) -> bool {
+    /// The same of memory that nobody has written to.
+    pub(crate) fn take_new(&mut self, bytes: usize) -> Piece {
+        let size = bytes.max(1).next_multiple_of(self.step_bytes);
+        if size == self.step_bytes && self.new.is_empty() {
+            self.new = ZeroedBlocks::several(size, MAPPED_PIECES);
+        }
+        let new = (size == self.step_bytes).then(|| self.new.pop()).flatten();
+        let blocks = new.unwrap_or_else(|| ZeroedBlocks::new(size));
+        self.give_out(Memory { blocks, touched: 0 })
+    }
+
+    fn give_out(&mut self, memory: Memory) -> Piece {
+        self.out_bytes += memory.size();
+        Piece { memory: Some(memory), door: self.door.clone() }
+    }
+
+    /// So many of this size are here that were used before.
+    pub(crate) fn count_free(&mut self, bytes: usize) -> usize {
         self.collect();
         let size = bytes.max(1).next_multiple_of(self.step_bytes);
-        self.free.get(&size).is_some_and(|free| !free.pieces.is_empty())
+        self.free.get(&size).map_or(0, |free| free.pieces.len())
+    }
+
+    /// Of those that are here, whatever their size, and were not told yet to leave.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.free.iter().map(|(size, free)| size * free.pieces.len()).sum()
     }
 
     /// Of all pieces that are not back.
@@ -86,10 +128,15 @@ impl Pieces {
 
     /// Nobody needs them, and the kernel has not got them back yet.
     pub(crate) fn leaving_bytes(&self) -> usize {
-        self.leaving.iter().map(|blocks| blocks.as_slice().len()).sum()
+        self.leaving.iter().map(Memory::size).sum()
     }
 
-    /// Now and then: whatever was not needed since the last time is given back, a part of it at once.
+    /// Some are to be given back: `let_go` does it, a few at a time.
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Now and then: whatever was not needed since the last time is to be given back.
     pub(crate) fn rest(&mut self) {
         self.collect();
         for free in self.free.values_mut() {
@@ -98,22 +145,17 @@ impl Pieces {
             free.idle = used;
         }
         self.free.retain(|_, free| !free.pieces.is_empty());
-        self.leave(REST_PIECES);
     }
 
-    /// In each turn a few more: a thousand of them at once would keep its caller for as many milliseconds as thirty turns have.
+    /// In each turn a few: a thousand of them at once would keep its caller for as many milliseconds as thirty turns have.
     pub(crate) fn let_go(&mut self) {
-        self.leave(TURN_PIECES);
-    }
-
-    fn leave(&mut self, pieces: usize) {
-        self.leaving.truncate(self.leaving.len().saturating_sub(pieces));
+        self.leaving.truncate(self.leaving.len().saturating_sub(TURN_PIECES));
     }
 
     fn collect(&mut self) {
-        for blocks in self.back.try_iter() {
-            self.out_bytes -= blocks.as_slice().len();
-            self.free.entry(blocks.as_slice().len()).or_default().pieces.push(blocks);
+        for memory in self.back.try_iter() {
+            self.out_bytes -= memory.size();
+            self.free.entry(memory.size()).or_default().pieces.push(memory);
         }
     }
 }
@@ -122,13 +164,26 @@ impl Pieces {
 #[derive(Debug)]
 pub struct Piece {
     /// `None` only while it is dropped.
-    blocks: Option<ZeroedBlocks>,
-    door: Sender<ZeroedBlocks>,
+    memory: Option<Memory>,
+    door: Sender<Memory>,
 }
 
 impl Piece {
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.blocks.as_mut().map_or(std::ptr::null_mut(), ZeroedBlocks::as_mut_ptr)
+        self.memory.as_mut().map_or(std::ptr::null_mut(), |memory| memory.blocks.as_mut_ptr())
+    }
+
+    /// Whoever writes to so many bytes from its beginning need not wait for memory.
+    pub(crate) fn is_touched(&self, bytes: usize) -> bool {
+        self.memory.as_ref().is_some_and(|memory| bytes <= memory.touched)
+    }
+
+    /// So that it is from here on, all of it. It takes as long as the kernel needs to find memory.
+    pub(crate) fn touch(&mut self) {
+        if let Some(Memory { blocks, touched }) = &mut self.memory {
+            blocks.touch_from(*touched);
+            *touched = blocks.size();
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -136,8 +191,11 @@ impl Piece {
     }
 
     /// As it comes back from whoever has filled this part of it.
-    pub(crate) fn filled(self, part: Range<usize>) -> Filled {
+    pub(crate) fn filled(mut self, part: Range<usize>) -> Filled {
         assert!(part.start <= part.end && part.end <= self.capacity(), "{part:?} of {}", self.capacity());
+        if let Some(memory) = &mut self.memory {
+            memory.touched = memory.touched.max(part.end);
+        }
         Filled { piece: self, part }
     }
 
@@ -150,21 +208,21 @@ impl Piece {
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        self.blocks.as_ref().map_or(&[], ZeroedBlocks::as_slice)
+        self.memory.as_ref().map_or(&[], |memory| memory.blocks.as_slice())
     }
 }
 
 impl AsMut<[u8]> for Piece {
     fn as_mut(&mut self) -> &mut [u8] {
-        self.blocks.as_mut().map(ZeroedBlocks::as_mut_slice).unwrap_or_default()
+        self.memory.as_mut().map(|memory| memory.blocks.as_mut_slice()).unwrap_or_default()
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if let Some(blocks) = self.blocks.take() {
+        if let Some(memory) = self.memory.take() {
             // Their owner may be gone: then the memory goes too.
-            let _ = self.door.send(blocks);
+            let _ = self.door.send(memory);
         }
     }
 }
@@ -242,21 +300,22 @@ mod tests {
         drop((0..100).map(|_| pieces.take(1)).collect::<Vec<_>>());
         pieces.rest();
         pieces.rest();
-        assert_eq!((free(&pieces), pieces.leaving.len()), (0, 100 - REST_PIECES));
+        assert_eq!((free(&pieces), pieces.leaving.len(), pieces.is_leaving()), (0, 100, true));
         pieces.let_go();
-        assert_eq!(pieces.leaving.len(), 100 - REST_PIECES - TURN_PIECES);
-        (0..100).for_each(|_| pieces.let_go());
-        assert!(pieces.leaving.is_empty());
+        assert_eq!(pieces.leaving.len(), 100 - TURN_PIECES);
+        (0..24).for_each(|_| pieces.let_go());
+        assert!(!pieces.is_leaving());
     }
 
     #[test]
     fn what_is_about_to_leave_is_used_before_new_memory() {
         let mut pieces = Pieces::new(STEP_BYTES);
-        let many: Vec<Piece> = (0..=REST_PIECES).map(|_| pieces.take(1)).collect();
+        let many: Vec<Piece> = (0..=TURN_PIECES).map(|_| pieces.take(1)).collect();
         let known: Vec<usize> = many.iter().map(address).collect();
         drop(many);
         pieces.rest();
         pieces.rest();
+        pieces.let_go();
         assert_eq!(pieces.leaving_bytes(), STEP_BYTES);
         assert!(known.contains(&address(&pieces.take(1))));
         assert_eq!(pieces.leaving_bytes(), 0);
@@ -268,6 +327,23 @@ mod tests {
         let outlives = pieces.take(1);
         drop(pieces);
         assert_eq!(outlives.as_ref()[0], 0);
+    }
+
+    #[test]
+    fn a_piece_knows_how_far_it_was_written_to() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        let first = pieces.take(1);
+        let place = address(&first);
+        assert!(first.is_touched(0) && !first.is_touched(1));
+        drop(first.filled(0..5_000));
+        let mut again = pieces.take(1);
+        assert_eq!((address(&again), again.is_touched(5_000), again.is_touched(5_001)), (place, true, false));
+        assert_ne!(address(&pieces.take_new(1)), place);
+        again.touch();
+        drop(again.filled(0..10));
+        assert!(pieces.take(1).is_touched(STEP_BYTES));
+        assert_eq!((pieces.count_free(1), pieces.free_bytes()), (2, 2 * STEP_BYTES));
+        assert!(!pieces.take(STEP_BYTES + 1).is_touched(1));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) enum Deferred {
         token: u64,
         result: Result<BatchList, ReadError>,
     },
+    /// Behind the answers that were there before it: they may say that it cannot be read.
+    Readable(Offset, Offset),
 }
 
 /// Between two lines about requests that cannot be a voter's of this quorum.

@@ -34,10 +34,6 @@ pub struct PeerLink {
 
 /// What can happen to a replica.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all inputs are requests; a box for each would cost more"
-)]
 #[expect(missing_docs, reason = "the words above say what the fields are")]
 pub enum Input {
     /// From a session: the `seq`-th request of the connection (counted from 0), decoded and admitted.

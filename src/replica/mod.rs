@@ -371,6 +371,10 @@ impl Replica {
                     false => self.on_due(Deferred::Read { token, result }),
                 }
             }
+            Told::Readable(from, end) => match engine.is_gated() {
+                true => engine.put_off(Deferred::Readable(from, end)),
+                false => self.on_due(Deferred::Readable(from, end)),
+            },
             Told::Stop { exit_code, why } => desk.act(Action::Stop { exit_code, why }),
         }
     }
@@ -379,6 +383,7 @@ impl Replica {
     fn on_due(&mut self, deferred: Deferred) {
         match deferred {
             Deferred::Input(input) => self.on_input(input),
+            Deferred::Readable(from, end) => self.engine.on_readable(from, end),
             Deferred::Read { token, result } => {
                 let (engine, desk) = (&mut self.engine, &mut self.desk);
                 let (fetch, list_offsets) = (&mut self.fetch, &mut self.list_offsets);

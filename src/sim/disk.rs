@@ -153,7 +153,7 @@ impl SimDisk {
 
     /// A lie: the completion of this operation goes to another one that is under way, and the other way round.
     pub(super) fn swap_tickets(&mut self, ticket: Ticket) {
-        let is_write = |flight: &Flight| !matches!(flight.op.kind, OpKind::Read { .. });
+        let is_write = |flight: &Flight| !matches!(flight.op.kind, OpKind::Read { .. } | OpKind::Memory(_));
         let other = self.in_flight.iter().find(|(other, flight)| **other != ticket && is_write(flight));
         let Some(other) = other.map(|(other, _)| *other) else { return };
         let ids = [ticket, other].map(|t| self.in_flight.get(&t).filter(|f| is_write(f)).map(|f| f.op.id));
@@ -174,6 +174,13 @@ impl SimDisk {
                 self.write(file, at, &bytes, true).ok();
             }
         }
+        let kind = match kind {
+            // No disk has a part in it.
+            OpKind::Memory(work) => {
+                return Some((Completion { id, result: Ok(work.carry_out()), buffer: None }, false));
+            }
+            kind => kind,
+        };
         let failure = self.failure(&kind);
         let result = match &failure {
             // It has found that out before it did anything.
@@ -240,6 +247,7 @@ impl SimDisk {
                 self.write(*file, *position as usize, &buffer.as_slice()[..*length], *durable)?
             }
             OpKind::Read { segment, .. } => _ = self.segment(*segment)?,
+            OpKind::Memory(_) => {}
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
                 self.remove_small(SmallFile::Summary(*segment));
@@ -391,7 +399,7 @@ impl SimDisk {
     fn tear(&mut self, kind: &OpKind) {
         let whole = self.dice.permille(400);
         match kind {
-            OpKind::Read { .. } => {}
+            OpKind::Read { .. } | OpKind::Memory(_) => {}
             OpKind::Write { file, position, buffer, length, .. } if !whole => {
                 self.tear_write(*file, *position as usize, &buffer.as_slice()[..*length]);
             }

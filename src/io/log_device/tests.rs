@@ -2,7 +2,7 @@ use super::*;
 use crate::io::doorbell::Doorbell;
 use crate::io::durable::{self, DurableWrite};
 use crate::io::file_thread::LogFiles;
-use crate::log::{BufferPool, SegmentId};
+use crate::log::{BufferPool, MemoryWork, SegmentId};
 use crate::memory::Pieces;
 use crate::types::Offset;
 use bytes::Bytes;
@@ -95,7 +95,7 @@ impl Rig {
         let op = self.read_op(position, length);
         match self.run(op).result.unwrap() {
             Done::Read(filled) => filled.into_bytes(),
-            Done::Complete => panic!("a read came back without bytes"),
+            other => panic!("a read came back with {other:?}"),
         }
     }
 }
@@ -342,4 +342,60 @@ fn what_is_under_way_is_settled_before_its_memory_goes() {
         pool.free();
         drop(directory);
     }
+}
+
+/// Pages that the kernel has had to find for this thread.
+fn faults() -> i64 {
+    // SAFETY: a struct of numbers, which the kernel fills.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
+        usage.ru_minflt + usage.ru_majflt
+    }
+}
+
+/// In pages of 4 KiB, so that each of them would count: a kernel may have no huge ones to give.
+#[test]
+fn the_thread_that_reads_into_new_memory_is_not_the_one_who_waits_for_it() {
+    const READ_BYTES: usize = 1 << 20;
+    for mut rig in rigs() {
+        rig.pieces = Pieces::new(READ_BYTES + BLOCK_BYTES);
+        drop(rig.read(0, READ_BYTES));
+        rig.pieces = Pieces::new(READ_BYTES + BLOCK_BYTES);
+        let before = faults();
+        let read = rig.read(0, READ_BYTES);
+        let during = faults() - before;
+        assert!(during < 32, "{during} of {} pages", READ_BYTES / 4096);
+        drop(read);
+        // And what was read into is not new any more: the ring takes it as it is.
+        let piece = rig.pieces.take(READ_BYTES);
+        assert!(piece.is_touched(READ_BYTES));
+    }
+}
+
+#[test]
+fn work_on_memory_is_done_by_a_thread_of_its_own_and_nobody_is_woken_for_it() {
+    const PIECE_BYTES: usize = 1 << 20;
+    let [mut rig, ..] = rigs();
+    rig.pieces = Pieces::new(PIECE_BYTES + BLOCK_BYTES);
+    let piece = rig.pieces.take_new(PIECE_BYTES);
+    let before = faults();
+    let id = rig.push(OpKind::Memory(MemoryWork::Touch { piece }));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let done = loop {
+        match rig.device.poll() {
+            Some(DeviceEvent::Completion(completion)) => break completion,
+            Some(_) => {}
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+        assert!(Instant::now() < deadline, "no completion within 20 s");
+    };
+    assert!(done.id == id && matches!(done.result, Ok(Done::Complete)), "{done:?}");
+    let during = faults() - before;
+    assert!(during < 32, "{during} of {} pages", PIECE_BYTES / 4096);
+    let mut piece = rig.pieces.take(PIECE_BYTES);
+    assert!(piece.is_touched(PIECE_BYTES));
+    let before = faults();
+    piece.as_mut().fill(7);
+    assert!(faults() - before < 8, "they are there");
 }

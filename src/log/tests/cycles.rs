@@ -81,6 +81,7 @@ fn config(disk: &mut SimDisk) -> LogConfig {
         write_buffers: 1 + random.below(4) as usize,
         group_bytes_max: 4096 << random.below(4),
         tail_cache_bytes_max: random.below(20_000) as usize,
+        copies_unread: random.chance(50),
         read_cache_bytes_max: random.below(4) as usize * (16 << 10),
         read_piece_bytes: 16 << 10,
         unflushed_bytes_max: 50_000,

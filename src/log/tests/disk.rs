@@ -121,6 +121,10 @@ impl SimDisk {
                 done = Done::Read(piece.filled_with(&bytes));
                 None
             }
+            OpKind::Memory(work) => {
+                let result = Ok(work.carry_out());
+                return Completion { id, result, buffer: None };
+            }
             _ => None,
         };
         let error = DiskError {
@@ -145,7 +149,7 @@ impl SimDisk {
                     self.flush_all();
                 }
             }
-            OpKind::Read { .. } => {}
+            OpKind::Read { .. } | OpKind::Memory(_) => {}
             OpKind::CreateSegment { segment, zeroed } => {
                 assert!(!self.segments.contains_key(segment), "{segment:?} exists already");
                 self.small.remove(&SmallFile::Summary(*segment));
@@ -198,7 +202,7 @@ impl SimDisk {
         let sector = self.sector;
         let whole = self.random.chance(40);
         let (file, position, bytes) = match kind {
-            OpKind::Read { .. } | OpKind::FlushSegment { .. } => return,
+            OpKind::Read { .. } | OpKind::Memory(_) | OpKind::FlushSegment { .. } => return,
             OpKind::Write { file, position, buffer, length, .. } => {
                 (*file, *position, buffer.as_slice()[..*length].to_vec())
             }

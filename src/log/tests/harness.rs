@@ -16,6 +16,7 @@ pub(crate) fn small_config() -> LogConfig {
         group_bytes_max: 12_288,
         tail_cache_bytes_max: 6000,
         read_cache_bytes_max: 0,
+        copies_unread: false,
         read_piece_bytes: 2 << 20,
         unflushed_bytes_max: 50_000,
         commit_mark_idle_ms: 10,

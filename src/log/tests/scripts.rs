@@ -119,6 +119,7 @@ fn describe(kind: &OpKind) -> String {
             format!("replace {file:?} with {:?}", String::from_utf8_lossy(contents))
         }
         OpKind::FlushSegment { segment } => format!("flush segment {}", segment.0),
+        OpKind::Memory(work) => format!("{work:?}"),
     }
 }
 

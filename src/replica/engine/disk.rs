@@ -48,7 +48,7 @@ impl<W> GatedEngine<W> {
             }
             LogEvent::Truncated(end) => self.on_truncated(now, end),
             LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
-            LogEvent::Readable(from, end) => self.on_readable(from, end),
+            LogEvent::Readable(from, end) => self.told.push_back(Told::Readable(from, end)),
             LogEvent::ReadDone { token, result } => self.told.push_back(Told::ReadDone { token, result }),
             LogEvent::NoRoom(error) => self.on_no_room(&error),
             LogEvent::RoomFound => self.on_room_found(),

@@ -145,7 +145,7 @@ impl<W> GatedEngine<W> {
     }
 
     /// What could not be read once may have been the device's bad moment.
-    pub(super) fn on_readable(&mut self, from: Offset, end: Offset) {
+    pub(crate) fn on_readable(&mut self, from: Offset, end: Offset) {
         let is_there = |at: Offset| from <= at && at < end;
         if self.fitness.damage.as_ref().is_some_and(|(at, _)| is_there(*at)) {
             self.fitness.damage = None;

@@ -110,6 +110,7 @@ pub fn log_config(limits: &Limits) -> LogConfig {
         group_bytes_max: limits.group_bytes_max,
         tail_cache_bytes_max: limits.tail_cache_bytes_max,
         read_cache_bytes_max: limits.read_cache_bytes_max,
+        copies_unread: limits.copies_unread,
         read_piece_bytes: limits.read_piece_bytes,
         unflushed_bytes_max: limits.unflushed_bytes_max,
         commit_mark_idle_ms: limits.commit_mark_idle_ms,

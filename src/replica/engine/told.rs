@@ -45,6 +45,8 @@ pub(crate) enum Told {
         token: u64,
         result: Result<BatchList, ReadError>,
     },
+    /// The device has read what lies between these. In its order among those: what is told as unreadable after it is so since then.
+    Readable(Offset, Offset),
     /// Nothing more is done, and nothing more may be answered.
     Stop {
         exit_code: i32,

@@ -49,6 +49,7 @@ fn limits() -> Limits {
         index_interval_bytes: 64 << 10,
         read_cache_bytes_max: 64 << 20,
         is_read_cache_automatic: false,
+        copies_unread: false,
         read_ahead_bytes_max: 4 << 20,
         read_piece_bytes: 2 << 20,
         producer_ids_max: 10_000,

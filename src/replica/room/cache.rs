@@ -7,9 +7,11 @@ use crate::types::*;
 
 /// With less than one part in so many of its memory available a host is short: it gets the cache back.
 const SHORT_PART: u64 = 8;
-/// With one part in so many the cache grows again. What it takes in a step leaves the host far from short, where the cache has a
-/// quarter of it.
+/// With one part in so many the cache grows again.
 const ROOMY_PART: u64 = 4;
+/// Until it is looked at again the cache grows by no more than one part in so many of what the host has before it is short: others
+/// of its kind look at the same memory, and take theirs.
+const GROWTH_PART: u64 = 4;
 /// Given back, and taken again, in so many steps, one about each second.
 const STEPS: usize = 4;
 /// Nobody has read anything but the newest batches for so long.
@@ -41,7 +43,9 @@ impl CacheBudget {
         } else if host.available_bytes >= host.total_bytes / ROOMY_PART {
             self.bytes = self.bytes.saturating_add(step).min(self.bytes_max);
         }
-        self.bytes
+        let spare = host.available_bytes.saturating_sub(host.total_bytes / SHORT_PART);
+        let growth = usize::try_from(spare / GROWTH_PART).unwrap_or(usize::MAX);
+        self.bytes.min(kept_bytes.saturating_add(growth))
     }
 }
 
@@ -52,14 +56,15 @@ mod tests {
     const SECOND: u64 = 1_000 * NS_PER_MS;
 
     fn with(available: u64) -> HostMemory {
-        HostMemory { total_bytes: 800, available_bytes: available }
+        HostMemory { total_bytes: 800_000, available_bytes: 1_000 * available }
     }
 
     #[test]
     fn a_host_that_is_short_gets_all_of_it_back_in_steps_and_gives_it_again() {
         let mut budget = CacheBudget::new(1_000);
         let mut look = |available, kept| budget.look(SECOND, with(available), 1, kept);
-        assert_eq!(look(100, 900), 1_000, "an eighth is enough");
+        assert_eq!(look(100, 900), 900, "an eighth is enough for what is there");
+        assert_eq!(look(101, 900), 1_000, "and with more than that it grows");
         assert_eq!([look(99, 1_000), look(99, 750), look(99, 500)], [750, 500, 250]);
         assert_eq!([look(150, 250), look(199, 250)], [250, 250], "neither short nor roomy");
         assert_eq!(
@@ -68,6 +73,28 @@ mod tests {
         );
         assert_eq!(look(0, 100), 0, "what is not there need not be given back");
         assert_eq!(CacheBudget::new(0).look(SECOND, with(800), 9, 0), 0);
+    }
+
+    /// Each sees what the others have taken only a second later.
+    #[test]
+    fn several_on_a_host_share_it_and_leave_it_its_part() {
+        const TOTAL: u64 = 8 << 30;
+        let mut budgets: Vec<CacheBudget> = (0..3).map(|_| CacheBudget::new(6 << 30)).collect();
+        let mut kept = [0usize; 3];
+        for second in 0..60 {
+            let available_bytes = TOTAL - kept.iter().sum::<usize>() as u64;
+            assert!(available_bytes >= TOTAL / SHORT_PART, "{kept:?} after {second} s");
+            let host = HostMemory { total_bytes: TOTAL, available_bytes };
+            // Each takes all it may.
+            let looks = budgets.iter_mut().zip(kept);
+            kept = looks
+                .map(|(budget, kept)| budget.look(second * SECOND, host, second, kept))
+                .collect::<Vec<_>>()
+                .try_into()
+                .expect("three");
+        }
+        let sum: usize = kept.iter().sum();
+        assert!(sum as u64 > TOTAL / 2, "{kept:?}");
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Disk {
             }
             OpKind::RemoveFile { file } => _ = self.small.remove(&file),
             OpKind::FlushSegment { .. } => {}
+            OpKind::Memory(work) => done = work.carry_out(),
         }
         Completion { id: op.id, result: Ok(done), buffer: returned }
     }

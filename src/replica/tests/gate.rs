@@ -1,6 +1,7 @@
 //! While something that promises rest on is being written, nobody hears anything.
 
 use super::*;
+use crate::log::ReadError;
 
 fn is_quorum_state(kind: &OpKind) -> bool {
     matches!(kind, OpKind::ReplaceFile { file: SmallFile::QuorumState, .. })
@@ -54,6 +55,25 @@ fn a_read_that_ends_while_the_quorum_state_is_written_tells_no_epoch_before_it_i
     let answer = receive_fetch(&mut cluster, client).expect("an answer");
     assert_eq!(answer.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER.0);
     assert_eq!(receive_vote(&mut cluster, voter), Some((0, epoch + 1, false)));
+}
+
+/// Else an error that was there before it, and waits, would be told as the newer of the two.
+#[test]
+fn what_was_read_well_waits_in_its_order_among_answers_that_wait() {
+    let (mut cluster, client) = leader_of_three(|_| {});
+    let leader = client.0;
+    cluster.hold = |_, kind| is_quorum_state(kind);
+    disturb(&mut cluster, leader, 1);
+    cluster.run_ms(2);
+    let now = cluster.now;
+    let replica = &mut cluster.nodes.get_mut(&leader).expect("it runs").replica;
+    assert!(replica.standing().is_gated);
+    replica.engine.on_unreadable(now, "cannot serve", Offset(0), &ReadError::Gone);
+    replica.on_told(Told::Readable(Offset(0), Offset(9)));
+    assert!(replica.engine.log_damage().is_some(), "others wait before it");
+    cluster.release();
+    cluster.run_ms(2);
+    assert_eq!(cluster.status(leader).log_damage, None);
 }
 
 #[test]

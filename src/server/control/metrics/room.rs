@@ -82,8 +82,8 @@ pub(super) fn encode_status(out: &mut Out, status: &Status) -> fmt::Result {
             ),
             (
                 "kraft_read_cache_bytes",
-                "Memory of what was read and is kept for other readers.",
-                blocks.bytes,
+                "Memory of what was read or written and is kept for readers, and what waits to be read into.",
+                blocks.bytes + blocks.free_bytes,
             ),
             ("kraft_read_cache_max_bytes", "Its bound (kraft.read.cache.bytes).", blocks.bytes_max),
             ("kraft_read_cache_pinned_bytes", "What of it answers are sent from.", blocks.pinned_bytes),
