@@ -73,7 +73,12 @@ impl Node {
         let bytes = Bytes::from(self.batches[..committed].concat());
         let (mut walk, until) = (Walk::new(Offset(0), &[]), Offset(committed as i64 * 3));
         assert_eq!(walk.take(&bytes, until), Ok(Step::Taken(bytes.len())));
-        let end = OffsetAndEpoch { offset: until, epoch: walk.last_epoch() };
+        self.write_mark(&walk, walk.last_epoch())
+    }
+
+    /// All that was walked is committed, and the last batch of this epoch.
+    fn write_mark(&mut self, walk: &Walk, epoch: Epoch) -> &mut Node {
+        let end = OffsetAndEpoch { offset: walk.at(), epoch };
         let log = WholeLog {
             log_start: Offset(0),
             end,
@@ -238,6 +243,18 @@ fn a_log_that_proves_nothing_is_not_copied() {
     refused(node.take(&backup), 1, "is a snapshot");
 }
 
+/// An epoch lies outside of a batch's CRC, so that a rotten one of the last batch is seen only there.
+#[test]
+fn a_last_batch_of_another_epoch_than_the_marks_is_not_copied() {
+    let mut node = Node::new("c", 1);
+    let backup = node.path("backup");
+    node.append(6, 1).write(4, 0);
+    let mut walk = Walk::new(Offset(0), &[]);
+    walk.take(&Bytes::from(node.batches.concat()), Offset(18)).unwrap();
+    refused(node.write_mark(&walk, Epoch(2)).take(&backup), 65, "is of epoch 1, and the commit mark says 2");
+    assert_eq!(store::read_manifest(&backup).unwrap().log_end, 12);
+}
+
 #[test]
 fn rot_of_the_node_does_not_get_into_a_backup() {
     let mut node = Node::new("c", 1);
@@ -309,6 +326,34 @@ fn every_flipped_byte_of_a_backup_is_found_and_not_restored() {
     fs::rename(node.path("away"), backup.join(SegmentId(Offset(0)).file_name())).unwrap();
     verify(&backup).unwrap();
     restore(&backup, &target, &["--as-member"]).unwrap();
+}
+
+/// Each of its batches is valid, of the right offset and epoch: only the file's checksum knows that it is not the one that was copied.
+#[test]
+fn a_batch_of_another_history_in_a_backup_is_found() {
+    let mut node = Node::new("c", 1);
+    let backup = node.path("backup");
+    node.append(3, 1).write(4, 0).take(&backup).unwrap();
+    let mut other = data_batch(&[b"3 of 2", &[7; 300], b""], 1003, None).to_vec();
+    other[..16].copy_from_slice(&node.batches[1][..16]);
+    assert!(other.len() == node.batches[1].len() && other != node.batches[1]);
+    let forged = [&node.batches[0], &other, &node.batches[2]].map(Vec::as_slice).concat();
+    fs::write(backup.join(SegmentId(Offset(0)).file_name()), forged).unwrap();
+    refused(verify(&backup), 65, "its checksum is not the one in the manifest");
+    refused(restore(&backup, &node.path("target"), &["--as-member"]), 65, "its checksum");
+    refused(node.append(1, 1).write(4, 0).take(&backup), 65, "its checksum");
+}
+
+#[test]
+fn what_a_killed_run_left_behind_the_end_goes() {
+    let mut node = Node::new("c", 1);
+    let backup = node.path("backup");
+    node.append(2, 1).write(9, 0).take(&backup).unwrap();
+    let last = backup.join(SegmentId(Offset(0)).file_name());
+    fs::write(&last, [fs::read(&last).unwrap(), vec![9; 50_000]].concat()).unwrap();
+    verify(&backup).unwrap();
+    node.append(1, 1).write(9, 0).take(&backup).unwrap();
+    assert!(fs::read(&last).unwrap() == node.batches.concat());
 }
 
 #[test]
