@@ -46,6 +46,24 @@ pub struct EpochStart {
     pub(crate) start_offset: Offset,
 }
 
+impl EpochStart {
+    /// The epochs that have a record between these offsets. One that began before `start` begins there.
+    pub(crate) fn within(
+        epochs: &[EpochStart],
+        start: Offset,
+        end: Offset,
+    ) -> impl Iterator<Item = EpochStart> {
+        let ends = epochs.iter().skip(1).map(|next| next.start_offset).chain([end]);
+        let has_record =
+            move |(epoch, until): &(&EpochStart, Offset)| epoch.start_offset.max(start) < end.min(*until);
+        epochs
+            .iter()
+            .zip(ends)
+            .filter(has_record)
+            .map(move |(epoch, _)| EpochStart { start_offset: epoch.start_offset.max(start), ..*epoch })
+    }
+}
+
 /// A replica: its node id and the id of its directory (KIP-853). The directory id is zero where it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey {

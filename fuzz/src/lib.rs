@@ -270,7 +270,7 @@ pub fn compressed(data: &[u8]) {
     let mut inspector = Inspector::default();
     let before = ALLOCATED.get();
     let verdict = inspector.check(&mut batch, &limits, DECOMPRESSED_BYTES_MAX);
-    let _ = inspector.find(&batch, 0, DECOMPRESSED_BYTES_MAX);
+    let _ = inspector.find(&batch, Offset(0), 0, DECOMPRESSED_BYTES_MAX);
     let allocated = ALLOCATED.get() - before;
     assert!(allocated <= 2 * CODEC_BYTES, "{allocated} bytes were allocated");
     if verdict.is_ok() {
@@ -371,7 +371,7 @@ fn recover_from(mut files: Files) {
         })
     });
     if let Ok(found) = found {
-        assert_eq!(next.unwrap_or(found.log_start), found.log_end.0, "the log ends behind its last batch");
+        assert_eq!(next.unwrap_or(found.start.offset), found.log_end.0, "the log ends behind its last batch");
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use kraft::server::output::{answer_line, note, note_line};
 use kraft::sim::{
-    Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, rots_any, run, shrink,
-    silence,
+    Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, moves_start, rots_any, run,
+    shrink, silence,
 };
 
 const EXIT_FAILED: i32 = 1;
@@ -64,6 +64,9 @@ struct Flags {
     /// Of many seeds run those only in which rot may strike any voters, a majority too.
     #[arg(long)]
     rot_any: bool,
+    /// Of many seeds run those only in which the start of the logs moves.
+    #[arg(long)]
+    start_moves: bool,
     /// Name all faults and lies.
     #[arg(long)]
     list: bool,
@@ -236,7 +239,7 @@ fn faults_lines(t: &Totals) -> String {
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments",
+         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments; logs were told {} times to start later",
         kinds.join(", "),
         t.flips,
         t.hostiles,
@@ -248,7 +251,8 @@ fn faults_lines(t: &Totals) -> String {
         t.majorities_struck,
         t.waits,
         t.summaries,
-        t.scans
+        t.scans,
+        t.starts_moved
     )
 }
 
@@ -268,6 +272,7 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.faults += one.faults;
     sum.starts += one.starts;
     sum.stops += one.stops;
+    sum.starts_moved += one.starts_moved;
     sum.wipes += one.wipes;
     sum.turns += one.turns;
     sum.commits += one.commits;
@@ -300,7 +305,9 @@ fn run_many(flags: &Flags) -> i32 {
                         return;
                     }
                     let options = flags.options(flags.seed.wrapping_add(index));
-                    if flags.rot_any && !rots_any(&options) {
+                    let is_other = (flags.rot_any && !rots_any(&options))
+                        || (flags.start_moves && !moves_start(&options));
+                    if is_other {
                         continue;
                     }
                     let outcome = run(&options);

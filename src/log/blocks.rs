@@ -84,7 +84,7 @@ pub(super) struct Load {
     pub(super) flushed: Offset,
     /// It has a piece of the usual size, and becomes a block.
     pub(super) is_kept: bool,
-    /// Cuts before it.
+    /// Cuts before it, at either end of the log.
     pub(super) cuts: u64,
     /// For whom it was begun. `None`: it is read ahead.
     pub(super) founder: Option<Waiter>,
@@ -258,6 +258,18 @@ impl Blocks {
         for load in self.loads.values_mut() {
             load.waiters().for_each(|waiter| waiter.want.bound = waiter.want.bound.min(to));
         }
+    }
+
+    /// Nobody finds what lies before it any more, and what is read of it says nothing of the log.
+    pub(super) fn start_at(&mut self, start: Offset) {
+        self.cuts += 1;
+        self.blocks.retain(|_, block| block.run.next_offset() > start);
+        self.unreadable.take_if(|bad| bad.start < start);
+    }
+
+    /// A read of this segment is under way.
+    pub(super) fn reads_from(&self, segment: SegmentId) -> bool {
+        self.loads.values().any(|load| load.segment == segment)
     }
 
     pub(super) fn note_unreadable(&mut self, offsets: Range<Offset>) {

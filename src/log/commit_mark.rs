@@ -10,6 +10,10 @@
 //! A mark has two bounds. `end` is of what was flushed: a deposed leader's tail below it may rightly be cut. `committed` is of
 //! what this node knew to be committed: nothing ever cuts below it, not after a restart either (Raft holds it against whoever
 //! leads). A mark of version 1 has no `committed`, and proves nothing about it.
+//!
+//! And it says where the log begins. A log whose start never moved has marks of version 2, which know no start but that of the
+//! oldest segment: a program of before goes on with it. The first move makes them version 3.
+//! The sum of that one, and of all later versions, lies at the end of the sector, so that a later one is told from rot.
 
 use super::buffer::BLOCK_BYTES;
 use super::index::Place;
@@ -22,15 +26,27 @@ pub(crate) const COMMIT_MARK_FILE_BYTES: usize = 2 * BLOCK_BYTES;
 pub(crate) const COMMIT_MARK_INTERVAL_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"KRFTMARK";
-/// What is written.
-const VERSION: u32 = 2;
+/// With a start. The checksum lies at the end of the sector from here on.
+const VERSION: u32 = 3;
+/// Of a log whose start never moved.
+const VERSION_2: u32 = 2;
 /// Without `committed`. Read only.
 const VERSION_1: u32 = 1;
 /// All of a mark, its checksum included, lies in the first 512-byte sector of its slot.
-const MARK_BYTES: usize = 76;
+pub(super) const MARK_BYTES: usize = 512;
+const MARK_2_BYTES: usize = 76;
 const MARK_1_BYTES: usize = 64;
 const CRC_BYTES: usize = 4;
-const CRC_AT: usize = MARK_BYTES - CRC_BYTES;
+
+/// Where a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// First offset that readers find, and the epoch of the record before it. It may lie inside of a batch.
+    pub(super) start: OffsetAndEpoch,
+    /// The oldest segment that belongs to the log: what lies before it is left over, or of another log. `None`: the start never
+    /// moved, and the oldest that there is begins it.
+    pub(super) first: Option<SegmentId>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommitMark {
@@ -42,8 +58,8 @@ pub(super) struct CommitMark {
     pub(super) epoch: Epoch,
     /// Where that batch ends.
     pub(super) place: Place,
-    pub(super) log_start: Offset,
-    /// Checksum of the epochs that begin below `end`: a batch's own CRC does not cover its epoch.
+    pub(super) beginning: Beginning,
+    /// Checksum of the epochs between the start and `end`: a batch's own CRC does not cover its epoch.
     pub(super) epochs_crc: u32,
     /// All batches below it were known to be committed, the last of them is of this epoch. At most `end`; it never falls.
     pub(super) committed: OffsetAndEpoch,
@@ -51,6 +67,10 @@ pub(super) struct CommitMark {
 
 impl CommitMark {
     pub(super) fn encode(&self) -> [u8; MARK_BYTES] {
+        let (version, length) = match self.beginning.first {
+            Some(_) => (VERSION, MARK_BYTES),
+            None => (VERSION_2, MARK_2_BYTES),
+        };
         let mut bytes = [0; MARK_BYTES];
         let mut rest = &mut bytes[..];
         let mut put = |field: &[u8]| {
@@ -59,52 +79,99 @@ impl CommitMark {
             rest = tail;
         };
         put(MAGIC);
-        put(&VERSION.to_be_bytes());
+        put(&version.to_be_bytes());
         put(&self.sequence.to_be_bytes());
         put(&self.end.0.to_be_bytes());
         put(&self.epoch.0.to_be_bytes());
         put(&self.place.segment.0.0.to_be_bytes());
         put(&self.place.position.to_be_bytes());
-        put(&self.log_start.0.to_be_bytes());
+        put(&self.beginning.start.offset.0.to_be_bytes());
         put(&self.epochs_crc.to_be_bytes());
         put(&self.committed.offset.0.to_be_bytes());
         put(&self.committed.epoch.0.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[..CRC_AT]);
-        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        if let Some(first) = self.beginning.first {
+            put(&self.beginning.start.epoch.0.to_be_bytes());
+            put(&first.0.0.to_be_bytes());
+        }
+        let (body, crc) = bytes[..length].split_at_mut(length - CRC_BYTES);
+        crc.copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
         bytes
     }
 
     /// `None` where these bytes are not a whole mark of a version that is known here.
     pub(super) fn decode(slot: &[u8]) -> Option<CommitMark> {
-        let version = u32::from_be_bytes(*slot.strip_prefix(MAGIC)?.first_chunk()?);
+        let version = version_of(slot)?;
         let length = match version {
             VERSION => MARK_BYTES,
+            VERSION_2 => MARK_2_BYTES,
             VERSION_1 => MARK_1_BYTES,
             _ => return None,
         };
-        let (body, crc) = slot.get(..length)?.split_last_chunk::<CRC_BYTES>()?;
-        if u32::from_be_bytes(*crc) != crc32c::crc32c(body) {
-            return None;
-        }
-        let mut rest = &body[MAGIC.len() + 4..];
+        let mut rest = &checked(slot, length)?[MAGIC.len() + 4..];
         let mut mark = CommitMark {
             sequence: u64::from_be_bytes(take(&mut rest)?),
-            end: Offset(i64::from_be_bytes(take(&mut rest)?)),
-            epoch: Epoch(i32::from_be_bytes(take(&mut rest)?)),
+            end: take_offset(&mut rest)?,
+            epoch: take_epoch(&mut rest)?,
             place: Place {
-                segment: SegmentId(Offset(i64::from_be_bytes(take(&mut rest)?))),
+                segment: SegmentId(take_offset(&mut rest)?),
                 position: u64::from_be_bytes(take(&mut rest)?),
             },
-            log_start: Offset(i64::from_be_bytes(take(&mut rest)?)),
+            beginning: Beginning {
+                start: OffsetAndEpoch { epoch: Epoch(0), offset: take_offset(&mut rest)? },
+                first: None,
+            },
             epochs_crc: u32::from_be_bytes(take(&mut rest)?),
             committed: OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) },
         };
-        if version == VERSION {
-            mark.committed.offset = Offset(i64::from_be_bytes(take(&mut rest)?));
-            mark.committed.epoch = Epoch(i32::from_be_bytes(take(&mut rest)?));
+        if version >= VERSION_2 {
+            mark.committed.offset = take_offset(&mut rest)?;
+            mark.committed.epoch = take_epoch(&mut rest)?;
         }
-        Some(mark)
+        if version >= VERSION {
+            mark.beginning.start.epoch = take_epoch(&mut rest)?;
+            mark.beginning.first = Some(SegmentId(take_offset(&mut rest)?));
+        }
+        Some(mark).filter(CommitMark::is_sound)
     }
+
+    /// Where the start has moved: it is committed, and lies in the first segment or behind it.
+    fn is_sound(&self) -> bool {
+        let Beginning { start, first } = self.beginning;
+        first.is_none_or(|first| {
+            let ascending = [Offset(0), first.0, start.offset, self.committed.offset, self.end];
+            ascending.is_sorted() && start.epoch >= Epoch(0)
+        })
+    }
+}
+
+fn version_of(slot: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*slot.strip_prefix(MAGIC)?.first_chunk()?))
+}
+
+/// What lies before the checksum, where that holds.
+fn checked(slot: &[u8], length: usize) -> Option<&[u8]> {
+    let (body, crc) = slot.get(..length)?.split_last_chunk::<CRC_BYTES>()?;
+    (u32::from_be_bytes(*crc) == crc32c::crc32c(body)).then_some(body)
+}
+
+/// The version of a whole mark that only a newer program can read, where a slot holds one.
+pub(super) fn newer_version(file: Option<&[u8]>) -> Option<u32> {
+    let (first, second) = slots_of(file);
+    let is_newer = |slot: &&[u8]| version_of(slot) > Some(VERSION) && checked(slot, MARK_BYTES).is_some();
+    [first, second].iter().find(|slot| is_newer(slot)).and_then(|slot| version_of(slot))
+}
+
+fn slots_of(file: Option<&[u8]>) -> (&[u8], &[u8]) {
+    let file = file.unwrap_or(&[]);
+    file.split_at(file.len().min(BLOCK_BYTES))
+}
+
+fn take_offset(rest: &mut &[u8]) -> Option<Offset> {
+    take(rest).map(|bytes| Offset(i64::from_be_bytes(bytes)))
+}
+
+fn take_epoch(rest: &mut &[u8]) -> Option<Epoch> {
+    take(rest).map(|bytes| Epoch(i32::from_be_bytes(bytes)))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -113,9 +180,10 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
-/// Checksum of the epochs that begin below `end`.
-pub(super) fn epochs_crc(epochs: &[EpochStart], end: Offset) -> u32 {
-    epochs.iter().filter(|e| e.start_offset < end).fold(0, |crc, e| {
+/// Checksum of the epochs between `start` and `end`. One that began before the start counts as beginning there: so it is the same
+/// whichever segments before it are still there.
+pub(super) fn epochs_crc(epochs: &[EpochStart], start: Offset, end: Offset) -> u32 {
+    EpochStart::within(epochs, start, end).fold(0, |crc, e| {
         let crc = crc32c::crc32c_append(crc, &e.epoch.0.to_be_bytes());
         crc32c::crc32c_append(crc, &e.start_offset.0.to_be_bytes())
     })
@@ -133,8 +201,7 @@ pub(super) enum Slots {
 }
 
 pub(super) fn read_slots(file: Option<&[u8]>) -> Slots {
-    let file = file.unwrap_or(&[]);
-    let (first, second) = file.split_at(file.len().min(BLOCK_BYTES));
+    let (first, second) = slots_of(file);
     match (CommitMark::decode(first), CommitMark::decode(second)) {
         (Some(a), Some(b)) if b.sequence > a.sequence => Slots::Valid(b, 1),
         (Some(a), _) => Slots::Valid(a, 0),
@@ -154,8 +221,7 @@ struct UnderWay {
 /// Does the slot beside the one at `valid` hold something that is no mark? One is written within a sector, so no crash
 /// leaves that: it has rotted, and a newer mark may have been there.
 pub(super) fn is_other_slot_rotten(file: Option<&[u8]>, valid: usize) -> bool {
-    let file = file.unwrap_or(&[]);
-    let (first, second) = file.split_at(file.len().min(BLOCK_BYTES));
+    let (first, second) = slots_of(file);
     let other = if valid == 0 { second } else { first };
     CommitMark::decode(other).is_none() && other.iter().any(|byte| *byte != 0)
 }
@@ -226,13 +292,15 @@ impl MarkWriter {
         (self.sequence, ((1 - self.durable_slot) * BLOCK_BYTES) as u64)
     }
 
-    pub(super) fn complete(&mut self) {
+    /// True: it is durable.
+    pub(super) fn complete(&mut self) -> bool {
         let mark = self.under_way.take().expect("the mark that completes was submitted");
         if mark.durable {
             self.durable_slot = 1 - self.durable_slot;
             (self.durable_end, self.written_end) = (mark.end, mark.end);
             self.durable_committed = mark.committed;
         }
+        mark.durable
     }
 }
 
@@ -243,8 +311,17 @@ mod tests {
     fn mark(sequence: u64, end: i64) -> CommitMark {
         let place = Place { segment: SegmentId(Offset(7)), position: 812 };
         let committed = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(end / 2) };
-        let (end, log_start) = (Offset(end), Offset(0));
-        CommitMark { sequence, end, epoch: Epoch(3), place, log_start, epochs_crc: 0xfeed, committed }
+        let start = OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) };
+        let (end, beginning) = (Offset(end), Beginning { start, first: None });
+        CommitMark { sequence, end, epoch: Epoch(3), place, beginning, epochs_crc: 0xfeed, committed }
+    }
+
+    fn moved(sequence: u64, end: i64) -> CommitMark {
+        let start = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(end / 2) };
+        CommitMark {
+            beginning: Beginning { start, first: Some(SegmentId(Offset(7))) },
+            ..mark(sequence, end)
+        }
     }
 
     fn file(first: Option<CommitMark>, second: Option<CommitMark>) -> Vec<u8> {
@@ -257,18 +334,65 @@ mod tests {
         file
     }
 
+    fn check_flips(bytes: &[u8]) {
+        for bit in 0..bytes.len() * 8 {
+            let mut rotten = bytes.to_vec();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(CommitMark::decode(&rotten), None, "bit {bit}");
+            assert_eq!(newer_version(Some(&rotten)), None, "bit {bit}");
+        }
+    }
+
     #[test]
     fn a_mark_reads_back_and_every_flipped_bit_is_noticed() {
         let bytes = mark(9, 42).encode();
         assert_eq!(CommitMark::decode(&bytes), Some(mark(9, 42)));
-        for bit in 0..bytes.len() * 8 {
-            let mut rotten = bytes;
-            rotten[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(CommitMark::decode(&rotten), None, "bit {bit}");
+        check_flips(&bytes[..MARK_2_BYTES]);
+        assert!(bytes[MARK_2_BYTES..].iter().all(|byte| *byte == 0), "as version 2 was written");
+        let bytes = moved(9, 42).encode();
+        assert_eq!(CommitMark::decode(&bytes), Some(moved(9, 42)));
+        check_flips(&bytes);
+    }
+
+    #[test]
+    fn a_start_that_cannot_be_is_none() {
+        let sound = moved(9, 42);
+        let at = |first, start, epoch| {
+            let start = OffsetAndEpoch { epoch: Epoch(epoch), offset: Offset(start) };
+            CommitMark { beginning: Beginning { start, first: Some(SegmentId(Offset(first))) }, ..sound }
+        };
+        assert!(CommitMark::decode(&at(7, 21, 2).encode()).is_some(), "committed up to 21");
+        for impossible in [at(7, 22, 2), at(22, 21, 2), at(-1, 21, 2), at(7, 21, -1)] {
+            assert_eq!(CommitMark::decode(&impossible.encode()), None, "{impossible:?}");
         }
     }
 
-    /// Bytes of a mark as the version before wrote it: sequence 9, end 42, of epoch 3.
+    #[test]
+    fn a_newer_version_is_told_from_rot() {
+        let mut newer = file(Some(mark(1, 10)), Some(moved(2, 5)));
+        assert_eq!(newer_version(Some(&newer)), None);
+        let slot = &mut newer[BLOCK_BYTES..][..MARK_BYTES];
+        slot[MAGIC.len()..][..4].copy_from_slice(&9u32.to_be_bytes());
+        let crc = crc32c::crc32c(&slot[..MARK_BYTES - CRC_BYTES]);
+        slot[MARK_BYTES - CRC_BYTES..].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(newer_version(Some(&newer)), Some(9));
+        newer[BLOCK_BYTES + 100] ^= 1;
+        assert_eq!(newer_version(Some(&newer)), None);
+    }
+
+    #[test]
+    fn the_epochs_sum_does_not_see_what_lies_before_the_start() {
+        let at = |epoch, offset| EpochStart { epoch: Epoch(epoch), start_offset: Offset(offset) };
+        let whole = [at(1, 0), at(3, 10), at(4, 20)];
+        let sum = |epochs: &[EpochStart], start| epochs_crc(epochs, Offset(start), Offset(30));
+        assert_eq!(sum(&whole, 12), sum(&[at(3, 5), at(4, 20)], 12));
+        assert_eq!(sum(&whole, 12), sum(&[at(3, 12), at(4, 20)], 12));
+        assert_eq!(sum(&whole, 20), sum(&[at(4, 20)], 20));
+        assert_ne!(sum(&whole, 12), sum(&[at(2, 12), at(4, 20)], 12));
+        assert_ne!(sum(&whole, 12), sum(&whole, 10), "where it begins is part of it");
+    }
+
+    /// Bytes of a mark as the first version wrote it: sequence 9, end 42, of epoch 3.
     const OF_VERSION_1: &str = "4b5246544d41524b000000010000000000000009000000000000002a000000030000000000000007\
                                 000000000000032c00000000000000000000feed";
 

@@ -3,7 +3,7 @@
 //! `backup` asks. Nothing here judges a batch or touches a file.
 
 use super::buffer::BLOCK_BYTES;
-use super::commit_mark::{COMMIT_MARK_FILE_BYTES, CommitMark, Slots, epochs_crc, read_slots};
+use super::commit_mark::{Beginning, COMMIT_MARK_FILE_BYTES, CommitMark, Slots, epochs_crc, read_slots};
 use super::index::Place;
 use super::op::SegmentId;
 use super::quorum_state;
@@ -53,13 +53,15 @@ impl WholeLog<'_> {
     /// The bytes of its commit mark's file: all of it is durable, and nothing of it may ever be cut.
     pub fn commit_mark(&self) -> Vec<u8> {
         let place = Place { segment: SegmentId(self.last_segment), position: self.last_length };
+        let start = OffsetAndEpoch { epoch: Epoch(0), offset: self.log_start };
         let mark = CommitMark {
             sequence: 1,
             end: self.end.offset,
             epoch: self.end.epoch,
             place,
-            log_start: self.log_start,
-            epochs_crc: epochs_crc(self.epochs, self.end.offset),
+            // Only a log whose start never moved is copied.
+            beginning: Beginning { start, first: None },
+            epochs_crc: epochs_crc(self.epochs, self.log_start, self.end.offset),
             committed: self.end,
         };
         let mut file = vec![0; COMMIT_MARK_FILE_BYTES];

@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     EpochCheckpoint,
     /// Writes a segment's summary. Nothing waits for it but a truncation.
     Summary,
+    /// Removes a segment that is no more of the log. Nothing waits for it but a stop.
+    Delete,
     /// For a `read`.
     Read,
     /// Makes a piece of memory ready that will be read into.
@@ -90,7 +92,9 @@ impl Flights {
 
     /// When the oldest operation that makes something durable was submitted for which others wait.
     pub(super) fn oldest_flush_ns(&self) -> Option<u64> {
-        let is_awaited = |f: &&Flight| !f.purpose.is_for_readers() && f.purpose != Purpose::Summary;
+        let is_awaited = |f: &&Flight| {
+            !f.purpose.is_for_readers() && !matches!(f.purpose, Purpose::Summary | Purpose::Delete)
+        };
         self.flights.values().find(is_awaited).map(|f| f.submitted_ns)
     }
 }

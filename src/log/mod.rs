@@ -13,7 +13,7 @@
 //! - One group is in flight, the next one is copied meanwhile. A group starts on a copy of the last partial block, and
 //!   rewrites it.
 //! - A truncation, a roll, the opening repairs and the shutdown are *tasks*: steps made durable one after the other while no
-//!   group is in flight.
+//!   group is in flight. The start of the log moves beside all of it (`start`).
 //! - The commit mark ([`commit_mark`]), and the sectors of a write ([`torn`]), are how [`recover`] tells a torn tail from rot.
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
@@ -33,6 +33,7 @@ mod room;
 mod segment;
 mod snapshot;
 mod snapshot_read;
+mod start;
 mod summaries;
 mod summary;
 mod summary_check;
@@ -66,6 +67,7 @@ use crate::record::{BatchList, BatchLists, StampedBatch};
 use crate::types::*;
 use buffer::{ChunkFiller, block_ceil, block_floor};
 use bytes::Bytes;
+use commit_mark::Beginning;
 use flights::{Flights, Purpose};
 use index::Place;
 use segment::Segments;
@@ -146,6 +148,14 @@ pub enum RecoveryError {
     /// It is damaged below the commit mark.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// A newer program has written a file that this one must not guess at.
+    #[error("{file} is of version {version}, which a newer program wrote")]
+    Newer {
+        /// Its name.
+        file: &'static str,
+        /// Of its form.
+        version: u32,
+    },
     /// A file could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -167,12 +177,13 @@ pub(crate) struct Effort {
 /// of [`recover`]; nothing of it is kept here.
 pub struct RecoveredLog {
     pub(crate) quorum_state: QuorumState,
-    /// Offset of the first record.
-    pub log_start: Offset,
+    /// Offset of the first record, and the epoch of the one before it.
+    pub start: OffsetAndEpoch,
     /// Offset that the next record gets; all before it was read back.
     pub log_end: LogEndOffset,
     /// This node knew that all below is committed: nothing may ever be cut there. 0 where no mark says so.
     pub(crate) committed: OffsetAndEpoch,
+    /// Of all that the segments hold, which may begin before the start.
     pub(crate) epochs: Vec<EpochStart>,
     /// quorum-state says that the log has held what was committed, and there is none, nor a mark.
     pub(crate) has_lost_log: bool,
@@ -198,6 +209,8 @@ pub enum LogEvent {
     Truncated(LogEndOffset),
     /// One for each `write_quorum_state`; where a newer one overtook it, once that one is durable.
     QuorumStateDurable,
+    /// Readers find the log to start here from now on: durable, whatever rots or fails. What lies before it goes.
+    StartMoved(OffsetAndEpoch),
     /// Answer to a `read` that went to the disk. Whole batches only, CRC verified: rot is an error, never data.
     ReadDone {
         /// As the caller of `read` chose it.
@@ -252,9 +265,13 @@ pub struct Log {
     config: LogConfig,
     // What is where.
     segments: Segments,
+    /// As it was told, or found.
+    beginning: Beginning,
+    moving: start::Moving,
     tail: tail::TailCache,
     /// What reads from memory are handed out in.
     lists: BatchLists,
+    /// From the oldest segment on: it may hold batches that lie before the start.
     epochs: Vec<EpochStart>,
     log_end: Offset,
     flushed: Offset,
@@ -307,21 +324,23 @@ pub struct Log {
 impl Log {
     /// Queues the repairs that recovery found necessary and the opening flush; `LogEvent::Ready` follows them.
     pub fn new(config: LogConfig, recovered: RecoveredLog) -> Log {
-        let RecoveredLog { log_start, log_end, committed, epochs, doubt, mut repair, .. } = recovered;
+        let RecoveredLog { start, log_end, committed, epochs, doubt, mut repair, .. } = recovered;
         assert!(doubt.is_none(), "who goes on with a log in doubt says so: {doubt:?}");
         let segments = std::mem::take(&mut repair.segments);
         let last = segments.last();
         let flushed_place = Place {
-            segment: last.map_or(SegmentId(log_start), |s| s.id),
+            segment: last.map_or(SegmentId(start.offset), |s| s.id),
             position: last.map_or(0, |s| s.length),
         };
         let mut log = Log {
             segments,
+            beginning: Beginning { start, first: repair.first },
+            moving: start::Moving::new(Beginning { start, first: repair.first }, &repair.leftovers),
             tail: tail::TailCache::new(config.tail_cache_bytes_max),
             lists: BatchLists::default(),
             epochs,
             log_end: log_end.0,
-            flushed: log_start,
+            flushed: start.offset,
             flushed_place,
             writer: writer::Cursor::new(flushed_place, log_end.0, &repair),
             groups: VecDeque::new(),
@@ -447,6 +466,7 @@ impl Log {
                 self.events.extend((0..writes).map(|_| LogEvent::QuorumStateDurable));
                 self.maybe_replace_quorum_state();
             }
+            Purpose::Delete => self.moving.on_deleted(),
             Purpose::EpochCheckpoint | Purpose::Summary => {}
             Purpose::Read | Purpose::Touch | Purpose::Copy { .. } => {
                 unreachable!("what is for readers completes on its own way")
@@ -479,7 +499,7 @@ impl Log {
     }
 
     pub(crate) fn log_start(&self) -> Offset {
-        self.segments.0.first().map_or(self.writer.segment.0, |s| s.id.0)
+        self.start().offset
     }
 
     /// Offset that the next appended record gets; what is before it may not be durable yet.

@@ -124,7 +124,8 @@ impl Log {
     /// read was begun.
     pub(crate) fn read_ahead(&mut self, from: Offset, bytes: usize) -> bool {
         let Some((next, there_bytes)) = self.blocks.first_missing(from) else { return false };
-        let is_device = next < self.flushed && self.tail.start().is_none_or(|start| next < start);
+        let is_device = (self.log_start()..self.flushed).contains(&next)
+            && self.tail.start().is_none_or(|start| next < start);
         if !is_device || there_bytes >= bytes || !self.has_room_ahead() {
             return false;
         }
@@ -310,7 +311,8 @@ impl Log {
         let is_whole = 4 * load.length >= self.config.read_piece_bytes
             || position_behind == self.segment_end(load.segment)
             || waiters.len() > 1;
-        if load.is_kept && is_whole && has_room && load.cuts == self.blocks.cuts() {
+        let is_there = self.segments.holding(load.segment.0).is_some_and(|s| s.id == load.segment);
+        if load.is_kept && is_whole && has_room && is_there && load.cuts == self.blocks.cuts() {
             let flushed =
                 judged.run.as_ref().and_then(|run| run.slice(run.base_offset(), load.flushed, usize::MAX));
             if let Some(run) = flushed {

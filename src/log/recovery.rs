@@ -11,13 +11,17 @@
 //!   no mark vouches for that (Kafka wrote the directory) may followers without one good batch be deleted.
 //! - Else it is cut, with one line, where it is proven torn ([`super::torn`]), or one bit that stands alone. Nothing but
 //!   zeros is no tail at all.
+//! - Segments below the first one that the mark names are no more of the log: not read, and removed once the node is ready. One
+//!   that is missing from there on is rot: the mark names it until it is a part of the log no more.
 //! - What is left is a log in doubt: records that this node has acknowledged may have been there. Who has peers may go on with
 //!   the good part of it ([`RecoveredLog::go_on_in_doubt`]), and helps nobody to be elected before it has caught up with a leader.
 //! - Without a readable mark (Kafka itself never has one) a file may also end within a torn batch. Where both slots hold
 //!   something unreadable nothing is cut: a crash tears one of them at most.
 
 use super::buffer::{BLOCK_BYTES, block_floor};
-use super::commit_mark::{CommitMark, Slots, epochs_crc, is_other_slot_rotten, read_slots};
+use super::commit_mark::{
+    Beginning, CommitMark, Slots, epochs_crc, is_other_slot_rotten, newer_version, read_slots,
+};
 use super::epoch_checkpoint::{self, epoch_before, note_batch};
 use super::index::Place;
 use super::op::{SegmentId, SmallFile};
@@ -54,6 +58,10 @@ pub type OnRecovered<'a> = dyn FnMut(Recovered) -> Result<(), String> + 'a;
 /// What `Log::new` must do before the node may speak, and what it goes on with.
 pub(super) struct Repair {
     pub(super) segments: Segments,
+    /// See [`Beginning`].
+    pub(super) first: Option<SegmentId>,
+    /// What is no more of the log, oldest first.
+    pub(super) leftovers: Vec<SegmentId>,
     /// Newest first.
     pub(super) delete: Vec<SegmentId>,
     /// Zero the last segment from its length to here.
@@ -78,38 +86,39 @@ pub fn recover(
     on_recovered: &mut OnRecovered,
 ) -> Result<RecoveredLog, RecoveryError> {
     let mark_file = source.commit_mark()?;
+    if let Some(version) = newer_version(mark_file.as_deref()) {
+        return Err(RecoveryError::Newer { file: "commit-mark", version });
+    }
     let slots = read_slots(mark_file.as_deref());
     let is_mark_doubtful =
         matches!(slots, Slots::Valid(_, slot) if is_other_slot_rotten(mark_file.as_deref(), slot));
-    let files = source.segments()?;
-    let log_start = files.first().map_or(Offset(0), |(id, _)| id.0);
+    let mut files = source.segments()?;
+    let (beginning, leftovers) = find_beginning(&slots, &mut files);
     let epoch_max = highest_epoch(source)?;
-    let mut scan = Scan::new(source, config, slots, log_start, on_recovered);
+    let mut scan = Scan::new(source, config, slots, beginning, &files, on_recovered);
     (scan.epoch_max, scan.is_mark_doubtful) = (epoch_max, is_mark_doubtful);
     let stop = scan.scan_all(&files)?;
     let (delete, zero_to, doubt) = scan.judge(&files, &stop)?;
     scan.check_mark(&files)?;
     let effort = scan.effort();
     let Scan { segments, mut scanned, epochs, expected: log_end, mut notes, .. } = scan;
+    let start = start_of(beginning, &epochs, epoch_max);
+    notes.extend(note_of(&leftovers, start.offset));
     // The last one is not closed.
     scanned.pop_if(|id| segments.last().is_some_and(|last| last.id == *id));
-    let mut quorum_state = read_quorum_state(source, &epochs, log_end, &mut notes)?;
-    let forgets = quorum_state.caught_up && epochs.is_empty();
+    let log_epoch = if log_end == start.offset { start.epoch } else { epoch_before(&epochs, log_end) };
+    let mut quorum_state = read_quorum_state(source, log_epoch, log_end, &mut notes)?;
+    // One that begins where it ends has lost nothing: what was before it went.
+    let forgets = quorum_state.caught_up && log_end == Offset(0);
     if forgets {
         quorum_state.caught_up = false;
         notes.push(LOST_LOG.to_string());
     }
     let checkpoint = source.small_file(SmallFile::LeaderEpochCheckpoint)?;
-    // Only one that the log has met gets so far.
-    let committed = match slots {
-        Slots::Valid(mark, _) => mark.committed,
-        _ => OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) },
-    };
-    let first_flush = match slots {
-        Slots::Valid(mark, _) => mark.place.segment,
-        _ => SegmentId(log_start),
-    };
+    let (committed, first_flush) = vouched(&slots, start.offset);
     let repair = Repair {
+        first: beginning.first,
+        leftovers,
         last_file_bytes: last_file_bytes(&segments, &files),
         tail_block: read_tail_block(source, segments.last())?,
         flush: segments.0.iter().map(|s| s.id).filter(|id| *id >= first_flush).collect(),
@@ -125,7 +134,7 @@ pub fn recover(
     let has_lost_log = forgets && !matches!(slots, Slots::Valid(..));
     Ok(RecoveredLog {
         quorum_state,
-        log_start,
+        start,
         log_end,
         committed,
         epochs,
@@ -145,6 +154,49 @@ impl RecoveredLog {
         self.quorum_state.in_doubt = true;
         self.repair.quorum_state = Some(self.quorum_state);
     }
+}
+
+/// Where the log begins, and the segments before that, which are taken out of `files`.
+fn find_beginning(slots: &Slots, files: &mut Vec<(SegmentId, u64)>) -> (Beginning, Vec<SegmentId>) {
+    let oldest = files.first().map_or(Offset(0), |(id, _)| id.0);
+    let unmoved = Beginning { start: OffsetAndEpoch { epoch: Epoch(0), offset: oldest }, first: None };
+    let Slots::Valid(mark, _) = slots else { return (unmoved, Vec::new()) };
+    let Some(first) = mark.beginning.first else { return (unmoved, Vec::new()) };
+    let own = files.split_off(files.partition_point(|(id, _)| *id < first));
+    let leftovers = std::mem::replace(files, own).into_iter().map(|(id, _)| id).collect();
+    let start = mark.beginning.start;
+    // Nothing has been there since the start: it begins anew with a segment of that name.
+    let is_empty = files.is_empty() && mark.end == start.offset;
+    let first = if is_empty { SegmentId(start.offset) } else { first };
+    (Beginning { start, first: Some(first) }, leftovers)
+}
+
+/// A log whose start never moved, and begins behind 0 all the same, does not keep the epoch of the record before: it is not above those
+/// of the first that is there, or of this node.
+fn start_of(beginning: Beginning, epochs: &[EpochStart], epoch_max: Option<Epoch>) -> OffsetAndEpoch {
+    let Beginning { start, first } = beginning;
+    if first.is_some() || start.offset == Offset(0) {
+        return start;
+    }
+    let epoch = epochs.first().map(|first| first.epoch).or(epoch_max).unwrap_or(Epoch(0));
+    OffsetAndEpoch { epoch, ..start }
+}
+
+/// What was known to be committed, and the first segment that the next flush is for. Only a mark that the log has met gets so far.
+fn vouched(slots: &Slots, start: Offset) -> (OffsetAndEpoch, SegmentId) {
+    match slots {
+        Slots::Valid(mark, _) => (mark.committed, mark.place.segment),
+        _ => (OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) }, SegmentId(start)),
+    }
+}
+
+fn note_of(leftovers: &[SegmentId], start: Offset) -> Option<String> {
+    let (oldest, newest) = (leftovers.first()?, leftovers.last()?);
+    let which = match leftovers.len() {
+        1 => oldest.file_name(),
+        count => format!("{count} segments, {} to {}", oldest.file_name(), newest.file_name()),
+    };
+    Some(format!("Removing {which}: the log starts at {start}, and what lies there is no more of it."))
 }
 
 /// The epoch of quorum-state, which is durable before any batch of that epoch is written. `None`: there is no such file, or
@@ -177,7 +229,7 @@ pub(super) struct Scan<'a> {
     /// One slot of the mark has rotted.
     is_mark_doubtful: bool,
     epoch_max: Option<Epoch>,
-    log_start: Offset,
+    beginning: Beginning,
     /// Base offset that the next batch must have.
     pub(super) expected: Offset,
     pub(super) epochs: Vec<EpochStart>,
@@ -208,10 +260,13 @@ impl<'a> Scan<'a> {
         source: &'a mut dyn LogSource,
         config: &'a LogConfig,
         slots: Slots,
-        log_start: Offset,
+        beginning: Beginning,
+        files: &[(SegmentId, u64)],
         on_recovered: &'a mut OnRecovered<'a>,
     ) -> Scan<'a> {
-        let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= log_start);
+        let oldest = files.first().map_or(beginning.start.offset, |(id, _)| id.0);
+        // What ends where the oldest segment begins is met by no batch.
+        let mark_met = matches!(slots, Slots::Valid(mark, _) if mark.end <= oldest);
         Scan {
             source,
             config,
@@ -219,8 +274,8 @@ impl<'a> Scan<'a> {
             slots,
             is_mark_doubtful: false,
             epoch_max: None,
-            log_start,
-            expected: log_start,
+            beginning,
+            expected: oldest,
             epochs: Vec::new(),
             segments: Segments::default(),
             scanned: Vec::new(),
@@ -231,6 +286,13 @@ impl<'a> Scan<'a> {
             summaries: 0,
             notes: Vec::new(),
         }
+    }
+
+    /// Epoch of the batch before the next one, also where that is gone.
+    fn last_epoch(&self) -> Option<Epoch> {
+        let Beginning { start, first } = self.beginning;
+        let gone = (first == Some(SegmentId(start.offset))).then_some(start.epoch);
+        self.epochs.last().map(|last| last.epoch).or(gone)
     }
 
     pub(super) fn mark(&self) -> Option<CommitMark> {
@@ -293,7 +355,7 @@ impl<'a> Scan<'a> {
     fn check_epoch(&self, batch: &StampedBatch) -> Result<(), String> {
         let (base, epoch) = (batch.base_offset(), batch.epoch());
         let is_above = self.mark().is_some_and(|mark| base >= mark.end);
-        if !is_above || self.epochs.last().is_some_and(|last| last.epoch == epoch) {
+        if !is_above || self.last_epoch() == Some(epoch) {
             return Ok(());
         }
         if self.epoch_max.is_some_and(|highest| epoch > highest) {
@@ -322,7 +384,8 @@ impl<'a> Scan<'a> {
         {
             let here = Place { segment: segment.id, position: segment.length };
             let at_next = Place { segment: SegmentId(mark.end), position: 0 };
-            let same_epochs = mark.epochs_crc == epochs_crc(&self.epochs, mark.end);
+            let start = mark.beginning.start.offset;
+            let same_epochs = mark.epochs_crc == epochs_crc(&self.epochs, start, mark.end);
             let same_place = mark.place == here || mark.place == at_next;
             self.mark_met = same_place && same_epochs && mark.epoch == epoch;
         }
@@ -373,9 +436,9 @@ impl<'a> Scan<'a> {
         if base != self.expected {
             return Err(format!("a batch at offset {base} where {} is due", self.expected));
         }
-        match self.epochs.last() {
-            Some(last) if epoch < last.epoch => {
-                Err(format!("the batch at {base} is of epoch {epoch}, the one before it of {}", last.epoch))
+        match self.last_epoch() {
+            Some(before) if epoch < before => {
+                Err(format!("the batch at {base} is of epoch {epoch}, the one before it of {before}"))
             }
             _ => Ok(()),
         }
@@ -493,7 +556,7 @@ impl<'a> Scan<'a> {
         let Some(bytes) = bytes.get(..length as usize) else {
             return Ok(Err("the file became shorter while it was read".to_string()));
         };
-        let lowest = self.epochs.last().map_or(Epoch(0), |last| last.epoch);
+        let lowest = self.last_epoch().unwrap_or(Epoch(0));
         let remains = Remains {
             bytes,
             position,
@@ -509,9 +572,11 @@ impl<'a> Scan<'a> {
     /// The oldest segments are where the mark says that the log starts.
     fn check_start(&self, files: &[(SegmentId, u64)]) -> Result<(), RecoveryError> {
         let Some(mark) = self.mark() else { return Ok(()) };
-        let missing = files.first().map_or(mark.end > mark.log_start, |(id, _)| id.0 > mark.log_start);
+        let start = mark.beginning.start.offset;
+        let first = self.beginning.first.unwrap_or(SegmentId(start));
+        let missing = files.first().map_or(mark.end > start, |(id, _)| *id > first);
         if missing {
-            let segment = SegmentId(mark.log_start).file_name();
+            let segment = first.file_name();
             let why = "the file is missing; the log began with it. Restore it".to_string();
             return Err(Corrupt { segment, position: 0, why }.into());
         }
@@ -521,7 +586,7 @@ impl<'a> Scan<'a> {
     fn end_place(&self) -> Place {
         let last = self.segments.last();
         Place {
-            segment: last.map_or(SegmentId(self.log_start), |s| s.id),
+            segment: last.map_or(SegmentId(self.beginning.start.offset), |s| s.id),
             position: last.map_or(0, |s| s.length),
         }
     }
@@ -541,7 +606,7 @@ impl<'a> Scan<'a> {
     /// All is good up to the mark; then the log must be the one that the mark was written for.
     fn check_mark(&mut self, files: &[(SegmentId, u64)]) -> Result<(), RecoveryError> {
         let Some(mark) = self.mark() else {
-            if !files.is_empty() && self.expected > self.log_start {
+            if !files.is_empty() && self.expected > self.beginning.start.offset {
                 self.notes.push(
                     "Found no commit mark beside the log (another program wrote it, or the file was removed): \
                      this once, rot at its end cannot be told from a torn tail."
@@ -550,7 +615,10 @@ impl<'a> Scan<'a> {
             }
             return Ok(());
         };
-        if self.mark_met {
+        let Beginning { start, first } = mark.beginning;
+        // Where the batch before the start is there, it says so itself.
+        let is_seen = first.is_some_and(|first| first.0 < start.offset);
+        if self.mark_met && (!is_seen || epoch_before(&self.epochs, start.offset) == start.epoch) {
             return Ok(());
         }
         let why = format!(
@@ -588,13 +656,12 @@ fn read_tail_block(
 
 fn read_quorum_state(
     source: &mut dyn LogSource,
-    epochs: &[EpochStart],
+    log_epoch: Epoch,
     log_end: Offset,
     notes: &mut Vec<String>,
 ) -> Result<QuorumState, RecoveryError> {
-    let log_epoch = epoch_before(epochs, log_end);
     let Some(file) = source.small_file(SmallFile::QuorumState)? else {
-        if epochs.is_empty() {
+        if log_end == Offset(0) {
             return Ok(QuorumState::EMPTY);
         }
         notes.push(format!(

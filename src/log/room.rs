@@ -72,9 +72,8 @@ impl Log {
                 let is_last = matches!(task.kind, TaskKind::ShutDown { .. });
                 (task.growing.is_some() && !is_first) || is_last
             }),
-            Purpose::Group { .. } | Purpose::Mark | Purpose::Read | Purpose::Touch | Purpose::Copy { .. } => {
-                false
-            }
+            Purpose::Group { .. } | Purpose::Mark | Purpose::Delete => false,
+            Purpose::Read | Purpose::Touch | Purpose::Copy { .. } => false,
         }
     }
 

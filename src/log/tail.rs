@@ -46,12 +46,23 @@ impl TailCache {
         while self.bytes > self.bytes_max
             && self.batches.front().is_some_and(|oldest| oldest.next_offset() <= flushed.0)
         {
-            let bytes = self.batches.pop_front().map_or(0, |b| b.size_bytes());
-            self.bytes -= bytes;
-            if self.copied > 0 {
-                self.copied -= 1;
-                self.copied_bytes -= bytes;
-            }
+            self.forget_oldest();
+        }
+    }
+
+    /// All before is flushed, and nobody finds it any more.
+    pub(super) fn forget_below(&mut self, start: Offset) {
+        while self.batches.front().is_some_and(|oldest| oldest.next_offset() <= start) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let bytes = self.batches.pop_front().map_or(0, |b| b.size_bytes());
+        self.bytes -= bytes;
+        if self.copied > 0 {
+            self.copied -= 1;
+            self.copied_bytes -= bytes;
         }
     }
 

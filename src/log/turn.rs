@@ -18,7 +18,9 @@ impl Log {
         self.maybe_replace_quorum_state();
         self.maybe_replace_epoch_checkpoint();
         self.maybe_vouch();
+        self.mark_start();
         self.advance();
+        self.delete_next();
         self.maybe_forget_room();
         self.maybe_mark();
         self.keep_written();

@@ -12,7 +12,6 @@
 //! It never writes outside of the zeroed part of a file, and never while a task runs.
 
 use super::commit_mark::{self, COMMIT_MARK_INTERVAL_BYTES, CommitMark};
-use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::index::Place;
 use super::recovery::Repair;
@@ -312,7 +311,9 @@ impl Log {
     }
 
     pub(super) fn complete_mark(&mut self) {
-        self.mark.complete();
+        if self.mark.complete() {
+            self.on_durable_mark();
+        }
         if let Some(Withheld { end, end_place, .. }) = self.withheld.take_if(|w| w.is_submitted) {
             let before = self.flushed;
             if end > before {
@@ -356,10 +357,17 @@ impl Log {
 
     /// The mark for this end of a log with these epochs; `submit_mark` numbers it.
     pub(super) fn mark_at(&self, end: Offset, place: Place, epochs: &[EpochStart]) -> CommitMark {
-        let (epoch, epochs_crc) = (epoch_before(epochs, end), commit_mark::epochs_crc(epochs, end));
+        let beginning = self.moving.marked();
+        let epochs_crc = commit_mark::epochs_crc(epochs, beginning.start.offset, end);
+        let epoch = self.epoch_before(epochs, end);
         let offset = self.committed.min(end);
-        let committed = OffsetAndEpoch { epoch: epoch_before(epochs, offset), offset };
-        CommitMark { sequence: 0, end, epoch, place, log_start: self.log_start(), epochs_crc, committed }
+        let committed = OffsetAndEpoch { epoch: self.epoch_before(epochs, offset), offset };
+        CommitMark { sequence: 0, end, epoch, place, beginning, epochs_crc, committed }
+    }
+
+    /// One was made that is not written yet.
+    pub(super) fn has_mark_waiting(&self) -> bool {
+        self.withheld.is_some() || self.groups.iter().any(|group| group.vouch.is_some())
     }
 
     pub(super) fn submit_mark(&mut self, mark: CommitMark, durable: bool) {

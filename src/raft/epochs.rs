@@ -78,6 +78,19 @@ impl Epochs {
         self.end = to;
     }
 
+    /// What lies before `at` is gone.
+    pub(super) fn start_at(&mut self, at: OffsetAndEpoch) {
+        let (start, end) = (self.start.offset, self.end);
+        assert!(
+            start <= at.offset && at.offset <= end,
+            "to start at {}, the log is {start}..{end}",
+            at.offset
+        );
+        assert_eq!(self.epoch_before(at.offset), at.epoch, "the epoch before {}", at.offset);
+        self.starts = EpochStart::within(&self.starts, at.offset, end).collect();
+        self.start = at;
+    }
+
     /// End of the largest epoch that is not above `epoch`, with that epoch. `None`: all that is known of this log is newer.
     pub(super) fn end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
         let above = self.starts.partition_point(|s| s.epoch <= epoch);
@@ -96,9 +109,10 @@ impl Epochs {
 
     /// Where a consumer is told that an epoch ends (Kafka: LeaderEpochFileCache.endOffsetFor). `None`: it is newer than every
     /// epoch of this log, so a consumer that has read it stands in another one. One that is older than the first ends
-    /// where that begins.
+    /// where that begins; of a log that is empty, and was not always, that is its start.
     pub(super) fn told_end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
-        let first = self.starts.first()?;
+        let gone = self.gone().map(|epoch| EpochStart { epoch, start_offset: self.start.offset });
+        let first = self.starts.first().copied().or(gone)?;
         if epoch < Epoch(0) || epoch > self.last_epoch() {
             return None;
         }
@@ -176,7 +190,12 @@ mod tests {
             "older than the first: where that begins"
         );
         let empty = Epochs::new(at(3, 7), LogEndOffset(Offset(7)), Vec::new());
-        assert_eq!(empty.told_end_of_epoch(Epoch(0)), None);
+        assert_eq!(
+            [0, 3, 4].map(|e| empty.told_end_of_epoch(Epoch(e))),
+            [Some(at(0, 7)), Some(at(3, 7)), None]
+        );
+        let never = Epochs::new(at(0, 0), LogEndOffset(Offset(0)), Vec::new());
+        assert_eq!(never.told_end_of_epoch(Epoch(0)), None);
     }
 
     /// Epoch 1: 0..10, epoch 3: 10..12, epoch 4: 12..20.
@@ -228,6 +247,37 @@ mod tests {
         assert_eq!(log.last(), at(4, 10));
         log.append(Epoch(4), Offset(11));
         assert_eq!(log.end_of_epoch(Epoch(4)), Some(at(4, 11)), "the same epoch goes on");
+    }
+
+    /// At each offset a log that was cut in front says of what is left what it said before, and no less of its end.
+    #[test]
+    fn what_is_left_of_a_log_that_starts_later_is_the_same() {
+        for start in 0..=20 {
+            let (whole, mut cut) = (log(), log());
+            let at = OffsetAndEpoch { epoch: whole.epoch_before(Offset(start)), offset: Offset(start) };
+            cut.start_at(at);
+            assert_eq!(
+                (cut.log_start(), cut.log_end(), cut.last()),
+                (Offset(start), whole.log_end(), whole.last())
+            );
+            for offset in start..=20 {
+                let offset = Offset(offset);
+                assert_eq!(cut.epoch_at(offset), whole.epoch_at(offset), "{start}: at {offset}");
+                assert_eq!(cut.epoch_before(offset), whole.epoch_before(offset), "{start}: before {offset}");
+                for epoch in 0..=5 {
+                    let [cut, whole] = [&cut, &whole].map(|log| log.check_position(offset, Epoch(epoch)));
+                    assert_eq!(cut.is_ok(), whole.is_ok(), "{start}: {offset} in epoch {epoch}");
+                }
+            }
+            let recovered = Epochs::new(at, whole.log_end(), cut.starts().to_vec());
+            assert_eq!(recovered.last(), cut.last());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the epoch before 11")]
+    fn a_log_does_not_start_behind_an_epoch_that_it_has_not() {
+        log().start_at(at(1, 11));
     }
 
     #[test]

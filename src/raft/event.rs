@@ -22,6 +22,8 @@ pub enum Event {
     Flushed(FlushedOffset),
     /// The truncation asked for by `Effect::Truncate` is durable.
     Truncated(LogEndOffset),
+    /// This node's log starts here, durably: what lies before is gone. Below what this node knows to be committed.
+    StartMoved(OffsetAndEpoch),
     /// Leader: a client batch of this many offsets wants a place. Answered in `Effects::assigned`
     /// (`None` there: not the leader, or its epoch has not begun).
     Append { offsets: i64 },

@@ -18,6 +18,7 @@
 //!   `Event::RequestFailed`.
 //! - `Event::Flushed` comes for every part of the log that becomes durable; a write that a truncation overtook may
 //!   still be reported before `Event::Truncated`, and never after it.
+//! - `Event::StartMoved` comes with the epoch that this log has before that offset, and offsets that ascend.
 //! - `Event::Tick` comes when `deadline` has passed, which after a step may be at once.
 
 pub(crate) mod effects;
@@ -286,6 +287,7 @@ impl Raft {
             Event::QuorumStateDurable => self.on_quorum_state_durable(),
             Event::Flushed(flushed) => self.on_flushed(now, flushed, effects),
             Event::Truncated(end) => self.on_truncated(now, end, effects),
+            Event::StartMoved(at) => self.on_start_moved(at),
             Event::Append { offsets } => effects.assigned = self.on_append(offsets),
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),
@@ -436,6 +438,12 @@ impl Raft {
         }
     }
 
+    fn on_start_moved(&mut self, at: OffsetAndEpoch) {
+        let floor = self.committed_floor();
+        assert!(at.offset <= floor, "the log starts at {} and is committed up to {floor}", at.offset);
+        self.epochs.start_at(at);
+    }
+
     /// Put what this step did into its class: behind the quorum state if that has changed.
     fn finish(&mut self, before: &Standing, effects: &mut Effects) {
         let is_changed = !before.is_same_role(&self.standing());
@@ -530,6 +538,11 @@ impl Raft {
     #[cfg(test)]
     pub(crate) fn flushed(&self) -> FlushedOffset {
         self.flushed
+    }
+
+    /// Epoch of the record before the offset, also where that is gone.
+    pub(crate) fn epoch_before(&self, offset: Offset) -> Epoch {
+        self.epochs.epoch_before(offset)
     }
 
     /// OffsetForLeaderEpoch: end of the largest epoch <= `epoch`, with that epoch; `None` where the log has none.

@@ -249,6 +249,10 @@ impl Raft {
             if batch.base > end {
                 return Err(format!("it sent offset {} after {end}", batch.base));
             }
+            // A late answer: it is held, and committed, and went since.
+            if batch.last < self.log_start() {
+                continue;
+            }
             if batch.base >= self.log_start() && self.epochs.epoch_at(batch.base) != Some(batch.epoch) {
                 return Ok(Fit::Conflict { at: batch.base, epoch: batch.epoch });
             }

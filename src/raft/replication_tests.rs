@@ -94,6 +94,41 @@ fn impossible_batches_drop_the_leader_and_append_nothing() {
 }
 
 #[test]
+fn a_late_answer_with_what_went_since_is_passed_over() {
+    let mut solo = Solo::follower(5, &[(3, 10)]);
+    solo.fetched(Some(10), &[span(10, 12, 5)]);
+    solo.step(Event::Flushed(FlushedOffset(Offset(13))));
+    solo.fetched(Some(13), &[]);
+    assert_eq!(high_watermark(&solo), Some(13));
+    solo.step(Event::StartMoved(at(5, 12)));
+    assert_eq!(solo.raft.log_start(), Offset(12));
+    solo.fetched(Some(13), &[span(8, 9, 3), span(10, 12, 5), span(13, 13, 5)]);
+    assert!(!solo.has_dropped(2), "{:?}", solo.effects);
+    assert!(solo.effects.contains(&Effect::AppendFetched { first: 2, count: 1 }), "{:?}", solo.effects);
+}
+
+#[test]
+fn nothing_is_read_from_before_the_start() {
+    let mut solo = Solo::leader(3, &[(2, 10), (4, 20)]);
+    assert_eq!(solo.fetch(2, 5, 21, 5), read(21));
+    solo.step(Event::StartMoved(at(4, 15)));
+    for (offset, last, verdict) in [
+        (14, 4, refused(ErrorCode::OFFSET_OUT_OF_RANGE)),
+        (15, 4, read(15)),
+        (15, 2, FetchVerdict::Diverging(at(2, 15))),
+        (20, 4, read(20)),
+    ] {
+        assert_eq!(solo.fetch(2, 5, offset, last), verdict, "{offset} after {last}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the log starts at 16 and is committed up to 0")]
+fn no_log_starts_above_what_is_committed() {
+    Solo::follower(5, &[(3, 20)]).step(Event::StartMoved(at(3, 16)));
+}
+
+#[test]
 fn several_diverging_epochs_are_cut_one_after_another() {
     let mut solo = Solo::follower(9, &[(1, 5), (3, 10), (4, 15), (7, 20)]);
     assert!(solo.diverging(at(4, 12)).contains(&Effect::Truncate { to: LogEndOffset(Offset(12)) }));

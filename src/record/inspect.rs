@@ -100,10 +100,11 @@ impl Inspector {
         Ok(())
     }
 
-    /// Offset and timestamp of the first record at or after `timestamp`.
+    /// Offset and timestamp of the first record from `from` on that is at or after `timestamp`.
     pub fn find(
         &mut self,
         batch: &StampedBatch,
+        from: Offset,
         timestamp: i64,
         bytes_max: u64,
     ) -> Result<Option<(Offset, i64)>, Unread> {
@@ -111,9 +112,9 @@ impl Inspector {
         let mut found = None;
         self.walk(batch, bytes_max, &mut |_, record| {
             let at = header.base_timestamp.wrapping_add(record.timestamp_delta);
-            if at >= timestamp {
-                let offset = header.base_offset.0.saturating_add(i64::from(record.offset_delta));
-                found = Some((Offset(offset), at));
+            let offset = Offset(header.base_offset.0.saturating_add(i64::from(record.offset_delta)));
+            if at >= timestamp && offset >= from {
+                found = Some((offset, at));
             }
             Ok(found.is_none())
         })?;

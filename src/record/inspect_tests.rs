@@ -181,7 +181,11 @@ fn a_bomb_costs_its_bound() {
         std::mem::swap(&mut walk.stream, &mut stream);
         assert!(matches!(walk.record(), Err(Cut::TooLong)));
         assert!(walk.read <= BYTES_MAX + BUFFER_BYTES as u64, "{codec:?}: {} bytes were read", walk.read);
-        assert_eq!(inspector.find(&batch, 0, BYTES_MAX), Err(Unread::TooLong), "nor does a search read on");
+        assert_eq!(
+            inspector.find(&batch, Offset(0), 0, BYTES_MAX),
+            Err(Unread::TooLong),
+            "nor does a search read on"
+        );
     }
 }
 
@@ -192,7 +196,7 @@ fn a_look_ends_with_who_asked_for_it() {
     let batch = compressed(Codec::Zstd, BatchBuilder::new(NOW_MS).record(large(&records)).build());
     let (asker, mut inspector) = (Asker::default(), Inspector::default());
     let wanted = asker.wanted();
-    assert_eq!(inspector.work_for(&wanted).find(&batch, i64::MAX, u64::MAX), Ok(None));
+    assert_eq!(inspector.work_for(&wanted).find(&batch, Offset(0), i64::MAX, u64::MAX), Ok(None));
     let mut stream =
         Stream::open(Codec::Zstd, batch.record_bytes(), &mut inspector.buffers, u64::MAX).unwrap();
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -204,7 +208,7 @@ fn a_look_ends_with_who_asked_for_it() {
     assert!(matches!(walk.record(), Err(Cut::Unwanted)));
     assert!(walk.read <= BUFFER_BYTES as u64);
     drop(walk);
-    assert_eq!(inspector.work_for(&wanted).find(&batch, 0, u64::MAX), Err(Unread::Unwanted));
+    assert_eq!(inspector.work_for(&wanted).find(&batch, Offset(0), 0, u64::MAX), Err(Unread::Unwanted));
 }
 
 #[test]
@@ -212,14 +216,15 @@ fn a_search_finds_the_record_itself() {
     for codec in CODECS {
         let mut batch = compressed(codec, plain(&[0, 10, 10, 30]));
         batch.stamp(Offset(100), crate::types::Epoch(3));
-        let find = |timestamp| Inspector::default().find(&batch, timestamp, BYTES_MAX).expect("readable");
+        let find =
+            |timestamp| Inspector::default().find(&batch, Offset(0), timestamp, BYTES_MAX).expect("readable");
         assert_eq!(find(0), Some((Offset(100), NOW_MS)));
         assert_eq!(find(NOW_MS + 1), Some((Offset(101), NOW_MS + 10)), "the first of two");
         assert_eq!(find(NOW_MS + 11), Some((Offset(103), NOW_MS + 30)));
         assert_eq!(find(NOW_MS + 31), None);
     }
     let broken = batch_of(Codec::Gzip, b"no gzip", 3);
-    assert!(matches!(Inspector::default().find(&broken, 0, BYTES_MAX), Err(Unread::Bad(_))));
+    assert!(matches!(Inspector::default().find(&broken, Offset(0), 0, BYTES_MAX), Err(Unread::Bad(_))));
 }
 
 proptest! {

@@ -86,6 +86,8 @@ pub struct Search {
     /// Comes back with the answer.
     pub(crate) token: u64,
     pub(crate) batch: StampedBatch,
+    /// Where the log starts: records of the batch may lie before.
+    pub(crate) from: Offset,
     pub(crate) timestamp: i64,
     pub(crate) decompressed_bytes_max: u64,
     pub(crate) patience: Patience,
@@ -109,7 +111,7 @@ pub enum Found {
 impl Search {
     pub(crate) fn look(&self, inspector: &mut Inspector) -> Found {
         let bytes_max = bytes_max(&self.batch, self.decompressed_bytes_max, self.patience);
-        match inspector.work_for(&self.wanted).find(&self.batch, self.timestamp, bytes_max) {
+        match inspector.work_for(&self.wanted).find(&self.batch, self.from, self.timestamp, bytes_max) {
             Ok(Some((offset, timestamp))) => Found::Record(offset, timestamp),
             // Who asked is gone, and so is the answer.
             Ok(None) | Err(Unread::Unwanted) => Found::Nothing,

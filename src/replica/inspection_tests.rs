@@ -91,8 +91,17 @@ fn a_search_ends_with_a_record_with_nothing_or_without_a_way_in() {
         let timestamp = NOW.wall_ms + after;
         let (asker, place) = (Asker::default(), Arc::default());
         let (wanted, decompressed_bytes_max) = (asker.wanted(), MOST);
-        Search { token: 1, batch, timestamp, decompressed_bytes_max, patience, wanted, place }
-            .look(&mut Inspector::default())
+        Search {
+            token: 1,
+            batch,
+            from: Offset(0),
+            timestamp,
+            decompressed_bytes_max,
+            patience,
+            wanted,
+            place,
+        }
+        .look(&mut Inspector::default())
     };
     let found = Found::Record(Offset(41), NOW.wall_ms + 10);
     assert_eq!(search(good.clone(), 1, Patience::Short), found);

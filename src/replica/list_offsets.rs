@@ -125,7 +125,9 @@ impl ListOffsets {
             return desk.answer(&ticket, Response::ListOffsets(response));
         };
         let bound = engine.committed_or_zero();
-        let next = engine.log().seek_timestamp(timestamp, bound).unwrap_or(bound);
+        // The run that has it may begin before the log starts.
+        let next =
+            engine.log().seek_timestamp(timestamp, bound).unwrap_or(bound).max(engine.log().log_start());
         let (inside, patience, look, asker) = (None, Patience::Short, None, Asker::default());
         let scan = TimestampScan { ticket, response, place, timestamp, next, inside, patience, look, asker };
         self.scan(engine, desk, scan);
@@ -150,6 +152,8 @@ impl ListOffsets {
         if !engine.raft().is_leader() {
             return fail(desk, scan, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
+        // The log may start later than when it began to look.
+        scan.next = scan.next.max(engine.log().log_start());
         loop {
             let bound = engine.committed_or_zero();
             match engine.read_memory(scan.next, bound, SCAN_BYTES) {
@@ -182,6 +186,8 @@ impl ListOffsets {
         let Some(scan) = self.searches.remove(token) else { return };
         let batches = match result {
             Ok(batches) if engine.raft().is_leader() => batches,
+            // Who leads cuts nothing: it went with the start of the log.
+            Err(ReadError::Gone) if engine.raft().is_leader() => return self.scan(engine, desk, scan),
             Ok(_) | Err(ReadError::Gone) => return fail(desk, scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
             Err(error) => {
                 engine.on_unreadable(desk.now, "cannot look for a timestamp from", scan.next, &error);
@@ -211,10 +217,13 @@ impl ListOffsets {
         let is_late = |b: &StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= scan.timestamp);
         for batch in batches.iter().filter(is_late) {
             if batch.header().compression() != 0 || batch.size_bytes() > WALKED_BYTES_MAX {
-                self.look_inside(desk, scan, &batch);
+                self.look_inside(engine, desk, scan, &batch);
                 return None;
             }
-            if let Some(found) = record_timestamps(&batch).find(|(_, t)| *t >= scan.timestamp) {
+            // The log may start inside of the batch.
+            let start = engine.log().log_start();
+            let is_found = |(offset, t): &(Offset, i64)| *offset >= start && *t >= scan.timestamp;
+            if let Some(found) = record_timestamps(&batch).find(is_found) {
                 finish(engine, desk, scan, Some(found));
                 return None;
             }
@@ -224,17 +233,25 @@ impl ListOffsets {
     }
 
     /// It stands in line where others look already, without the batch: whoever waits must not hold what was read.
-    fn look_inside(&mut self, desk: &mut Desk, mut scan: TimestampScan, batch: &StampedBatch) {
+    fn look_inside(
+        &mut self,
+        engine: &Engine,
+        desk: &mut Desk,
+        mut scan: TimestampScan,
+        batch: &StampedBatch,
+    ) {
         let (token, patience) = (desk.fresh_id(), scan.patience);
         let Some(place) = scan.look.take().or_else(|| self.searches.place(patience)) else {
             scan.next = batch.base_offset();
             return self.searches.stand_in_line(token, scan, patience);
         };
-        scan.inside = Some((batch.base_offset(), batch.header().max_timestamp));
+        let from = engine.log().log_start();
+        scan.inside = Some((batch.base_offset().max(from), batch.header().max_timestamp));
         scan.next = batch.next_offset();
         let search = Search {
             token,
             batch: batch.clone(),
+            from,
             timestamp: scan.timestamp,
             // One that is not compressed is as large as it is.
             decompressed_bytes_max: desk.limits.decompressed_bytes_max.max(batch.size_bytes()) as u64,

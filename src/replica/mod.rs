@@ -49,7 +49,7 @@ mod times;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::log::RecoveredLog;
+use crate::log::{RecoveredLog, Section};
 use crate::protocol;
 use crate::raft::{self, Event};
 use crate::types::*;
@@ -486,6 +486,17 @@ impl Replica {
     /// No more Produce should be read from clients until it turns false; voters' requests still should.
     pub(crate) fn is_full(&self) -> bool {
         self.engine.is_full()
+    }
+
+    /// Let the log of this node start at `to`; what was folded from what goes must be kept elsewhere. False: see
+    /// `GatedEngine::advance_start`.
+    pub(crate) fn advance_start(&mut self, to: Offset) -> bool {
+        self.engine.advance_start(to)
+    }
+
+    /// See `GatedEngine::folded`.
+    pub(crate) fn folded(&self) -> Option<(Offset, Vec<Section>)> {
+        self.engine.folded()
     }
 
     /// What clients ask is looked at now. While it is not it would only wait here, in a queue without a bound.

@@ -84,6 +84,7 @@ pub(crate) struct Standing {
     pub(crate) epoch: Epoch,
     pub(crate) leader: Option<NodeId>,
     pub(crate) high_watermark: Option<HighWatermark>,
+    pub(crate) log_start: Offset,
     pub(crate) log_end: LogEndOffset,
     pub(crate) flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
@@ -142,6 +143,7 @@ pub(super) fn standing(engine: &Engine, desk: &Desk, held: &Held) -> Standing {
         epoch: engine.raft().epoch(),
         leader: engine.raft().leader(),
         high_watermark: engine.raft().high_watermark(),
+        log_start: engine.log().log_start(),
         log_end: engine.raft().log_end(),
         flushed: engine.log().flushed(),
         is_gated: engine.is_gated(),

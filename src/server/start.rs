@@ -224,6 +224,14 @@ fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Fold
                 partition.display()
             ),
         },
+        newer @ RecoveryError::Newer { .. } => Failure {
+            exit_code: EXIT_CORRUPT,
+            line: format!(
+                "{newer}: this program cannot know what it says of the log, so this node does not start. Start the program \
+                 that wrote it. The partition is {}.",
+                partition.display()
+            ),
+        },
         RecoveryError::Disk(error) => disk_failure(error),
     })?;
     if recovered.has_lost_log && config.voters.len() == 1 && config.voters[0].id == config.node_id {
@@ -368,7 +376,7 @@ fn print_banner(
     tracing::info!("Durable writes: {}; {probe}.", probe.mode);
     tracing::info!(
         "Log: starts at {}, ends at {}, epoch {}, high watermark not known before a leader is.",
-        recovered.log_start,
+        recovered.start.offset,
         recovered.log_end,
         recovered.quorum_state.epoch
     );

@@ -30,6 +30,7 @@ struct Said {
     incarnation: u64,
     epoch: Epoch,
     high_watermark: Option<HighWatermark>,
+    log_start: Offset,
 }
 
 /// Disks as the checker sees them.
@@ -110,8 +111,11 @@ impl Checker {
         for at in log.checked..log.batches.len() {
             let id = log.batches[at].id;
             let before = at.checked_sub(1).map(|at| log.batches[at].id);
-            let known = *self.matching.entry((id.base, id.epoch)).or_insert((id, before));
-            if known != (id, before) {
+            let known = self.matching.entry((id.base, id.epoch)).or_insert((id, before));
+            // What was before the first one that is there has gone with the start of the log.
+            known.1 = known.1.or(before);
+            let known = *known;
+            if known.0 != id || before.is_some_and(|before| known.1 != Some(before)) {
                 let detail = format!("node {host} has {id:?} behind {before:?}, another had {known:?}");
                 self.violate("log matching: same offset and epoch, same batch and same past", detail);
             }
@@ -168,9 +172,19 @@ impl Checker {
             let detail = format!("node {host}: {:?} with a log end of {}", now.high_watermark, now.log_end);
             self.violate("the high watermark is within the log", detail);
         }
+        if now.log_start < said.log_start {
+            let detail =
+                format!("node {host} started at {}, and starts at {}", said.log_start, now.log_start);
+            self.violate("the start of a log never falls, not by a restart either", detail);
+        }
+        if now.log_start > self.committed_end() {
+            let detail = format!("node {host} starts at {}", now.log_start);
+            self.violate("no log starts above what is committed", detail);
+        }
         // While its quorum state is being written nobody has heard of the epoch.
         let epoch = if now.is_gated { said.epoch } else { now.epoch };
-        self.said.insert(host, Said { incarnation, epoch, high_watermark: known });
+        let log_start = now.log_start;
+        self.said.insert(host, Said { incarnation, epoch, high_watermark: known, log_start });
     }
 
     fn on_leader(&mut self, host: Host, now: &Standing, platters: &dyn Platters) {
@@ -193,7 +207,10 @@ impl Checker {
             self.violate("a leader has everything that was committed", detail);
         }
         let Some(log) = platters.log(host) else { return };
-        let differing = log.batches.iter().zip(&self.committed).find(|(mine, all)| mine.id != all.0);
+        // Its log may begin later.
+        let begins = log.begins().unwrap_or_default();
+        let from = self.committed.partition_point(|(batch, _)| batch.next <= begins);
+        let differing = log.batches.iter().zip(&self.committed[from..]).find(|(mine, all)| mine.id != all.0);
         if let Some((mine, (all, _))) = differing.filter(|_| now.epoch > newest) {
             let detail =
                 format!("node {host} leads epoch {} with {:?} instead of {all:?}", now.epoch, mine.id);
@@ -343,6 +360,17 @@ impl Checker {
         if value != "-1" && !self.alterations.has_been(value) {
             let detail = format!("client {client} was shown {ALTERED_KEY}={value}");
             self.violate("only what is committed is shown as set", detail);
+        }
+    }
+
+    /// And was told that the log starts there.
+    pub(super) fn on_start_told(&mut self, client: Host, start: Offset, batches: &[StampedBatch]) {
+        let end = self.committed_end();
+        let is_gone = |batch: &&StampedBatch| batch.next_offset() <= start;
+        if start > end || batches.iter().any(|batch| is_gone(&batch)) {
+            let first = batches.first().map(StampedBatch::base_offset);
+            let detail = format!("client {client} was told {start}, {end} is committed, and given {first:?}");
+            self.violate("nothing is served from before the start, and that is committed", detail);
         }
     }
 

@@ -13,7 +13,7 @@ const BATCH: BatchId = BatchId { base: Offset(0), next: Offset(10), epoch: Epoch
 impl TwoOfThree {
     fn new() -> TwoOfThree {
         let placed = Placed { id: BATCH, segment: SegmentId(Offset(0)), position: 0, size_bytes: 100 };
-        TwoOfThree(DurableLog { batches: vec![placed], checked: 0 })
+        TwoOfThree(DurableLog { batches: vec![placed], ..DurableLog::default() })
     }
 }
 
@@ -41,6 +41,7 @@ fn standing(role: RoleName, epoch: i32, high_watermark: i64, end: i64) -> Standi
         epoch: Epoch(epoch),
         leader: None,
         high_watermark: Some(HighWatermark(Offset(high_watermark))),
+        log_start: Offset(0),
         log_end: LogEndOffset(Offset(end)),
         flushed: FlushedOffset(Offset(end)),
         is_gated: false,

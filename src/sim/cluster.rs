@@ -63,6 +63,9 @@ impl Simulation {
         if node.incarnation > 0 && self.liar.tells(Lie::TailForgotten) {
             node.disk.forget_tail();
         }
+        if node.incarnation > 0 && self.liar.is(Lie::StartForgotten) && node.disk.forget_start() {
+            self.liar.told += 1;
+        }
         let flushes_names = !self.liar.tells(Lie::NamesBelieved);
         node.disk.open(flushes_names);
         let has_rotten_votes = node.disk.are_votes_rotten();
@@ -71,7 +74,7 @@ impl Simulation {
         }
         let forgets = self.liar.tells(Lie::ProducersForgotten);
         let limits = &node.config.limits;
-        let mut recovery = Recovery::new(&node.config);
+        let mut recovery = node.recovery();
         let liar = &mut self.liar;
         let mut on_recovered = |part: Recovered| take_part(&mut recovery, part, liar);
         // An operator who has seen rot lets everything be looked at; some always do.
@@ -244,6 +247,7 @@ impl Simulation {
         self.totals.faults += has_failed as u64;
         self.checker.on_durable(host, &mut node.disk.log);
         self.checker.on_cut(host, node.disk.log.end(), node.disk.marked_committed());
+        self.check_start(host);
         self.arrive(host, Arrival::Disk(completion));
     }
 

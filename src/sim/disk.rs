@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::durable::DurableLog;
 use super::lies::{Lie, falsify_read};
 use super::names::Names;
-use super::platter::{DiskFile, Rotten, Undone};
+use super::platter::{DiskFile, Kept, Rotten, Undone};
 use crate::log::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,7 @@ pub(crate) struct SimDisk {
     pub(super) small: BTreeMap<SmallFile, Vec<u8>>,
     pub(super) names: Names,
     pub(super) rotten: Rotten,
+    pub(super) kept: Kept,
     /// What a lie keeps back: the contents that a small file had before.
     pub(super) older: BTreeMap<SmallFile, Vec<u8>>,
     /// A lie: these were renamed before their bytes were durable.
@@ -76,6 +77,7 @@ impl SimDisk {
             small: BTreeMap::new(),
             names: Names::default(),
             rotten: Rotten::default(),
+            kept: Kept::default(),
             older: BTreeMap::new(),
             hollow: BTreeSet::new(),
             in_flight: BTreeMap::new(),
@@ -201,6 +203,7 @@ impl SimDisk {
                 self.log.cut(*id, from as u64);
             }
         }
+        self.log.begin_at(self.marked_first());
         self.log.refresh(&self.segments);
         let (result, buffer) = match kind {
             OpKind::Write { buffer, .. } => (result, Some(buffer)),
@@ -244,6 +247,9 @@ impl SimDisk {
         let sector = self.sector;
         match kind {
             OpKind::Write { file, position, buffer, length, durable } => {
+                if *file == FileId::CommitMark {
+                    self.note_mark(buffer.as_slice());
+                }
                 self.write(*file, *position as usize, &buffer.as_slice()[..*length], *durable)?
             }
             OpKind::Read { segment, .. } => _ = self.segment(*segment)?,
@@ -295,9 +301,12 @@ impl SimDisk {
     }
 
     fn remove(&mut self, segment: SegmentId) {
-        self.log.cut(segment, 0);
+        if segment >= self.log.first {
+            self.log.cut(segment, 0);
+        }
         self.remove_small(SmallFile::Summary(segment));
         if let Some(file) = self.segments.remove(&segment) {
+            self.note_gone(segment, &file);
             self.names.on_removed(segment, file);
         }
     }
@@ -363,6 +372,7 @@ impl SimDisk {
             }
             (Lie::WriteLost, OpKind::Write { .. })
             | (Lie::VoteForgotten, OpKind::ReplaceFile { .. })
+            | (Lie::StartUnmarked, OpKind::Write { .. })
             | (Lie::TruncationLost, OpKind::ZeroSegment { .. })
             | (Lie::OpeningFlushSkipped, OpKind::FlushSegment { .. }) => {}
             _ => return self.execute(kind),
@@ -391,8 +401,13 @@ impl SimDisk {
                 buffers.push(buffer);
             }
         }
-        self.log.rescan(&self.segments);
+        self.rescan();
         buffers
+    }
+
+    fn rescan(&mut self) {
+        self.log.first = self.marked_first();
+        self.log.rescan(&self.segments);
     }
 
     /// Happens, or not, or in part.
@@ -486,17 +501,18 @@ impl SimDisk {
                 bytes.truncate(self.dice.below(bytes.len() as u64) as usize);
             }
         }
-        self.log.rescan(&self.segments);
+        self.bring_back();
+        self.rescan();
     }
 
     /// Everything is gone: an operator has put in a new disk.
     pub(crate) fn wipe(&mut self) {
         (self.segments, self.small, self.older) = Default::default();
-        (self.names, self.rotten) = Default::default();
+        (self.names, self.rotten, self.kept) = Default::default();
         self.hollow.clear();
         self.late.clear();
         self.mark = None;
-        self.log.rescan(&self.segments);
+        self.log = DurableLog::default();
     }
 
     pub(crate) fn small(&self, file: SmallFile) -> Option<&[u8]> {

@@ -41,11 +41,26 @@ pub(super) struct DurableLog {
     pub(super) batches: Vec<Placed>,
     /// The first so many have been looked at by the checker.
     pub(super) checked: usize,
+    /// What lies in older segments is no more of the log, whatever is there.
+    pub(super) first: SegmentId,
 }
 
 impl DurableLog {
     pub(super) fn end(&self) -> Offset {
         self.batches.last().map_or(Offset(0), |b| b.id.next)
+    }
+
+    /// Base offset of the first batch that is there.
+    pub(super) fn begins(&self) -> Option<Offset> {
+        self.batches.first().map(|b| b.id.base)
+    }
+
+    /// The log begins with this segment.
+    pub(super) fn begin_at(&mut self, first: SegmentId) {
+        self.first = first;
+        let gone = self.batches.partition_point(|b| b.segment < first);
+        self.batches.drain(..gone);
+        self.checked = self.checked.saturating_sub(gone);
     }
 
     /// The batch that ends at `end` or spans it.
@@ -82,8 +97,8 @@ impl DurableLog {
             let here = last.map(|b| (b.segment, b.position + b.size_bytes as u64));
             let (segment, position) = match here {
                 Some(place) => place,
-                None => match segments.keys().next() {
-                    Some(first) => (*first, 0),
+                None => match segments.range(self.first..).next() {
+                    Some((first, _)) => (*first, 0),
                     None => return,
                 },
             };

@@ -4,8 +4,9 @@
 //! is ever used.
 
 use super::dice::Dice;
+use super::marks::moved;
 use crate::config::Config;
-use crate::log::{OpKind, SmallFile};
+use crate::log::{FileId, OpKind, SmallFile};
 use crate::record::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchHeader, restamp_producer};
 
 macro_rules! lies {
@@ -75,6 +76,8 @@ lies! {
     CheckSkipped "check-skipped" "what is read and is rotten is given a CRC that fits",
     BlockOfAnotherPlace "block-of-another-place" "of what is read two batches have changed places, each as if it belonged there",
     SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
+    StartUnmarked "start-unmarked" "the mark of a log whose start moves is reported and not written",
+    StartForgotten "start-forgotten" "a node finds the mark from before its start moved when it starts",
 }
 
 impl Lie {
@@ -144,7 +147,8 @@ impl Liar {
     pub(super) fn about(&mut self, op: &OpKind) -> Option<Lie> {
         let lie = self.kind?;
         let fits = match op {
-            OpKind::Write { durable, .. } => match lie {
+            OpKind::Write { durable, buffer, file, .. } => match lie {
+                Lie::StartUnmarked => *file == FileId::CommitMark && moved(buffer.as_slice()),
                 Lie::FlushNotDone | Lie::CompletionEarly => *durable,
                 Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced => true,
                 _ => false,

@@ -27,6 +27,7 @@ mod hostile;
 mod kafka;
 mod lies;
 mod lulls;
+mod marks;
 mod names;
 mod network;
 mod node;
@@ -38,6 +39,7 @@ mod rot;
 mod scene;
 mod shrink;
 mod silence;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -71,6 +73,7 @@ pub use lies::Lie;
 pub(crate) use network::Host;
 pub use shrink::shrink;
 pub use silence::{Silence, silence};
+pub use starts::moves_start;
 pub use trace::name as host_name;
 
 /// Clients are hosts from here on; nodes are below it.
@@ -163,6 +166,8 @@ pub struct Totals {
     pub scans: u64,
     /// Processes that have ended by themselves, with an exit code.
     pub stops: u64,
+    /// Times that a node was told to let its log start later.
+    pub starts_moved: u64,
     /// Directories that were emptied.
     pub wipes: u64,
     /// Of replicas, each with `end_turn`.
@@ -221,6 +226,7 @@ enum Event {
     Fault(Fault),
     Relief(Relief),
     Cut(Host, Host),
+    MoveStart,
     CalmDown,
     LastRecords,
     LookForRest,
@@ -251,6 +257,8 @@ struct Simulation {
     /// For faults: each kind has its own, and `chance` are those of the fault that is being injected.
     chances: Vec<Dice>,
     chance: Dice,
+    /// Of the starts of the logs. `None`: they do not move.
+    mover: Option<Dice>,
     plan: Vec<(Fault, u64)>,
     is_calm: bool,
     calm_at_ns: u64,
@@ -276,7 +284,11 @@ pub fn rots_any(options: &Options) -> bool {
 /// The faults of the run, those gone that are left out: they change nothing for the others, and nothing is waived for them.
 fn plan(options: &Options, chances: &mut [Dice]) -> Vec<(Fault, u64)> {
     let mut plan = options.profile.draw(chances);
-    plan.retain(|(fault, _)| !options.without.contains(fault));
+    let moves_start = moves_start(options);
+    plan.retain(|(fault, _)| {
+        let has_no_place = moves_start && starts::is_left_out(*fault);
+        !options.without.contains(fault) && !has_no_place
+    });
     plan
 }
 
@@ -327,6 +339,7 @@ impl Simulation {
             fair,
             chances,
             chance: Dice::new(seed, 2),
+            mover: moves_start(options).then(|| Dice::new(seed, 7)),
             plan,
             is_calm: false,
             calm_at_ns: options.ticks_ms * NS_PER_MS,
@@ -347,6 +360,7 @@ impl Simulation {
         for (fault, _) in simulation.plan.clone() {
             simulation.plan_fault(fault);
         }
+        simulation.plan_move();
         simulation.at(simulation.calm_at_ns, Event::CalmDown);
         simulation
     }
@@ -449,6 +463,7 @@ impl Simulation {
             Event::Relief(relief) => self.on_relief(relief),
             Event::Cut(from, to) if !self.is_calm => self.network.block(from, to),
             Event::Cut(..) => {}
+            Event::MoveStart => self.on_move_start(),
             Event::CalmDown => self.on_calm_down(),
             Event::LastRecords => self.on_last_records(),
             Event::LookForRest => self.look_for_rest(),

@@ -3,6 +3,8 @@
 //! `disk` writes and flushes it, `rot` lets it decay, `names` keeps what was removed and may come back, `durable` looks at it.
 
 use super::dice::Dice;
+use crate::log::{Section, SegmentId};
+use crate::types::Offset;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -219,6 +221,17 @@ pub(crate) struct Rotten {
     pub(super) marks: Vec<(usize, Vec<u8>)>,
     /// quorum-state: as it reads since, and as it was written.
     pub(super) votes: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What a node keeps beside its log of what went with the start.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// All before is folded into these.
+    pub(super) folded: Option<(Offset, Vec<Section>)>,
+    /// Segments that went, to come back once.
+    pub(super) gone: Vec<(SegmentId, DiskFile)>,
+    /// The mark as it was before the start moved first.
+    pub(super) mark_before: Option<DiskFile>,
 }
 
 /// How much of what was not flushed power cuts have taken back.

@@ -298,6 +298,7 @@ mod tests {
                 epoch: Epoch(1),
                 leader: None,
                 high_watermark: None,
+                log_start: Offset(0),
                 log_end: LogEndOffset(Offset(0)),
                 flushed: FlushedOffset(Offset(0)),
                 is_gated: false,

@@ -56,7 +56,7 @@ impl Simulation {
             // An operator reads that line and empties the directory, once another voter has all that is in it.
             RecoveryError::Corrupt(_) if !self.rots_any || self.can_be_refilled(node) => self.wipe(node),
             RecoveryError::Corrupt(_) => node.is_refused = true,
-            RecoveryError::Disk(_) => {}
+            RecoveryError::Newer { .. } | RecoveryError::Disk(_) => {}
         }
         let delay_ns = self.dice.around(300 * NS_PER_MS);
         self.start_later(node, delay_ns);

@@ -6,6 +6,8 @@ use super::*;
 const LIE_SEEDS: u64 = 500;
 /// Seeds with rot on any voters.
 const ANY_ROT_SEEDS: usize = 30;
+/// Seeds in which the start of the logs moves.
+const MOVES_SEEDS: usize = 20;
 
 fn short(seed: u64) -> Options {
     Options { ticks_ms: 4_000, ..Options::new(seed) }
@@ -105,6 +107,11 @@ fn seeds_that_once_failed_hold() {
 /// Some lies hurt only where several faults meet: there are more of them in such a run.
 fn occasion(lie: Lie, seed: u64) -> Options {
     match lie {
+        // Nowhere else does it move.
+        Lie::StartUnmarked | Lie::StartForgotten => {
+            let mut seeds = (0..).map(short).filter(moves_start);
+            seeds.nth(seed as usize).expect("there are such seeds")
+        }
         Lie::NamesBelieved
         | Lie::RotBelieved
         | Lie::SummaryIgnored
@@ -140,4 +147,18 @@ fn every_lie_is_caught() {
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// Where the start of the logs moves, it does so on all of them, under every fault but those that take a disk.
+#[test]
+fn the_start_of_the_logs_moves() {
+    let options = (0..).map(short).filter(moves_start).take(MOVES_SEEDS);
+    let mut moved = 0;
+    for options in options {
+        let Outcome { totals, failure, .. } = run(&options);
+        assert!(failure.is_none(), "seed {}: {failure:#?}", options.seed);
+        moved += totals.starts_moved;
+    }
+    println!("logs were told {moved} times to start later");
+    assert!(moved > 5 * MOVES_SEEDS as u64);
 }

@@ -520,7 +520,16 @@ impl Client {
     }
 
     fn on_fetched(&mut self, around: &mut Around, partition: &km::fetch_response::PartitionData) {
-        let now_ns = around.now_ns;
+        let (now_ns, start) = (around.now_ns, partition.log_start_offset);
+        if partition.error_code == ErrorCode::OFFSET_OUT_OF_RANGE.0
+            && let Role::Consumer(c) = &mut self.role
+            && c.offset < start
+        {
+            // As a real consumer: it goes on at the earliest.
+            around.checker.on_start_told(self.host, Offset(start), &[]);
+            (c.offset, c.not_before_ns) = (start, 0);
+            return;
+        }
         if partition.error_code != 0 {
             return self.try_elsewhere();
         }
@@ -534,6 +543,7 @@ impl Client {
             return around.checker.violate("no rot is ever served", detail);
         }
         around.checker.on_consumed(self.host, partition.high_watermark, &batches);
+        around.checker.on_start_told(self.host, Offset(start), &batches);
         let pause_ns = self.dice.around(20 * NS_PER_MS);
         let Role::Consumer(c) = &mut self.role else { return };
         if let Some(first) = batches.first()

@@ -19,6 +19,9 @@ struct Model {
     before: Vec<Vec<StampedBatch>>,
     /// Told to the log in this life or before: never cut below.
     committed: Offset,
+    /// Where it starts for certain, and where it was told to.
+    start: Offset,
+    start_wanted: Offset,
     /// The last durable quorum state's file, and those asked for since.
     quorum_states: Vec<Option<Vec<u8>>>,
 }
@@ -30,11 +33,19 @@ impl Model {
         self.flushed = self.flushed.min(to);
     }
 
-    /// Whole batches that a crash left: all that was flushed, and nothing else than the batches of the log, in order.
-    fn check_recovered(&self, recovered: &[StampedBatch], seed: u64) {
-        let end = recovered.last().map_or(Offset(0), StampedBatch::next_offset);
+    /// Whole batches that a crash left: all that was flushed, and nothing else than the batches of the log, in order, from the one
+    /// on in which it starts.
+    fn check_recovered(&self, start: Offset, recovered: &[StampedBatch], seed: u64) {
+        let is_told = (self.start..=self.start_wanted).contains(&start);
+        assert!(
+            is_told,
+            "seed {seed}: starts at {start}, told were {} and {}",
+            self.start, self.start_wanted
+        );
+        let end = recovered.last().map_or(start, StampedBatch::next_offset);
         assert!(end >= self.flushed, "seed {seed}: recovered up to {end}, flushed was {}", self.flushed);
         let is_prefix = |of: &Vec<StampedBatch>| {
+            let of = &of[of.partition_point(|b| b.next_offset() <= start)..];
             recovered.len() <= of.len() && recovered.iter().zip(of).all(|(a, b)| bytes_of(a) == bytes_of(b))
         };
         let known = is_prefix(&self.batches) || self.before.iter().any(is_prefix);
@@ -48,6 +59,10 @@ impl Model {
                 let known = self.batches.iter().any(|b| b.next_offset() == end);
                 assert!(known, "seed {seed}: flushed {end} is no end of a batch of the log");
                 self.flushed = end;
+            }
+            LogEvent::StartMoved(start) => {
+                assert!(start.offset > self.start && start.offset <= self.start_wanted, "seed {seed}");
+                self.start = start.offset;
             }
             LogEvent::Truncated(_) => _ = self.before.remove(0),
             LogEvent::QuorumStateDurable => _ = self.quorum_states.remove(0),
@@ -104,11 +119,13 @@ fn act(node: &mut Node, model: &mut Model, seed: u64) {
             node.log.truncate(to);
             assert_eq!(
                 node.log.log_end().0,
-                model.batches.last().map_or(Offset(0), StampedBatch::next_offset)
+                model.batches.last().map_or(node.log.log_start(), StampedBatch::next_offset)
             );
         }
         48..55 => {
-            let from = Offset(node.disk.random.below(node.log.log_end().0.0 as u64 + 1) as i64);
+            let start = node.log.log_start().0;
+            let from =
+                Offset(start + node.disk.random.below((node.log.log_end().0.0 - start) as u64 + 1) as i64);
             let max_bytes = node.disk.random.below(9000) as usize;
             if let ReadOutcome::Batches(read) = node.log.read(from, node.log.log_end().0, max_bytes, 0) {
                 let read: Vec<_> = read.iter().collect();
@@ -132,7 +149,13 @@ fn act(node: &mut Node, model: &mut Model, seed: u64) {
             model.committed = model.committed.max(committed);
             node.log.on_committed(HighWatermark(committed));
         }
-        66..72 => {
+        66..69 => {
+            let left = (model.committed.0 - model.start_wanted.0) as u64;
+            let to = model.start_wanted.0 + node.disk.random.below(left + 1) as i64;
+            model.start_wanted = Offset(to);
+            node.start_at(to);
+        }
+        69..72 => {
             let ms = node.disk.random.below(30);
             node.pass_ms(ms);
         }
@@ -169,7 +192,8 @@ fn truncation_point(node: &mut Node, model: &Model) -> Offset {
         node.disk.random.below(count + 1)
     };
     let keep = count.saturating_sub(back) as usize;
-    let end = keep.checked_sub(1).map_or(Offset(0), |last| model.batches[last].next_offset());
+    let start = model.batches.first().map_or(model.start, StampedBatch::base_offset);
+    let end = keep.checked_sub(1).map_or(start, |last| model.batches[last].next_offset());
     end.max(model.committed)
 }
 
@@ -225,8 +249,9 @@ fn run(seed: u64) -> (usize, usize) {
             continue;
         }
         node.settle();
+        let start = node.log.log_start();
         let recovered = node.read_all().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        model.check_recovered(&recovered, seed);
+        model.check_recovered(start, &recovered, seed);
         summaries += node.effort.summaries;
         let file = quorum_state_file(&node);
         assert!(model.quorum_states.contains(&file), "seed {seed}: a quorum state is lost");
@@ -236,6 +261,8 @@ fn run(seed: u64) -> (usize, usize) {
             before: Vec::new(),
             quorum_states: vec![file],
             committed: model.committed,
+            start,
+            start_wanted: start,
         };
         assert_eq!(model.flushed, node.log.log_end().0);
         // Higher than any that a lost life wrote.

@@ -154,6 +154,14 @@ impl Node {
         self.now.monotonic_ns += ms * NS_PER_MS;
     }
 
+    /// Let it start there; all before is committed.
+    pub(super) fn start_at(&mut self, to: i64) {
+        let to = Offset(to);
+        self.log.on_committed(HighWatermark(to));
+        let epoch = self.log.epoch_before(&self.log.epochs, to);
+        self.log.advance_start(OffsetAndEpoch { epoch, offset: to });
+    }
+
     /// Everything in the log, through `read`, or the first error.
     pub(super) fn read_all(&mut self) -> Result<Vec<StampedBatch>, ReadError> {
         let (mut at, mut all) = (self.log.log_start(), Vec::new());

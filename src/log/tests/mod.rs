@@ -9,5 +9,6 @@ pub(super) mod harness;
 mod missing_files;
 mod positions;
 mod scripts;
+mod start;
 mod summaries;
 mod torn;

@@ -22,7 +22,7 @@ fn finished_log() -> (SimDisk, Vec<StampedBatch>) {
 fn refused(disk: &mut SimDisk) -> Option<Corrupt> {
     match recover(disk, &small_config(), &mut |_| Ok(())) {
         Err(RecoveryError::Corrupt(corrupt)) => Some(corrupt),
-        Err(RecoveryError::Disk(error)) => panic!("{error}"),
+        Err(error) => panic!("{error}"),
         Ok(_) => None,
     }
 }

@@ -88,7 +88,11 @@ fn describe(kind: &OpKind) -> String {
         OpKind::Write { file: FileId::CommitMark, position, buffer, durable, .. } => {
             let mark = commit_mark::CommitMark::decode(buffer.as_slice()).expect("a mark is written");
             let how = if *durable { "durably" } else { "plainly" };
-            format!("write commit mark {} at {position}, {how}", mark.end)
+            let start = mark.beginning.start;
+            let start = mark.beginning.first.map(|first| {
+                format!(", from {} behind epoch {} in segment {}", start.offset, start.epoch, first.0)
+            });
+            format!("write commit mark {} at {position}, {how}{}", mark.end, start.unwrap_or_default())
         }
         OpKind::Write { file: FileId::Segment(id), position, length, durable, .. } => {
             assert!(durable);
@@ -223,6 +227,11 @@ impl Script {
         self.node().turn();
     }
 
+    fn start_at(&mut self, to: i64) {
+        self.node().start_at(to);
+        self.node().turn();
+    }
+
     fn show_files(&self, out: &mut String) -> Result<(), Box<dyn Error>> {
         let disk = self.node.as_ref().map(|node| &node.disk).or(self.left.as_ref());
         for (segment, size) in disk.ok_or("no disk yet")?.sizes() {
@@ -279,6 +288,8 @@ impl goldenscript::Runner for Script {
                 self.node().log.on_committed(HighWatermark(Offset(number(first)?)));
                 self.node().turn();
             }
+            // start OFFSET: all before is committed, and is to go.
+            "start" => self.start_at(number(first)?),
             "forget-committed" => self.node().log.committed = Offset(0),
             "quorum" => self.write_quorum_state(Epoch(number(first)? as i32)),
             "shutdown" => {
@@ -364,6 +375,11 @@ fn commit_mark() {
 #[test]
 fn full_disk() {
     run("full_disk");
+}
+
+#[test]
+fn start() {
+    run("start");
 }
 
 #[test]

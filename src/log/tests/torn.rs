@@ -50,7 +50,7 @@ fn verdict(disk: &mut SimDisk, end: Offset) -> Verdict {
         Ok(recovered) if recovered.log_end.0 == end => Verdict::Whole,
         Ok(_) => Verdict::Cut,
         Err(RecoveryError::Corrupt(_)) => Verdict::Refused,
-        Err(RecoveryError::Disk(error)) => panic!("{error}"),
+        Err(error) => panic!("{error}"),
     }
 }
 

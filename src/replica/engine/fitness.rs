@@ -158,6 +158,11 @@ impl<W> GatedEngine<W> {
         self.fitness.damage.take_if(|(at, _)| *at >= end);
     }
 
+    /// What was damaged before it is no more of the log.
+    pub(super) fn on_start_at(&mut self, start: Offset) {
+        self.fitness.damage.take_if(|(at, _)| *at < start);
+    }
+
     /// A leader begins its epoch with a batch that has its clock's time (a Fetch brings it to us within the moment).
     pub(super) fn on_leader_change_appended(&mut self, now: Now, epoch: Epoch, wall_ms: i64) {
         let is_ours = self.raft.is_leader() && self.raft.epoch() == epoch;

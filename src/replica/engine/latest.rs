@@ -28,6 +28,11 @@ impl Latest {
         end < self.found_end
     }
 
+    /// Records went with the start of the log, and of what is left this is the latest time.
+    pub(super) fn on_start_moved(&mut self, largest: Option<i64>) {
+        self.committed = self.committed.min(largest);
+    }
+
     /// `None`: no record has been committed.
     pub(super) fn committed(&self) -> Option<i64> {
         self.committed
@@ -47,5 +52,16 @@ mod tests {
         assert!(!latest.cuts_into_found(Offset(10)), "what came since was cut before it was committed");
         assert!(latest.cuts_into_found(Offset(9)));
         assert_eq!(Latest::found(Offset(0), None).committed(), None);
+    }
+
+    #[test]
+    fn what_went_with_the_start_does_not_count() {
+        let mut latest = Latest::found(Offset(10), Some(70));
+        latest.on_start_moved(Some(75));
+        assert_eq!(latest.committed(), Some(70), "what is not committed tells nothing");
+        latest.on_start_moved(Some(60));
+        assert_eq!(latest.committed(), Some(60));
+        latest.on_start_moved(None);
+        assert_eq!(latest.committed(), None);
     }
 }

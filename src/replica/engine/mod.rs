@@ -19,6 +19,7 @@ mod latest;
 mod opened;
 mod repeats;
 mod setup;
+mod start;
 mod told;
 mod turn;
 mod uncommitted;

@@ -83,21 +83,15 @@ pub(crate) fn raft_config(config: &Config, voters: &Voters, local: ReplicaKey, s
 }
 
 fn state(recovered: &RecoveredLog) -> RecoveredState {
+    let (start, end) = (recovered.start, recovered.log_end);
     RecoveredState {
         quorum_state: recovered.quorum_state,
-        log_start: log_start(recovered),
-        log_end: recovered.log_end,
+        log_start: start,
+        log_end: end,
         committed: recovered.committed,
-        epochs: recovered.epochs.clone(),
+        // The oldest segment may hold more.
+        epochs: EpochStart::within(&recovered.epochs, start.offset, end.0).collect(),
     }
-}
-
-/// A log whose beginning is gone does not keep the epoch of its last record: it is not above those of the first that is there, or of
-/// this node.
-fn log_start(recovered: &RecoveredLog) -> OffsetAndEpoch {
-    let first = recovered.epochs.first().map_or(recovered.quorum_state.epoch, |first| first.epoch);
-    let epoch = if recovered.log_start == Offset(0) { Epoch(0) } else { first };
-    OffsetAndEpoch { epoch, offset: recovered.log_start }
 }
 
 /// The log's part of the limits, also for recovery.

@@ -154,6 +154,12 @@ impl Folds {
         Some(sections.into_iter().flatten().collect())
     }
 
+    /// The settled state, and up to where it has the log: what a snapshot holds. `None`: it is not known just now.
+    pub(crate) fn settled(&self) -> Option<(Offset, Vec<Section>)> {
+        let offsets = Offset(0)..self.settled;
+        Some((offsets.end, self.sections(&offsets)?))
+    }
+
     /// The next part of the log, of a summary: all of it is committed. `Err`: why not; nothing was taken then.
     pub(crate) fn take_sections(
         &mut self,

@@ -2,7 +2,7 @@
 
 use super::Folds;
 use crate::config::Config;
-use crate::log::Recovered;
+use crate::log::{Recovered, Section};
 use crate::types::*;
 use std::collections::VecDeque;
 
@@ -16,6 +16,8 @@ pub(crate) struct Recovery {
     window_bytes: u64,
     /// Where each batch of the window ends, and its size.
     window: VecDeque<(Offset, u64)>,
+    /// All before is folded already: it was taken from what was folded when the log held it.
+    begun_at: Offset,
 }
 
 impl Recovery {
@@ -25,12 +27,32 @@ impl Recovery {
             window_bytes_max: config.limits.uncommitted_bytes_max.saturating_mul(2),
             window_bytes: 0,
             window: VecDeque::new(),
+            begun_at: Offset(0),
         }
+    }
+
+    /// Of a log of which all before `end` was folded before (`Folds::settled`): what is left of that is not folded again. `Err`: why these
+    /// sections are none of it.
+    pub(crate) fn from_settled(
+        config: &Config,
+        end: Offset,
+        sections: &[Section],
+    ) -> Result<Recovery, String> {
+        let mut recovery = Recovery::new(config);
+        recovery.folds.take_sections(sections, &(Offset(0)..end))?;
+        recovery.begun_at = end;
+        Ok(recovery)
     }
 
     /// The next part of the log. `Err`: why nothing was taken of a summary.
     pub(crate) fn take(&mut self, part: Recovered) -> Result<(), String> {
         match part {
+            Recovered::Batch(batch) if batch.next_offset() <= self.begun_at => {}
+            Recovered::Segment(summary) if summary.offsets().end <= self.begun_at => {}
+            // A section has each producer's last batches in the segment, whatever lies before them.
+            Recovered::Segment(summary) if summary.offsets().start < self.begun_at => {
+                return Err(format!("all before offset {} is folded already", self.begun_at));
+            }
             Recovered::Batch(batch) => {
                 self.folds.fold(batch);
                 self.push(batch.next_offset(), batch.size_bytes() as u64);

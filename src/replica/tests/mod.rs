@@ -13,6 +13,7 @@ mod numbers;
 mod offsets;
 mod reading;
 mod refusals;
+mod starts;
 mod waiting;
 
 use bytes::Bytes;

@@ -1,0 +1,100 @@
+//! A log that starts later: what clients are told of it, and that a restart finds it so.
+
+use super::*;
+use crate::record::compression::Codec;
+use crate::record::{BatchBuilder, RecordSpec};
+
+/// Later than the LeaderChange record at offset 0.
+const DAY_0: i64 = 1_700_000_100_000;
+
+/// One voter with one record each 10 ms from offset 1 on, nothing of it in the tail cache.
+fn on_disk(count: i64) -> (Cluster, Client) {
+    on_disk_with(count, |config| {
+        config.limits.tail_cache_bytes_max = 0;
+        config.limits.segment_bytes_max = 20_000;
+    })
+}
+
+fn on_disk_with(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
+    let mut cluster = cluster_with(1, change);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for i in 0..count {
+        let records = data_batch(&[&[7; 2000]], DAY_0 + i * 10, None);
+        assert_eq!(produce(&mut cluster, client, -1, records).0, 0);
+    }
+    (cluster, client)
+}
+
+fn start_at(cluster: &mut Cluster, id: NodeId, to: i64) -> bool {
+    let is_moving = cluster.nodes.get_mut(&id).expect("a node").replica.advance_start(Offset(to));
+    cluster.run_ms(20);
+    is_moving
+}
+
+#[test]
+fn what_lies_before_the_start_is_out_of_range_and_stays_so() {
+    let (mut cluster, client) = on_disk(30);
+    let (leader, epoch) = (client.0, cluster.status(client.0).epoch);
+    let before = cluster.status(leader).log_size_bytes;
+    assert!(!start_at(&mut cluster, leader, 32), "above the high watermark");
+    assert!(!start_at(&mut cluster, leader, 0), "where it is");
+    assert!(start_at(&mut cluster, leader, 25));
+    assert!(!start_at(&mut cluster, leader, 24), "back");
+    let check = |cluster: &mut Cluster, client: Client| {
+        assert_eq!(cluster.status(client.0).log_start_offset, 25);
+        assert_eq!(fetch(cluster, client, 24).0, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+        assert_eq!(fetch(cluster, client, 0).0, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+        assert_eq!(fetch(cluster, client, 25).2[..2], [25, 26]);
+        for earliest in [-2, -4] {
+            assert_eq!(list_offsets(cluster, client, earliest), (0, 25, -1, epoch));
+        }
+        assert_eq!(
+            list_offsets(cluster, client, DAY_0),
+            (0, 25, DAY_0 + 240, epoch),
+            "the first that is there"
+        );
+        assert_eq!(list_offsets(cluster, client, -3), (0, 30, DAY_0 + 290, epoch));
+        let answer: km::FetchResponse = cluster.call(client, FETCH, 12, &fetch_request(3, 100));
+        assert_eq!(answer.responses[0].partitions[0].log_start_offset, 25);
+        assert!(cluster.status(client.0).log_size_bytes < before / 2, "whole segments went");
+    };
+    check(&mut cluster, client);
+    cluster.kill(leader);
+    cluster.start(leader);
+    elect(&mut cluster);
+    let client = cluster.connect(leader);
+    check(&mut cluster, client);
+}
+
+#[test]
+fn a_search_finds_no_record_before_the_start_inside_of_a_batch() {
+    for codec in [Codec::None, Codec::Lz4] {
+        let (mut cluster, client) = on_disk(2);
+        let epoch = cluster.status(client.0).epoch;
+        let record =
+            |timestamp_delta| RecordSpec { value: Some(b"x"), timestamp_delta, ..RecordSpec::default() };
+        let add = |builder: BatchBuilder, delta: &i64| builder.record(record(*delta));
+        let batch = [100, 110, 130, 120].iter().fold(BatchBuilder::new(DAY_0), add).build();
+        let batch = codec.compress_batch(batch).expect("it compresses");
+        let (error, base) = produce(&mut cluster, client, -1, batch);
+        assert_eq!((error, base), (0, 3));
+        assert!(start_at(&mut cluster, client.0, 5));
+        assert_eq!(list_offsets(&mut cluster, client, DAY_0), (0, 5, DAY_0 + 130, epoch), "{codec:?}");
+        assert_eq!(fetch(&mut cluster, client, 5).2, [3], "the batch is served whole");
+    }
+}
+
+#[test]
+fn who_waits_for_what_goes_is_told_so() {
+    let (mut cluster, client) = on_disk_with(30, |_| {});
+    // More than there is, so it waits.
+    let mut request = fetch_request(2, 400);
+    request.min_bytes = 1 << 20;
+    cluster.send(client, FETCH, 12, &request);
+    cluster.run_ms(5);
+    assert!(start_at(&mut cluster, client.0, 25));
+    cluster.run_ms(500);
+    let answer = receive_fetch(&mut cluster, client).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+}
