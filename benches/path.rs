@@ -21,10 +21,14 @@ use kraft::replica::{Action, ConnectionId, Input, Replica, log_config};
 use kraft::types::*;
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 const TOPIC: &str = "__cluster_metadata";
 const PRODUCE_VERSION: i16 = 9;
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, wall_ms: 1_700_000_000_000 };
+/// Whose state is copied.
+const PRODUCERS: i64 = 10_000;
+const BATCH_OF_PRODUCER_BYTES: i64 = 34;
 /// (batches of a turn, bytes of each).
 const LOADS: [(usize, usize); 3] = [(1, 256), (16, 64 << 10), (4, 1 << 20)];
 
@@ -62,6 +66,7 @@ fn config() -> Config {
 struct Node {
     replica: Replica,
     limits: SessionLimits,
+    connection: u64,
     seq: u64,
 }
 
@@ -78,7 +83,7 @@ impl Node {
             timestamp_after_max_ms: i64::MAX,
             ..SessionLimits::of(&config)
         };
-        let mut node = Node { replica, limits, seq: 0 };
+        let mut node = Node { replica, limits, connection: 1, seq: 0 };
         node.run(NOW, 0);
         // Alone it stands for election when its timeout has passed.
         for s in 1..10 {
@@ -119,7 +124,7 @@ impl Node {
             let request = admit(produce_request(batch.clone()), PRODUCE_VERSION, &self.limits, now, 0);
             assert!(matches!(request, Admitted::Produce(_)));
             self.seq += 1;
-            let (connection, received_ns) = (ConnectionId(1), now.monotonic_ns);
+            let (connection, received_ns) = (ConnectionId(self.connection), now.monotonic_ns);
             self.replica.handle(
                 now,
                 Input::Request {
@@ -271,5 +276,45 @@ fn raft_step(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, raft_step, append_to_log, produce_to_answer);
+/// What a snapshot costs each turn of the replica core, the one that begins it too.
+fn copy_folds(criterion: &mut Criterion) {
+    let mut node = Node::start();
+    let first = |id: i64| data_batch(&[b"x"], NOW.wall_ms, Some((id, 0, 0)));
+    let batches: Vec<Bytes> = (0..PRODUCERS).map(first).collect();
+    for chunk in batches.chunks(64) {
+        // One connection may not bring all of them.
+        node.connection += 1;
+        node.produce(chunk);
+    }
+    // The longest turn of the copy under way, and of that copy whose longest was the shortest: the others show who else wanted the CPU.
+    let (mut longest, mut quietest, mut is_whole) = (Duration::ZERO, Duration::MAX, true);
+    let name = format!("replica: a turn with a part of the copy of what {PRODUCERS} producers left");
+    criterion.bench_function(&name, |bencher| {
+        bencher.iter_custom(|turns| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..turns {
+                let start = Instant::now();
+                if is_whole {
+                    node.replica.copy_folds().expect("all is committed");
+                }
+                node.replica.end_turn(NOW);
+                let turn = start.elapsed();
+                (spent, longest) = (spent + turn, longest.max(turn));
+                // Another thread has it from here on.
+                if let Some(folded) = node.replica.poll_folded() {
+                    let sections = folded.expect("nothing gives it up").into_sections();
+                    assert_eq!(sections[0].bytes.len() as i64, PRODUCERS * BATCH_OF_PRODUCER_BYTES);
+                    quietest = quietest.min(std::mem::take(&mut longest));
+                    is_whole = true;
+                } else {
+                    is_whole = false;
+                }
+            }
+            spent
+        });
+    });
+    println!("the longest turn of a copy that nothing disturbed: {quietest:?}");
+}
+
+criterion_group!(benches, raft_step, append_to_log, produce_to_answer, copy_folds);
 criterion_main!(benches);

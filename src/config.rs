@@ -193,6 +193,12 @@ pub struct Limits {
     pub(crate) index_interval_bytes: u64,
     /// Idempotent producers remembered.
     pub producer_ids_max: usize,
+    /// Entries of what is folded that are copied in one turn, while a snapshot is taken.
+    pub fold_walk_entries: usize,
+    /// Batches that wait for such a copy of which a turn settles so many, beside twice as many as came in it.
+    pub fold_settled_batches: usize,
+    /// With more batches that are not settled, such a copy is given up.
+    pub fold_held_batches_max: usize,
     /// New ones that one connection may bring.
     pub(crate) connection_producer_ids_max: usize,
     /// Who has been silent for so long makes room for a new one, where there is none.

@@ -182,13 +182,16 @@ fn produce_frame(records: usize) -> Vec<u8> {
 }
 
 fn produce_frame_of(topic: &str, records: usize, record_bytes: usize) -> Vec<u8> {
-    let batch = data_batch(&vec![&vec![7; record_bytes][..]; records], 0, None);
+    produce_frame_with(topic, &data_batch(&vec![&vec![7; record_bytes][..]; records], 0, None))
+}
+
+fn produce_frame_with(topic: &str, batch: &[u8]) -> Vec<u8> {
     let mut frame = vec![0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x75, 0x30];
     frame.extend_from_slice(&[0, 0, 0, 1, 0, topic.len() as u8]);
     frame.extend_from_slice(topic.as_bytes());
     frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
     frame.extend_from_slice(&(batch.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&batch);
+    frame.extend_from_slice(batch);
     [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
 }
 
@@ -319,6 +322,33 @@ fn a_fetch_between_voters_allocates_nothing() {
     const REST: usize = CYCLES / 20;
     assert!(of_leader <= REST, "{of_leader} allocations of the leader for {CYCLES} batches");
     assert!(of_follower <= REST, "{of_follower} allocations of the follower for {CYCLES} batches");
+}
+
+/// What a snapshot is made of is copied in steps: one for each producer here.
+#[test]
+fn a_turn_with_a_part_of_a_copy_of_the_folds_allocates_nothing() {
+    const PRODUCERS: i64 = 80;
+    let mut pair = Pair::new(Allocations::default());
+    let leader = pair.elect();
+    let client = pair.connect(leader);
+    for id in 0..PRODUCERS {
+        let batch = data_batch(&[&[7; 100]], 0, Some((id, 0, 0)));
+        pair.send(leader, client, &produce_frame_with("__cluster_metadata", &batch));
+    }
+    let now = pair.now;
+    let replica = pair.replica(leader);
+    replica.end_turn(now);
+    replica.copy_folds().expect("all is committed");
+    for turn in 0..PRODUCERS {
+        assert!(replica.poll_folded().is_none(), "turn {turn}");
+        let before = ALLOCATIONS.get();
+        replica.end_turn(now);
+        assert_eq!(ALLOCATIONS.get() - before, 0, "turn {turn}");
+    }
+    // What is set for the topic, and nothing more.
+    (0..2).for_each(|_| replica.end_turn(now));
+    let folded = replica.poll_folded().expect("it is whole").expect("nothing gave it up");
+    assert_eq!(folded.into_sections()[0].bytes.len(), PRODUCERS as usize * 34);
 }
 
 /// Or the heap has holes in it that the next one does not fit in.

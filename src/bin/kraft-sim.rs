@@ -239,7 +239,7 @@ fn faults_lines(t: &Totals) -> String {
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments; logs were told {} times to start later",
+         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments; logs were told {} times to start later; {} snapshots, {} given up",
         kinds.join(", "),
         t.flips,
         t.hostiles,
@@ -252,7 +252,9 @@ fn faults_lines(t: &Totals) -> String {
         t.waits,
         t.summaries,
         t.scans,
-        t.starts_moved
+        t.starts_moved,
+        t.snapshots,
+        t.snapshots_given_up
     )
 }
 
@@ -267,6 +269,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.waits += one.waits;
     sum.summaries += one.summaries;
     sum.scans += one.scans;
+    sum.snapshots += one.snapshots;
+    sum.snapshots_given_up += one.snapshots_given_up;
     sum.events += one.events;
     sum.simulated_ns += one.simulated_ns;
     sum.faults += one.faults;

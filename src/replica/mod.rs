@@ -59,7 +59,7 @@ pub use connection_id::ConnectionId;
 pub(crate) use counters::Counters;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
-pub use engine::log_config;
+pub use engine::{Folded, NotFolded, log_config};
 use engine::{Next, Told};
 use fetch::Fetch;
 use folds::Folds;
@@ -497,6 +497,17 @@ impl Replica {
     /// See `GatedEngine::folded`.
     pub(crate) fn folded(&self) -> Option<(Offset, Vec<Section>)> {
         self.engine.folded()
+    }
+
+    /// Begin to copy what is folded from all that is committed, a little in each turn; `poll_folded` gives it some turns later. Where it
+    /// ends, and the epoch before that. `Err`: why not now.
+    pub fn copy_folds(&mut self) -> Result<OffsetAndEpoch, NotFolded> {
+        self.engine.copy_folds()
+    }
+
+    /// The copy that was begun, once it is whole. `Err`: why it was given up; it may be begun again.
+    pub fn poll_folded(&mut self) -> Option<Result<Folded, NotFolded>> {
+        self.engine.poll_folded()
     }
 
     /// What clients ask is looked at now. While it is not it would only wait here, in a queue without a bound.

@@ -9,7 +9,7 @@ use super::history::{History, Value};
 use super::network::Host;
 use crate::raft::RoleName;
 use crate::record::compression::Codec;
-use crate::record::{StampedBatch, check_fetched, records};
+use crate::record::{BatchHeader, StampedBatch, check_fetched, records};
 use crate::replica::Standing;
 use crate::types::*;
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub(super) struct Checker {
     matching: BTreeMap<(Offset, Epoch), (BatchId, Option<BatchId>)>,
     /// With the epoch of whoever said first that it is committed: leaders of later epochs have it.
     committed: Vec<(BatchId, Epoch)>,
+    /// Of each of them; `None`: no copy could be read then.
+    headers: Vec<Option<BatchHeader>>,
     said: BTreeMap<Host, Said>,
     votes: BTreeMap<(Epoch, Host), i32>,
     pub(super) history: History,
@@ -64,6 +66,7 @@ impl Checker {
             leaders: BTreeMap::new(),
             matching: BTreeMap::new(),
             committed: Vec::new(),
+            headers: Vec::new(),
             said: BTreeMap::new(),
             votes: BTreeMap::new(),
             history: History::default(),
@@ -99,6 +102,13 @@ impl Checker {
 
     pub(super) fn elections(&self) -> usize {
         self.leaders.len()
+    }
+
+    /// Headers of all batches up to this place; `None`: no committed batch ends there, in that epoch.
+    pub(super) fn committed_before(&self, id: OffsetAndEpoch) -> Option<&[Option<BatchHeader>]> {
+        let at = self.committed.partition_point(|(b, _)| b.next < id.offset);
+        let (last, _) = self.committed.get(at)?;
+        ((last.next, last.epoch) == (id.offset, id.epoch)).then(|| &self.headers[..=at])
     }
 
     fn committed_at(&self, base: Offset) -> Option<&(BatchId, Epoch)> {
@@ -252,7 +262,9 @@ impl Checker {
             }
             self.committed.push((placed.id, epoch));
             let mut copies = self.voters.iter().filter_map(|voter| platters.batch(*voter, &placed.id));
-            let bytes = copies.next().unwrap_or_default();
+            let bytes = copies.next();
+            self.headers.push(bytes.as_ref().and_then(|bytes| BatchHeader::decode(bytes)));
+            let bytes = bytes.unwrap_or_default();
             self.alterations.on_committed(placed.id.base, &bytes);
             let values = values_of(bytes);
             if let Err(detail) = self.history.on_committed(placed.id, values) {

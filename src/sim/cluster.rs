@@ -281,6 +281,7 @@ impl Simulation {
             if let Some((end, set)) = self.nodes.get_mut(&host).and_then(|node| node.configs.take()) {
                 self.checker.on_configs(host, end, &set);
             }
+            self.check_folded(host);
         }
     }
 
@@ -328,6 +329,7 @@ impl Simulation {
         node.standing = Some(replica.standing());
         node.configs = replica.settled_configs();
         let next = replica.deadline().map(|deadline| node.clock.when(deadline));
+        let least_ns = self.put_off_ns(&replica);
         let has_more = !node.inbox.is_empty() || node.core.has_more(replica.takes_clients());
         node.busy_until = self.now_ns + node.core.spent_ns();
         node.process = Process::Up(replica);
@@ -335,7 +337,7 @@ impl Simulation {
             Some((code, why)) => self.on_stopped(node, code, &why),
             None if has_more => self.wake(node, 2_000),
             None => {
-                let in_ns = next.map_or(1_000 * NS_PER_MS, |at| at.saturating_sub(self.now_ns).max(1_000));
+                let in_ns = next.map_or(1_000 * NS_PER_MS, |at| at.saturating_sub(self.now_ns).max(least_ns));
                 self.wake(node, in_ns.min(1_000 * NS_PER_MS));
             }
         }

@@ -75,6 +75,7 @@ lies! {
     EpochsBelieved "epochs-believed" "whoever names an epoch is believed",
     CheckSkipped "check-skipped" "what is read and is rotten is given a CRC that fits",
     BlockOfAnotherPlace "block-of-another-place" "of what is read two batches have changed places, each as if it belonged there",
+    SnapshotLacksProducer "snapshot-lacks-producer" "a snapshot is without one of its producers",
     SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
     StartUnmarked "start-unmarked" "the mark of a log whose start moves is reported and not written",
     StartForgotten "start-forgotten" "a node finds the mark from before its start moved when it starts",

@@ -39,6 +39,7 @@ mod rot;
 mod scene;
 mod shrink;
 mod silence;
+mod snapshots;
 mod starts;
 #[cfg(test)]
 mod tests;
@@ -168,6 +169,10 @@ pub struct Totals {
     pub stops: u64,
     /// Times that a node was told to let its log start later.
     pub starts_moved: u64,
+    /// Snapshots that were taken, of any node.
+    pub snapshots: u64,
+    /// And those that were given up.
+    pub snapshots_given_up: u64,
     /// Directories that were emptied.
     pub wipes: u64,
     /// Of replicas, each with `end_turn`.
@@ -227,6 +232,7 @@ enum Event {
     Relief(Relief),
     Cut(Host, Host),
     MoveStart,
+    TakeSnapshot,
     CalmDown,
     LastRecords,
     LookForRest,
@@ -259,6 +265,8 @@ struct Simulation {
     chance: Dice,
     /// Of the starts of the logs. `None`: they do not move.
     mover: Option<Dice>,
+    /// Who asks for snapshots. `None`: nobody.
+    taker: Option<Dice>,
     plan: Vec<(Fault, u64)>,
     is_calm: bool,
     calm_at_ns: u64,
@@ -340,6 +348,7 @@ impl Simulation {
             chances,
             chance: Dice::new(seed, 2),
             mover: moves_start(options).then(|| Dice::new(seed, 7)),
+            taker: snapshots::taker(options),
             plan,
             is_calm: false,
             calm_at_ns: options.ticks_ms * NS_PER_MS,
@@ -361,6 +370,7 @@ impl Simulation {
             simulation.plan_fault(fault);
         }
         simulation.plan_move();
+        simulation.plan_snapshot();
         simulation.at(simulation.calm_at_ns, Event::CalmDown);
         simulation
     }
@@ -464,6 +474,7 @@ impl Simulation {
             Event::Cut(from, to) if !self.is_calm => self.network.block(from, to),
             Event::Cut(..) => {}
             Event::MoveStart => self.on_move_start(),
+            Event::TakeSnapshot => self.on_take_snapshot(),
             Event::CalmDown => self.on_calm_down(),
             Event::LastRecords => self.on_last_records(),
             Event::LookForRest => self.look_for_rest(),

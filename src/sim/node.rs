@@ -250,6 +250,9 @@ fn limits(dice: &mut Dice, bounds: &mut Dice, room: &mut Dice) -> Limits {
         room_stall_ms_max: room.pick(&[200, 1_000]).unwrap_or(1_000),
         connection_requests_max: room.pick(&[8, 64]).unwrap_or(64),
         heavy_bytes_max: 512 * KIB,
+        fold_walk_entries: 1,
+        fold_settled_batches: 1,
+        fold_held_batches_max: 12,
         ..Limits::default()
     }
 }

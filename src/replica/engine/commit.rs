@@ -9,6 +9,7 @@ impl<W> GatedEngine<W> {
     /// Every batch of this node's log comes through here, whoever wrote it.
     pub(super) fn append_to_log(&mut self, now: Now, batch: StampedBatch) {
         self.folds.fold(&batch);
+        self.copying.on_folded();
         if may_begin_epoch(&batch) {
             self.on_leader_change_appended(now, batch.epoch(), batch.header().max_timestamp);
         }

@@ -13,6 +13,7 @@ mod disk;
 mod effects;
 mod fetched;
 mod fitness;
+mod folded;
 mod gate;
 mod latest;
 #[cfg(test)]
@@ -35,6 +36,8 @@ use crate::replica::folds::Folds;
 use crate::replica::notice::Level;
 use crate::types::*;
 use fitness::Fitness;
+use folded::Copying;
+pub use folded::{Folded, NotFolded};
 use gate::{Gate, Waiting};
 use latest::Latest;
 use repeats::Repeats;
@@ -49,6 +52,7 @@ pub(super) struct GatedEngine<W> {
     raft: Raft,
     log: Log,
     folds: Folds,
+    copying: Copying,
     limits: Arc<Limits>,
     local: NodeId,
     data_mode: DataMode,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::GatedEngine;
 use super::fitness::Fitness;
+use super::folded::Copying;
 use super::gate::Gate;
 use super::latest::Latest;
 use super::repeats::Repeats;
@@ -37,6 +38,7 @@ impl<W> GatedEngine<W> {
             raft,
             log,
             folds,
+            copying: Copying::default(),
             limits,
             local: local.id,
             data_mode: config.data_mode,

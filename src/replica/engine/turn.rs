@@ -11,7 +11,14 @@ impl<W> GatedEngine<W> {
     /// belongs to this turn too. So: again, as long as `has_heard`.
     pub(crate) fn advance(&mut self, now: Now) {
         self.log.end_turn(now);
+        if self.closing {
+            self.folds.let_go();
+        }
         while let Some(due) = self.log.summary_due() {
+            // Asked later it has one; now it would have none for good.
+            if self.folds.waits_to_settle(due.end) {
+                break;
+            }
             self.log.write_summary(due, self.folds.sections(&due.offsets()));
         }
         (self.listens, self.has_heard) = (true, false);
@@ -31,6 +38,7 @@ impl<W> GatedEngine<W> {
     pub(crate) fn judge(&mut self, now: Now) {
         self.maybe_report_stalled_flush(now);
         self.maybe_tell_fitness(now);
+        self.go_on_copying();
         self.log.set_keeps_written(self.raft.is_leader());
         if self.raft.is_leader() {
             self.lagging = self.raft.lagging(now);
@@ -78,6 +86,8 @@ impl<W> GatedEngine<W> {
             self.raft.deadline().filter(|_| open),
             stall.map(|since| since + self.limits.flush_stall_ms_max * NS_PER_MS),
             self.log.deadline(),
+            // Nobody else makes turns on an idle core.
+            (open && self.folds.is_behind()).then_some(0),
         ]
         .into_iter()
         .flatten()

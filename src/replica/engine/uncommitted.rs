@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 pub(super) struct Uncommitted {
     batches: VecDeque<UncommittedBatch>,
     bytes: u64,
+    /// Where the last batch ends that was committed, if any was.
+    committed_end: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +31,16 @@ impl Uncommitted {
         self.bytes
     }
 
+    pub(super) fn committed_end(&self) -> Option<Offset> {
+        self.committed_end
+    }
+
     /// The first, if it is committed now.
     pub(super) fn pop_committed(&mut self, high_watermark: HighWatermark) -> Option<UncommittedBatch> {
         self.batches.front().filter(|batch| batch.next <= high_watermark.0)?;
         let batch = self.batches.pop_front()?;
         self.bytes -= batch.bytes as u64;
+        self.committed_end = Some(batch.next);
         Some(batch)
     }
 

@@ -70,6 +70,8 @@ impl Fold for Configs {
     const VERSION: u16 = 1;
     const NAME: &'static str = "configs";
     type Part = Option<Said>;
+    /// `None`: not copied yet; then what was set, if anything was.
+    type Copied = Option<Option<Said>>;
 
     fn fold(&mut self, batch: &StampedBatch) {
         if !batch.header().is_control() {
@@ -120,6 +122,27 @@ impl Fold for Configs {
         if part.is_some() {
             self.settled = part;
         }
+    }
+
+    fn begin_copy(&self) -> Self::Copied {
+        None
+    }
+
+    /// All of it is one entry.
+    fn walk(&self, copied: &mut Self::Copied, entries_max: usize) -> usize {
+        if copied.is_some() || entries_max == 0 {
+            return 0;
+        }
+        *copied = Some(self.settled.clone());
+        1
+    }
+
+    fn encode_copied(copied: Self::Copied) -> Option<Vec<u8>> {
+        Some(copied.flatten().as_ref().map(Said::encode).unwrap_or_default())
+    }
+
+    fn unsettled(&self) -> usize {
+        self.unsettled.len()
     }
 
     fn fits(&self, batch: &StampedBatch) -> Result<(), String> {

@@ -5,6 +5,7 @@
 //! question for one of them asks it by name. A fold never looks at a clock, or at who leads.
 
 mod configs;
+mod hold;
 mod producers;
 mod recovery;
 mod snapshot;
@@ -19,6 +20,8 @@ use crate::log::Section;
 use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
 pub(crate) use configs::{Configs, Set, check_room};
+pub(crate) use hold::FoldsCopy;
+use hold::HoldLimits;
 pub(crate) use producers::{Producers, Verdict};
 pub(crate) use recovery::Recovery;
 pub use snapshot::origin_section;
@@ -34,6 +37,8 @@ pub(crate) trait Fold {
     const NAME: &'static str;
     /// What a section holds.
     type Part;
+    /// A copy of the settled state, as far as it has got. It goes to another thread.
+    type Copied: Clone + std::fmt::Debug + Eq + Send;
 
     /// A batch of the log, in its order, whoever wrote it.
     fn fold(&mut self, batch: &StampedBatch);
@@ -47,6 +52,24 @@ pub(crate) trait Fold {
     fn decode(section: Option<&[u8]>, offsets: &Range<Offset>) -> Result<Self::Part, &'static str>;
     /// Take over what was decoded; all before is settled, and so is this.
     fn take(&mut self, part: Self::Part);
+
+    /// Of nothing yet.
+    fn begin_copy(&self) -> Self::Copied;
+    /// Go on with a copy by at most so many entries; how many there were. Fewer: it is whole. Nothing is settled, nor cut below what
+    /// is, between its first and last part.
+    fn walk(&self, copied: &mut Self::Copied, entries_max: usize) -> usize;
+    /// Of a whole copy: what `encode` of all offsets gave when it was begun.
+    fn encode_copied(copied: Self::Copied) -> Option<Vec<u8>>;
+
+    /// Batches that are kept apart because they are not settled.
+    fn unsettled(&self) -> usize {
+        0
+    }
+
+    /// Up to where `settle` may go, at most `below`, to take in no more than so many of them (one at least), and none in part.
+    fn settled_end(&self, below: Offset, _batches_max: usize) -> Offset {
+        below
+    }
 
     /// `Err`: why this node cannot go by a log that holds this batch.
     fn fits(&self, _batch: &StampedBatch) -> Result<(), String> {
@@ -68,12 +91,16 @@ pub struct Folds {
     configs: Configs,
     /// All before is folded.
     end: Offset,
-    /// All before is committed, and settled.
+    /// All before is committed.
+    committed: Offset,
+    /// All before is settled. Lower, while a copy is made and until what has waited for it is settled.
     settled: Offset,
     /// All before is settled as well, and nobody has said that it is committed: see [`Folds::assume`].
     assumed: Offset,
     /// Something was cut that had been settled. What it had displaced is not known any more.
     has_lost: bool,
+    copy: Option<FoldsCopy>,
+    limits: HoldLimits,
 }
 
 impl Folds {
@@ -84,9 +111,16 @@ impl Folds {
             voters: Voters::new(&config.voters),
             configs: Configs::default(),
             end: Offset(0),
+            committed: Offset(0),
             settled: Offset(0),
             assumed: Offset(0),
             has_lost: false,
+            copy: None,
+            limits: HoldLimits {
+                walk_entries: config.limits.fold_walk_entries,
+                settled_batches: config.limits.fold_settled_batches,
+                held_batches_max: config.limits.fold_held_batches_max,
+            },
         }
     }
 
@@ -112,10 +146,17 @@ impl Folds {
 
     /// All below is committed.
     pub(crate) fn settle(&mut self, high_watermark: HighWatermark) {
+        let waits = self.is_behind();
         // A follower may hear of more than it has.
-        let settled = high_watermark.0.min(self.end);
-        self.settle_each(settled);
-        self.settled = self.settled.max(settled);
+        self.committed = self.committed.max(high_watermark.0.min(self.end));
+        if !waits {
+            self.settle_to(self.committed);
+        }
+    }
+
+    fn settle_to(&mut self, below: Offset) {
+        self.settle_each(below);
+        self.settled = self.settled.max(below);
     }
 
     /// All below will hardly be cut, so that it need not be kept apart. What it has displaced is in no section before it is known
@@ -137,6 +178,8 @@ impl Folds {
         self.voters.cut(to);
         self.configs.cut(to);
         self.has_lost |= to < self.settled.max(self.assumed);
+        self.copy.take_if(|copy| to < copy.end());
+        self.committed = self.committed.min(to);
         self.settled = self.settled.min(to);
         self.end = self.end.min(to);
     }
@@ -169,7 +212,7 @@ impl Folds {
         let producers = decoded::<Producers>(sections, offsets)?;
         let voters = decoded::<Voters>(sections, offsets)?;
         let configs = decoded::<Configs>(sections, offsets)?;
-        (self.end, self.settled) = (offsets.end, offsets.end);
+        (self.end, self.committed, self.settled) = (offsets.end, offsets.end, offsets.end);
         self.settle_each(offsets.end);
         self.producers.take(producers);
         self.voters.take(voters);

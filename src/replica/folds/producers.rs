@@ -11,7 +11,7 @@ use super::Fold;
 use crate::record::{BatchHeader, StampedBatch};
 use crate::types::*;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 /// Batches kept per producer id (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`); a Java producer has no more than
 /// five requests in flight for the same reason.
@@ -101,6 +101,7 @@ impl Fold for Producers {
     const VERSION: u16 = 1;
     const NAME: &'static str = "producers";
     type Part = Vec<Appended>;
+    type Copied = CopiedTable;
 
     fn fold(&mut self, batch: &StampedBatch) {
         self.on_append(batch.header());
@@ -136,10 +137,7 @@ impl Fold for Producers {
 
     /// The last batches of each producer that lie there, in the order of the log.
     fn encode(&self, offsets: &Range<Offset>) -> Option<Vec<u8>> {
-        let batches = self.settled.batches_in(offsets);
-        let mut bytes = Vec::with_capacity(batches.len() * BATCH_BYTES);
-        batches.iter().for_each(|appended| appended.encode(&mut bytes));
-        Some(bytes)
+        Some(encode_in_order(self.settled.batches_in(offsets)))
     }
 
     fn decode(section: Option<&[u8]>, offsets: &Range<Offset>) -> Result<Vec<Appended>, &'static str> {
@@ -166,9 +164,62 @@ impl Fold for Producers {
         }
     }
 
+    fn begin_copy(&self) -> CopiedTable {
+        CopiedTable { entries: Vec::with_capacity(self.settled.entries.len()) }
+    }
+
+    fn walk(&self, copied: &mut CopiedTable, entries_max: usize) -> usize {
+        let before = copied.entries.len();
+        let from = copied.entries.last().map_or(Bound::Unbounded, |(id, _)| Bound::Excluded(*id));
+        let next = self.settled.entries.range((from, Bound::Unbounded)).take(entries_max);
+        copied.entries.extend(next.map(|(id, entry)| (*id, *entry)));
+        copied.entries.len() - before
+    }
+
+    fn encode_copied(copied: CopiedTable) -> Option<Vec<u8>> {
+        let batches = copied.entries.iter().flat_map(|(id, entry)| entry.appended(*id));
+        Some(encode_in_order(batches.collect()))
+    }
+
+    fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    fn settled_end(&self, below: Offset, batches_max: usize) -> Offset {
+        let first_that_waits = self.unsettled.get(batches_max.max(1));
+        first_that_waits.map_or(below, |appended| below.min(appended.batch.base_offset))
+    }
+
     fn has_room(&self, header: &BatchHeader) -> bool {
         header.producer_id < 0 || self.contains(header.producer_id) || self.next_to_go().is_none()
     }
+}
+
+/// Producers with their last batches, in the order of their ids: those up to where a copy has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopiedTable {
+    /// Has room for all: nothing is allocated as it fills.
+    entries: Vec<(i64, Entry)>,
+}
+
+#[cfg(test)]
+impl CopiedTable {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where it lies, and how much of it there is.
+    pub(super) fn memory(&self) -> (*const (), usize) {
+        (self.entries.as_ptr().cast(), self.entries.capacity())
+    }
+}
+
+/// In the order of the log.
+fn encode_in_order(mut batches: Vec<Appended>) -> Vec<u8> {
+    batches.sort_unstable_by_key(|appended| appended.batch.base_offset);
+    let mut bytes = Vec::with_capacity(batches.len() * BATCH_BYTES);
+    batches.iter().for_each(|appended| appended.encode(&mut bytes));
+    bytes
 }
 
 /// What the fold keeps of a batch: whose it is, and the rest.
@@ -279,23 +330,12 @@ impl Table {
 }
 
 impl Table {
-    /// In the order of the log.
     fn batches_in(&self, offsets: &Range<Offset>) -> Vec<Appended> {
         // Who has appended last before these has none of them.
         let producers = self.by_last_offset.range(offsets.start..);
         let entries = producers.filter_map(|(_, id)| self.entries.get_key_value(id));
-        let mut found: Vec<Appended> = entries
-            .flat_map(|(id, entry)| {
-                let inside = entry.batches().iter().filter(|batch| offsets.contains(&batch.base_offset));
-                inside.map(|batch| Appended {
-                    producer_id: *id,
-                    producer_epoch: entry.producer_epoch,
-                    batch: *batch,
-                })
-            })
-            .collect();
-        found.sort_unstable_by_key(|appended| appended.batch.base_offset);
-        found
+        let batches = entries.flat_map(|(id, entry)| entry.appended(*id));
+        batches.filter(|appended| offsets.contains(&appended.batch.base_offset)).collect()
     }
 
     /// Forget the batches at or above `to`; of a producer without others nothing is known.
@@ -329,6 +369,12 @@ impl Entry {
 
     fn batches(&self) -> &[Batch] {
         &self.batches[..self.len as usize]
+    }
+
+    /// As batches of this producer.
+    fn appended(&self, producer_id: i64) -> impl Iterator<Item = Appended> + '_ {
+        let producer_epoch = self.producer_epoch;
+        self.batches().iter().map(move |batch| Appended { producer_id, producer_epoch, batch: *batch })
     }
 
     fn last(&self) -> Option<&Batch> {

@@ -13,7 +13,7 @@ pub(super) fn config() -> Config {
 }
 
 /// A batch of one record of this producer.
-fn batch(base: i64, producer_id: i64, sequence: i32) -> StampedBatch {
+pub(super) fn batch(base: i64, producer_id: i64, sequence: i32) -> StampedBatch {
     batch_of(base, (producer_id, 0, sequence), 1)
 }
 

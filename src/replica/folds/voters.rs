@@ -35,6 +35,7 @@ impl Fold for Voters {
     const VERSION: u16 = 1;
     const NAME: &'static str = "voters";
     type Part = Unchanged;
+    type Copied = ();
 
     fn fold(&mut self, _batch: &StampedBatch) {}
 
@@ -52,6 +53,16 @@ impl Fold for Voters {
     }
 
     fn take(&mut self, _part: Unchanged) {}
+
+    fn begin_copy(&self) {}
+
+    fn walk(&self, _copied: &mut (), _entries_max: usize) -> usize {
+        0
+    }
+
+    fn encode_copied(_copied: ()) -> Option<Vec<u8>> {
+        None
+    }
 
     fn fits(&self, batch: &StampedBatch) -> Result<(), String> {
         check_static_voters(batch)

@@ -55,3 +55,49 @@ fn a_start_writes_the_summaries_that_are_missing_with_all_that_belongs_there() {
     assert_eq!(cluster.nodes[&leader].effort.summaries, segments - 1);
     retries_are_recognised(&mut cluster, leader, &answers);
 }
+
+/// A leader that knows many producers and copies what is folded, an entry in each turn, while the producer of id 1 goes on until a
+/// segment is closed.
+fn leader_that_copies() -> (Cluster, NodeId) {
+    let mut cluster = cluster_with(1, |config| {
+        (config.limits.segment_bytes_max, config.limits.fold_walk_entries) = (8192, 1);
+        config.limits.connection_producer_ids_max = 1000;
+    });
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let of = |id: i64, sequence: i32| data_batch(&[&[7; 700]], 1_700_000_000_000, Some((id, 0, sequence)));
+    for id in 100..400 {
+        assert_eq!(produce(&mut cluster, client, -1, of(id, 0)).0, 0);
+    }
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.disks[&leader].summaries(), cluster.disks[&leader].segments_kept() - 1);
+    let replica = &mut cluster.nodes.get_mut(&leader).expect("it runs").replica;
+    replica.copy_folds().expect("all is committed");
+    for sequence in 0..25 {
+        assert_eq!(produce(&mut cluster, client, -1, of(1, sequence)).0, 0);
+    }
+    let replica = &mut cluster.nodes.get_mut(&leader).expect("it runs").replica;
+    assert!(replica.poll_folded().is_none() && replica.copy_folds().is_err(), "it is under way");
+    // Of what is not settled yet there is no section.
+    assert!(cluster.disks[&leader].summaries() < cluster.disks[&leader].segments_kept() - 1);
+    (cluster, leader)
+}
+
+#[test]
+fn a_summary_that_is_due_while_folds_are_copied_is_written_behind_it() {
+    let (mut cluster, leader) = leader_that_copies();
+    cluster.run_ms(5_000);
+    let replica = &mut cluster.nodes.get_mut(&leader).expect("it runs").replica;
+    let folded = replica.poll_folded().expect("it has an end").expect("nothing gave it up");
+    assert_eq!(folded.into_sections().len(), 2, "of producers and configs; constant voters need none");
+    assert!(replica.deadline() != Some(0), "nobody is kept busy with nothing");
+    assert_eq!(cluster.disks[&leader].summaries(), cluster.disks[&leader].segments_kept() - 1);
+}
+
+#[test]
+fn a_stop_waits_for_no_copy_and_writes_all_summaries() {
+    let (mut cluster, leader) = leader_that_copies();
+    cluster.shutdown(leader);
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.disks[&leader].summaries(), cluster.disks[&leader].segments_kept());
+}
