@@ -232,43 +232,24 @@ impl Produce {
     fn settle(&mut self, engine: &Engine, desk: &mut Desk) {
         if engine.has_role_changed() {
             let leading = engine.raft().is_leader().then(|| engine.raft().epoch());
-            for mut parked in self.purgatory.take_outdated(leading) {
-                fail(&mut parked.answers, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
-                answer(engine, desk, parked);
+            for parked in self.purgatory.take_outdated(leading) {
+                give_up(engine, desk, parked, ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
             }
         }
         if let Some(high_watermark) = engine.raft().high_watermark() {
             while let Some(parked) = self.purgatory.pop_kept(Promise::Committed, high_watermark.0) {
-                self.record_stages(desk, Promise::Committed, &parked);
-                answer(engine, desk, parked);
+                let committed_ns = self.committed_ns.max(parked.appended_ns);
+                acknowledge(engine, desk, parked, Some(committed_ns));
             }
         }
         while let Some(parked) = self.purgatory.pop_kept(Promise::Flushed, engine.log().flushed().0) {
-            self.record_stages(desk, Promise::Flushed, &parked);
-            answer(engine, desk, parked);
+            acknowledge(engine, desk, parked, None);
         }
-        for mut parked in self.purgatory.take_expired(desk.now) {
+        for parked in self.purgatory.take_expired(desk.now) {
             // The record may still commit, as in Kafka (DelayedProduce.onExpiration).
             let why = "the record was appended but not committed within timeout.ms".to_string();
-            fail(&mut parked.answers, ErrorCode::REQUEST_TIMED_OUT, Some(why));
-            answer(engine, desk, parked);
+            give_up(engine, desk, parked, ErrorCode::REQUEST_TIMED_OUT, Some(why));
         }
-    }
-
-    fn record_stages(&self, desk: &mut Desk, promise: Promise, parked: &ParkedProduce) {
-        let committed_ns = self.committed_ns.max(parked.appended_ns);
-        let passed = Passed {
-            received_ns: parked.ticket.received_ns,
-            decoded_ns: parked.ticket.decoded_ns,
-            appended_ns: Some(parked.appended_ns),
-            flushed_ns: (parked.flushed_ns > 0).then_some(parked.flushed_ns),
-            committed_ns: (promise == Promise::Committed).then_some(committed_ns),
-            answered_ns: desk.now.monotonic_ns,
-        };
-        desk.stages.record(&passed);
-        let base_offset = parked.answers.first().map_or(-1, |answer| answer.base_offset);
-        let connection = parked.ticket.connection.0;
-        desk.stages.slowest.offer(SlowRequest { passed, base_offset, connection });
     }
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {
@@ -313,6 +294,47 @@ fn answer_nothing(desk: &mut Desk, ticket: &Ticket, answers: &[PartitionAnswer])
     if let Some(refused) = answers.iter().find(|a| !a.error.is_none()) {
         desk.close(ticket.connection, format!("produce with acks=0 failed with {}", refused.error.name()));
     }
+}
+
+/// What it was promised is kept. `committed_ns`: where that was a commit.
+fn acknowledge(engine: &Engine, desk: &mut Desk, parked: ParkedProduce, committed_ns: Option<u64>) {
+    let slow = as_slow(desk, &parked, committed_ns, None);
+    desk.stages.record(&slow.passed);
+    desk.stages.slowest.offer(slow);
+    answer(engine, desk, parked);
+}
+
+/// It cannot be kept any more, or was not in time. No histogram has it, which are of what was acknowledged.
+fn give_up(
+    engine: &Engine,
+    desk: &mut Desk,
+    mut parked: ParkedProduce,
+    error: ErrorCode,
+    why: Option<String>,
+) {
+    let slow = as_slow(desk, &parked, None, Some(error));
+    desk.stages.slowest.offer(slow);
+    fail(&mut parked.answers, error, why);
+    answer(engine, desk, parked);
+}
+
+/// With the times at which it passed the points of its path.
+fn as_slow(
+    desk: &Desk,
+    parked: &ParkedProduce,
+    committed_ns: Option<u64>,
+    error: Option<ErrorCode>,
+) -> SlowRequest {
+    let passed = Passed {
+        received_ns: parked.ticket.received_ns,
+        decoded_ns: parked.ticket.decoded_ns,
+        appended_ns: parked.appended_ns,
+        flushed_ns: (parked.flushed_ns > 0).then_some(parked.flushed_ns),
+        committed_ns,
+        answered_ns: desk.now.monotonic_ns,
+    };
+    let base_offset = parked.answers.first().map_or(-1, |answer| answer.base_offset);
+    SlowRequest { passed, error, base_offset, connection: parked.ticket.connection.0 }
 }
 
 fn answer(engine: &Engine, desk: &mut Desk, parked: ParkedProduce) {

@@ -3,16 +3,19 @@
 //! `stages` records into it beside its histograms, which forget which request it was; `server::control` keeps those of the
 //! last minute. A request that is not among the slowest costs one comparison. Never allocates.
 
+use crate::types::ErrorCode;
+
 /// Of one second.
 pub(crate) const SLOWEST_KEPT: usize = 8;
 
-/// Monotonic ns at which a produce request passed each point; `None` where it did not (acks=1 does not wait for
-/// replication, a refused request is never appended).
+/// Monotonic ns at which a produce request that waited passed each point; `None` where it did not (acks=1 does not wait for
+/// replication, and what is given up has waited for one of the two in vain).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) received_ns: u64,
     pub(crate) decoded_ns: u64,
-    pub(crate) appended_ns: Option<u64>,
+    /// Or found to be there already: a duplicate's.
+    pub(crate) appended_ns: u64,
     pub(crate) flushed_ns: Option<u64>,
     pub(crate) committed_ns: Option<u64>,
     pub(crate) answered_ns: u64,
@@ -22,7 +25,9 @@ pub(crate) struct Passed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SlowRequest {
     pub(crate) passed: Passed,
-    /// Where its first record lies; -1: nowhere.
+    /// What it was told instead of its offset.
+    pub(crate) error: Option<ErrorCode>,
+    /// Where its first record lies, or lay when it was given up; -1: nowhere.
     pub(crate) base_offset: i64,
     pub(crate) connection: u64,
 }
@@ -80,7 +85,7 @@ mod tests {
 
     fn request(n: u64, took_ns: u64) -> SlowRequest {
         let passed = Passed { received_ns: 1_000, answered_ns: 1_000 + took_ns, ..Passed::default() };
-        SlowRequest { passed, base_offset: n as i64, connection: n }
+        SlowRequest { passed, error: None, base_offset: n as i64, connection: n }
     }
 
     fn kept(slowest: &Slowest) -> Vec<u64> {

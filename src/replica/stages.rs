@@ -55,17 +55,16 @@ impl Stages {
         ]
     }
 
-    /// Record an answered request: each stage whose two ends it passed.
+    /// Record an acknowledged request: each stage whose two ends it passed.
     pub(crate) fn record(&mut self, passed: &Passed) {
         record_ns(&mut self.received_to_decoded, passed.received_ns, passed.decoded_ns);
         record_ns(&mut self.end_to_end, passed.received_ns, passed.answered_ns);
-        let Some(appended_ns) = passed.appended_ns else { return };
-        record_ns(&mut self.decoded_to_appended, passed.decoded_ns, appended_ns);
+        record_ns(&mut self.decoded_to_appended, passed.decoded_ns, passed.appended_ns);
         if let Some(flushed_ns) = passed.flushed_ns {
-            record_ns(&mut self.appended_to_flushed, appended_ns, flushed_ns);
+            record_ns(&mut self.appended_to_flushed, passed.appended_ns, flushed_ns);
         }
         if let Some(committed_ns) = passed.committed_ns {
-            record_ns(&mut self.appended_to_replicated, appended_ns, committed_ns);
+            record_ns(&mut self.appended_to_replicated, passed.appended_ns, committed_ns);
             record_ns(&mut self.committed_to_answered, committed_ns, passed.answered_ns);
         }
     }
@@ -117,7 +116,7 @@ mod tests {
         Passed {
             received_ns: 1_000,
             decoded_ns: 3_000,
-            appended_ns: Some(10_000),
+            appended_ns: 10_000,
             flushed_ns: Some(110_000),
             committed_ns,
             answered_ns: 201_000,
@@ -141,8 +140,8 @@ mod tests {
         stages.record(&passed(None));
         assert_eq!(stages.appended_to_flushed.len(), 1);
         assert_eq!(stages.appended_to_replicated.len() + stages.committed_to_answered.len(), 0);
-        stages.record(&Passed { received_ns: 5, decoded_ns: 6, answered_ns: 7, ..Passed::default() });
-        assert_eq!((stages.decoded_to_appended.len(), stages.end_to_end.len()), (1, 2));
+        stages.record(&Passed { flushed_ns: None, ..passed(Some(150_000)) });
+        assert_eq!((stages.appended_to_flushed.len(), stages.end_to_end.len()), (1, 2));
     }
 
     #[test]

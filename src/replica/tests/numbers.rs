@@ -1,8 +1,10 @@
 //! What a node says of itself: counters, histograms, progress, memory; and what it does about a full disk.
 
+use super::waiting::{isolate_followers, leader_of};
 use super::*;
 use crate::replica::folds::Voters;
 use crate::replica::input::FORWARD_CLIENT_ID;
+use crate::replica::slowest::SlowRequest;
 
 #[test]
 fn what_clients_did_is_counted() {
@@ -31,6 +33,41 @@ fn what_clients_did_is_counted() {
     // The duplicate was durable before it came; acks=1 does not wait for a commit.
     let counts: Vec<u64> = stages.named().iter().map(|(_, stage)| stage.len()).collect();
     assert_eq!(counts, [3, 3, 1, 2, 2, 3]);
+}
+
+/// Of a second in which a follower is gone nobody else would tell.
+#[test]
+fn what_waited_in_vain_is_among_the_slow_requests_and_not_in_the_histograms() {
+    let (mut cluster, leader) = leader_of(3, |_| {});
+    isolate_followers(&mut cluster, leader);
+    let take = |cluster: &mut Cluster| {
+        let stages = cluster.nodes.get_mut(&leader).expect("a node").replica.take_stages(Stages::new());
+        assert!(stages.named().iter().all(|(_, stage)| stage.is_empty()));
+        stages.slowest.kept().to_vec()
+    };
+    let base = cluster.status(leader).log_end_offset;
+    let [impatient, _] = [200, 60_000].map(|timeout_ms| {
+        let client = cluster.connect(leader);
+        let mut request = produce_request(-1, batch(&[b"x"]));
+        request.timeout_ms = timeout_ms;
+        cluster.send(client, PRODUCE, 9, &request);
+        client
+    });
+    let refused = cluster.connect(leader);
+    assert_eq!(produce(&mut cluster, refused, 5, batch(&[b"x"])).0, ErrorCode::INVALID_REQUIRED_ACKS.0);
+    cluster.run_ms(250);
+    let slow = |told: &[SlowRequest], error: ErrorCode, offset: i64| {
+        let [slow] = told else { panic!("{told:?}") };
+        assert_eq!((slow.error, slow.base_offset), (Some(error), offset));
+        assert!(slow.passed.flushed_ns.is_some() && slow.passed.committed_ns.is_none(), "{slow:?}");
+        slow.took_ns() / NS_PER_MS
+    };
+    assert!(receive_produce(&mut cluster, impatient).is_some());
+    let took_ms = slow(&take(&mut cluster), ErrorCode::REQUEST_TIMED_OUT, base);
+    assert!((200..210).contains(&took_ms), "{took_ms}");
+    cluster.run_until("check quorum", 10_000, |c| c.status(leader).role == "resigned");
+    cluster.run_ms(1);
+    assert!(slow(&take(&mut cluster), ErrorCode::NOT_LEADER_OR_FOLLOWER, base + 1) >= 250);
 }
 
 #[test]

@@ -45,6 +45,41 @@ fn who_reads_in_order_finds_in_memory_what_was_read_ahead_of_him() {
     assert_eq!((second.misses, second.ahead), (first.misses, first.ahead), "the second finds it all");
 }
 
+/// A crowd that asked for the same while it was read: all find it in a block, and an answer takes its time.
+#[test]
+fn of_those_who_find_in_memory_what_they_stood_in_line_for_a_turn_serves_64() {
+    const READERS: usize = 200;
+    let (mut cluster, leader) = leader_of(1, |config| {
+        config.limits.tail_cache_bytes_max = 0;
+        config.limits.device_reads_bytes_max = 1 << 30;
+    });
+    let client = cluster.connect(leader);
+    let (_, base) = produce(&mut cluster, client, -1, batch(&[&[7; 1_000]]));
+    // No longer does the log write.
+    cluster.run_ms(300);
+    cluster.hold = |_, kind| matches!(kind, OpKind::Read { .. });
+    let readers: Vec<Client> = (0..READERS).map(|_| cluster.connect(leader)).collect();
+    for reader in &readers {
+        cluster.send(*reader, FETCH, 12, &fetch_request(base, 0));
+    }
+    cluster.run_ms(1);
+    let waiting = |cluster: &Cluster| cluster.nodes[&leader].replica.desk.reads.waiting();
+    let mut left = vec![waiting(&cluster)];
+    assert_eq!(left, [READERS - 4], "so many are at the device");
+    cluster.release();
+    cluster.run_until("all are served", 100, |cluster| {
+        left.push(waiting(cluster));
+        left.last() == Some(&0)
+    });
+    let served = left.windows(2).map(|turn| turn[0] - turn[1]).filter(|served| *served > 0);
+    assert_eq!(served.collect::<Vec<usize>>(), [64, 64, 64, 4]);
+    cluster.run_ms(1);
+    for reader in readers {
+        let read = receive_fetch(&mut cluster, reader).expect("served");
+        assert!(read.records.is_some_and(|records| !records.is_empty()));
+    }
+}
+
 #[test]
 fn nobody_reads_ahead_of_who_went_while_the_device_read_for_him() {
     let (mut cluster, leader) = leader_of(1, |config| config.limits.tail_cache_bytes_max = 0);

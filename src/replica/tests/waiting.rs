@@ -14,7 +14,7 @@ pub(super) fn leader_of(count: i32, change: fn(&mut Config)) -> (Cluster, NodeId
     (cluster, leader)
 }
 
-fn isolate_followers(cluster: &mut Cluster, leader: NodeId) {
+pub(super) fn isolate_followers(cluster: &mut Cluster, leader: NodeId) {
     others(cluster, leader).into_iter().for_each(|id| cluster.isolate(id));
 }
 

@@ -1,4 +1,5 @@
-//! The slowest requests of the last minute, for `/slow`: a histogram says that somebody waited, this says where.
+//! The slowest requests of the last minute, for `/slow`: a histogram says that somebody waited, this says where. Those that were
+//! given up are among them.
 //!
 //! The reporter adds those of each second, the page reads them. Nothing here is seen by the replica core.
 
@@ -7,7 +8,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use crate::replica::slowest::{SLOWEST_KEPT, SlowRequest};
-use crate::types::NS_PER_MS;
+use crate::types::{ErrorCode, NS_PER_MS};
 
 /// How long they are remembered.
 const KEPT_NS: u64 = 60_000 * NS_PER_MS;
@@ -43,16 +44,18 @@ fn request(slow: &SlowRequest, now_ns: u64) -> Value {
     let us = |from_ns: Option<u64>, to_ns: Option<u64>| {
         from_ns.zip(to_ns).map(|(from, to)| to.saturating_sub(from) as f64 / 1_000.0)
     };
-    let [received, decoded, answered] = [passed.received_ns, passed.decoded_ns, passed.answered_ns].map(Some);
+    let [received, decoded] = [passed.received_ns, passed.decoded_ns].map(Some);
+    let [appended, answered] = [passed.appended_ns, passed.answered_ns].map(Some);
     json!({
         "answered_ms_ago": now_ns.saturating_sub(passed.answered_ns) / NS_PER_MS,
+        "error": slow.error.map(ErrorCode::name),
         "base_offset": slow.base_offset,
         "connection": slow.connection,
         "end_to_end": us(received, answered),
         "received_to_decoded": us(received, decoded),
-        "decoded_to_appended": us(decoded, passed.appended_ns),
-        "appended_to_flushed": us(passed.appended_ns, passed.flushed_ns),
-        "appended_to_replicated": us(passed.appended_ns, passed.committed_ns),
+        "decoded_to_appended": us(decoded, appended),
+        "appended_to_flushed": us(appended, passed.flushed_ns),
+        "appended_to_replicated": us(appended, passed.committed_ns),
         "committed_to_answered": us(passed.committed_ns, answered),
     })
 }
@@ -69,12 +72,12 @@ mod tests {
         let passed = Passed {
             received_ns,
             decoded_ns: received_ns + 2_000,
-            appended_ns: Some(received_ns + 5_000),
+            appended_ns: received_ns + 5_000,
             flushed_ns: None,
             committed_ns: Some(answered_ns - 1_000),
             answered_ns,
         };
-        SlowRequest { passed, base_offset: took_us as i64, connection: 3 }
+        SlowRequest { passed, error: None, base_offset: took_us as i64, connection: 3 }
     }
 
     fn took(last: &LastSlow, second: u64) -> Vec<f64> {
@@ -111,7 +114,9 @@ mod tests {
         let times = ["end_to_end", "received_to_decoded", "decoded_to_appended", "appended_to_replicated"];
         assert_eq!(times.map(|stage| json[stage].as_f64().unwrap()), [50.0, 2.0, 3.0, 44.0]);
         assert_eq!(json["committed_to_answered"], 1.0);
-        assert!(json["appended_to_flushed"].is_null());
+        assert!(json["appended_to_flushed"].is_null() && json["error"].is_null());
+        let given_up = SlowRequest { error: Some(ErrorCode::REQUEST_TIMED_OUT), ..slow(100, 50) };
+        assert_eq!(request(&given_up, 101_500 * NS_PER_MS)["error"], "REQUEST_TIMED_OUT");
         assert_eq!((json["answered_ms_ago"].as_u64(), json["base_offset"].as_i64()), (Some(1_500), Some(50)));
     }
 }

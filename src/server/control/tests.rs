@@ -114,7 +114,7 @@ fn stages(count: u64) -> Stages {
         stages.end_to_end.record(ns).unwrap();
         let answered_ns = crate::io::clock::monotonic_ns();
         let passed = Passed { received_ns: answered_ns - ns, answered_ns, ..Passed::default() };
-        stages.slowest.offer(SlowRequest { passed, base_offset: i as i64, connection: 7 });
+        stages.slowest.offer(SlowRequest { passed, error: None, base_offset: i as i64, connection: 7 });
         stages.committed_bytes += 100;
         stages.committed_records += 1;
     }
