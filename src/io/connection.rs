@@ -74,6 +74,21 @@ impl Connection {
         }
     }
 
+    fn receive(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
+        let room = buffer.chunk_mut();
+        let room_bytes = room.len().min(bytes_max);
+        debug_assert!(room_bytes > 0, "a read without room would look like a close");
+        // SAFETY: recv(2) writes to the spare room and reads nothing of it.
+        let received = unsafe {
+            libc::recv(self.socket.as_raw_fd(), room.as_mut_ptr().cast(), room_bytes, libc::MSG_DONTWAIT)
+        };
+        let n = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: recv(2) has filled the first `n` bytes.
+        unsafe { buffer.advance_mut(n) };
+        self.is_drained.set(0 < n && n < room_bytes);
+        Ok(n)
+    }
+
     /// Both in one.
     pub(crate) fn poll_read(
         &self,
@@ -101,21 +116,6 @@ impl Connection {
         // SAFETY: an int to write to.
         let failed = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
         if failed != 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
-    }
-
-    fn receive(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
-        let room = buffer.chunk_mut();
-        let room_bytes = room.len().min(bytes_max);
-        debug_assert!(room_bytes > 0, "a read without room would look like a close");
-        // SAFETY: recv(2) writes to the spare room and reads nothing of it.
-        let received = unsafe {
-            libc::recv(self.socket.as_raw_fd(), room.as_mut_ptr().cast(), room_bytes, libc::MSG_DONTWAIT)
-        };
-        let n = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        // SAFETY: recv(2) has filled the first `n` bytes.
-        unsafe { buffer.advance_mut(n) };
-        self.is_drained.set(0 < n && n < room_bytes);
-        Ok(n)
     }
 
     /// Bytes to send, behind those that wait already. Nothing of a connection that is gone.

@@ -22,7 +22,7 @@ use super::durable::{self, DurableWrite};
 use super::file_system::free_bytes;
 use super::host_memory::host_memory;
 use super::memory_thread::{Ender, MemoryThread};
-use crate::log::{BLOCK_BYTES, DiskError, Done, FileId, MemoryWork, OpId, OpKind, SegmentId, SmallFile};
+use crate::log::{BLOCK_BYTES, DiskError, Done, FileId, MemoryWork, OpId, SegmentId, SmallFile};
 use crate::memory::ZeroedBlocks;
 use crate::types::{HostMemory, Offset};
 
@@ -95,7 +95,7 @@ impl LogFiles {
     }
 }
 
-/// An operation of `OpKind` that needs a file thread. It can cross threads, because it lends no write buffer.
+/// An operation of the log that needs a file thread. It can cross threads, because it lends no write buffer.
 #[derive(Debug)]
 pub(crate) enum FileOperation {
     Create { segment: SegmentId, zeroed: u64 },
@@ -109,23 +109,6 @@ pub(crate) enum FileOperation {
 }
 
 impl FileOperation {
-    /// `Err` gives back what belongs on the ring, or is no file's.
-    pub(super) fn from_kind(kind: OpKind) -> Result<FileOperation, OpKind> {
-        Ok(match kind {
-            OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
-            OpKind::ExtendSegment { segment, from, to, written } => {
-                FileOperation::Extend { segment, from, to, written }
-            }
-            OpKind::ZeroSegment { segment, from, to } => FileOperation::Zero { segment, from, to },
-            OpKind::CutSegment { segment, length } => FileOperation::Cut { segment, length },
-            OpKind::DeleteSegment { segment } => FileOperation::Delete { segment },
-            OpKind::FlushSegment { segment } => FileOperation::Flush { segment },
-            OpKind::ReplaceFile { file, contents } => FileOperation::Replace { file, contents },
-            OpKind::RemoveFile { file } => FileOperation::Remove { file },
-            other @ (OpKind::Write { .. } | OpKind::Read { .. } | OpKind::Memory(_)) => return Err(other),
-        })
-    }
-
     fn describe(&self) -> String {
         match self {
             FileOperation::Create { segment, zeroed } => {

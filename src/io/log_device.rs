@@ -144,34 +144,41 @@ impl LogDevice {
         self.ring.register_worker_cpus(cpus)
     }
 
-    /// Queue an operation; the kernel gets it with `submit`.
+    /// Queue an operation. Writes and reads are the ring's, and the kernel gets them with `submit`; all else is a file thread's.
     pub(crate) fn push(&mut self, op: DiskOp) {
-        let kind = match FileOperation::from_kind(op.kind) {
-            Ok(operation) => return self.push_file_operation(op.id, operation),
-            Err(ring_kind) => ring_kind,
-        };
-        match kind {
+        let DiskOp { id, kind } = op;
+        let operation = match kind {
             OpKind::Write { file, position, buffer, length, durable } => {
                 assert!(
                     position.is_multiple_of(BLOCK)
                         && length.is_multiple_of(BLOCK_BYTES)
                         && 0 < length
                         && length <= buffer.capacity(),
-                    "{:?} writes {length} bytes at {position}",
-                    op.id
+                    "{id:?} writes {length} bytes at {position}"
                 );
-                self.push_transfer(op.id, file, position, length, Transfer::Write { buffer, durable });
+                return self.push_transfer(id, file, position, length, Transfer::Write { buffer, durable });
             }
             OpKind::Read { segment, position, length, piece } => {
-                self.push_read(op.id, FileId::Segment(segment), position, length, piece)
+                return self.push_read(id, FileId::Segment(segment), position, length, piece);
             }
             OpKind::Memory(work) => {
-                if let Err(error) = self.threads.submit_memory(op.id, work) {
-                    self.complete_now(op.id, Err(error), None);
+                if let Err(error) = self.threads.submit_memory(id, work) {
+                    self.complete_now(id, Err(error), None);
                 }
+                return;
             }
-            _ => unreachable!("from_kind takes all others"),
-        }
+            OpKind::CreateSegment { segment, zeroed } => FileOperation::Create { segment, zeroed },
+            OpKind::ExtendSegment { segment, from, to, written } => {
+                FileOperation::Extend { segment, from, to, written }
+            }
+            OpKind::ZeroSegment { segment, from, to } => FileOperation::Zero { segment, from, to },
+            OpKind::CutSegment { segment, length } => FileOperation::Cut { segment, length },
+            OpKind::DeleteSegment { segment } => FileOperation::Delete { segment },
+            OpKind::FlushSegment { segment } => FileOperation::Flush { segment },
+            OpKind::ReplaceFile { file, contents } => FileOperation::Replace { file, contents },
+            OpKind::RemoveFile { file } => FileOperation::Remove { file },
+        };
+        self.push_file_operation(id, operation);
     }
 
     /// The whole aligned span through the same descriptor as the writes, so that both see the same bytes.
@@ -233,10 +240,6 @@ impl LogDevice {
         }
     }
 
-    fn complete_now(&mut self, id: OpId, result: Result<Done, DiskError>, buffer: Option<WriteBuffer>) {
-        self.completed.push_back(DeviceEvent::Completion(Completion { id, result, buffer }));
-    }
-
     /// Give the ring what was pushed; the kernel gets it with the ring's next call. Never more than `TRANSFERS_MAX`: the
     /// rest goes with the turn that follows the next completion. False: there was nothing.
     pub(crate) fn submit(&mut self) -> bool {
@@ -251,17 +254,6 @@ impl LogDevice {
             self.sent += 1;
         }
         self.sent > sent_before
-    }
-
-    /// How long the durable writes since the start took.
-    pub(crate) fn flushes(&self) -> &LatencyBuckets {
-        &self.flushes
-    }
-
-    /// A write is under way, or was begun a moment ago.
-    fn is_written(&self, now_ns: u64) -> bool {
-        let lately = |sent_ns: u64| now_ns.saturating_sub(sent_ns) < WRITES_LATELY_NS;
-        self.writes_in_flight > 0 || self.written_ns.is_some_and(lately)
     }
 
     fn entry(&mut self, slot: usize) -> squeue::Entry {
@@ -298,6 +290,12 @@ impl LogDevice {
                 opcode::Read::new(fd, start, length).offset(position).build().flags(flags)
             }
         }
+    }
+
+    /// A write is under way, or was begun a moment ago.
+    fn is_written(&self, now_ns: u64) -> bool {
+        let lately = |sent_ns: u64| now_ns.saturating_sub(sent_ns) < WRITES_LATELY_NS;
+        self.writes_in_flight > 0 || self.written_ns.is_some_and(lately)
     }
 
     /// True when `poll` would return something. No system call.
@@ -352,6 +350,30 @@ impl LogDevice {
         }
     }
 
+    fn complete_flight(&mut self, flight: Flight, result: Result<usize, DiskError>) {
+        let id = flight.id;
+        match (flight.transfer, result) {
+            (Transfer::Write { buffer, .. }, result) => {
+                self.complete_now(id, result.map(|_| Done::Complete), Some(buffer))
+            }
+            (Transfer::Read { piece, skip, wanted }, Ok(bytes)) => {
+                // Behind what was read there is something of an older read.
+                let end = bytes.min(skip + wanted);
+                self.complete_now(id, Ok(Done::Read(piece.filled(skip.min(end)..end))), None);
+            }
+            (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
+        }
+    }
+
+    fn complete_now(&mut self, id: OpId, result: Result<Done, DiskError>, buffer: Option<WriteBuffer>) {
+        self.completed.push_back(DeviceEvent::Completion(Completion { id, result, buffer }));
+    }
+
+    /// How long the durable writes since the start took.
+    pub(crate) fn flushes(&self) -> &LatencyBuckets {
+        &self.flushes
+    }
+
     /// The node has ended and the process has not: what the ring has is waited for, however long the disk takes, and the rest
     /// is left. Frees the buffers that were lent to it. False: the ring is broken.
     pub(crate) fn settle(&mut self) -> bool {
@@ -370,21 +392,6 @@ impl LogDevice {
             }
         }
         true
-    }
-
-    fn complete_flight(&mut self, flight: Flight, result: Result<usize, DiskError>) {
-        let id = flight.id;
-        match (flight.transfer, result) {
-            (Transfer::Write { buffer, .. }, result) => {
-                self.complete_now(id, result.map(|_| Done::Complete), Some(buffer))
-            }
-            (Transfer::Read { piece, skip, wanted }, Ok(bytes)) => {
-                // Behind what was read there is something of an older read.
-                let end = bytes.min(skip + wanted);
-                self.complete_now(id, Ok(Done::Read(piece.filled(skip.min(end)..end))), None);
-            }
-            (Transfer::Read { .. }, Err(error)) => self.complete_now(id, Err(error), None),
-        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! Direct writes in flight have no order, so two of them on one 4 KiB block would leave either's bytes. The log waits
 //! where that could happen; this is where it is asserted, in release builds too.
 
+use super::Log;
 use super::buffer::{block_ceil, block_floor};
-use super::op::{FileId, OpId, OpKind};
+use super::op::{DiskOp, FileId, OpId, OpKind};
 use std::collections::BTreeMap;
 
 /// What an operation is for: decides what its completion means.
@@ -96,6 +97,15 @@ impl Flights {
             !f.purpose.is_for_readers() && !matches!(f.purpose, Purpose::Summary | Purpose::Delete)
         };
         self.flights.values().find(is_awaited).map(|f| f.submitted_ns)
+    }
+}
+
+impl Log {
+    /// Hand an operation to the device, behind all before it.
+    pub(super) fn submit(&mut self, kind: OpKind, purpose: Purpose) -> OpId {
+        let id = self.flights.submit(&kind, purpose, self.now_ns);
+        self.ops.push_back(DiskOp { id, kind });
+        id
     }
 }
 

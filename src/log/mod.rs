@@ -560,10 +560,4 @@ impl Log {
             self.events.push_back(LogEvent::Failed(error));
         }
     }
-
-    fn submit(&mut self, kind: OpKind, purpose: Purpose) -> OpId {
-        let id = self.flights.submit(&kind, purpose, self.now_ns);
-        self.ops.push_back(DiskOp { id, kind });
-        id
-    }
 }
