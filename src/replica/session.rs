@@ -4,9 +4,11 @@
 //! replica, gives the answers back in whatever order they come, and writes what `poll_output` yields. A session is pure:
 //! no socket, no clock, no knowledge of Raft. It never waits for its client and never holds more than its limits say:
 //! a frame is stored only as its bytes arrive, and a client that does not read is closed.
+//!
+//! Here is the order: which request is next, which answer may go. `decode` makes a request of a frame, `admit` checks what it
+//! brings, `outgoing` has the bytes of the answers.
 
 use super::admit::{self, Admitted};
-use super::collapse::{Weight, weigh};
 use super::cost::Announced;
 use super::input::FORWARD_CLIENT_ID;
 use super::inspection::Inspection;
@@ -16,29 +18,22 @@ use super::room::frames::SMALL_FRAME_BYTES;
 pub use super::session_limits::SessionLimits;
 use super::times::needs_search;
 use crate::protocol::quorum::PeerSoftware;
-use crate::protocol::{
-    self, ClientId, EncodedFrame, FetchResponse, FrameError, ProduceResponse, Request, RequestHeader,
-    Response,
-};
-use crate::record::{Asker, Wanted};
+use crate::protocol::{self, ClientId, EncodedFrame, FrameError, Request, RequestHeader, Response};
+use crate::record::Asker;
 use crate::types::*;
 use bytes::{Bytes, BytesMut};
+pub(crate) use decode::{DecodedRequest, LargeFrame};
+use decode::{LARGE_FRAME_BYTES, decode};
+use outgoing::Outgoing;
 use std::collections::VecDeque;
+
+mod decode;
+mod outgoing;
 
 /// What a voter has under way on one connection: a Fetch that is parked and a heartbeat behind it, or one request of each other kind.
 pub(crate) const VOTER_REQUESTS_MAX: usize = 4;
 /// None of its requests is larger.
 const VOTER_REQUEST_BYTES_MAX: usize = SMALL_FRAME_BYTES;
-/// Answers up to this size are copied together; larger ones are sent as they are.
-const COALESCE_BYTES_MAX: usize = 2 * 1024;
-/// What the answer to a Produce of one partition takes, and some more.
-const PRODUCED_BYTES_ABOUT: usize = 256;
-/// The same of a Fetch, and the stamps of a few batches.
-const FETCHED_BYTES_ABOUT: usize = 512;
-/// Room made for them at once.
-const COALESCE_ROOM_BYTES: usize = 1024;
-/// Size at which what was copied together becomes a chunk of its own.
-const COALESCED_BYTES_MAX: usize = 64 * 1024;
 
 /// A whole request, decoded and admitted.
 #[derive(Debug)]
@@ -61,48 +56,6 @@ enum Slot {
     UnderWay(RequestHeader),
     /// Waits for the answers of earlier requests.
     Answered(EncodedFrame),
-}
-
-/// A larger request than this is decoded elsewhere, if it is neither a Produce (of those most bytes are records, which cost little)
-/// nor a Fetch (which has a decoder of its own, and of which nobody knows how long it waits).
-const LARGE_FRAME_BYTES: usize = 2 * 1024;
-const VERY_LARGE_FRAME_BYTES: usize = 16 * 1024;
-
-/// A whole request, not decoded.
-#[derive(Debug)]
-pub(crate) struct LargeFrame {
-    frame: Bytes,
-    pub(crate) announced: Announced,
-    entries_max: usize,
-    wanted: Wanted,
-}
-
-impl LargeFrame {
-    /// It waits for others like it, and not with those that ask for a hundred things.
-    pub(crate) fn is_very_large(&self) -> bool {
-        self.announced.bytes > VERY_LARGE_FRAME_BYTES
-    }
-
-    /// Its connection is gone: nobody waits for it.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        self.wanted.is_over()
-    }
-
-    pub(crate) fn decode(self) -> Result<DecodedRequest, FrameError> {
-        if self.is_unwanted() {
-            return Err(FrameError("its connection has ended".to_string()));
-        }
-        decode(self.frame, self.entries_max)
-    }
-}
-
-/// A request, and what it weighs.
-#[derive(Debug)]
-pub(crate) struct DecodedRequest {
-    header: RequestHeader,
-    request: Request,
-    weight: Weight,
-    frame_bytes: usize,
 }
 
 /// One client connection: a byte stream becomes requests in order, answers become bytes in request order. Pure.
@@ -171,6 +124,11 @@ impl Session {
         self.received.buffered_bytes()
     }
 
+    /// The next request, complete or not, if enough of it is there to know.
+    pub(crate) fn announced(&self) -> Option<Announced> {
+        self.received.announced()
+    }
+
     /// There is memory for the whole of it.
     pub fn believe(&mut self) {
         self.received.believe();
@@ -179,31 +137,6 @@ impl Session {
     /// Size of the frame that the last request came in.
     pub(crate) fn whole_bytes(&self) -> usize {
         self.received.whole_bytes()
-    }
-
-    /// The next whole request as it came, if decoding it takes longer than a core has for one connection: to be decoded
-    /// elsewhere and given to `take_decoded`. Nothing else is taken from this connection meanwhile.
-    pub(crate) fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
-        let announced = self.announced().filter(|next| next.bytes > LARGE_FRAME_BYTES)?;
-        if announced.may_cost_more() || self.failed || self.is_blocked() {
-            return None;
-        }
-        let frame = self.next_frame().transpose()?;
-        self.failed = frame.is_err();
-        let entries_max = self.limits.request_entries_max;
-        let wanted = self.asker.wanted();
-        Some(frame.map(|frame| LargeFrame { frame, announced, entries_max, wanted }))
-    }
-
-    /// As `poll_request`, of a request that was decoded elsewhere.
-    pub(crate) fn take_decoded(
-        &mut self,
-        decoded: Result<DecodedRequest, FrameError>,
-        now: Now,
-    ) -> Result<Arrived, FrameError> {
-        let arrived = decoded.and_then(|decoded| self.arrive(decoded, now));
-        self.failed = arrived.is_err();
-        arrived
     }
 
     /// The next whole request in the buffer; none while `is_blocked`. Err: close the connection, one rate-limited line;
@@ -232,11 +165,6 @@ impl Session {
             )));
         }
         self.received.next_frame(self.limits.request_bytes_max)
-    }
-
-    /// The next request, complete or not, if enough of it is there to know.
-    pub(crate) fn announced(&self) -> Option<Announced> {
-        self.received.announced()
     }
 
     fn arrive(&mut self, decoded: DecodedRequest, now: Now) -> Result<Arrived, FrameError> {
@@ -286,12 +214,6 @@ impl Session {
         }
     }
 
-    /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
-    /// requests served before those of all others.
-    pub(crate) fn hold_to_voters(&mut self) {
-        self.is_voters = true;
-    }
-
     fn to_inspect(&self, request: &Admitted, now: Now) -> Option<Inspection> {
         match request {
             Admitted::Produce(produce) if self.limits.compressed_check == CompressedCheck::Always => {
@@ -303,6 +225,37 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// Before `poll_request`: the next whole request as it came, if decoding it takes longer than a core has for one connection:
+    /// to be decoded elsewhere and given to `take_decoded`. Nothing else is taken from this connection meanwhile.
+    pub(crate) fn poll_large(&mut self) -> Option<Result<LargeFrame, FrameError>> {
+        let announced = self.announced().filter(|next| next.bytes > LARGE_FRAME_BYTES)?;
+        if announced.may_cost_more() || self.failed || self.is_blocked() {
+            return None;
+        }
+        let frame = self.next_frame().transpose()?;
+        self.failed = frame.is_err();
+        let entries_max = self.limits.request_entries_max;
+        let wanted = self.asker.wanted();
+        Some(frame.map(|frame| LargeFrame { frame, announced, entries_max, wanted }))
+    }
+
+    /// As `poll_request`, of a request that was decoded elsewhere.
+    pub(crate) fn take_decoded(
+        &mut self,
+        decoded: Result<DecodedRequest, FrameError>,
+        now: Now,
+    ) -> Result<Arrived, FrameError> {
+        let arrived = decoded.and_then(|decoded| self.arrive(decoded, now));
+        self.failed = arrived.is_err();
+        arrived
+    }
+
+    /// It holds a voter's place from here on, whose requests wait for nobody: whoever has forged one must not have clients'
+    /// requests served before those of all others.
+    pub(crate) fn hold_to_voters(&mut self) {
+        self.is_voters = true;
     }
 
     /// No more requests should be read: too many under way, or too much output unsent.
@@ -412,13 +365,6 @@ impl Session {
     }
 }
 
-fn decode(frame: Bytes, entries_max: usize) -> Result<DecodedRequest, FrameError> {
-    let frame_bytes = frame.len();
-    let (header, mut request, decoded_bytes) = protocol::decode_request_sized(frame)?;
-    let weight = weigh(&mut request, decoded_bytes, entries_max)?;
-    Ok(DecodedRequest { header, request, weight, frame_bytes })
-}
-
 /// Its answer may need a search through the log: by a time, or for the latest.
 fn may_search(request: &Request) -> bool {
     let Request::ListOffsets(request) = request else { return false };
@@ -447,75 +393,6 @@ fn sender_of(request: &Request) -> Option<NodeId> {
         _ => return None,
     };
     (id >= 0).then_some(NodeId(id))
-}
-
-/// Bytes of answers in the order in which they go out.
-#[derive(Debug, Default)]
-struct Outgoing {
-    chunks: VecDeque<Bytes>,
-    /// Small ones copied together; they come after `chunks`.
-    small: BytesMut,
-}
-
-impl Outgoing {
-    /// A small frame goes beside the one before; the chunks of a large one go out as they are.
-    fn push(&mut self, frame: EncodedFrame) {
-        let [chunk] = &frame.chunks[..] else {
-            self.seal();
-            return self.chunks.extend(frame.chunks);
-        };
-        if chunk.len() > COALESCE_BYTES_MAX {
-            self.seal();
-            return self.chunks.extend(frame.chunks);
-        }
-        self.reserve_small(chunk.len());
-        self.small.extend_from_slice(chunk);
-        self.seal_if_large();
-    }
-
-    /// Encode an answer where it is sent from. Gives its bytes.
-    fn push_produced(&mut self, header: &RequestHeader, response: &ProduceResponse) -> usize {
-        self.reserve_small(PRODUCED_BYTES_ABOUT);
-        let before = self.small.len();
-        protocol::encode_produce_response(header, response, &mut self.small);
-        let bytes = self.small.len() - before;
-        self.seal_if_large();
-        bytes
-    }
-
-    /// The same, but for large batches, which go out as they were received.
-    fn push_fetched(&mut self, header: &RequestHeader, response: &FetchResponse) -> usize {
-        self.reserve_small(FETCHED_BYTES_ABOUT);
-        let bytes = protocol::encode_fetch_response(header, response, &mut self.small, &mut self.chunks);
-        self.seal_if_large();
-        bytes
-    }
-
-    fn reserve_small(&mut self, bytes: usize) {
-        if self.small.capacity() - self.small.len() < bytes {
-            // What was sent of it before is used again.
-            self.small.reserve(bytes.max(COALESCE_ROOM_BYTES));
-        }
-    }
-
-    fn seal_if_large(&mut self) {
-        if self.small.len() >= COALESCED_BYTES_MAX {
-            self.seal();
-        }
-    }
-
-    fn seal(&mut self) {
-        if !self.small.is_empty() {
-            self.chunks.push_back(self.small.split().freeze());
-        }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        if self.chunks.is_empty() {
-            self.seal();
-        }
-        self.chunks.pop_front()
-    }
 }
 
 #[cfg(test)]

@@ -241,20 +241,6 @@ fn small_answers_are_one_chunk_and_a_large_one_its_own() {
 }
 
 #[test]
-fn what_is_copied_together_goes_out_in_pieces_of_a_bounded_size() {
-    let frame = |bytes: usize| EncodedFrame { chunks: [Bytes::from(vec![7; bytes])].into_iter().collect() };
-    let mut outgoing = Outgoing::default();
-    let frames = COALESCED_BYTES_MAX / COALESCE_BYTES_MAX;
-    (0..=frames).for_each(|_| outgoing.push(frame(COALESCE_BYTES_MAX)));
-    let larger = frame(COALESCE_BYTES_MAX + 1);
-    outgoing.push(larger.clone());
-    let chunks: Vec<_> = std::iter::from_fn(|| outgoing.pop()).collect();
-    let lengths: Vec<_> = chunks.iter().map(Bytes::len).collect();
-    assert_eq!(lengths, [COALESCED_BYTES_MAX, COALESCE_BYTES_MAX, COALESCE_BYTES_MAX + 1]);
-    assert_eq!(chunks[2].as_ptr(), larger.chunks[0].as_ptr(), "as it is");
-}
-
-#[test]
 fn what_is_not_kafka_fails_once_and_for_ever() {
     for bad in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1], &[0xff; 8], &[0x7f, 0xff, 0xff, 0xff]]
     {
