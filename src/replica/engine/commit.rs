@@ -3,6 +3,7 @@
 use super::GatedEngine;
 use super::told::Told;
 use crate::record::{StampedBatch, may_begin_epoch};
+use crate::replica::notice::EXIT_CORRUPT;
 use crate::types::*;
 
 impl<W> GatedEngine<W> {
@@ -39,5 +40,17 @@ impl<W> GatedEngine<W> {
         self.folds.cut(to.0);
         self.on_cut_to(to.0);
         self.uncommitted.cut_to(to);
+    }
+
+    /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
+    /// made: which of the two logs is damaged, nobody here can tell.
+    pub(super) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
+        if made < wanted {
+            let why = format!(
+                "the leader's log parts from this one at offset {wanted}, inside of a batch that begins at {made}: one \
+                 of the two is damaged. Compare both with kafka-dump-log.sh before this node is started again"
+            );
+            self.stop(EXIT_CORRUPT, why);
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::latest::Latest;
 use super::told::{Next, Told};
 use crate::log::{Completion, LogEvent};
 use crate::raft::Event;
-use crate::replica::notice::{EXIT_CORRUPT, EXIT_DISK, EXIT_OK, Level};
+use crate::replica::notice::{EXIT_DISK, EXIT_OK};
 use crate::types::*;
 
 impl<W> GatedEngine<W> {
@@ -72,21 +72,5 @@ impl<W> GatedEngine<W> {
             self.latest = Latest::found(end.0, largest);
         }
         self.step_or_defer(now, Event::Truncated(end));
-    }
-
-    /// A cut lies between two batches. One within a batch is asked for by no leader whose log is whole, and cannot be
-    /// made: which of the two logs is damaged, nobody here can tell.
-    pub(super) fn check_cut(&mut self, wanted: LogEndOffset, made: LogEndOffset) {
-        if made < wanted {
-            let why = format!(
-                "the leader's log parts from this one at offset {wanted}, inside of a batch that begins at {made}: one \
-                 of the two is damaged. Compare both with kafka-dump-log.sh before this node is started again"
-            );
-            self.stop(EXIT_CORRUPT, why);
-        }
-    }
-
-    pub(super) fn note(&mut self, level: Level, text: String) {
-        self.told.push_back(Told::Note { level, text });
     }
 }

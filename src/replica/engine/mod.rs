@@ -33,7 +33,6 @@ use crate::log::{Log, ReadOutcome, Want};
 use crate::raft::{Effect, Effects, Event, Raft};
 use crate::record::{BatchList, StampedBatch};
 use crate::replica::folds::Folds;
-use crate::replica::notice::Level;
 use crate::types::*;
 use fitness::Fitness;
 use folded::Copying;
@@ -103,22 +102,6 @@ pub(crate) struct Counts {
 }
 
 impl<W> GatedEngine<W> {
-    /// What has happened, in order.
-    pub(super) fn poll(&mut self) -> Option<Told> {
-        self.told.pop_front()
-    }
-
-    /// The next of it, if it is a line: that stands before what is answered because of it.
-    pub(super) fn poll_note(&mut self) -> Option<(Level, String)> {
-        if !matches!(self.told.front(), Some(Told::Note { .. })) {
-            return None;
-        }
-        match self.told.pop_front() {
-            Some(Told::Note { level, text }) => Some((level, text)),
-            _ => None,
-        }
-    }
-
     /// It takes what comes: neither is something being made durable first, nor has it come to its end.
     pub(super) fn is_open(&self) -> bool {
         !self.is_gated() && !self.closing && !self.stopped
@@ -131,12 +114,6 @@ impl<W> GatedEngine<W> {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped
-    }
-
-    /// Nothing more is done; the process ends with this code.
-    pub(super) fn stop(&mut self, exit_code: i32, why: String) {
-        self.stopped = true;
-        self.told.push_back(Told::Stop { exit_code, why });
     }
 
     pub(super) fn raft(&self) -> &Raft {

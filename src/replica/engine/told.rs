@@ -1,6 +1,7 @@
 //! What the engine tells the parts above it. It never calls them: it queues, in the order in which it happened, and
 //! `Replica` hands it on.
 
+use super::GatedEngine;
 use crate::log::ReadError;
 use crate::raft::{self, FetchVerdict, RequestId};
 use crate::record::BatchList;
@@ -62,4 +63,32 @@ pub(crate) enum Next<W> {
     Done,
     /// The turn of what was put off has come.
     Due(W),
+}
+
+impl<W> GatedEngine<W> {
+    pub(super) fn note(&mut self, level: Level, text: String) {
+        self.told.push_back(Told::Note { level, text });
+    }
+
+    /// Nothing more is done; the process ends with this code.
+    pub(crate) fn stop(&mut self, exit_code: i32, why: String) {
+        self.stopped = true;
+        self.told.push_back(Told::Stop { exit_code, why });
+    }
+
+    /// What has happened, in order.
+    pub(crate) fn poll(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+
+    /// The next of it, if it is a line: that stands before what is answered because of it.
+    pub(crate) fn poll_note(&mut self) -> Option<(Level, String)> {
+        if !matches!(self.told.front(), Some(Told::Note { .. })) {
+            return None;
+        }
+        match self.told.pop_front() {
+            Some(Told::Note { level, text }) => Some((level, text)),
+            _ => None,
+        }
+    }
 }
