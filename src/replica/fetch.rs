@@ -4,6 +4,7 @@
 //! uncommitted records to anyone: not ours to copy). Sessions are refused as Kafka refuses them (KIP-227): each
 //! answer says session 0, and clients go on with full fetches.
 
+mod answer;
 mod waiting;
 
 use std::sync::Arc;
@@ -11,16 +12,20 @@ use std::sync::Arc;
 use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
 use super::input::Ticket;
-use super::room::answers::{Given, Share};
+use super::room::answers::Share;
 use super::room::reads::Reader as DeviceReader;
 use crate::log::{ReadError, ReadOutcome, Want};
-use crate::protocol::fetch::{TOPIC_ID_FROM, shared_bytes};
-use crate::protocol::quorum::fetch_response;
-use crate::protocol::{self, FetchRequest, Response, messages as m};
-use crate::raft::{self, FetchVerdict};
+use crate::protocol::fetch::shared_bytes;
+use crate::protocol::{self, FetchRequest, Response};
+use crate::raft::{self, FetchVerdict, RequestId};
 use crate::record::BatchList;
 use crate::types::*;
+use answer::{
+    Wanted, answer_consumer, answer_replica, consumer_skeleton, fail_fetch, partition_at, refuse_replica,
+    session_error,
+};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use waiting::{FetchJob, Fetches, Reader};
 
 /// Of an answer. Nearly always one.
@@ -30,13 +35,6 @@ type Topics = SmallVec<[protocol::FetchTopic; 1]>;
 const AWAKE_INLINE: usize = 8;
 /// Consumers that one turn serves; voters are served before them, and the others have the next turn.
 const CONSUMERS_WOKEN_MAX: usize = 256;
-
-/// Records that a consumer asks for.
-struct Wanted {
-    place: (usize, usize),
-    from: Offset,
-    max_bytes: i32,
-}
 
 /// What a Fetch wants to read from the device.
 pub(super) struct Wish {
@@ -52,6 +50,8 @@ pub(super) struct Wish {
 #[derive(Default)]
 pub(super) struct Fetch {
     fetches: Fetches,
+    /// Replicas', of which Raft has not said yet what is to become of them.
+    unjudged: BTreeMap<RequestId, (Ticket, raft::FetchRequest)>,
     /// What each core's clients may be given. Of one that is not named here, all that they ask for.
     shares: Vec<Arc<Share>>,
 }
@@ -63,7 +63,7 @@ impl Fetch {
         self.shares = shares;
     }
 
-    /// A consumer's. A replica's comes with Raft's verdict.
+    /// A consumer's.
     pub(super) fn on_request(
         &mut self,
         engine: &mut Engine,
@@ -104,15 +104,26 @@ impl Fetch {
         }
     }
 
+    /// A replica's. Raft is asked what is to become of it, and says so with `on_verdict`.
+    pub(super) fn await_verdict(
+        &mut self,
+        request_id: RequestId,
+        ticket: Ticket,
+        request: raft::FetchRequest,
+    ) {
+        self.unjudged.insert(request_id, (ticket, request));
+    }
+
     /// Raft's decision about a replica's Fetch.
     pub(super) fn on_verdict(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,
-        ticket: Ticket,
-        request: &raft::FetchRequest,
+        request_id: RequestId,
         verdict: FetchVerdict,
     ) {
+        let asked = self.unjudged.remove(&request_id);
+        let (ticket, request) = asked.expect("Raft judges only Fetches that were made");
         let from = match verdict {
             FetchVerdict::Refused(error) => return refuse_replica(engine, desk, &ticket, error),
             FetchVerdict::Diverging(end) => {
@@ -238,17 +249,6 @@ impl Fetch {
         }
     }
 
-    /// These lie in memory that was read into.
-    fn finish_from_piece(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
-        let pinned = shared_bytes(&batches);
-        let reader = device_reader(&job);
-        // Who has gone meanwhile is not noted again: nobody would forget it.
-        if let Some((_, next)) = batches.ends().filter(|_| desk.reads.knows(reader)) {
-            desk.ahead.on_answered(reader, job.from, next);
-        }
-        self.finish_with(engine, desk, job, batches, pinned);
-    }
-
     /// It needs the device no more: what it wanted lies in memory now, or is gone.
     pub(super) fn read_otherwise(&mut self, engine: &mut Engine, desk: &mut Desk, token: u64) {
         let Some(job) = self.fetches.take_reading(token) else { return };
@@ -363,6 +363,17 @@ impl Fetch {
         job.is_voter || taken + job.partitions() <= desk.limits.parked_requests_max
     }
 
+    /// These lie in memory that was read into.
+    fn finish_from_piece(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
+        let pinned = shared_bytes(&batches);
+        let reader = device_reader(&job);
+        // Who has gone meanwhile is not noted again: nobody would forget it.
+        if let Some((_, next)) = batches.ends().filter(|_| desk.reads.knows(reader)) {
+            desk.ahead.on_answered(reader, job.from, next);
+        }
+        self.finish_with(engine, desk, job, batches, pinned);
+    }
+
     fn finish_fetch(&self, engine: &Engine, desk: &mut Desk, job: FetchJob, batches: BatchList) {
         self.finish_with(engine, desk, job, batches, 0)
     }
@@ -424,61 +435,6 @@ impl Fetch {
     }
 }
 
-/// Everything of a consumer's answer but the records: errors per partition, and where the records will stand.
-fn consumer_skeleton(
-    engine: &Engine,
-    desk: &Desk,
-    request: &FetchRequest,
-    version: i16,
-) -> (Topics, Option<Wanted>) {
-    let mut ours = None;
-    let mut topics = Topics::with_capacity(request.topics.len());
-    for (t, topic) in request.topics.iter().enumerate() {
-        let known = match version >= TOPIC_ID_FROM {
-            true => topic.id == desk.context.topic_id,
-            false => *topic.name == *desk.context.topic,
-        };
-        let mut partitions = SmallVec::with_capacity(topic.partitions.len());
-        for (p, partition) in topic.partitions.iter().enumerate() {
-            let error = match () {
-                _ if !known && version >= TOPIC_ID_FROM => ErrorCode::UNKNOWN_TOPIC_ID,
-                _ if !known || partition.index != 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                _ if ours.is_some() => ErrorCode::INVALID_REQUEST,
-                _ => engine.check_leader(partition.current_leader_epoch),
-            };
-            if error.is_none() {
-                let from = Offset(partition.fetch_offset);
-                ours = Some(Wanted { place: (t, p), from, max_bytes: partition.max_bytes });
-            }
-            partitions.push(empty_partition(engine, desk, partition.index, error));
-        }
-        let name = match known {
-            true => desk.context.topic.clone(),
-            false => m::StrBytes::from_string(topic.name.to_string()),
-        };
-        topics.push(protocol::FetchTopic { name, topic_id: topic.id, partitions });
-    }
-    (topics, ours)
-}
-
-fn empty_partition(engine: &Engine, desk: &Desk, index: i32, error: ErrorCode) -> protocol::FetchPartition {
-    let leader = desk.leader_for_clients(engine);
-    protocol::FetchPartition {
-        index,
-        error,
-        high_watermark: -1,
-        last_stable_offset: -1,
-        log_start_offset: engine.log().log_start().0,
-        diverging: None,
-        // KIP-951: tell where to go, if anywhere.
-        current_leader: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER && leader.is_some())
-            .then(|| (leader, engine.raft().epoch())),
-        snapshot: None,
-        lagging: 0,
-        records: BatchList::default(),
-    }
-}
-
 /// An observer is read for as a client is.
 fn device_reader(job: &FetchJob) -> DeviceReader {
     match job.reader {
@@ -503,81 +459,4 @@ fn is_due(engine: &Engine, now: Now, job: &FetchJob) -> bool {
         Reader::Replica { high_watermark, .. } => engine.raft().high_watermark() > high_watermark,
     };
     news || job.deadline_ns <= now.monotonic_ns
-}
-
-fn fail_fetch(engine: &Engine, desk: &mut Desk, job: FetchJob, error: ErrorCode) {
-    match job.reader {
-        Reader::Replica { .. } => refuse_replica(engine, desk, &job.ticket, error),
-        Reader::Consumer { mut topics, place } => {
-            let partition = partition_at(&mut topics, place);
-            *partition = empty_partition(engine, desk, partition.index, error);
-            answer_consumer(engine, desk, &job.ticket, topics, None);
-        }
-    }
-}
-
-fn answer_consumer(engine: &Engine, desk: &mut Desk, ticket: &Ticket, topics: Topics, given: Option<Given>) {
-    let names_leader = topics.iter().flat_map(|t| &t.partitions).any(|p| p.current_leader.is_some());
-    let node_endpoints =
-        desk.leader_endpoint_for_clients(engine).filter(|_| names_leader).into_iter().collect();
-    let response = protocol::FetchResponse { topics, node_endpoints, ..Default::default() };
-    desk.answer_given(ticket, Some(Response::Fetch(response)), given);
-}
-
-fn answer_replica(
-    engine: &Engine,
-    desk: &mut Desk,
-    ticket: &Ticket,
-    diverging: Option<OffsetAndEpoch>,
-    records: BatchList,
-    given: Option<Given>,
-) {
-    let told = raft::FetchResponse {
-        high_watermark: engine.raft().high_watermark(),
-        diverging,
-        lagging: engine.lagging(),
-        ..answer_of(engine, ErrorCode::NONE)
-    };
-    let response = fetch_response(&desk.context, &told, engine.log().log_start(), records);
-    desk.answer_given(ticket, Some(Response::Fetch(response)), given);
-}
-
-fn refuse_replica(engine: &Engine, desk: &mut Desk, ticket: &Ticket, error: ErrorCode) {
-    let response = fetch_response(
-        &desk.context,
-        &answer_of(engine, error),
-        engine.log().log_start(),
-        BatchList::default(),
-    );
-    desk.answer(ticket, Response::Fetch(response));
-}
-
-/// A voter always hears who leads in which epoch, also that nobody does.
-fn answer_of(engine: &Engine, error: ErrorCode) -> raft::FetchResponse {
-    raft::FetchResponse {
-        error,
-        leader: engine.raft().leader(),
-        epoch: engine.raft().epoch(),
-        high_watermark: None,
-        diverging: None,
-        snapshot: None,
-        lagging: 0,
-        batches: Vec::new(),
-    }
-}
-
-fn partition_at(topics: &mut Topics, place: (usize, usize)) -> &mut protocol::FetchPartition {
-    &mut topics[place.0].partitions[place.1]
-}
-
-/// KIP-227 as a broker whose session cache is full sees it: a full fetch is answered without a session, an
-/// incremental one names a session that we never gave.
-fn session_error(request: &FetchRequest) -> Option<ErrorCode> {
-    const FINAL_EPOCH: i32 = -1;
-    const INITIAL_EPOCH: i32 = 0;
-    match (request.session_id, request.session_epoch) {
-        (_, FINAL_EPOCH | INITIAL_EPOCH) => None,
-        (0, _) => Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH),
-        _ => Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
-    }
 }

@@ -51,7 +51,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::log::{RecoveredLog, Section};
 use crate::protocol;
-use crate::raft::{self, Event};
+use crate::raft::{self, Event, RequestId};
 use crate::types::*;
 use admit::Admitted;
 use alter_configs::AlterConfigs;
@@ -286,11 +286,16 @@ impl Replica {
     }
 
     fn on_voter_request(&mut self, ticket: Ticket, request: &protocol::Request) {
-        let connection = ticket.connection;
-        let Some(event) = self.quorum.on_request(&mut self.desk, ticket, request) else { return };
+        let (engine, desk) = (&mut self.engine, &mut self.desk);
+        let Some(request) = quorum::understand(desk, &ticket, request) else { return };
         // Answers leave in request order: what is parked on this connection must not stand before this one.
-        self.fetch.release_parked_of(&self.engine, &mut self.desk, connection);
-        self.engine.step(self.desk.now, event);
+        self.fetch.release_parked_of(engine, desk, ticket.connection);
+        let request_id = RequestId(desk.fresh_id());
+        match &request {
+            raft::Request::Fetch(fetch) => self.fetch.await_verdict(request_id, ticket, fetch.clone()),
+            _ => self.quorum.await_reply(request_id, ticket),
+        }
+        engine.step(desk.now, Event::Request { request_id, request });
     }
 
     fn forget(&mut self, connection: ConnectionId) {
@@ -355,8 +360,7 @@ impl Replica {
             }
             Told::Reply { request_id, response } => self.quorum.reply(desk, request_id, &response),
             Told::Verdict { request_id, verdict } => {
-                let (ticket, request) = self.quorum.take_fetch(request_id);
-                self.fetch.on_verdict(engine, desk, ticket, &request, verdict);
+                self.fetch.on_verdict(engine, desk, request_id, verdict);
             }
             Told::RoleChanged => self.quorum.on_role_changed(engine, now),
             Told::Flushed(flushed) => self.produce.on_flushed(flushed, now),

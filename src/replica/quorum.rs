@@ -20,13 +20,6 @@ use crate::types::*;
 use elections::Elections;
 use silence::Silences;
 
-/// A request of a voter or observer that Raft has not answered yet.
-struct VoterRequest {
-    ticket: Ticket,
-    /// A Fetch's own words, needed again when it is answered.
-    fetch: Option<FetchRequest>,
-}
-
 pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
     QuorumContext {
         cluster_id: config.cluster_id.clone().into(),
@@ -42,8 +35,8 @@ pub(super) fn context(config: &Config, directory_id: Uuid) -> QuorumContext {
 
 #[derive(Default)]
 pub(super) struct Quorum {
-    /// That Raft has not answered.
-    voter_requests: BTreeMap<RequestId, VoterRequest>,
+    /// Of voters and observers, that Raft has not answered.
+    unanswered: BTreeMap<RequestId, Ticket>,
     silences: Silences,
     elections: Elections,
 }
@@ -56,31 +49,6 @@ impl Quorum {
     /// Mean and maximum of the elections that ended within the last minute.
     pub(super) fn election_latency_ms(&self, now: Now) -> Option<(f64, f64)> {
         self.elections.latency_ms(now)
-    }
-
-    /// A voter asks, or an observer. Gives what Raft is to be told; `None`: it has been answered.
-    pub(super) fn on_request(
-        &mut self,
-        desk: &mut Desk,
-        ticket: Ticket,
-        request: &protocol::Request,
-    ) -> Option<Event> {
-        let request = match understand(desk, &ticket, request) {
-            Ok(request) => request,
-            Err(refusal) => {
-                desk.counters.refused_requests += 1;
-                desk.note_refused(|context| why_refused(context, &refusal));
-                desk.answer(&ticket, refusal);
-                return None;
-            }
-        };
-        let fetch = match &request {
-            Request::Fetch(fetch) => Some(fetch.clone()),
-            _ => None,
-        };
-        let request_id = RequestId(desk.fresh_id());
-        self.voter_requests.insert(request_id, VoterRequest { ticket, fetch });
-        Some(Event::Request { request_id, request })
     }
 
     /// It moves nothing, so Raft is only asked who leads. A voter of another set says here, every two seconds, who it is.
@@ -102,18 +70,13 @@ impl Quorum {
         desk.answer(ticket, wire::update_raft_voter_response(&desk.context, error, leader, epoch));
     }
 
-    /// A replica's Fetch that Raft has judged, as it came.
-    pub(super) fn take_fetch(&mut self, request_id: RequestId) -> (Ticket, FetchRequest) {
-        match self.voter_requests.remove(&request_id) {
-            Some(VoterRequest { ticket, fetch: Some(request) }) => (ticket, request),
-            _ => panic!("Raft judges a Fetch that nobody made"),
-        }
+    /// Raft is asked, and answers with `reply`.
+    pub(super) fn await_reply(&mut self, request_id: RequestId, ticket: Ticket) {
+        self.unanswered.insert(request_id, ticket);
     }
 
     pub(super) fn reply(&mut self, desk: &mut Desk, request_id: RequestId, response: &raft::Response) {
-        let Some(VoterRequest { ticket, .. }) = self.voter_requests.remove(&request_id) else {
-            panic!("Raft answers a request that nobody made");
-        };
+        let ticket = self.unanswered.remove(&request_id).expect("Raft answers only requests that were made");
         let response = match response {
             raft::Response::Vote(r) => wire::vote_response(&desk.context, r),
             raft::Response::BeginQuorumEpoch(r) => wire::begin_quorum_epoch_response(&desk.context, r),
@@ -168,9 +131,22 @@ impl Quorum {
     }
 }
 
+/// What a voter asks, or an observer. `None`: it was no question for Raft, and has been answered.
+pub(super) fn understand(desk: &mut Desk, ticket: &Ticket, request: &protocol::Request) -> Option<Request> {
+    match read(desk, ticket, request) {
+        Ok(request) => Some(request),
+        Err(refusal) => {
+            desk.counters.refused_requests += 1;
+            desk.note_refused(|context| why_refused(context, &refusal));
+            desk.answer(ticket, refusal);
+            None
+        }
+    }
+}
+
 /// What a request of a voter's says, if it is about this quorum. `Err`: its answer.
 #[expect(clippy::result_large_err, reason = "the error is the answer, moved once")]
-fn understand(desk: &mut Desk, ticket: &Ticket, request: &protocol::Request) -> Result<Request, Response> {
+fn read(desk: &mut Desk, ticket: &Ticket, request: &protocol::Request) -> Result<Request, Response> {
     use protocol::Request as R;
     let context = &desk.context;
     match request {
