@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::input::{FORWARD_CLIENT_ID, Lane, PeerLink, Ticket};
-use super::peers::PeerAction;
+use super::input::{Action, FORWARD_CLIENT_ID, Lane, PeerLink, Ticket};
 use crate::protocol::frame::EncodedFrame;
 use crate::protocol::{FrameError, messages as m, quorum};
 use crate::types::*;
@@ -74,7 +73,7 @@ pub(super) struct Forwarding<Q: Question> {
     waiting: VecDeque<Forwarded<Q>>,
     sent: usize,
     next_correlation_id: i32,
-    actions: VecDeque<PeerAction>,
+    actions: VecDeque<Action>,
     events: VecDeque<ForwardEvent<Q>>,
 }
 
@@ -115,7 +114,7 @@ impl<Q: Question> Forwarding<Q> {
                 self.to = Some(to);
                 self.state = State::Connecting;
                 let link = PeerLink { node: to, lane: Q::LANE };
-                self.actions.push_back(PeerAction::Connect { link, endpoint });
+                self.actions.push_back(Action::PeerConnect { link, endpoint });
             }
             State::Open => self.send_waiting(),
             State::Connecting | State::Closing => {}
@@ -168,7 +167,7 @@ impl<Q: Question> Forwarding<Q> {
         self.waiting.front().map(|forwarded| forwarded.deadline_ns)
     }
 
-    pub(super) fn poll_action(&mut self) -> Option<PeerAction> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
@@ -184,7 +183,7 @@ impl<Q: Question> Forwarding<Q> {
             self.next_correlation_id = id.wrapping_add(1) & i32::MAX;
             self.sent += 1;
             let link = PeerLink { node, lane: Q::LANE };
-            self.actions.push_back(PeerAction::Send { link, chunks: frame.chunks });
+            self.actions.push_back(Action::PeerSend { link, chunks: frame.chunks });
         }
     }
 
@@ -195,7 +194,7 @@ impl<Q: Question> Forwarding<Q> {
         {
             self.state = State::Closing;
             let link = PeerLink { node, lane: Q::LANE };
-            self.actions.push_back(PeerAction::Close { link });
+            self.actions.push_back(Action::PeerClose { link });
         }
     }
 

@@ -70,7 +70,7 @@ use input::Ticket;
 pub use input::{Action, Input, PeerLink};
 use list_offsets::ListOffsets;
 pub(crate) use notice::{EXIT_CONFIG, EXIT_CORRUPT, EXIT_DISK, EXIT_KERNEL, EXIT_OK, Level};
-use peers::{PeerAction, PeerTimes, Peers};
+use peers::{PeerTimes, Peers};
 use produce::Produce;
 use quorum::Quorum;
 use reading::Reading;
@@ -432,22 +432,18 @@ impl Replica {
         }
     }
 
-    fn poll_link_action(&mut self) -> Option<PeerAction> {
+    fn poll_link_action(&mut self) -> Option<Action> {
         let of_forwarding = || self.forwarding.poll_action();
         let action = self.desk.peers.poll_action().or_else(of_forwarding);
         action.or_else(|| self.alter_configs.forwarding().poll_action())
     }
 
-    fn act_on_link(&mut self, action: PeerAction) {
-        if let PeerAction::Send { chunks, .. } = &action {
+    fn act_on_link(&mut self, action: Action) {
+        if let Action::PeerSend { chunks, .. } = &action {
             self.desk.counters.peer_requests += 1;
             self.desk.counters.peer_bytes_sent += chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         }
-        self.desk.act(match action {
-            PeerAction::Connect { link, endpoint } => Action::PeerConnect { link, endpoint },
-            PeerAction::Send { link, chunks } => Action::PeerSend { link, chunks },
-            PeerAction::Close { link } => Action::PeerClose { link },
-        });
+        self.desk.act(action);
     }
 
     /// Monotonic ns at which `Input::Tick` is due.

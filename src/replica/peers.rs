@@ -3,12 +3,12 @@
 //! The replica calls it with Raft's requests and with what the server's sockets say; it gives back socket actions, and
 //! answers or failures for Raft. A link is connected when there is something to send, begins with ApiVersions (as
 //! Kafka's `NetworkClient` does), and is closed by the first thing that goes wrong on it. It never retries a request:
-//! Raft decides what still makes sense. Every `Connect` is answered by one close from the server, also after our `Close`.
+//! Raft decides what still makes sense. Every `PeerConnect` is answered by one close from the server, also after our
+//! `PeerClose`.
 
-use super::input::{Lane, PeerLink};
+use super::input::{Action, Lane, PeerLink};
 use super::room::places::KNOWN_ANSWERS;
 use crate::config::Config;
-use crate::protocol::frame::Chunks;
 use crate::protocol::quorum::{self, PeerVersions, QuorumContext};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
@@ -25,13 +25,6 @@ const FETCHES_UNDER_WAY_MAX: usize = 2;
 
 /// Between two attempts to reach voters that nothing is asked of, only to hear where clients find them.
 const GREET_INTERVAL_MS: u64 = 2_000;
-
-#[derive(Debug)]
-pub(super) enum PeerAction {
-    Connect { link: PeerLink, endpoint: Endpoint },
-    Send { link: PeerLink, chunks: Chunks },
-    Close { link: PeerLink },
-}
 
 #[derive(Debug)]
 pub(super) enum PeerEvent {
@@ -63,7 +56,7 @@ pub(super) struct Peers {
     kafkas: BTreeSet<NodeId>,
     /// When voters without a connection are greeted.
     greet_at_ns: u64,
-    actions: VecDeque<PeerAction>,
+    actions: VecDeque<Action>,
     events: VecDeque<PeerEvent>,
     /// Where Fetches are encoded.
     room: BytesMut,
@@ -143,7 +136,7 @@ impl Peers {
         link.state = State::Handshaking { deadline_ns, correlation_id };
         let frame =
             quorum::encode_api_versions_request(correlation_id, &self.client_id, self.context.data_mode);
-        self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
+        self.actions.push_back(Action::PeerSend { link: key, chunks: frame.chunks });
     }
 
     /// Connect to each voter that we have no connection to, only to hear what its ApiVersions says. If that fails nobody is
@@ -228,7 +221,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn poll_action(&mut self) -> Option<PeerAction> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
@@ -283,7 +276,7 @@ impl Peers {
         let Some(link) = self.links.get_mut(&key) else { return };
         link.state = State::Connecting { deadline_ns };
         link.answers = 0;
-        self.actions.push_back(PeerAction::Connect { link: key, endpoint });
+        self.actions.push_back(Action::PeerConnect { link: key, endpoint });
     }
 
     fn send_queued(&mut self, key: PeerLink) {
@@ -313,7 +306,7 @@ impl Peers {
             };
             let deadline_ns = queued.deadline_ns;
             link.outstanding.push_back(Outstanding { correlation_id, kind, version, deadline_ns });
-            self.actions.push_back(PeerAction::Send { link: key, chunks: frame.chunks });
+            self.actions.push_back(Action::PeerSend { link: key, chunks: frame.chunks });
         }
     }
 
@@ -355,11 +348,11 @@ impl Peers {
         let Some(link) = self.links.get_mut(&key) else { return };
         if link.is_greeting() {
             link.state = State::Closing { after_failure: false };
-            return self.actions.push_back(PeerAction::Close { link: key });
+            return self.actions.push_back(Action::PeerClose { link: key });
         }
         if !matches!(link.state, State::Idle { .. } | State::Closing { .. }) {
             link.state = State::Closing { after_failure: true };
-            self.actions.push_back(PeerAction::Close { link: key });
+            self.actions.push_back(Action::PeerClose { link: key });
         }
         self.forget(key, why);
     }
@@ -399,7 +392,7 @@ impl Peers {
             if !link.outstanding.is_empty() {
                 link.outstanding.clear();
                 link.state = State::Closing { after_failure: false };
-                self.actions.push_back(PeerAction::Close { link: *key });
+                self.actions.push_back(Action::PeerClose { link: *key });
             }
         }
     }

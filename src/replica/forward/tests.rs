@@ -29,9 +29,10 @@ fn look(forwarding: &mut Forwarding) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(action) = forwarding.poll_action() {
         seen.push(match action {
-            PeerAction::Connect { link, .. } => format!("connect {}", link.node),
-            PeerAction::Send { link, .. } => format!("send {}", link.node),
-            PeerAction::Close { link } => format!("close {}", link.node),
+            Action::PeerConnect { link, .. } => format!("connect {}", link.node),
+            Action::PeerSend { link, .. } => format!("send {}", link.node),
+            Action::PeerClose { link } => format!("close {}", link.node),
+            other => panic!("{other:?}"),
         });
     }
     while let Some(event) = forwarding.poll_event() {

@@ -132,15 +132,16 @@ fn look(peers: &mut Peers) -> Vec<Seen> {
     let mut seen = Vec::new();
     while let Some(action) = peers.poll_action() {
         seen.push(match action {
-            PeerAction::Connect { link, endpoint: e } => {
+            Action::PeerConnect { link, endpoint: e } => {
                 assert_eq!(e, endpoint(link.node.0));
                 Seen::Connect(link)
             }
-            PeerAction::Close { link } => Seen::Close(link),
-            PeerAction::Send { link, chunks } => {
+            Action::PeerClose { link } => Seen::Close(link),
+            Action::PeerSend { link, chunks } => {
                 let header = sent_header(&chunks);
                 Seen::Sent(link, header.api_key, header.api_version, header.correlation_id)
             }
+            other => panic!("{other:?}"),
         });
     }
     while let Some(event) = peers.poll_event() {
@@ -243,7 +244,7 @@ fn one_request_of_a_kind_is_under_way_and_the_newest_waits() {
     assert_eq!(look(&mut peers), []);
     peers.on_frame(at(2), CONTROL_2, answer_bytes(52, 2, 1, &vote_answer(5)));
     let sent = std::iter::from_fn(|| peers.poll_action()).collect::<Vec<_>>();
-    let [PeerAction::Send { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    let [Action::PeerSend { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
     let frame = Bytes::from(chunks.concat()).slice(LENGTH_BYTES..);
     let (_, protocol::Request::Vote(request)) = protocol::decode_request(frame).expect("a request") else {
         panic!("not a Vote")
@@ -343,7 +344,7 @@ fn the_first_fetches_of_a_connection_do_not_wait() {
     let mut waits = Vec::new();
     for correlation_id in 1..=10 {
         let sent = std::iter::from_fn(|| peers.poll_action()).collect::<Vec<_>>();
-        let [PeerAction::Send { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+        let [Action::PeerSend { chunks, .. }] = sent.as_slice() else { panic!("{sent:?}") };
         let frame = Bytes::from(chunks.concat()).slice(LENGTH_BYTES..);
         let (_, protocol::Request::Fetch(request)) = protocol::decode_request(frame).expect("a request")
         else {
