@@ -166,7 +166,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("peers", &["input", "room"]),
-    ("forward", &["input", "peers"]),
+    ("forward", &["input"]),
     ("desk", &["connection_id", "counters", "engine", "input", "notice", "peers", "room", "stages"]),
     ("leadership", &["desk"]),
     ("status", &["counters", "desk", "room"]),
@@ -375,6 +375,23 @@ fn rooms_of_the_replica_import_only_what_stands_below_them() {
     }
     assert!(paths > 60, "only {paths} paths were found: does the search still work?");
     assert!(wrong.is_empty(), "against the table of rooms:\n{}", wrong.join("\n"));
+}
+
+/// Whoever reads from the top meets nobody who is named from below.
+#[test]
+fn lib_lists_the_modules_from_the_sockets_down() {
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs");
+    let declared = lib.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "));
+    let listed: Vec<&str> = declared.map(|name| name.trim_end_matches(';')).collect();
+    let mut wrong = Vec::new();
+    for (place, module) in listed.iter().enumerate() {
+        let row = TABLE.iter().find(|row| row.module == *module).expect("a row for each module");
+        let named = row.modules.iter().filter_map(|named| named.split("::").next());
+        let is_below = |name: &&str| listed[place + 1..].contains(name);
+        wrong.extend(named.filter(|name| !is_below(name)).map(|name| format!("{module} may name {name}")));
+    }
+    assert_eq!(listed.len() + 2, TABLE.len(), "all but `bin` and the load driver: {listed:?}");
+    assert!(wrong.is_empty(), "and it does not stand below: {wrong:?}");
 }
 
 /// Names of the crates in Cargo.toml, as Rust writes them. Those of the load driver are all among the workspace's.
