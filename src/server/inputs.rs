@@ -6,13 +6,37 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use crate::replica::Input;
+use crate::replica::session::Arrived;
+use crate::replica::{ConnectionId, Input};
 
 /// Requests of this core's own clients waiting for a turn; sessions stop reading when it is reached. What else lies in their
 /// lane takes nothing of it: ends of connections are not asked for, and a crowd that leaves must keep nobody from asking.
 pub(super) const CLIENT_INPUTS_MAX: usize = 512;
 /// The replica core.
 const OWN: usize = 0;
+
+/// A request with its times, on its way to the replica, from whatever core.
+#[derive(Debug)]
+pub(super) struct ClientRequest {
+    pub(super) connection: ConnectionId,
+    pub(super) arrived: Arrived,
+    pub(super) received_ns: u64,
+    pub(super) decoded_ns: u64,
+}
+
+impl ClientRequest {
+    pub(super) fn into_input(self) -> Input {
+        Input::Request {
+            connection: self.connection,
+            seq: self.arrived.seq,
+            api_version: self.arrived.api_version,
+            is_forwarded: self.arrived.is_forwarded,
+            request: self.arrived.request,
+            received_ns: self.received_ns,
+            decoded_ns: self.decoded_ns,
+        }
+    }
+}
 
 pub(super) struct Inputs {
     /// Voter requests and everything of peer links. Bounded by the requests that a session and a link may have.
@@ -95,7 +119,6 @@ fn is_own_request(core: usize, input: &Input) -> bool {
 mod tests {
     use super::*;
     use crate::protocol::Request;
-    use crate::replica::ConnectionId;
     use crate::replica::admit::Admitted;
 
     fn request() -> Input {

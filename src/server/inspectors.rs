@@ -12,7 +12,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::mesh::{ClientRequest, CoreSender, ToNetwork};
+use super::inputs::ClientRequest;
+use super::mesh::{CoreSender, ToNetwork};
 use crate::io::scheduling;
 use crate::record::Inspector;
 use crate::replica::ConnectionId;

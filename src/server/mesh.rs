@@ -11,40 +11,18 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 
 use super::doors::Place;
+use super::inputs::ClientRequest;
 use super::lanes::{Asked, Asking, Lane};
 use crate::io::doorbell::Doorbell;
 use crate::io::listener::Accepted;
 use crate::protocol::{FrameError, Response};
+use crate::replica::ConnectionId;
 use crate::replica::inspection::Found;
 use crate::replica::room::answers::Given;
-use crate::replica::session::{Arrived, DecodedRequest, Session};
-use crate::replica::{ConnectionId, Input};
+use crate::replica::session::{DecodedRequest, Session};
 
 /// Requests of one network core that the replica has not taken.
 pub(super) const CREDITS_PER_CORE: usize = 4096;
-
-/// A request with its times, ready to cross cores.
-#[derive(Debug)]
-pub(super) struct ClientRequest {
-    pub(super) connection: ConnectionId,
-    pub(super) arrived: Arrived,
-    pub(super) received_ns: u64,
-    pub(super) decoded_ns: u64,
-}
-
-impl ClientRequest {
-    pub(super) fn into_input(self) -> Input {
-        Input::Request {
-            connection: self.connection,
-            seq: self.arrived.seq,
-            api_version: self.arrived.api_version,
-            is_forwarded: self.arrived.is_forwarded,
-            request: self.arrived.request,
-            received_ns: self.received_ns,
-            decoded_ns: self.decoded_ns,
-        }
-    }
-}
 
 /// A connection on its way to the replica core: only its first voter request, which comes along, is unanswered.
 pub(super) struct MovedSession {
@@ -168,6 +146,7 @@ mod tests {
     use super::*;
     use crate::protocol::Request;
     use crate::replica::admit::Admitted;
+    use crate::replica::session::Arrived;
 
     fn request(connection: ConnectionId, seq: u64) -> ClientRequest {
         let request = Admitted::Other(Request::ApiVersionsUnsupported);

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::inputs::{CLIENT_INPUTS_MAX, Inputs};
-use super::mesh::{CREDITS_PER_CORE, ClientRequest, ReplicaSender};
+use super::inputs::{CLIENT_INPUTS_MAX, ClientRequest, Inputs};
+use super::mesh::{CREDITS_PER_CORE, ReplicaSender};
 use crate::replica::{ConnectionId, Input};
 
 /// Where the requests of a core go.

@@ -21,7 +21,8 @@ use crate::replica::room::places::Activity;
 use crate::replica::room::turns::Turn;
 use crate::replica::session::{DecodedRequest, Session};
 use crate::server::doors::Place;
-use crate::server::mesh::{ClientRequest, Standing};
+use crate::server::inputs::ClientRequest;
+use crate::server::mesh::Standing;
 
 /// Boxed: few connections have one.
 pub(super) type Decoded = Box<Result<DecodedRequest, FrameError>>;
@@ -176,7 +177,11 @@ impl Client {
         response: Option<Response>,
         from_device: usize,
     ) -> Result<(), FrameError> {
-        self.change_unsent(from_device, |session| session.answer(seq, response))
+        let mut session = self.session.borrow_mut();
+        let before = session.output_bytes();
+        let answered = session.answer(seq, response);
+        self.count_unsent(before, session.output_bytes(), from_device);
+        answered
     }
 
     pub(crate) fn send(&self) {
@@ -191,18 +196,17 @@ impl Client {
     pub(crate) fn note_sent(&self) {
         let sent = self.connection.take_sent();
         if sent > 0 {
-            self.change_unsent(0, |session| session.sent(sent));
+            let mut session = self.session.borrow_mut();
+            let before = session.output_bytes();
+            session.sent(sent);
+            self.count_unsent(before, session.output_bytes(), 0);
             self.active_ns.set(clock::monotonic_ns());
         }
     }
 
-    /// What a session has encoded and not sent is counted for it, and for all.
-    fn change_unsent<T>(&self, from_device: usize, change: impl FnOnce(&mut Session) -> T) -> T {
-        let mut session = self.session.borrow_mut();
-        let before = session.output_bytes();
-        let result = change(&mut session);
-        let (after, now_ns) = (session.output_bytes(), clock::monotonic_ns());
-        let mut unsent = self.unsent.get();
+    /// What its session has encoded and not sent has changed: it is counted for it, and for all.
+    fn count_unsent(&self, before: usize, after: usize, from_device: usize) {
+        let (mut unsent, now_ns) = (self.unsent.get(), clock::monotonic_ns());
         match after.cmp(&before) {
             Ordering::Less => {
                 let from_device = unsent.take(before - after, now_ns);
@@ -216,7 +220,6 @@ impl Client {
             }
         }
         self.unsent.set(unsent);
-        result
     }
 
     /// Nobody has to wait for what it has not taken any more.

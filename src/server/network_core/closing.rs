@@ -14,6 +14,14 @@ const STUCK: &str = "it does not take its answers, and the memory for all unsent
 const GAVE_WAY: &str = "as many as may be speak in the name of the same voter (kraft.voter.connections), and it was the least \
                         like one. Where that goes on, somebody else uses the voter's id.";
 
+/// A reader that takes nothing of its answers for this long is gone.
+pub(super) const SEND_STALL_MS_MAX: u64 = 60_000;
+
+/// Idle connections are looked for so many times within the time after which they are closed, but not less often than in the
+/// second of these intervals, nor more often than in the first.
+const IDLE_LOOKS: u64 = 4;
+const IDLE_INTERVALS_MS: RangeInclusive<u64> = 250..=10_000;
+
 /// What is closed is soon gone: its tasks have nothing left to wait for.
 const LET_GO_NS_MAX: u64 = 1_000 * NS_PER_MS;
 const LET_GO_LOOK: Duration = Duration::from_millis(1);

@@ -1,5 +1,6 @@
 //! Real sockets and sessions on a real executor; the test takes the replica's place and gives the answers.
 
+use super::closing::SEND_STALL_MS_MAX;
 use super::*;
 use crate::config::Settings;
 use crate::io::doorbell::Doorbell;
