@@ -80,7 +80,7 @@ impl Default for Limits {
             replica_fetch_bytes_max: 4 * MIB,
             tail_cache_bytes_max: 16 * MIB,
             read_cache_bytes_max: 64 * MIB,
-            is_read_cache_automatic: true,
+            is_read_cache_automatic: false,
             copies_unread: false,
             read_ahead_bytes_max: 4 * MIB,
             read_piece_bytes: 2 * MIB,
@@ -195,8 +195,9 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);
-    // What it has where nobody can say what the host has stays in `Limits`.
-    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", -1, -1..=READ_CACHE_BYTES_MAX as i64);
+    // -1 keeps it, for where nobody can say what the host has.
+    let cache_bytes = l.read_cache_bytes_max as i64;
+    let cache_bytes: i64 = r.number("kraft.read.cache.bytes", cache_bytes, -1..=READ_CACHE_BYTES_MAX as i64);
     l.is_read_cache_automatic = cache_bytes < 0;
     l.read_cache_bytes_max = usize::try_from(cache_bytes).unwrap_or(l.read_cache_bytes_max);
     let key = "kraft.read.cache.written";

@@ -40,13 +40,13 @@ fn endpoint(host: &str, port: u16) -> Endpoint {
 }
 
 #[test]
-fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_no_size_is_given() {
+fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_that_is_wanted() {
     let host = Some(HostMemory { total_bytes: 4 << 30, available_bytes: 2 << 30 });
     let cache = |text: &str| {
         let limits = load_ok(&seed_with(text)).config.limits;
         (limits.clone().on_host(host).read_cache_bytes_max, limits.on_host(None).read_cache_bytes_max)
     };
-    assert_eq!(cache(""), (512 << 20, 64 << 20));
+    assert_eq!(cache(""), (64 << 20, 64 << 20));
     assert_eq!(cache("kraft.read.cache.bytes=-1"), (512 << 20, 64 << 20));
     assert_eq!(cache("kraft.read.cache.bytes=0"), (0, 0));
     assert_eq!(cache("kraft.read.cache.bytes=5000000"), (5_000_000, 5_000_000));
