@@ -78,16 +78,18 @@ mod tests {
 
     /// In thousandths of the fetch timeout, of which the follower's jitter alone is up to 100. With one of 300 ms the election's
     /// own writes are a large part of it: a vote and a leadership are durable before they are spoken of, and the slowest
-    /// disks take 130 ms for one.
+    /// disks take 130 ms for one. Two of those are 870, and rare.
     #[test]
     fn a_silent_leader_is_replaced_after_one_fetch_timeout_and_one_election() {
         let mut silences: Vec<Silence> = (0..70).filter_map(|seed| silence(seed, false)).collect();
         silences.sort_by_key(Silence::permille);
         assert!(silences.len() >= 50, "{} silences", silences.len());
         let (median, worst) = (&silences[silences.len() / 2], &silences[silences.len() - 1]);
+        let slow = silences.iter().filter(|silence| silence.permille() > 1_300).count();
         assert!(
-            median.permille() <= 1_080 && worst.permille() <= 1_600,
-            "median {median:?}, worst {worst:?}"
+            median.permille() <= 1_080 && slow <= silences.len() / 30 && worst.permille() <= 2_000,
+            "median {median:?}, {slow} of {} are slow, worst {worst:?}",
+            silences.len()
         );
         let usual: Vec<&Silence> =
             silences.iter().filter(|silence| silence.fetch_timeout_ms >= 1_000).collect();
