@@ -63,11 +63,21 @@ pub(crate) fn be_last() {
     }
 }
 
-/// For work that nobody waits for: it takes the CPU when nobody else wants it.
+/// For work on memory that nobody waits for: it takes the CPU when nobody else wants it.
+///
+/// Before Linux 6.4 it gets a small share: a thread that is having a page found holds a lock of the whole address space there, and one
+/// that is put aside with it keeps all others of the process waiting. Later kernels have a lock for each mapping.
 pub(crate) fn be_idle() {
-    if set_policy(libc::SCHED_IDLE).is_err() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if !locks_mappings_alone(&release) || set_policy(libc::SCHED_IDLE).is_err() {
         be_last();
     }
+}
+
+fn locks_mappings_alone(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    let of_release: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    of_release >= (6, 4)
 }
 
 fn set_policy(policy: libc::c_int) -> io::Result<()> {
@@ -105,6 +115,16 @@ mod tests {
         assert_eq!(after(LOADED_BYTES_PER_SECOND, 2 * SECOND_NS), libc::SCHED_OTHER);
         assert_eq!(after(u64::MAX, 0), libc::SCHED_BATCH);
         assert_eq!(after(0, SECOND_NS), libc::SCHED_OTHER);
+    }
+
+    #[test]
+    fn no_thread_is_put_aside_with_a_lock_that_all_others_need() {
+        for release in ["6.4.0", "6.4-rc1", "6.18.44-vm\n", "7.0", "10.1.2"] {
+            assert!(locks_mappings_alone(release), "{release}");
+        }
+        for release in ["6.1.0-18-amd64", "6.3.13\n", "5.15.4", "6", "", "unknown"] {
+            assert!(!locks_mappings_alone(release), "{release}");
+        }
     }
 
     #[test]

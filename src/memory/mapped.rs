@@ -62,6 +62,14 @@ impl ZeroedBlocks {
         }
     }
 
+    /// Give the kernel its memory back, and keep the addresses: they read as zeros, as new ones do. Unlike to unmap it, this waits for
+    /// nobody who is having a page found. `None`: the kernel would not, and the addresses have gone too.
+    pub(super) fn emptied(self) -> Option<ZeroedBlocks> {
+        // SAFETY: so many bytes were mapped, private and of no file, and are owned by self: nobody refers to what is in them.
+        let failed = unsafe { libc::madvise(self.memory.as_ptr().cast(), self.size, libc::MADV_DONTNEED) };
+        (failed == 0).then_some(self)
+    }
+
     /// All of it, the rounding included.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: so many bytes were mapped, zeroed, and are owned by self.
@@ -166,6 +174,10 @@ mod tests {
             }
             drop(some.remove(2));
             some[0].touch_from(0);
+            let mut emptied = some.remove(2).emptied().expect("the kernel takes it");
+            assert!(emptied.as_slice().iter().all(|byte| *byte == 0), "as new");
+            emptied.as_mut_slice().fill(4);
+            some.insert(2, emptied);
             let first: Vec<u8> = some.iter().map(|blocks| blocks.as_slice()[bytes - 1]).collect();
             assert_eq!(first, [1, 2, 4, 5]);
             assert!(some[0].as_slice().iter().all(|byte| *byte == 1), "to touch it changes nothing");

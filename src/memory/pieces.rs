@@ -10,6 +10,11 @@
 //! none: a piece knows how far it has been written to ([`Piece::is_touched`]), and who fills it where it has not been is somebody
 //! else ([`Piece::touch`]).
 //!
+//! To map and to unmap is to change the address space, and whoever does that waits for each thread that is having a page found: all
+//! of them before Linux 6.4, from then on those in the same mapping. So a piece of one step, the usual size, is mapped once and never
+//! unmapped: the kernel gets what is in it, and its addresses lie here as new. There are as many of them as were ever in use at a
+//! time. What remains: to map more as the cache grows, sixteen pieces at a time, and larger pieces, which come and go.
+//!
 //! Owned by the log, which sends a piece along with each read. It knows no bound of its own: whoever takes has one.
 
 use std::collections::BTreeMap;
@@ -19,7 +24,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::mapped::ZeroedBlocks;
 use bytes::Bytes;
 
-/// A piece of 2 MiB takes 10 to 50 us to unmap. At most so many go in each turn.
+/// A piece of 2 MiB takes 10 to 50 us to empty. At most so many go in each turn.
 const TURN_PIECES: usize = 4;
 /// Of the usual size so many are mapped at once: addresses, and no memory yet. A mapping is four calls, about 5 us.
 const MAPPED_PIECES: usize = 16;
@@ -45,7 +50,7 @@ pub(crate) struct Pieces {
     free: BTreeMap<usize, Free>,
     /// To be given back to the kernel.
     leaving: Vec<Memory>,
-    /// Of one step each, and nobody has written to them: they take no memory.
+    /// Of one step each, and nobody has written to them, or they were emptied: they take no memory.
     new: Vec<ZeroedBlocks>,
     /// Of those that somebody has.
     out_bytes: usize,
@@ -149,7 +154,10 @@ impl Pieces {
 
     /// In each turn a few: a thousand of them at once would keep its caller for as many milliseconds as thirty turns have.
     pub(crate) fn let_go(&mut self) {
-        self.leaving.truncate(self.leaving.len().saturating_sub(TURN_PIECES));
+        let staying = self.leaving.len().saturating_sub(TURN_PIECES);
+        let is_usual = |memory: &Memory| memory.size() == self.step_bytes;
+        let usual = self.leaving.drain(staying..).filter(is_usual);
+        self.new.extend(usual.filter_map(|memory| memory.blocks.emptied()));
     }
 
     fn collect(&mut self) {
@@ -305,6 +313,33 @@ mod tests {
         assert_eq!(pieces.leaving.len(), 100 - TURN_PIECES);
         (0..24).for_each(|_| pieces.let_go());
         assert!(!pieces.is_leaving());
+    }
+
+    #[test]
+    fn what_was_given_back_is_new_again_at_the_same_addresses() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        let mapped = |pieces: &Pieces| pieces.new.len();
+        let mut places = [const { Vec::new() }; 3];
+        for places in &mut places {
+            let mut many: Vec<Piece> = (0..20).map(|_| pieces.take(1)).collect();
+            assert!(
+                many.iter().all(|piece| !piece.is_touched(1) && piece.as_ref().iter().all(|byte| *byte == 0))
+            );
+            places.extend(many.iter().map(address));
+            places.sort_unstable();
+            many.iter_mut().for_each(|piece| piece.as_mut().fill(7));
+            let larger = pieces.take(STEP_BYTES + 1);
+            many.into_iter().for_each(|piece| drop(piece.filled(0..STEP_BYTES)));
+            drop(larger);
+            pieces.rest();
+            pieces.rest();
+            while pieces.is_leaving() {
+                pieces.let_go();
+            }
+            assert_eq!((mapped(&pieces), free(&pieces)), (2 * MAPPED_PIECES, 0), "no more, and none less");
+        }
+        let all: std::collections::BTreeSet<usize> = places.concat().into_iter().collect();
+        assert!(all.len() <= 2 * MAPPED_PIECES, "of two mappings");
     }
 
     #[test]
