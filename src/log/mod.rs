@@ -393,7 +393,8 @@ impl Log {
 
     /// Every second or so: memory that no read has needed since is to be given back, in the turns that follow.
     pub(crate) fn rest(&mut self) {
-        self.pieces.rest();
+        let kept = self.count_kept_ready();
+        self.pieces.rest(kept);
         self.blocks.count_pinned();
     }
 

@@ -233,13 +233,25 @@ impl Log {
         }
     }
 
+    fn ready_max(&self) -> usize {
+        (self.read_cache_bytes_max / self.config.read_piece_bytes / READY_PART).min(READY_PIECES)
+    }
+
+    /// So many free pieces stay though no read has needed them for a while, as long as there are readers: the next read would have
+    /// others made ready in their place.
+    pub(super) fn count_kept_ready(&mut self) -> usize {
+        let room = self.read_cache_bytes_max.saturating_sub(self.pieces.out_bytes());
+        let most = self.ready_max().min(room / self.config.read_piece_bytes);
+        if self.has_readers() { most } else { 0 }
+    }
+
     /// As memory is read into, more is made ready, until the cache is as large as it may be.
     fn make_ready(&mut self) {
         let piece_bytes = self.config.read_piece_bytes;
-        let most = (self.read_cache_bytes_max / piece_bytes / READY_PART).min(READY_PIECES);
+        let most = self.ready_max();
         let fits = |log: &mut Log| {
             let ready = log.pieces.count_free(piece_bytes) + log.written.touching;
-            let bytes = log.pieces.out_bytes() + log.pieces.free_bytes();
+            let bytes = log.pieces.out_bytes() + log.pieces.free_bytes() + log.pieces.leaving_bytes();
             ready < most && bytes + piece_bytes <= log.read_cache_bytes_max
         };
         while fits(self) {

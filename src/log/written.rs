@@ -45,7 +45,7 @@ impl Log {
         self.written.read_ns = Some(self.now_ns);
     }
 
-    fn has_readers(&self) -> bool {
+    pub(super) fn has_readers(&self) -> bool {
         self.written.read_ns.is_some_and(|read_ns| self.now_ns.saturating_sub(read_ns) < READERS_NS)
     }
 

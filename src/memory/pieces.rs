@@ -142,10 +142,12 @@ impl Pieces {
     }
 
     /// Now and then: whatever was not needed since the last time is to be given back.
-    pub(crate) fn rest(&mut self) {
+    /// But so many of one step stay.
+    pub(crate) fn rest(&mut self, kept: usize) {
         self.collect();
-        for free in self.free.values_mut() {
-            let used = free.pieces.len() - free.idle;
+        for (size, free) in &mut self.free {
+            let kept = if *size == self.step_bytes { kept.min(free.pieces.len()) } else { 0 };
+            let used = (free.pieces.len() - free.idle).max(kept);
             self.leaving.extend(free.pieces.drain(used..));
             free.idle = used;
         }
@@ -288,17 +290,17 @@ mod tests {
         let mut pieces = Pieces::new(STEP_BYTES);
         let taken: Vec<Piece> = [1, 2, 3, 10 << 20].map(|bytes| pieces.take(bytes)).into();
         drop(taken);
-        pieces.rest();
+        pieces.rest(0);
         assert_eq!(free(&pieces), 4, "they were in use since the last time");
         drop(pieces.take(1));
-        pieces.rest();
+        pieces.rest(0);
         assert_eq!(free(&pieces), 1, "one was needed");
         let late = pieces.take(1);
-        pieces.rest();
+        pieces.rest(0);
         drop(late);
-        pieces.rest();
+        pieces.rest(0);
         assert_eq!(free(&pieces), 1, "it came back in between");
-        pieces.rest();
+        pieces.rest(0);
         assert_eq!((free(&pieces), pieces.free.len()), (0, 0));
     }
 
@@ -306,8 +308,8 @@ mod tests {
     fn many_are_given_back_in_parts() {
         let mut pieces = Pieces::new(STEP_BYTES);
         drop((0..100).map(|_| pieces.take(1)).collect::<Vec<_>>());
-        pieces.rest();
-        pieces.rest();
+        pieces.rest(0);
+        pieces.rest(0);
         assert_eq!((free(&pieces), pieces.leaving.len(), pieces.is_leaving()), (0, 100, true));
         pieces.let_go();
         assert_eq!(pieces.leaving.len(), 100 - TURN_PIECES);
@@ -331,8 +333,8 @@ mod tests {
             let larger = pieces.take(STEP_BYTES + 1);
             many.into_iter().for_each(|piece| drop(piece.filled(0..STEP_BYTES)));
             drop(larger);
-            pieces.rest();
-            pieces.rest();
+            pieces.rest(0);
+            pieces.rest(0);
             while pieces.is_leaving() {
                 pieces.let_go();
             }
@@ -343,13 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn some_of_the_usual_size_stay_where_they_are_to() {
+        let mut pieces = Pieces::new(STEP_BYTES);
+        drop((0..5).map(|n| pieces.take(1 + n / 4 * STEP_BYTES)).collect::<Vec<_>>());
+        (0..3).for_each(|_| pieces.rest(3));
+        assert_eq!((free(&pieces), pieces.count_free(1), pieces.leaving.len()), (3, 3, 2));
+        pieces.rest(2);
+        assert_eq!(free(&pieces), 2);
+        pieces.rest(0);
+        assert_eq!(free(&pieces), 0);
+    }
+
+    #[test]
     fn what_is_about_to_leave_is_used_before_new_memory() {
         let mut pieces = Pieces::new(STEP_BYTES);
         let many: Vec<Piece> = (0..=TURN_PIECES).map(|_| pieces.take(1)).collect();
         let known: Vec<usize> = many.iter().map(address).collect();
         drop(many);
-        pieces.rest();
-        pieces.rest();
+        pieces.rest(0);
+        pieces.rest(0);
         pieces.let_go();
         assert_eq!(pieces.leaving_bytes(), STEP_BYTES);
         assert!(known.contains(&address(&pieces.take(1))));

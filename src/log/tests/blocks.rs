@@ -553,6 +553,44 @@ fn memory_is_made_ready_as_it_is_read_into_and_no_more_than_there_may_be() {
     }
 }
 
+/// Each takes one of those that are ready, and one more is made ready.
+#[test]
+fn what_is_ready_stays_for_who_reads_now_and_then_and_goes_where_nobody_does() {
+    let mut node = filled(100 * PIECE_BYTES);
+    let mut touched = 0;
+    let pass_second = |node: &mut Node| {
+        node.pass_ms(1_000);
+        node.log.rest();
+        // What is to be given back is, in the turns until the next second.
+        (0..20).for_each(|_| node.turn());
+        node.settle();
+        node.log.block_counts().free_bytes / PIECE_BYTES
+    };
+    for second in 0..40 {
+        // The same places again: the cache grows by none.
+        node.log.set_read_cache(0);
+        node.log.set_read_cache(100 * PIECE_BYTES);
+        node.log.read_device(1, want(second % 4 * 15, 1), true);
+        node.turn();
+        touched += touches(&node);
+        node.settle();
+        node.events();
+        let ready = pass_second(&mut node);
+        assert!((7..=9).contains(&ready), "{ready} after {second} s");
+    }
+    assert!(touched <= 9, "made ready once, and not for each read: {touched}");
+    // For a minute, and then a second and a rest.
+    let ready: Vec<usize> = (0..61).map(|_| pass_second(&mut node)).collect();
+    assert!((7..=9).contains(&ready[50]), "{ready:?}");
+    assert_eq!(ready[60], 0, "{ready:?}");
+    // A host that is short has nothing ready on it.
+    node.log.read_device(1, want(0, 1), true);
+    node.settle();
+    node.log.set_read_cache(0);
+    let ready: Vec<usize> = (0..3).map(|_| pass_second(&mut node)).collect();
+    assert_eq!(ready[2], 0, "{ready:?}");
+}
+
 /// Pieces from which on it is saved.
 const GROWN: usize = 16;
 
