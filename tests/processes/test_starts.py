@@ -195,12 +195,12 @@ def threads_of_nobody():
     return len(done.stdout.split())
 
 
-@pytest.mark.parametrize("more", range(0, 12))
+@pytest.mark.parametrize("more", range(0, 13))
 def test_each_thread_that_a_start_does_not_get_is_told_with_the_limit(nobodys_node, scratch, more):
     limit = threads_of_nobody() + 1 + more
     done = run_as_nobody(nobodys_node, scratch, f"--nproc={limit}", "--fsize=unlimited", "--nofile=4096")
     assert "panicked" not in done.stderr
-    if more >= 10 and done.worked:
+    if more >= 11 and done.worked:
         return
     assert done.returncode == EXIT_KERNEL, done
     assert re.search(rf"no thread can be started.* Processes and threads of this user: {limit} \(ulimit -u", done.stderr), done.stderr
