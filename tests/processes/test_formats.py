@@ -21,7 +21,8 @@ from make_directories import DIRECTORIES, ROLLS, TIME_MS
 
 MADE = sorted(path for version in DIRECTORIES.iterdir() for path in version.iterdir())
 # What a start may say of files that an older version wrote: that it reads instead of believing.
-MAY_SAY = "another version wrote it"
+# A summary of before has no section of configs: its segment is read, once.
+MAY_SAY = ("another version wrote it", "its section of configs: there is none")
 
 
 def unpacked(kind, clusters, nodes=None, **overrides):
@@ -100,7 +101,7 @@ def check_said(node):
     """Nothing was found wrong, and nothing cut."""
     for line in node.stderr().splitlines():
         if " WARN " in line or " ERROR " in line:
-            assert MAY_SAY in line, line
+            assert any(word in line for word in MAY_SAY), line
 
 
 @pytest.mark.parametrize("kind", MADE, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -252,7 +253,7 @@ CASES = {
 FIRST, MIDDLE, NEWEST = "00000000000000000000.log", "00000000000000000082.log", "00000000000000000156.log"
 SUMMARIES = [FIRST.replace(".log", ".summary"), MIDDLE.replace(".log", ".summary")]
 CASES_OF_THREE = {
-    "nothing": ([], None, "2 of 3 segments have summaries"),
+    "nothing": ([], None, "0 of 3 segments have summaries"),
     "first-missing": ([(FIRST, GONE)], 65, "the file is missing; the log began with it"),
     "middle-missing": ([(MIDDLE, GONE)], 65, "the next segment is 00000000000000000156.log"),
     "middle-and-mark-missing": ([(MIDDLE, GONE), (MARK, GONE)], 65, "a later segment follows"),
@@ -260,7 +261,7 @@ CASES_OF_THREE = {
     "middle-short": ([(MIDDLE, lambda data: data[:-1])], 65, "this is rot and not a torn tail"),
     "middle-longer": ([(MIDDLE, lambda data: data + b"x" * 70)], 65, "this is rot and not a torn tail"),
     "summary-of-another-segment": ([(SUMMARIES[0], SUMMARIES[1])], None, "it is of 00000000000000000082.log with"),
-    "summary-rotten": ([(SUMMARIES[1], lambda data: rotten(data, 30))], None, "1 of 3 segments have summaries"),
+    "summary-rotten": ([(SUMMARIES[1], lambda data: rotten(data, 30))], None, "its checksum does not match"),
     "in-doubt": ([(STATE, in_doubt)], 65, "The end of this log was damaged when this node was one of several voters"),
     "of-kafkas": ([(STATE, kafkas_state)], None, None),
 }
