@@ -1,6 +1,7 @@
 //! Rot on any voters: what an operator may empty then, when a quorum may wait, and what is held against a node all the same.
 //!
-//! Part of `Simulation`. In seeds in which rot strikes a minority at most work always goes on. In the others ([`super::faults`])
+//! Part of `Simulation`. In seeds in which rot strikes a minority at most work always goes on, but where a write that was cut short
+//! has left one more voter in doubt of its end: both are a majority then. There, and in the others ([`super::faults`]),
 //! nothing that is said of safety is waived, and of liveness only this: a run may end without having come to rest where nobody
 //! leads and nobody can be elected, because
 //! - fewer than a majority of the voters have a vote without reserve: a log that is not in doubt, that has once caught up with a
@@ -46,9 +47,15 @@ impl Simulation {
         self.leader().is_none() && whole <= voters().count() / 2 && is_vote_missing
     }
 
+    /// A majority has lost something, by whatever faults.
+    fn may_wait(&self) -> bool {
+        let is_any_in_doubt = || self.nodes.values().any(|node| node.is_voter() && node.says_in_doubt());
+        self.rots_any || (is_any_in_doubt() && self.is_majority_struck())
+    }
+
     /// The run ends here: a quorum waits, and is right.
     pub(super) fn ends_waiting(&mut self) -> bool {
-        if !self.rots_any || !self.has_too_few_votes() {
+        if !self.may_wait() || !self.has_too_few_votes() {
             self.waits_since_ns = None;
             return false;
         }
