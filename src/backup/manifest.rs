@@ -14,6 +14,7 @@ use crate::types::*;
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Written and read.
 const VERSION: u64 = 1;
+const TOPIC_CHARS_MAX: usize = 249;
 /// How the file ends, around the eight digits of the checksum.
 const BEFORE_CHECKSUM: &str = "\"checksum\": \"";
 const BEHIND_CHECKSUM: &str = "\"\n}\n";
@@ -160,6 +161,10 @@ impl Manifest {
         if at < 0 || self.node_id < 0 || self.last_epoch < 0 || self.quorum_epoch < self.last_epoch {
             return Err("a number in it is negative, or quorum_epoch is below last_epoch".to_string());
         }
+        // Restore makes, and may remove, directories of this name.
+        if !is_topic_name(&self.topic) {
+            return Err(format!("its topic {} is no topic's name", Shown(&self.topic)));
+        }
         for file in &self.files {
             let name = SegmentId(Offset(file.base_offset)).file_name();
             if file.base_offset != at || file.next_offset <= at || file.name != name || file.bytes == 0 {
@@ -184,6 +189,12 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// As `org.apache.kafka.common.internals.Topic` has it.
+fn is_topic_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=TOPIC_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_legal) && name != "." && name != ".."
 }
 
 /// The JSON without the checksum, where that fits.
@@ -306,6 +317,10 @@ mod tests {
             (&|m| m.epochs[0].start_offset = 1, "epochs are not"),
             (&|m| m.epochs.clear(), "epochs are not"),
             (&|m| m.version = 2, "its version is 2"),
+            (&|m| m.topic = "/srv/x".into(), "no topic's name"),
+            (&|m| m.topic = "..".into(), "no topic's name"),
+            (&|m| m.topic = String::new(), "no topic's name"),
+            (&|m| m.topic = "t".repeat(250), "no topic's name"),
         ] {
             let error = changed(change);
             assert!(error.contains(why), "{why}: {error}");

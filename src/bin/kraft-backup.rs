@@ -36,7 +36,7 @@ Examples:
   kraft-backup take /var/lib/kraft /backup/kraft       begin a backup; the node may run
   kraft-backup take /var/lib/kraft /backup/kraft       the same again adds what has come since
   kraft-backup verify /backup/kraft                    read all of it
-  kraft-backup restore /backup/kraft /var/lib/kraft --as-member
+  kraft-backup restore /backup/kraft /var/lib/kraft --as-member --node-id 2
                                                        a voter has lost its disk, the others go on
   kraft-backup restore /backup/kraft /srv/new --as-new-cluster --node-id 1
                                                        a cluster of its own, with the same records

@@ -24,7 +24,7 @@ const META_FILE: &str = "meta.properties";
 /// Ours, in that file; Kafka reads over keys that it does not know.
 const DATA_MODE_KEY: &str = "kraft.data.mode";
 const PARTITION_FILE: &str = "partition.metadata";
-const LOCK_FILE: &str = ".lock";
+pub(super) const LOCK_FILE: &str = ".lock";
 /// Kafka: `Snapshots.SUFFIX`.
 const SNAPSHOT_SUFFIX: &str = ".checkpoint";
 /// Files of this kind are some hundred bytes; a larger one is not ours.
@@ -140,7 +140,7 @@ pub(crate) fn check_writable(directory: &Path) -> Result<(), Refusal> {
 
 /// An open-file lock: it also meets the lock that Kafka's own processes take on this file, and it ends with the
 /// process however that dies. The pid in it is for people.
-fn lock(path: &Path) -> Result<File, Refusal> {
+pub(super) fn lock(path: &Path) -> Result<File, Refusal> {
     let lock_path = path.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .read(true)

@@ -18,6 +18,14 @@ use crate::types::Uuid;
 /// Small files have some hundred bytes. A manifest has 200 for each segment: this many are two million.
 const SMALL_FILE_BYTES_MAX: u64 = 512 << 20;
 
+/// The file in a node's directory that a node locks.
+pub const DIRECTORY_LOCK: &str = directory::LOCK_FILE;
+
+/// The lock that a node takes on its directory, for as long as the file is held. `Err`: who has it, in a sentence.
+pub fn lock_directory(path: &Path) -> Result<File, String> {
+    directory::lock(path).map_err(|refusal| refusal.line)
+}
+
 /// A file that a node may be writing to.
 ///
 /// Read past the page cache, as the node writes it: pages that a reader leaves behind would have to be thrown out by the next

@@ -107,7 +107,7 @@ def test_a_voter_that_lost_its_disk_is_restored_beside_the_others(clusters, scra
         acked |= produce(cluster.leader(), 20, "behind")
         lost.kill()
         shutil.rmtree(lost.data_dir)
-        told = call("restore", backup, lost.data_dir, "--as-member").out
+        told = call("restore", backup, lost.data_dir, "--as-member", "--node-id", lost.node_id).out
         assert f"node.id={lost.node_id}" in told
         acked |= produce(cluster.leader(), 20, "meanwhile")
         lost.start().wait_ready()
@@ -131,7 +131,7 @@ def test_a_restored_voter_does_not_vote_as_if_it_had_what_it_lacks(clusters, scr
     lost.kill()
     full.kill()
     shutil.rmtree(lost.data_dir)
-    call("restore", backup, lost.data_dir, "--as-member")
+    call("restore", backup, lost.data_dir, "--as-member", "--node-id", lost.node_id)
     since = {node: len(node.stderr()) for node in (lost, away)}
     for node in (lost, away):
         node.start()
@@ -217,7 +217,7 @@ def test_flipped_bits_anywhere_in_a_backup_are_found_and_not_restored(clusters, 
         said = call("verify", backup, code=EXIT_CORRUPT).err
         assert file.name in said, said
         if attempt % 20 == 0:
-            call("restore", backup, scratch / "none", "--as-member", code=EXIT_CORRUPT)
+            call("restore", backup, scratch / "none", "--as-member", "--node-id", 1, code=EXIT_CORRUPT)
             assert not any((scratch / "none").iterdir()), "what was begun is gone"
         flip(file, at, bit)
     call("verify", backup)
@@ -265,7 +265,7 @@ def test_what_it_cannot_do_it_says_in_one_line(clusters, scratch):
         (("take", scratch / "none", scratch / "backup"), EXIT_REFUSED, "does not exist"),
         (("take", cluster[1].partition_dir, scratch / "backup"), EXIT_REFUSED, "log.dirs"),
         (("verify", scratch), EXIT_REFUSED, "is no backup"),
-        (("restore", scratch, scratch / "data", "--as-member"), EXIT_REFUSED, "is no backup"),
+        (("restore", scratch, scratch / "data", "--as-member", "--node-id", 1), EXIT_REFUSED, "is no backup"),
     ]:
         said = call(*arguments, code=code).err
         assert why in said and said.startswith("error: ") and said.count("\n") == 1, said

@@ -2,13 +2,15 @@
 //!
 //! Under another name first: a node that is started on what a killed restore has left finds no log, and is an empty voter.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use kraft::backup::{Destiny, META_PROPERTIES_FILE, Manifest, meta_properties, partition_files};
-use kraft::io::plain_files::{create_directories, create_new, random_uuid, replace_file, sync_directory};
+use kraft::io::plain_files::{
+    DIRECTORY_LOCK, create_directories, create_new, lock_directory, random_uuid, replace_file, sync_directory,
+};
 use kraft::server::output::answer_line;
 use kraft::types::Uuid;
 
@@ -50,9 +52,9 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "ID", conflicts_with = "as_member")]
     cluster_id: Option<String>,
 
-    /// node.id of who will use the directory; without it that of the node that was copied last
+    /// node.id of who will use the directory: no node that has another one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
-    node_id: Option<i32>,
+    node_id: i32,
 }
 
 pub(crate) fn run(arguments: &Restore) -> Result<(), Fault> {
@@ -62,7 +64,8 @@ pub(crate) fn run(arguments: &Restore) -> Result<(), Fault> {
         return Err(Fault::refused(format!("{}: this backup holds no record yet.", backup.display())));
     };
     let destiny = destiny(arguments, &manifest)?;
-    prepare(target, &manifest)?;
+    // To the end: a node that is started meanwhile would begin an empty log here.
+    let _lock = prepare(target, &manifest)?;
     note_unfinished(backup, &manifest);
     let partition = target.join(format!("{}-0", manifest.topic));
     let under_way = target.join(format!("{}-0{UNDER_WAY}", manifest.topic));
@@ -80,6 +83,7 @@ pub(crate) fn run(arguments: &Restore) -> Result<(), Fault> {
     if let Err(fault) = made {
         // All of it is this run's: the directory was empty.
         let _ = fs::remove_dir_all(&under_way);
+        let _ = fs::remove_dir_all(&partition);
         let _ = fs::remove_file(target.join(META_PROPERTIES_FILE));
         return Err(fault);
     }
@@ -108,15 +112,16 @@ fn destiny(arguments: &Restore, manifest: &Manifest) -> Result<Destiny, Fault> {
              cluster needs an id of its own, so that no voter of the old one speaks to it."
         )));
     }
-    let node_id = arguments.node_id.unwrap_or(manifest.node_id);
-    Ok(Destiny { cluster_id, node_id, directory_id: random()? })
+    Ok(Destiny { cluster_id, node_id: arguments.node_id, directory_id: random()? })
 }
 
-/// An empty directory, made where there is none.
-fn prepare(target: &Path, manifest: &Manifest) -> Result<(), Fault> {
+/// An empty directory, made where there is none, and the lock that a node takes on it.
+fn prepare(target: &Path, manifest: &Manifest) -> Result<File, Fault> {
     create_directories(target).map_err(|e| Fault::of_file(target, "be made", &e))?;
+    let lock = lock_directory(target).map_err(Fault::refused)?;
     let names = names_in(target)?;
-    let Some(other) = names.iter().find(|name| *name != LOST_AND_FOUND) else { return Ok(()) };
+    let is_nothing = |name: &String| name == LOST_AND_FOUND || name == DIRECTORY_LOCK;
+    let Some(other) = names.iter().find(|name| !is_nothing(name)) else { return Ok(lock) };
     let under_way = format!("{}-0{UNDER_WAY}", manifest.topic);
     let what_to_do = match names.contains(&under_way) {
         true => format!("A restore that was ended has left {under_way}: remove it, and run this again."),

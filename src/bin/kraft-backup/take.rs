@@ -14,6 +14,9 @@ use crate::pace::Pace;
 use crate::source::{Cursor, Source};
 use crate::store::{Store, read_file};
 
+/// A day.
+const WAIT_S_MAX: u64 = 86_400;
+
 #[derive(Debug, Args)]
 pub(crate) struct Take {
     /// The directory that the node's log.dirs names; it is only read
@@ -32,7 +35,8 @@ pub(crate) struct Take {
     bootstrap_server: Vec<String>,
 
     /// How long to wait for that
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "bootstrap_server")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=WAIT_S_MAX))]
     wait_s: u64,
 
     /// Read no faster, for a node on the same disk

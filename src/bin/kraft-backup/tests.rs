@@ -4,6 +4,7 @@ use super::*;
 use bytes::Bytes;
 use clap::error::ErrorKind;
 use kraft::backup::{MANIFEST_FILE, Step, Walk};
+use kraft::io::plain_files::lock_directory;
 use kraft::log::SegmentId;
 use kraft::log::copied::{WholeLog, forgetful_quorum_state};
 use kraft::record::data_batch;
@@ -111,6 +112,8 @@ fn call(arguments: &[&str]) -> Result<(), Fault> {
 fn verify(backup: &Path) -> Result<(), Fault> {
     call(&["verify", &shown(backup)])
 }
+
+const MEMBER: &[&str] = &["--as-member", "--node-id", "3"];
 
 fn restore(backup: &Path, data: &Path, more: &[&str]) -> Result<(), Fault> {
     let (backup, data) = (shown(backup), shown(data));
@@ -309,7 +312,7 @@ fn every_flipped_byte_of_a_backup_is_found_and_not_restored() {
             let mut rotten = whole.clone();
             rotten[at] ^= 1 << (at % 8);
             fs::write(&name, rotten).unwrap();
-            let (verified, restored) = (verify(&backup), restore(&backup, &target, &["--as-member"]));
+            let (verified, restored) = (verify(&backup), restore(&backup, &target, MEMBER));
             assert_eq!(verified.unwrap_err().exit_code, 65, "{} at {at}", name.display());
             assert_eq!(restored.unwrap_err().exit_code, 65, "{} at {at}", name.display());
         }
@@ -325,7 +328,7 @@ fn every_flipped_byte_of_a_backup_is_found_and_not_restored() {
     refused(verify(&backup), 65, "1 of 2 files");
     fs::rename(node.path("away"), backup.join(SegmentId(Offset(0)).file_name())).unwrap();
     verify(&backup).unwrap();
-    restore(&backup, &target, &["--as-member"]).unwrap();
+    restore(&backup, &target, MEMBER).unwrap();
 }
 
 /// Each of its batches is valid, of the right offset and epoch: only the file's checksum knows that it is not the one that was copied.
@@ -340,7 +343,7 @@ fn a_batch_of_another_history_in_a_backup_is_found() {
     let forged = [&node.batches[0], &other, &node.batches[2]].map(Vec::as_slice).concat();
     fs::write(backup.join(SegmentId(Offset(0)).file_name()), forged).unwrap();
     refused(verify(&backup), 65, "its checksum is not the one in the manifest");
-    refused(restore(&backup, &node.path("target"), &["--as-member"]), 65, "its checksum");
+    refused(restore(&backup, &node.path("target"), MEMBER), 65, "its checksum");
     refused(node.append(1, 1).write(4, 0).take(&backup), 65, "its checksum");
 }
 
@@ -367,8 +370,8 @@ fn what_stands_in_the_way_is_named() {
     refused(verify(&full), 1, "is no backup");
     let backup = node.path("backup");
     node.take(&backup).unwrap();
-    refused(restore(&backup, &full, &["--as-member"]), 1, "is not empty: it holds letters.txt");
-    refused(restore(&backup, &node.data, &["--as-member"]), 1, "is not empty");
+    refused(restore(&backup, &full, MEMBER), 1, "is not empty: it holds letters.txt");
+    refused(restore(&backup, &node.data, MEMBER), 1, "is not empty");
     // A link where a file of the backup was.
     let last = backup.join(SegmentId(Offset(12)).file_name());
     fs::rename(&last, node.path("elsewhere")).unwrap();
@@ -393,7 +396,7 @@ fn a_restored_directory_has_what_its_destiny_needs() {
     let meta = |target: &Path| fs::read_to_string(target.join("meta.properties")).unwrap();
     let member = node.path("member");
     fs::create_dir_all(member.join("lost+found")).unwrap();
-    restore(&backup, &member, &["--as-member"]).unwrap();
+    restore(&backup, &member, &["--as-member", "--node-id", "3"]).unwrap();
     let partition = member.join("__cluster_metadata-0");
     assert_eq!(log_in(&partition), node.batches.concat());
     assert!(meta(&member).contains("cluster.id=c\n") && meta(&member).contains("node.id=3\n"));
@@ -408,8 +411,11 @@ fn a_restored_directory_has_what_its_destiny_needs() {
         |text: &str| text.lines().find_map(|line| line.strip_prefix("directory.id=")).unwrap().to_string();
     assert_ne!(id(&meta(&new)), id(&meta(&member)), "each disk is another");
     let refuse = |more: &[&str], why| refused(restore(&backup, &node.path("none"), more), 1, why);
-    refuse(&["--as-new-cluster", "--cluster-id", "c"], "is the cluster that the backup is of");
-    refuse(&["--as-new-cluster", "--cluster-id", ""], "1 to 255");
+    refuse(
+        &["--as-new-cluster", "--node-id", "1", "--cluster-id", "c"],
+        "is the cluster that the backup is of",
+    );
+    refuse(&["--as-new-cluster", "--node-id", "1", "--cluster-id", ""], "1 to 255");
     // A backup of a restored node goes on with the one that it came from.
     fs::remove_dir_all(&node.data).unwrap();
     call(&["take", &shown(&member), &shown(&backup)]).unwrap();
@@ -422,10 +428,33 @@ fn what_a_restore_left_that_was_killed_is_named() {
     node.append(3, 1).write(4, 0).take(&backup).unwrap();
     fs::create_dir_all(target.join("__cluster_metadata-0.restoring")).unwrap();
     refused(
-        restore(&backup, &target, &["--as-member"]),
+        restore(&backup, &target, MEMBER),
         1,
         "A restore that was ended has left __cluster_metadata-0.restoring",
     );
+}
+
+/// A node that its supervisor starts again while a restore runs would begin an empty log there.
+#[test]
+fn no_node_and_no_restore_uses_the_directory_meanwhile() {
+    let mut node = Node::new("c", 3);
+    let (backup, target) = (node.path("backup"), node.path("target"));
+    node.append(1, 3).write(3, 0).take(&backup).unwrap();
+    fs::create_dir(&target).unwrap();
+    let held = lock_directory(&target).unwrap();
+    refused(restore(&backup, &target, MEMBER), 1, "uses it");
+    drop(held);
+    restore(&backup, &target, MEMBER).unwrap();
+}
+
+#[test]
+fn how_long_to_wait_is_bounded_and_said_with_whom() {
+    let parse =
+        |more: &[&str]| Arguments::try_parse_from([&["kraft-backup", "take", "a", "b"], more].concat());
+    assert!(parse(&[]).is_ok() && parse(&["--bootstrap-server", "h:1", "--wait-s", "9"]).is_ok());
+    let forever = parse(&["--bootstrap-server", "h:1", "--wait-s", "18446744073709551615"]);
+    assert_eq!(forever.unwrap_err().kind(), ErrorKind::ValueValidation);
+    assert_eq!(parse(&["--wait-s", "9"]).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
 }
 
 #[test]
@@ -435,6 +464,8 @@ fn it_must_be_said_what_is_restored() {
         (&["--as-member", "--as-new-cluster"], ErrorKind::ArgumentConflict),
         (&["--as-member", "--cluster-id", "x"], ErrorKind::ArgumentConflict),
         (&["--as-member", "--node-id=-1"], ErrorKind::ValueValidation),
+        // Not that of the node which was copied: it may run.
+        (&["--as-member"], ErrorKind::MissingRequiredArgument),
     ] {
         let arguments = [&["kraft-backup", "restore", "a", "b"][..], more].concat();
         assert_eq!(Arguments::try_parse_from(&arguments).unwrap_err().kind(), kind, "{more:?}");
