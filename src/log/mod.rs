@@ -403,6 +403,9 @@ impl Log {
     pub fn append(&mut self, batch: StampedBatch) {
         assert!(self.shutdown == task::Shutdown::No, "nothing is appended to a log that shuts down");
         assert_eq!(batch.base_offset(), self.log_end, "a batch is appended at the log end");
+        // Of a log that begins where it ends no epochs are left that could say so.
+        let gone = self.moving.marked().start.epoch;
+        assert!(batch.epoch() >= gone, "a batch of epoch {} behind a start of {gone}", batch.epoch());
         let epoch_begins = epoch_checkpoint::note_batch(&mut self.epochs, batch.epoch(), self.log_end);
         let epoch = self.epochs.last().map(|e| e.epoch);
         assert!(epoch_begins || epoch == Some(batch.epoch()), "epochs of a log do not fall");

@@ -96,7 +96,8 @@ impl Node {
         }
         let quorum_state = recovered.quorum_state;
         let (notes, effort) = (recovered.notes.clone(), recovered.effort);
-        let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0);
+        // A log that begins where it ends has no epochs, and goes on in that of what is gone.
+        let epoch = recovered.epochs.last().map_or(1, |e| e.epoch.0).max(recovered.start.epoch.0);
         let log = Log::new(config, recovered);
         let (now, next_tag, sections) = (Now::default(), 1, Some(Vec::new()));
         Ok(Node { disk, log, now, epoch, next_tag, quorum_state, notes, effort, doubt, sections })

@@ -184,6 +184,17 @@ fn a_log_may_begin_where_it_ends() {
 }
 
 #[test]
+#[should_panic(expected = "a batch of epoch 2 behind a start of 3")]
+fn no_batch_is_appended_in_an_epoch_before_that_of_what_is_gone() {
+    let (mut node, _) = ten_batches(&config(), 3);
+    node.start_at(20);
+    node.settle();
+    // As of a log that begins where it ends.
+    node.log.epochs.clear();
+    node.log.append(batch(Offset(20), 2, 7, 1, 10));
+}
+
+#[test]
 fn readers_find_nothing_before_the_start() {
     let (mut node, batches) = ten_batches(&LogConfig { read_cache_bytes_max: 64 << 20, ..config() }, 3);
     for from in [0, 9, 13] {
