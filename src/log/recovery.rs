@@ -165,9 +165,6 @@ fn find_beginning(slots: &Slots, files: &mut Vec<(SegmentId, u64)>) -> (Beginnin
     let own = files.split_off(files.partition_point(|(id, _)| *id < first));
     let leftovers = std::mem::replace(files, own).into_iter().map(|(id, _)| id).collect();
     let start = mark.beginning.start;
-    // Nothing has been there since the start: it begins anew with a segment of that name.
-    let is_empty = files.is_empty() && mark.end == start.offset;
-    let first = if is_empty { SegmentId(start.offset) } else { first };
     (Beginning { start, first: Some(first) }, leftovers)
 }
 
@@ -574,7 +571,8 @@ impl<'a> Scan<'a> {
         let Some(mark) = self.mark() else { return Ok(()) };
         let start = mark.beginning.start.offset;
         let first = self.beginning.first.unwrap_or(SegmentId(start));
-        let missing = files.first().map_or(mark.end > start, |(id, _)| *id > first);
+        // Nothing has been there since the start only where no segment begins before it.
+        let missing = files.first().map_or(mark.end > start || first.0 < start, |(id, _)| *id > first);
         if missing {
             let segment = first.file_name();
             let why = "the file is missing; the log began with it. Restore it".to_string();

@@ -137,6 +137,19 @@ fn a_segment_that_the_mark_names_and_is_not_there_is_refused() {
     assert!(error.contains("00000000000000000008.log") && error.contains("missing"), "{error}");
 }
 
+/// The start lies at the end, inside of a segment: what is gone was not empty.
+#[test]
+fn all_segments_of_a_log_that_ends_at_its_start_are_missed() {
+    let (mut node, _) = ten_batches(&config(), 3);
+    node.start_at(20);
+    node.settle();
+    assert_eq!(segments(&node.disk), [16]);
+    let mut disk = node.crash();
+    disk.remove_segment(SegmentId(Offset(16)));
+    let error = Node::open(disk, config()).err().expect("a file is missing").to_string();
+    assert!(error.contains("00000000000000000016.log") && error.contains("Restore it"), "{error}");
+}
+
 #[test]
 fn a_mark_of_a_newer_program_is_refused_by_name() {
     let (node, _) = ten_batches(&config(), 3);
