@@ -82,12 +82,13 @@ impl From<m::IncrementalAlterConfigsRequest> for Alteration {
     }
 }
 
-/// Whatever it does not name goes back to its default.
+/// What it does not name of the topic goes back to its default. A node has nothing that could be taken back.
 impl From<m::AlterConfigsRequest> for Alteration {
     fn from(request: m::AlterConfigsRequest) -> Alteration {
         let resource = |resource: m::alter_configs_request::AlterConfigsResource| {
             let named: BTreeSet<_> = resource.configs.iter().map(|config| config.name.to_string()).collect();
-            let others = TAKEN.iter().filter(|taken| !named.contains(taken.name)).map(|taken| Change {
+            let taken = if resource.resource_type == TOPIC { &TAKEN[..] } else { &[] };
+            let others = taken.iter().filter(|taken| !named.contains(taken.name)).map(|taken| Change {
                 name: m::StrBytes::from_static_str(taken.name),
                 operation: DELETE,
                 value: None,

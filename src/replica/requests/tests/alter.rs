@@ -157,6 +157,22 @@ fn the_older_request_replaces_all_that_is_set() {
     assert_eq!(body!(AlterConfigs, response).responses[0].error_code, 42);
 }
 
+#[test]
+fn the_older_request_takes_nothing_back_from_a_node() {
+    use m::alter_configs_request as older;
+    let of = |configs| {
+        let node = older::AlterConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(text("2"))
+            .with_configs(configs);
+        let request = m::AlterConfigsRequest::default().with_resources(vec![node]);
+        body!(AlterConfigs, Alteration::from(request).judge(&HERE).into_response()).responses[0].error_code
+    };
+    assert_eq!(of(vec![]), 0, "it names nothing that a node would have to change");
+    let config = older::AlterableConfig::default().with_name(text("retention.ms"));
+    assert_eq!(of(vec![config.with_value(Some(text("7")))]), 42);
+}
+
 // --- as DescribeConfigs tells it
 
 #[test]
