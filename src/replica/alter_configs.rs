@@ -182,10 +182,15 @@ impl AlterConfigs {
     /// What the leader has said, or that it could not be asked.
     pub(super) fn on_forwarded(&self, desk: &mut Desk, event: ForwardEvent<Judged>) {
         let (Forwarded { ticket, question: mut judged, .. }, error, why) = match event {
-            ForwardEvent::Answered(forwarded, answer) => {
-                let line = answer.responses.into_iter().next().unwrap_or_default();
-                (forwarded, ErrorCode(line.error_code), line.error_message)
-            }
+            ForwardEvent::Answered(forwarded, answer) => match answer.responses.into_iter().next() {
+                Some(line) => (forwarded, ErrorCode(line.error_code), line.error_message),
+                // An answer that does not speak of the topic must not be told as that it is done.
+                None => {
+                    let why =
+                        format!("The leader's answer says nothing of the topic. {WHETHER_IS_NOT_KNOWN}");
+                    (forwarded, ErrorCode::REQUEST_TIMED_OUT, Some(m::StrBytes::from_string(why)))
+                }
+            },
             ForwardEvent::Failed { forwarded, was_sent: true } => {
                 let why = format!("The leader did not answer this node. {WHETHER_IS_NOT_KNOWN}");
                 (forwarded, ErrorCode::REQUEST_TIMED_OUT, Some(m::StrBytes::from_string(why)))

@@ -1,6 +1,10 @@
 //! What is set for the topic is kept in the log: answered when it is committed, the same on every node, and there after any start.
 
 use super::*;
+use crate::log::OpKind;
+use crate::protocol::frame::LENGTH_BYTES;
+use crate::protocol::{self, RequestHeader, Response};
+use crate::replica::input::{Lane, PeerLink};
 
 const DESCRIBE_CONFIGS: i16 = 32;
 const ALTER_CONFIGS: i16 = 33;
@@ -204,4 +208,30 @@ fn it_is_known_again_from_a_summary_alone() {
     assert!(segments > 3 && cluster.nodes[&leader].effort.summaries == segments - 1);
     elect(&mut cluster);
     assert_eq!(described(&mut cluster, leader, "retention.ms"), ("5000".to_string(), 1));
+}
+
+#[test]
+fn an_answer_of_the_leader_that_says_nothing_of_the_topic_is_not_told_as_done() {
+    let mut cluster = cluster(3);
+    let leader = elect(&mut cluster);
+    let asked = follower(leader);
+    let client = cluster.connect(asked);
+    cluster.hold = |_, kind| matches!(kind, OpKind::Write { .. });
+    cluster.send(client, INCREMENTAL_ALTER_CONFIGS, 1, &alteration("retention.ms", Some("5000")));
+    cluster.run_ms(20);
+    let header = RequestHeader {
+        api_key: INCREMENTAL_ALTER_CONFIGS,
+        api_version: 1,
+        correlation_id: 0,
+        client_id: None,
+    };
+    let nothing = Response::IncrementalAlterConfigs(km::IncrementalAlterConfigsResponse::default());
+    let frame = protocol::encode_response(&header, &nothing).chunks.concat();
+    let frame = Bytes::from(frame).slice(LENGTH_BYTES..);
+    let link = PeerLink { node: leader, lane: Lane::Alter };
+    cluster.input(asked, Input::PeerFrame { link, frame });
+    cluster.run_ms(1);
+    let (error, why) = receive_altered(&mut cluster, client).expect("an answer");
+    assert_eq!(error, ErrorCode::REQUEST_TIMED_OUT.0, "{why}");
+    assert!(why.contains("says nothing of the topic") && why.contains("may have been set"), "{why}");
 }
