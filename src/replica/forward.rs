@@ -1,8 +1,9 @@
 //! What only the leader can answer, at a node that does not lead: asked of the leader on the client's behalf.
 //!
 //! Kafka's admin client asks any node, and a broker forwards too (KafkaApis, `DESCRIBE_QUORUM`, `INCREMENTAL_ALTER_CONFIGS`): only
-//! the leader knows how far the others are, and only it appends. For each kind of question one connection, to the leader of the moment, opened when it is needed. A forwarded
-//! request is never forwarded again, so that two nodes that each take the other for the leader do not play ball.
+//! the leader knows how far the others are, and only it appends. For each kind of question one connection, to the leader of the
+//! moment, opened when it is needed. A forwarded request is never forwarded again, so that two nodes that each take the other for
+//! the leader do not play ball.
 
 use std::collections::VecDeque;
 
