@@ -399,6 +399,8 @@ impl Fetch {
                 let high_watermark = engine.raft().high_watermark().map_or(-1, |hw| hw.0.0);
                 let partition = partition_at(&mut topics, place);
                 (partition.high_watermark, partition.last_stable_offset) = (high_watermark, high_watermark);
+                // It may have waited long, and others have been told a later start since.
+                partition.log_start_offset = engine.log().log_start().0;
                 partition.records = batches;
                 answer_consumer(engine, desk, &job.ticket, topics, given);
             }

@@ -53,6 +53,8 @@ pub(super) struct Checker {
     /// Of each of them; `None`: no copy could be read then.
     headers: Vec<Option<BatchHeader>>,
     said: BTreeMap<Host, Said>,
+    /// The highest start that each node has told a client.
+    starts_told: BTreeMap<Host, Offset>,
     votes: BTreeMap<(Epoch, Host), i32>,
     pub(super) history: History,
     pub(super) alterations: Alterations,
@@ -68,6 +70,7 @@ impl Checker {
             committed: Vec::new(),
             headers: Vec::new(),
             said: BTreeMap::new(),
+            starts_told: BTreeMap::new(),
             votes: BTreeMap::new(),
             history: History::default(),
             alterations: Alterations::default(),
@@ -321,6 +324,7 @@ impl Checker {
     /// with another leader; what was committed in it is not forgotten.
     pub(super) fn on_wiped(&mut self, host: Host) {
         self.said.remove(&host);
+        self.starts_told.remove(&host);
         self.votes.retain(|(_, voter), _| *voter != host);
         let newest = self.said.values().map(|said| said.epoch).max().unwrap_or(Epoch(0));
         self.leaders.retain(|epoch, _| *epoch <= newest);
@@ -375,9 +379,26 @@ impl Checker {
         }
     }
 
-    /// And was told that the log starts there.
-    pub(super) fn on_start_told(&mut self, client: Host, start: Offset, batches: &[StampedBatch]) {
+    /// Clients have heard of this node that its log starts there, or lower.
+    pub(super) fn start_told_by(&self, node: Host) -> Offset {
+        self.starts_told.get(&node).copied().unwrap_or_default()
+    }
+
+    /// And was told that the log of this node starts there. `before`: what the node had told when it was asked.
+    pub(super) fn on_start_told(
+        &mut self,
+        client: Host,
+        (node, before): (Host, Offset),
+        start: Offset,
+        batches: &[StampedBatch],
+    ) {
         let end = self.committed_end();
+        if start < before {
+            let detail = format!("client {client} was told {start} by node {node}, which had told {before}");
+            self.violate("the start that a node tells its clients never falls", detail);
+        }
+        let told = self.starts_told.entry(node).or_default();
+        *told = start.max(*told);
         let is_gone = |batch: &&StampedBatch| batch.next_offset() <= start;
         if start > end || batches.iter().any(|batch| is_gone(&batch)) {
             let first = batches.first().map(StampedBatch::base_offset);

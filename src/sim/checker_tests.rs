@@ -157,3 +157,20 @@ fn answers_to_clients_are_checked() {
     let ahead = broken_by(|checker, _| checker.on_consumed(100, 11, &[]));
     assert_eq!(ahead, Some("no client sees a high watermark above what is committed"));
 }
+
+#[test]
+fn what_clients_are_told_of_a_start_never_falls() {
+    let told = |node: Host, start: i64| {
+        broken_by(move |checker, _| {
+            let before = checker.start_told_by(1);
+            checker.on_start_told(100, (1, before), Offset(7), &[]);
+            // One that was asked for before may come later.
+            checker.on_start_told(101, (1, before), Offset(5), &[]);
+            let before = checker.start_told_by(node);
+            checker.on_start_told(101, (node, before), Offset(start), &[]);
+        })
+    };
+    assert_eq!((told(1, 7), told(2, 3)), (None, None), "each node's moves for itself");
+    assert_eq!(told(1, 6), Some("the start that a node tells its clients never falls"));
+    assert_eq!(told(1, 11), Some("nothing is served from before the start, and that is committed"));
+}

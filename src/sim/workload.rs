@@ -88,6 +88,8 @@ struct Waiting {
     correlation_id: i32,
     asked: Asked,
     deadline_ns: u64,
+    /// The start of its log that the node had told when it was asked.
+    start_told: Offset,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,8 @@ pub(crate) struct Client {
     pub(crate) role: Role,
     target: Host,
     wire: Option<WireId>,
+    /// Where that leads to.
+    called: Host,
     is_connected: bool,
     /// Connect by then, or try again from then on.
     connect_ns: u64,
@@ -129,6 +133,7 @@ impl Client {
             role,
             target,
             wire: None,
+            called: target,
             is_connected: false,
             connect_ns: 0,
             received: BytesMut::new(),
@@ -236,6 +241,7 @@ impl Client {
                 return self.connect_ns;
             }
             self.wire = Some(around.network.call(now_ns, self.host, self.target));
+            self.called = self.target;
             self.connect_ns = now_ns + 1_000 * NS_PER_MS;
         }
         if !self.is_connected {
@@ -262,7 +268,9 @@ impl Client {
         let frame = kafka::encode(api, self.next_correlation_id, request);
         around.network.send(around.now_ns, wire, End::Caller, frame);
         let deadline_ns = around.now_ns + REQUEST_TIMEOUT_NS;
-        self.waiting.push_back(Waiting { correlation_id: self.next_correlation_id, asked, deadline_ns });
+        let start_told = around.checker.start_told_by(self.called);
+        let correlation_id = self.next_correlation_id;
+        self.waiting.push_back(Waiting { correlation_id, asked, deadline_ns, start_told });
     }
 
     fn advance_producer(&mut self, around: &mut Around) -> u64 {
@@ -450,7 +458,7 @@ impl Client {
             }
             Asked::Fetch => {
                 let body: km::FetchResponse = answer(kafka::FETCH, frame, id)?;
-                self.on_fetched(around, body.responses.first()?.partitions.first()?);
+                self.on_fetched(around, waiting.start_told, body.responses.first()?.partitions.first()?);
             }
             Asked::ListOffsets => {
                 let body: km::ListOffsetsResponse = answer(kafka::LIST_OFFSETS, frame, id)?;
@@ -490,7 +498,12 @@ impl Client {
             c.not_before_ns = 0;
         }
         // The next request times out at once, which connects anew.
-        self.waiting.push_front(Waiting { correlation_id: -1, asked: Asked::Fetch, deadline_ns: 0 });
+        self.waiting.push_front(Waiting {
+            correlation_id: -1,
+            asked: Asked::Fetch,
+            deadline_ns: 0,
+            start_told: Offset(0),
+        });
     }
 
     fn on_produced(&mut self, around: &mut Around, number: u64, error: i16, base: i64) {
@@ -519,14 +532,19 @@ impl Client {
         }
     }
 
-    fn on_fetched(&mut self, around: &mut Around, partition: &km::fetch_response::PartitionData) {
-        let (now_ns, start) = (around.now_ns, partition.log_start_offset);
+    fn on_fetched(
+        &mut self,
+        around: &mut Around,
+        start_told: Offset,
+        partition: &km::fetch_response::PartitionData,
+    ) {
+        let (now_ns, start, node) = (around.now_ns, partition.log_start_offset, (self.called, start_told));
         if partition.error_code == ErrorCode::OFFSET_OUT_OF_RANGE.0
             && let Role::Consumer(c) = &mut self.role
             && c.offset < start
         {
             // As a real consumer: it goes on at the earliest.
-            around.checker.on_start_told(self.host, Offset(start), &[]);
+            around.checker.on_start_told(self.host, node, Offset(start), &[]);
             (c.offset, c.not_before_ns) = (start, 0);
             return;
         }
@@ -543,7 +561,7 @@ impl Client {
             return around.checker.violate("no rot is ever served", detail);
         }
         around.checker.on_consumed(self.host, partition.high_watermark, &batches);
-        around.checker.on_start_told(self.host, Offset(start), &batches);
+        around.checker.on_start_told(self.host, node, Offset(start), &batches);
         let pause_ns = self.dice.around(20 * NS_PER_MS);
         let Role::Consumer(c) = &mut self.role else { return };
         if let Some(first) = batches.first()
