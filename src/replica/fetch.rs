@@ -229,6 +229,10 @@ impl Fetch {
         if !engine.leads_in(job.epoch) {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
+        // The start has passed it while the device read: what there was is served no more, and if it is bad, no matter.
+        if job.from < engine.log().log_start() {
+            return self.try_fetch(engine, desk, job);
+        }
         match result {
             Ok(batches) => self.finish_from_piece(engine, desk, job, batches),
             // Cut or rolled under the read: look again.

@@ -184,6 +184,10 @@ impl ListOffsets {
         result: Result<BatchList, ReadError>,
     ) {
         let Some(scan) = self.searches.remove(token) else { return };
+        // The start has passed it while the device read.
+        if scan.next < engine.log().log_start() {
+            return self.scan(engine, desk, scan);
+        }
         let batches = match result {
             Ok(batches) if engine.raft().is_leader() => batches,
             // Who leads cuts nothing: it went with the start of the log.

@@ -131,6 +131,10 @@ impl<W> GatedEngine<W> {
 
     /// Records that are there and cannot be read: whoever needs them has to get them from another node.
     pub(crate) fn on_unreadable(&mut self, now: Now, what: &str, at: Offset, error: &ReadError) {
+        // A read may be told after the start has passed it, and nobody would ever read it again and find it good.
+        if at < self.log.log_start() {
+            return;
+        }
         let is_same = self.fitness.damage.as_ref().is_some_and(|(known, _)| *known == at);
         let due_ns = self.fitness.damage_noted_ns + DAMAGE_LINE_INTERVAL_MS * NS_PER_MS;
         if !is_same || now.monotonic_ns >= due_ns {

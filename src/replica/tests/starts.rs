@@ -1,6 +1,7 @@
 //! A log that starts later: what clients are told of it, and that a restart finds it so.
 
 use super::*;
+use crate::log::{OpKind, ReadError};
 use crate::record::compression::Codec;
 use crate::record::{BatchBuilder, RecordSpec};
 
@@ -97,4 +98,65 @@ fn who_waits_for_what_goes_is_told_so() {
     cluster.run_ms(500);
     let answer = receive_fetch(&mut cluster, client).expect("an answer");
     assert_eq!(answer.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+}
+
+/// What a read brings that was under way when the start passed what it reads, in the same segment.
+fn passed_by_the_start(fails: bool, ask: impl Fn(&mut Cluster, Client)) -> (Cluster, Client) {
+    let (mut cluster, client) = on_disk(30);
+    // No longer does the log write.
+    cluster.run_ms(300);
+    cluster.hold = |_, kind| matches!(kind, OpKind::Read { .. });
+    cluster.disks.get_mut(&client.0).expect("a disk").fail_reads = fails;
+    ask(&mut cluster, client);
+    cluster.run_ms(5);
+    cluster.disks.get_mut(&client.0).expect("a disk").fail_reads = false;
+    assert!(start_at(&mut cluster, client.0, 5));
+    assert_eq!(cluster.status(client.0).log_start_offset, 5);
+    cluster.release();
+    cluster.run_ms(20);
+    (cluster, client)
+}
+
+#[test]
+fn a_read_under_way_serves_nothing_that_the_start_has_passed() {
+    for fails in [false, true] {
+        let fetch = |cluster: &mut Cluster, client| cluster.send(client, FETCH, 12, &fetch_request(2, 100));
+        let (mut cluster, client) = passed_by_the_start(fails, fetch);
+        let answer = receive_fetch(&mut cluster, client).expect("an answer");
+        assert_eq!(answer.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0, "the read fails: {fails}");
+        assert_eq!(cluster.status(client.0).log_damage, None);
+
+        let search = list_offsets_request(TOPIC, &[DAY_0 + 10]);
+        let look = |cluster: &mut Cluster, client| cluster.send(client, LIST_OFFSETS, 10, &search);
+        let (mut cluster, client) = passed_by_the_start(fails, look);
+        let (answer, epoch) = (receive_offsets(&mut cluster, client), cluster.status(client.0).epoch);
+        assert_eq!(answer, Some(vec![(0, 5, DAY_0 + 40, epoch)]), "the read fails: {fails}");
+        assert_eq!(cluster.status(client.0).log_damage, None);
+    }
+}
+
+#[test]
+fn no_damage_is_noted_of_what_is_no_more_of_the_log() {
+    let (mut cluster, client) = on_disk(30);
+    assert!(start_at(&mut cluster, client.0, 5));
+    let now = cluster.now;
+    for (at, is_noted) in [(4, false), (5, true)] {
+        let engine = &mut cluster.nodes.get_mut(&client.0).expect("a node").replica.engine;
+        engine.on_unreadable(now, "cannot serve", Offset(at), &ReadError::Gone);
+        assert_eq!(engine.log_damage().is_some(), is_noted, "at {at}");
+    }
+}
+
+#[test]
+fn who_has_waited_is_told_the_start_of_now() {
+    let (mut cluster, client) = on_disk_with(30, |_| {});
+    let waits = cluster.connect(client.0);
+    cluster.send(waits, FETCH, 12, &fetch_request(31, 5_000));
+    cluster.run_ms(5);
+    assert!(start_at(&mut cluster, client.0, 25));
+    assert_eq!(list_offsets(&mut cluster, client, -2).1, 25);
+    assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])), (0, 31));
+    cluster.run_ms(5);
+    let answer = receive_fetch(&mut cluster, waits).expect("an answer");
+    assert_eq!((answer.error_code, answer.high_watermark, answer.log_start_offset), (0, 32, 25));
 }
