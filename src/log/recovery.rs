@@ -147,6 +147,11 @@ pub fn recover(
 }
 
 impl RecoveredLog {
+    /// It began earlier once: what lay before the start is on no disk of this node.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.repair.first.is_some() && self.start.offset > Offset(0)
+    }
+
     /// Go on with what is good of a log in doubt. Only for a node that other voters can give what it lost: it is durable that
     /// it must not vote before that, and only then anything is cut.
     pub(crate) fn go_on_in_doubt(&mut self) {

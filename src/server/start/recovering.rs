@@ -63,11 +63,30 @@ pub(super) fn recover(directory: &Directory, config: &Config) -> Result<(Recover
             ),
         });
     }
+    check_folded(&recovered, partition)?;
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
     settle_doubt(&mut recovered, config, partition)?;
     progress.finish(&recovered.effort);
     proof.finish(partition)?;
     Ok((recovered, recovery.into_folds()))
+}
+
+/// Of what went from the front of the log a snapshot holds what was folded: who leads without it takes a retry for something new, and
+/// forgets what is set for the topic. This program reads none, and moves no start.
+fn check_folded(recovered: &RecoveredLog, partition: &Path) -> Result<(), Failure> {
+    if !recovered.has_moved() {
+        return Ok(());
+    }
+    Err(Failure {
+        exit_code: EXIT_CORRUPT,
+        line: format!(
+            "{}: the log starts at {}, and no snapshot holds what was folded before it (producers' last batches, what is set \
+             for the topic). A newer program moved the start, and this one reads no snapshots: it does not start, and nothing \
+             was changed. Start the program that wrote it, or restore the .checkpoint for that one.",
+            partition.display(),
+            recovered.start.offset
+        ),
+    })
 }
 
 /// Who lacks records that it may have acknowledged needs another voter that can give them back.
@@ -172,3 +191,7 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recovering_tests.rs"]
+mod tests;
