@@ -26,7 +26,8 @@ const OFFSET_BYTES: usize = 8;
 pub(crate) struct Configs {
     /// Below the high watermark.
     settled: Option<Said>,
-    /// Above it, in log order. As long as the log's uncommitted part, which the leader bounds.
+    /// Above it, in log order; while a copy is made (`hold`), also below it. As long as the log's uncommitted part, which the leader
+    /// bounds, and what a hold may keep.
     unsettled: VecDeque<Said>,
 }
 
