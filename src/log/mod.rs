@@ -18,6 +18,7 @@
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
 
+mod beginning;
 mod blocks;
 pub(crate) mod buffer;
 mod commit_mark;

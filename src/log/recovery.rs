@@ -18,6 +18,7 @@
 //! - Without a readable mark (Kafka itself never has one) a file may also end within a torn batch. Where both slots hold
 //!   something unreadable nothing is cut: a crash tears one of them at most.
 
+use super::beginning::{find_beginning, note_of, start_of};
 use super::buffer::{BLOCK_BYTES, block_floor};
 use super::commit_mark::{
     Beginning, CommitMark, Slots, epochs_crc, is_other_slot_rotten, newer_version, read_slots,
@@ -161,44 +162,12 @@ impl RecoveredLog {
     }
 }
 
-/// Where the log begins, and the segments before that, which are taken out of `files`.
-fn find_beginning(slots: &Slots, files: &mut Vec<(SegmentId, u64)>) -> (Beginning, Vec<SegmentId>) {
-    let oldest = files.first().map_or(Offset(0), |(id, _)| id.0);
-    let unmoved = Beginning { start: OffsetAndEpoch { epoch: Epoch(0), offset: oldest }, first: None };
-    let Slots::Valid(mark, _) = slots else { return (unmoved, Vec::new()) };
-    let Some(first) = mark.beginning.first else { return (unmoved, Vec::new()) };
-    let own = files.split_off(files.partition_point(|(id, _)| *id < first));
-    let leftovers = std::mem::replace(files, own).into_iter().map(|(id, _)| id).collect();
-    let start = mark.beginning.start;
-    (Beginning { start, first: Some(first) }, leftovers)
-}
-
-/// A log whose start never moved, and begins behind 0 all the same, does not keep the epoch of the record before: it is not above those
-/// of the first that is there, or of this node.
-fn start_of(beginning: Beginning, epochs: &[EpochStart], epoch_max: Option<Epoch>) -> OffsetAndEpoch {
-    let Beginning { start, first } = beginning;
-    if first.is_some() || start.offset == Offset(0) {
-        return start;
-    }
-    let epoch = epochs.first().map(|first| first.epoch).or(epoch_max).unwrap_or(Epoch(0));
-    OffsetAndEpoch { epoch, ..start }
-}
-
 /// What was known to be committed, and the first segment that the next flush is for. Only a mark that the log has met gets so far.
 fn vouched(slots: &Slots, start: Offset) -> (OffsetAndEpoch, SegmentId) {
     match slots {
         Slots::Valid(mark, _) => (mark.committed, mark.place.segment),
         _ => (OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) }, SegmentId(start)),
     }
-}
-
-fn note_of(leftovers: &[SegmentId], start: Offset) -> Option<String> {
-    let (oldest, newest) = (leftovers.first()?, leftovers.last()?);
-    let which = match leftovers.len() {
-        1 => oldest.file_name(),
-        count => format!("{count} segments, {} to {}", oldest.file_name(), newest.file_name()),
-    };
-    Some(format!("Removing {which}: the log starts at {start}, and what lies there is no more of it."))
 }
 
 /// The epoch of quorum-state, which is durable before any batch of that epoch is written. `None`: there is no such file, or
