@@ -235,3 +235,27 @@ fn an_answer_of_the_leader_that_says_nothing_of_the_topic_is_not_told_as_done() 
     assert_eq!(error, ErrorCode::REQUEST_TIMED_OUT.0, "{why}");
     assert!(why.contains("says nothing of the topic") && why.contains("may have been set"), "{why}");
 }
+
+#[test]
+fn of_alterations_that_wait_for_a_majority_one_too_many_is_refused() {
+    let mut cluster = cluster_with(3, |config| config.limits.parked_requests_max = 2);
+    let leader = elect(&mut cluster);
+    cluster.hold = |_, kind| matches!(kind, OpKind::Write { .. });
+    let clients: Vec<Client> = (0..3).map(|_| cluster.connect(leader)).collect();
+    for client in &clients {
+        let request = alteration("retention.ms", Some("5000"));
+        cluster.send(*client, INCREMENTAL_ALTER_CONFIGS, 1, &request);
+    }
+    cluster.run_ms(5);
+    let (error, why) = receive_altered(&mut cluster, clients[2]).expect("it does not wait");
+    assert_eq!(error, ErrorCode::REQUEST_TIMED_OUT.0, "{why}");
+    assert!(why.contains("too many requests wait") && why.contains("Nothing was set"), "{why}");
+    for waits in &clients[..2] {
+        assert_eq!(receive_altered(&mut cluster, *waits), None);
+    }
+    cluster.release();
+    cluster.run_ms(50);
+    for waits in &clients[..2] {
+        assert_eq!(receive_altered(&mut cluster, *waits), Some((0, String::new())));
+    }
+}
