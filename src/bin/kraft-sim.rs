@@ -239,7 +239,9 @@ fn faults_lines(t: &Totals) -> String {
     let [names, sizes, sectors] = t.undone;
     format!(
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
-         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, and read {} segments; logs were told {} times to start later; {} snapshots, {} given up",
+         {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a \
+         rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, \
+         and read {} segments; logs were told {} times to start later; {} snapshots, {} given up",
         kinds.join(", "),
         t.flips,
         t.hostiles,
