@@ -218,7 +218,7 @@ def test_flipped_bits_anywhere_in_a_backup_are_found_and_not_restored(clusters, 
         assert file.name in said, said
         if attempt % 20 == 0:
             call("restore", backup, scratch / "none", "--as-member", "--node-id", 1, code=EXIT_CORRUPT)
-            assert not any((scratch / "none").iterdir()), "what was begun is gone"
+            assert {path.name for path in (scratch / "none").iterdir()} <= {".lock"}, "what was begun is gone"
         flip(file, at, bit)
     call("verify", backup)
 
