@@ -68,6 +68,10 @@ impl Log {
 
     /// In each turn, before a group is formed: its mark says where the log starts.
     pub(super) fn mark_start(&mut self) {
+        // Nearly always.
+        if self.moving.slots_left == 0 && self.moving.wanted.is_none() {
+            return;
+        }
         let busy = !self.may_move() || self.task.is_some() || !self.truncations.is_empty();
         // A mark that waits for its turn says the start of before.
         if busy || self.flights.any(|p| p == Purpose::Mark) || self.has_mark_waiting() {

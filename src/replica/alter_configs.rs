@@ -147,6 +147,9 @@ impl AlterConfigs {
     }
 
     pub(super) fn end_turn(&mut self, engine: &Engine, desk: &mut Desk) {
+        if self.parked.is_empty() {
+            return;
+        }
         if engine.has_role_changed() {
             let leading = engine.raft().is_leader().then(|| engine.raft().epoch());
             let why = "This node lost the lead before a majority had it";

@@ -79,6 +79,9 @@ impl Folds {
     /// Once in each turn, in which so many batches were folded: go on with the copy, which is given when it is whole. Then settle what
     /// has waited: more than came, so that this ends under any load.
     pub(crate) fn end_turn(&mut self, came: usize) -> Option<FoldsCopy> {
+        if !self.is_behind() {
+            return None;
+        }
         if self.producers.unsettled() + self.voters.unsettled() + self.configs.unsettled()
             > self.limits.held_batches_max
         {
