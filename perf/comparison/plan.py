@@ -9,8 +9,8 @@ from .systems import try_to_open
 
 # From one round to the next it is reversed: what drifts with time then weighs on all alike. The device stands between
 # the two that are compared with it.
-ORDER = ["kafka", "kafka-flushed", "etcd", "raft-25", "raft-0", "null", "one", "device", "loopback", "three"]
-OWN = ["null", "one", "device", "loopback", "three"]
+ORDER = ["kafka", "kafka-flushed", "etcd", "raft-25", "raft-0", "null", "one", "device", "loopback", "three", "three-readers"]
+OWN = ["null", "one", "device", "loopback", "three", "three-readers"]
 WHAT = {
     "kafka": "Apache Kafka, three brokers, acknowledged from the page cache (its default)",
     "kafka-flushed": "the same with log.flush.interval.messages=1",
@@ -19,11 +19,14 @@ WHAT = {
     "raft-0": "the same with linger 0",
     "null": "a server that answers at once and stores nothing",
     "one": "kraft, one voter", "three": "kraft, three voters",
+    "three-readers": "kraft, three voters with a quarter of the memory for readers (kraft.read.cache.bytes=-1)",
     "device": "the disk alone", "loopback": "the loopback alone",
 }
 # One work that fails is reported as missing, and the long run goes on.
 FAILURES = (Failed, OSError, ValueError, LookupError)
 KAFKAS = ("kafka", "kafka-flushed")
+# Without memory for readers, and with it.
+READ = ("three", "three-readers", "kafka")
 RECORDS = ("null", "one", "three", *KAFKAS, "etcd")
 
 
@@ -43,8 +46,8 @@ class Work:
 
 # In the order in which they are done: small logs first.
 WORKS = [
-    Work("raw", ("device",), (1, 2, 8), workloads.device),
-    Work("raw", ("loopback",), (1, 2), workloads.loopback),
+    Work("raw", ("device",), (1, 2, 8, 19), workloads.device),
+    Work("raw", ("loopback",), (1, 2, 19), workloads.loopback),
     Work("idle", ("three",), (14,), workloads.idle),
     Work("one-in-flight", RECORDS, (1, 2, 3, 4, 5, 22), workloads.closed_loop(1)),
     Work("10-connections", ("three", *KAFKAS, "etcd"), (), workloads.closed_loop(10)),
@@ -59,8 +62,8 @@ WORKS = [
     Work("1MiB-batches", ("null", "one"), (8,), workloads.mebibyte_batches),
     Work("counts", ("three",), (12,), counts.counts, is_alone=True, is_once=True),
     Work("raw-read", ("device",), (18,), consumer_loads.raw_read),
-    Work("read", ("three", "kafka"), (16, 17, 18), consumer_loads.reads, is_alone=True),
-    Work("beside", ("three", "kafka"), (20,), readers_beside_writers.readers_beside_writers, is_alone=True),
+    Work("read", READ, (16, 17, 18), consumer_loads.reads, is_alone=True),
+    Work("beside", READ, (20,), readers_beside_writers.readers_beside_writers, is_alone=True),
     Work("many", ("null", "three"), (21,), many_connections.many_connections, is_alone=True),
     Work("catch-up", ("three",), (23,), catching_up.catching_up, is_alone=True),
     Work("failover", ("three", "kafka", "raft-25"), (15,), failover.failover, is_alone=True),
@@ -81,6 +84,8 @@ def works_for(system, rows, with_long):
 def build(run, name, work):
     """A system for its ordinary works (`work` is None), or for one that runs alone."""
     own_name = name if work is None else f"{name}-{work}"
+    if name == "three-readers":
+        return systems.Kraft(run, own_name, 3, settings=["kraft.read.cache.bytes=-1"])
     if name in ("one", "three"):
         voters = 1 if name == "one" else 3
         return systems.Kraft(run, own_name, voters, **kraft_for(run, work))

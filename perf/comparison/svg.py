@@ -46,6 +46,32 @@ class Axis:
         yield self.at(10.0**self.high), self.label_of(10.0**self.high)
 
 
+class Shares:
+    """From 0, in tenths."""
+
+    def __init__(self, values, begin, end, label):
+        self.most, self.begin, self.end, self.label = math.ceil(10 * max(values)), begin, end, label
+
+    def at(self, value):
+        return self.begin + 10 * value / self.most * (self.end - self.begin)
+
+    def ticks(self):
+        return [(self.at(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(self.most + 1)]
+
+
+class Places:
+    """One place for each name, in order."""
+
+    def __init__(self, names, begin, end, label):
+        self.names, self.begin, self.end, self.label = names, begin, end, label
+
+    def at(self, index):
+        return self.begin + (index + 0.5) / len(self.names) * (self.end - self.begin)
+
+    def ticks(self):
+        return [(self.at(index), name) for index, name in enumerate(self.names)]
+
+
 def text(x, y, content, anchor="middle", more=""):
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {FONT} {more}>{html.escape(content)}</text>'
 
@@ -60,9 +86,10 @@ def frame(title, content):
 
 
 def grid(x_axis, y_axis):
-    for x, label in x_axis.ticks():
+    for i, (x, label) in enumerate(x_axis.ticks()):
         yield line(x, TOP, x, HEIGHT - BOTTOM, "#bbb" if label else "#eee")
-        yield text(x, HEIGHT - BOTTOM + 20, label)
+        # Names that stand close have two lines.
+        yield text(x, HEIGHT - BOTTOM + 20 + (16 * (i % 2) if isinstance(x_axis, Places) else 0), label)
     for y, label in y_axis.ticks():
         yield line(LEFT, y, WIDTH - RIGHT, y, "#bbb" if label else "#eee")
         yield text(LEFT - 8, y + 5, label, "end")
@@ -71,11 +98,11 @@ def grid(x_axis, y_axis):
     yield text(18, middle, y_axis.label, more=f'transform="rotate(-90 18 {middle})"')
 
 
-def legend(names, colors):
+def legend(names, colors, left, top):
     for i, name in enumerate(names):
-        y = TOP + 20 + 20 * i
-        yield line(LEFT + 12, y - 5, LEFT + 36, y - 5, colors[name], 3)
-        yield text(LEFT + 44, y, name, "start")
+        y = top + 20 + 20 * i
+        yield line(left, y - 5, left + 24, y - 5, colors[name], 3)
+        yield text(left + 32, y, name, "start")
 
 
 def curves(title, series, colors, x_label, y_label, x_name=number, y_name=microseconds, x_limits=None, has_points=False):
@@ -83,6 +110,18 @@ def curves(title, series, colors, x_label, y_label, x_name=number, y_name=micros
     points = [point for curve in series.values() for point in curve]
     x_axis = Axis([x for x, _ in points], LEFT, WIDTH - RIGHT, x_label, x_name, x_limits)
     y_axis = Axis([y for _, y in points], HEIGHT - BOTTOM, TOP, y_label, y_name)
+    return drawn(title, series, colors, x_axis, y_axis, has_points)
+
+
+def steps(title, series, colors, names):
+    """`series`: {name: [(index of a name, ratio)]}: one place for each of `names`."""
+    y_axis = Shares([ratio for curve in series.values() for _, ratio in curve], HEIGHT - BOTTOM, TOP, "")
+    # What falls does so on the left.
+    corner = (LEFT + 0.55 * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - 20 * len(series) - 20)
+    return drawn(title, series, colors, Places(names, LEFT, WIDTH - RIGHT, ""), y_axis, True, corner)
+
+
+def drawn(title, series, colors, x_axis, y_axis, has_points, corner=(LEFT + 12, TOP)):
     content = list(grid(x_axis, y_axis))
     for name, curve in series.items():
         color = colors[name]
@@ -91,7 +130,7 @@ def curves(title, series, colors, x_label, y_label, x_name=number, y_name=micros
         content.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         if has_points:
             content += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>' for x, y in placed]
-    return frame(title, content + list(legend(series, colors)))
+    return frame(title, content + list(legend(series, colors, *corner)))
 
 
 def bars(title, figures, colors, unit):

@@ -53,6 +53,15 @@ fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_that_is_wanted() {
 }
 
 #[test]
+fn what_is_written_is_kept_for_the_first_reader_where_the_cache_has_a_part_of_the_host() {
+    let copies_unread = |text: &str| load_ok(&seed_with(text)).config.limits.copies_unread;
+    assert!(!copies_unread(""));
+    assert!(copies_unread("kraft.read.cache.bytes=-1"));
+    assert!(!copies_unread("kraft.read.cache.bytes=-1\nkraft.read.cache.written=readers"));
+    assert!(copies_unread("kraft.read.cache.written=always"));
+}
+
+#[test]
 fn seed_file_with_defaults() {
     let loaded = load_ok(&settings(SEED));
     let config = &loaded.config;
