@@ -46,7 +46,8 @@ class Work:
 
 # In the order in which they are done: small logs first.
 WORKS = [
-    Work("raw", ("device",), (1, 2, 8, 19), workloads.device),
+    Work("raw", ("device",), (1, 2, 8), workloads.device),
+    Work("raw-pace", ("device",), (19,), workloads.device_at_pace),
     Work("raw", ("loopback",), (1, 2, 19), workloads.loopback),
     Work("idle", ("three",), (14,), workloads.idle),
     Work("one-in-flight", RECORDS, (1, 2, 3, 4, 5, 22), workloads.closed_loop(1)),

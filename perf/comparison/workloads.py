@@ -18,6 +18,8 @@ KAFKA_RECORDS_MIN = 2000
 ETCD_CLIENTS_PER_CONNECTION = 10
 # What TestRaftServer with three voters keeps up with, and kraft beside it.
 OWN_LINE_RATE = 500
+# About as often as a record comes in row 19: a pause of 1 ms between them.
+END_TO_END_RATE = 600
 OPEN_CLIENTS = 100
 
 
@@ -30,6 +32,11 @@ def warm(run, system):
 
 def device(run, system, work):
     show_raw(run.save(system, work, run.perf("device", system.directory, "--duration", run.lengths.device_seconds)))
+
+
+def device_at_pace(run, system, work):
+    """A device that was idle for a moment answers later than one that is kept busy."""
+    show_raw(run.save(system, work, run.perf("device", system.directory, "--rate", END_TO_END_RATE, "--duration", run.lengths.device_seconds)))
 
 
 def loopback(run, system, work):

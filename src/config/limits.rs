@@ -82,7 +82,7 @@ impl Default for Limits {
             read_cache_bytes_max: 64 * MIB,
             is_read_cache_automatic: false,
             copies_unread: false,
-            read_ahead_bytes_max: 4 * MIB,
+            read_ahead_bytes_max: 8 * MIB,
             read_piece_bytes: 2 * MIB,
             write_buffer_bytes: MIB,
             write_buffers: 8,
