@@ -46,7 +46,7 @@ class Work:
 
 # In the order in which they are done: small logs first.
 WORKS = [
-    Work("raw", ("device",), (1, 2, 8), workloads.device),
+    Work("raw", ("device",), (1, 2, 8, 23), workloads.device),
     Work("raw-pace", ("device",), (19,), workloads.device_at_pace),
     Work("raw", ("loopback",), (1, 2, 19), workloads.loopback),
     Work("idle", ("three",), (14,), workloads.idle),
@@ -59,6 +59,7 @@ WORKS = [
     Work("own-line", ("three", "raft-25", "raft-0"), (), workloads.own_line),
     Work("kafka-100", ("null", "three", *KAFKAS), (9, 10), workloads.kafka_producer(100)),
     Work("kafka-1024", ("null", "three", *KAFKAS), (9, 10, 11), workloads.kafka_producer(1024)),
+    Work("four-producers", ("three", *KAFKAS), (24,), workloads.kafka_producer(1024, producers=4)),
     Work("16-batches", ("null", "one", "three", *KAFKAS), (7, 11), workloads.sixteen_batches),
     Work("1MiB-batches", ("null", "one"), (8,), workloads.mebibyte_batches),
     Work("counts", ("three",), (12,), counts.counts, is_alone=True, is_once=True),

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from concurrent import futures
 
 from .processes import Failed, note, run as run_command
 from .results import GB, MIB, percentiles
@@ -115,26 +116,34 @@ def own_line(run, system, work):
     return value
 
 
-def kafka_producer(size):
-    """kafka-producer-perf-test with its defaults and acks=all."""
+def kafka_producer(size, producers=1):
+    """So many kafka-producer-perf-test at once, with its defaults and acks=all."""
     def load(run, system, work):
         if not run.java:
             raise Failed(run.java_missing)
         records = max(int(KAFKA_RECORDS[size][system.name] * run.lengths.kafka_share), KAFKA_RECORDS_MIN)
         run.check_room(records * size / GB * len(system.processes))
         before = system.cpu_seconds()
-        text = run_command([run.root / "bin" / "kafka-producer-perf-test.sh", "--topic", system.topic, "--num-records", records,
-                            "--record-size", size, "--throughput", -1, "--bootstrap-server", system.bootstrap,
-                            "--command-property", "acks=all"])
-        found = re.findall(r"(\d+) records sent, ([\d.,]+) records/sec \(([\d.,]+) MB/sec\)", text)
-        if not found:
-            raise Failed("no result in its output")
-        rate, mib = (float(part.replace(",", "")) for part in found[-1][1:])
+        command = [run.root / "bin" / "kafka-producer-perf-test.sh", "--topic", system.topic, "--num-records", records // producers,
+                   "--record-size", size, "--throughput", -1, "--bootstrap-server", system.bootstrap, "--command-property", "acks=all"]
+        with futures.ThreadPoolExecutor(producers) as pool:
+            texts = list(pool.map(lambda _: run_command(command), range(producers)))
+        rates = [produced(text) for text in texts]
+        # Each counts from its own first record: they overlap but for the time in which they start.
+        rate, mib = (sum(parts) for parts in zip(*rates))
         value = {"records": records, "bytes": records * size, "served_bytes": records * size, "records_per_second": rate, "bytes_per_second": mib * MIB,
-                 "server_cpu_seconds": system.cpu_seconds() - before, "output": text.splitlines()[-1]}
+                 "server_cpu_seconds": system.cpu_seconds() - before, "output": [text.splitlines()[-1] for text in texts]}
         note(f"{system.name}, {work}: {rate:,.0f} records/s, {mib:,.1f} MB/s")
         return run.save(system, work, value)
     return load
+
+
+def produced(text):
+    """(records/s, MB/s) that the tool tells at its end."""
+    found = re.findall(r"\d+ records sent, ([\d.,]+) records/sec \(([\d.,]+) MB/sec\)", text)
+    if not found:
+        raise Failed("no result in its output")
+    return tuple(float(part.replace(",", "")) for part in found[-1])
 
 
 def idle(run, system, work):
