@@ -242,6 +242,7 @@ fn leading_raft() -> Raft {
         log_end: LogEndOffset(Offset(0)),
         committed: OffsetAndEpoch::default(),
         epochs,
+        snapshot: None,
     };
     let mut raft = Raft::new(config, recovered, NOW);
     for s in 1..10 {

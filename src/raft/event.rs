@@ -24,6 +24,8 @@ pub enum Event {
     Truncated(LogEndOffset),
     /// This node's log starts here, durably: what lies before is gone. Below what this node knows to be committed.
     StartMoved(OffsetAndEpoch),
+    /// A snapshot of this node that ends here is durable: all before it is folded into it. Whoever took it; ids ascend.
+    SnapshotTaken(OffsetAndEpoch),
     /// Leader: a client batch of this many offsets wants a place. Answered in `Effects::assigned`
     /// (`None` there: not the leader, or its epoch has not begun).
     Append { offsets: i64 },

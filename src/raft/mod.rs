@@ -7,7 +7,7 @@
 //!
 //! - `vote`: elections, from both sides. `leader`: begin, check quorum, resign. `follower`: following and fetching.
 //!   `replication`: a Fetch from the leader's side, its answer from the follower's.
-//! - `belief`: what a request alone may move, and what has to be confirmed by an answer.
+//! - `start`: where the log may begin. `belief`: what a request alone may move, and what has to be confirmed by an answer.
 //! - `fitness`: who leaves leading to others. `presence`: is there a quorum.
 //!   `epochs`: the log as a list of epochs. `high_watermark`: what is committed. `voters`, `role`, `timer`, `random`.
 //! - `invariants`: what must hold after every step, checked in release builds too.
@@ -37,6 +37,7 @@ mod presence;
 pub(crate) mod random;
 mod replication;
 mod role;
+mod start;
 mod timer;
 mod vote;
 mod voters;
@@ -70,6 +71,7 @@ use invariants::Standing;
 use presence::Presence;
 use random::Random;
 use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
+use start::Snapshots;
 use vote::Rival;
 pub(crate) use vote::{Campaigns, Cause};
 use voters::Voters;
@@ -114,6 +116,8 @@ pub struct RecoveredState {
     pub committed: OffsetAndEpoch,
     /// First offset of each epoch in the log, ascending.
     pub epochs: Vec<EpochStart>,
+    /// Where the newest snapshot ends that is whole and fits the log, if there is one; ahead of the log too.
+    pub snapshot: Option<OffsetAndEpoch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +162,7 @@ pub struct Raft {
     /// What it knew to be committed before its last start. Not shown to anybody as a high watermark (Kafka has none before it
     /// hears from a leader); nothing is cut below it.
     committed_before: Offset,
+    snapshots: Snapshots,
     shutdown: Shutdown,
     fitness: Fitness,
     presence: Presence,
@@ -208,6 +213,7 @@ impl Raft {
             truncating: None,
             high_watermark: None,
             committed_before: recovered.committed.offset.min(recovered.log_end.0),
+            snapshots: Snapshots::found(recovered.snapshot),
             shutdown: Shutdown::No,
             fitness: Fitness::default(),
             presence: Presence::new(now),
@@ -288,6 +294,7 @@ impl Raft {
             Event::Flushed(flushed) => self.on_flushed(now, flushed, effects),
             Event::Truncated(end) => self.on_truncated(now, end, effects),
             Event::StartMoved(at) => self.on_start_moved(at),
+            Event::SnapshotTaken(id) => self.on_snapshot_taken(id),
             Event::Append { offsets } => effects.assigned = self.on_append(offsets),
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),

@@ -488,14 +488,19 @@ impl Replica {
         self.engine.is_full()
     }
 
-    /// Let the log of this node start at `to`; what was folded from what goes must be kept elsewhere. False: see
-    /// `GatedEngine::advance_start`.
+    /// A snapshot of this node that ends at `id` is durable, name and all.
+    pub(crate) fn snapshot_taken(&mut self, id: OffsetAndEpoch) {
+        self.engine.on_snapshot_taken(self.desk.now, id);
+        self.hear_engine();
+    }
+
+    /// Let the log of this node start at `to`. False: see `GatedEngine::advance_start`.
     pub(crate) fn advance_start(&mut self, to: Offset) -> bool {
         self.engine.advance_start(to)
     }
 
     /// See `GatedEngine::folded`.
-    pub(crate) fn folded(&self) -> Option<(Offset, Vec<Section>)> {
+    pub(crate) fn folded(&self) -> Option<(OffsetAndEpoch, Vec<Section>)> {
         self.engine.folded()
     }
 

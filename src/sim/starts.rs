@@ -62,15 +62,13 @@ impl Simulation {
     fn move_start(&mut self, node: &mut Node, held: Offset) -> bool {
         let (Process::Up(replica), Some(mover)) = (&mut node.process, &mut self.mover) else { return false };
         let start = replica.standing().log_start;
-        let Some((end, sections)) = replica.folded() else { return false };
-        let left = held.min(end).0.saturating_sub(start.0).max(0) as u64;
+        let Some((id, sections)) = replica.folded() else { return false };
+        let left = held.min(id.offset).0.saturating_sub(start.0).max(0) as u64;
         let further = if mover.permille(300) { left } else { mover.below(left + 1) };
         // As a snapshot, what is folded is durable before.
-        let is_moved = replica.advance_start(Offset(start.0 + further as i64));
-        if is_moved {
-            node.disk.kept.folded = Some((end, sections));
-        }
-        is_moved
+        node.disk.kept.folded = Some((id.offset, sections));
+        replica.snapshot_taken(id);
+        replica.advance_start(Offset(start.0 + further as i64))
     }
 
     /// After an operation of its disk, and after a crash.

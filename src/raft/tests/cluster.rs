@@ -217,6 +217,7 @@ impl Cluster {
             log_end: LogEndOffset(node.log_end()),
             committed: OffsetAndEpoch { epoch: Epoch(0), offset: node.mark.min(node.log_end()) },
             epochs: epochs_of(&node.log),
+            snapshot: None,
         };
         node.life = life;
         node.is_shut_down = false;

@@ -63,7 +63,8 @@ impl Solo {
         };
         let log_end = LogEndOffset(Offset(end));
         let committed = at(0, 0);
-        let recovered = RecoveredState { quorum_state, log_start, log_end, committed, epochs: starts };
+        let (epochs, snapshot) = (starts, None);
+        let recovered = RecoveredState { quorum_state, log_start, log_end, committed, epochs, snapshot };
         Solo {
             raft: Raft::new(config, recovered, ms(0)),
             now: ms(0),

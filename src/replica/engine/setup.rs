@@ -93,6 +93,8 @@ fn state(recovered: &RecoveredLog) -> RecoveredState {
         committed: recovered.committed,
         // The oldest segment may hold more.
         epochs: EpochStart::within(&recovered.epochs, start.offset, end.0).collect(),
+        // None is looked for at a start yet.
+        snapshot: None,
     }
 }
 

@@ -27,10 +27,26 @@ fn on_disk_with(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
     (cluster, client)
 }
 
+/// Behind a snapshot of all that is committed.
 fn start_at(cluster: &mut Cluster, id: NodeId, to: i64) -> bool {
-    let is_moving = cluster.nodes.get_mut(&id).expect("a node").replica.advance_start(Offset(to));
+    let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
+    let (snapshot, _) = replica.folded().expect("all is settled");
+    replica.snapshot_taken(snapshot);
+    let is_moving = replica.advance_start(Offset(to));
     cluster.run_ms(20);
     is_moving
+}
+
+#[test]
+fn nothing_goes_that_no_snapshot_covers() {
+    let (mut cluster, client) = on_disk(10);
+    let replica = &mut cluster.nodes.get_mut(&client.0).expect("a node").replica;
+    let (end, _) = replica.folded().expect("all is settled");
+    assert!(!replica.advance_start(Offset(5)), "there is none");
+    replica.snapshot_taken(OffsetAndEpoch { offset: Offset(5), ..end });
+    replica.snapshot_taken(OffsetAndEpoch { offset: Offset(4), ..end });
+    assert!(!replica.advance_start(Offset(6)), "it ends before");
+    assert!(replica.advance_start(Offset(5)), "an older one takes nothing back");
 }
 
 #[test]
