@@ -209,6 +209,8 @@ pub struct Limits {
     pub(crate) connection_idle_ms_max: u64,
     /// Requests parked until data, a commit or a timeout.
     pub(crate) parked_requests_max: usize,
+    /// Below it the node says that its disk fills.
+    pub(crate) disk_free_bytes_warn: u64,
     /// Below it Produce gets KAFKA_STORAGE_ERROR.
     pub(crate) disk_free_bytes_min: u64,
     /// All interval logs of latencies together; 0: none are written.

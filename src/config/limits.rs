@@ -106,6 +106,7 @@ impl Default for Limits {
             request_wait_ms_max: 300_000,
             connection_idle_ms_max: 600_000,
             parked_requests_max: 15_000,
+            disk_free_bytes_warn: GIB as u64,
             disk_free_bytes_min: 64 * MIB as u64,
             latency_log_bytes_max: 64 * MIB as u64,
             timestamp_before_max_ms: i64::MAX,
@@ -219,6 +220,9 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let key = "kraft.latency.log.max.bytes";
     l.latency_log_bytes_max = r.number(key, l.latency_log_bytes_max, 0..=1 << 50);
     l.disk_free_bytes_min = r.number("kraft.disk.free.min.bytes", l.disk_free_bytes_min, 0..=1 << 50);
+    // Who refuses Produce at 10 GiB wants to hear of it before.
+    let warn = l.disk_free_bytes_warn.max(2 * l.disk_free_bytes_min);
+    l.disk_free_bytes_warn = r.number("kraft.disk.free.warn.bytes", warn, 0..=2 << 50);
 }
 
 /// For whom it is kept.
@@ -255,6 +259,8 @@ fn check_together(r: &mut Reader, l: &Limits) {
     at_most(message, ENVELOPE_BYTES, output);
     at_most(("controller.quorum.fetch.max.bytes", l.replica_fetch_bytes_max), ENVELOPE_BYTES, output);
     at_most(message, 0, ("metadata.log.segment.bytes", l.segment_bytes_max as usize));
+    let warn = ("kraft.disk.free.warn.bytes", l.disk_free_bytes_warn as usize);
+    at_most(("kraft.disk.free.min.bytes", l.disk_free_bytes_min as usize), 0, warn);
     at_most(message, 0, ("kraft.unflushed.max.bytes", l.unflushed_bytes_max as usize));
     at_most(
         message,

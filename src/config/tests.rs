@@ -53,6 +53,17 @@ fn the_cache_of_readers_is_a_part_of_what_the_host_has_where_that_is_wanted() {
 }
 
 #[test]
+fn who_refuses_produce_early_hears_of_it_before() {
+    let thresholds = |text: &str| {
+        let limits = load_ok(&seed_with(text)).config.limits;
+        (limits.disk_free_bytes_warn >> 20, limits.disk_free_bytes_min >> 20)
+    };
+    assert_eq!(thresholds(""), (1024, 64));
+    assert_eq!(thresholds("kraft.disk.free.min.bytes=10737418240"), (20_480, 10_240));
+    assert_eq!(thresholds("kraft.disk.free.warn.bytes=67108864"), (64, 64));
+}
+
+#[test]
 fn what_is_written_is_kept_for_the_first_reader_where_the_cache_has_a_part_of_the_host() {
     let copies_unread = |text: &str| load_ok(&seed_with(text)).config.limits.copies_unread;
     assert!(!copies_unread(""));
@@ -268,6 +279,7 @@ const BAD: &[(&str, &[&str])] = &[
     ),
     ("kraft.connection.output.max.bytes=50000000", &["not more than fetch.max.bytes=57671680"]),
     ("kraft.write.buffer.bytes=2000000", &["2000000 is not a multiple of 4096"]),
+    ("kraft.disk.free.warn.bytes=1000000", &["67108864 is more than kraft.disk.free.warn.bytes=1000000"]),
     ("kraft.cpus=0,0", &["kraft.cpus=0,0: this must be a list of cores"]),
     ("kraft.cpus=0-99999", &["kraft.cpus=0-99999"]),
     ("kraft.cpus=-1", &["kraft.cpus=-1"]),

@@ -44,6 +44,8 @@ pub struct Status {
     pub(crate) parked_requests: usize,
     /// Room in the file system of the log; `None`: not known yet.
     pub(crate) disk_free_bytes: Option<u64>,
+    /// Less than `kraft.disk.free.warn.bytes`.
+    pub(crate) disk_low: bool,
     pub(crate) counters: Counters,
     /// For the metrics alone.
     #[serde(skip)]
@@ -59,6 +61,7 @@ pub(crate) struct Watched {
     pub(crate) campaigns: Campaigns,
     /// Mean and maximum in ms of the elections that ended within the last minute.
     pub(crate) election_latency_ms: Option<(f64, f64)>,
+    pub(crate) disk_free_bytes_warn: u64,
     pub(crate) disk_free_bytes_min: u64,
     /// Read from the device for clients and not taken yet.
     pub(crate) device_reads: Bounded,
@@ -200,12 +203,14 @@ pub(super) fn status(
         producer_ids: engine.folds().producers().len(),
         parked_requests: held.produces + held.alterations + held.fetches,
         disk_free_bytes: Some(engine.disk_free_bytes()).filter(|bytes| *bytes < u64::MAX),
+        disk_low: engine.is_disk_low(),
         counters: counters(engine, desk),
         watched: Watched {
             voted: raft.quorum_state().voted,
             log_end_epoch: raft.epochs().last().map_or(0, |last| last.epoch.0),
             campaigns: *raft.campaigns(),
             election_latency_ms,
+            disk_free_bytes_warn: desk.limits.disk_free_bytes_warn,
             disk_free_bytes_min: desk.limits.disk_free_bytes_min,
             device_reads: Bounded { taken: desk.reads.held_bytes(), max: desk.reads.bytes_max() },
             blocks: engine.log().block_counts(),

@@ -9,8 +9,8 @@ use crate::raft::Unfit;
 use crate::replica::notice::Level;
 use crate::types::*;
 
-/// There is room again with this part of `kraft.disk.free.min.bytes` above it: a disk at the edge must not move the
-/// leader back and forth.
+/// There is room again with this part of a threshold above it: a disk at the edge must not move the leader back and forth, nor
+/// fill the journal with lines.
 const ROOM_MARGIN_DIVISOR: u64 = 4;
 /// Between two lines about records that cannot be read, as long as they are the same.
 const DAMAGE_LINE_INTERVAL_MS: u64 = 60_000;
@@ -19,7 +19,9 @@ const DAMAGE_LINE_INTERVAL_MS: u64 = 60_000;
 pub(super) struct Fitness {
     /// `u64::MAX`: not known yet.
     disk_free_bytes: u64,
-    /// Fewer bytes are free than `disk_free_bytes_min`, and not enough since.
+    /// Fewer bytes are free than `disk_free_bytes_warn`, and not enough since.
+    is_low: bool,
+    /// The same of `disk_free_bytes_min`.
     is_full: bool,
     /// So many kinds of files want to grow and cannot.
     waits_for_room: u32,
@@ -35,6 +37,7 @@ impl Default for Fitness {
     fn default() -> Fitness {
         Fitness {
             disk_free_bytes: u64::MAX,
+            is_low: false,
             is_full: false,
             waits_for_room: 0,
             damage: None,
@@ -44,20 +47,48 @@ impl Default for Fitness {
     }
 }
 
+/// Fewer bytes than the threshold; who was under it is above it again only by a part of it.
+fn is_under(bytes: u64, threshold: u64, was_under: bool) -> bool {
+    let enough =
+        if was_under { threshold.saturating_add(threshold / ROOM_MARGIN_DIVISOR) } else { threshold };
+    bytes < enough
+}
+
 impl<W> GatedEngine<W> {
     /// So much is free in the file system; `u64::MAX`: not known yet.
     pub(crate) fn on_disk_free(&mut self, bytes: u64) {
         let min = self.limits.disk_free_bytes_min;
         let (is_below, was_below) = (bytes < min, self.fitness.disk_free_bytes < min);
         self.fitness.disk_free_bytes = bytes;
-        if bytes < min {
-            self.fitness.is_full = true;
-        } else if bytes >= min.saturating_add(min / ROOM_MARGIN_DIVISOR) {
-            self.fitness.is_full = false;
+        self.fitness.is_full = is_under(bytes, min, self.fitness.is_full);
+        let is_low = is_under(bytes, self.limits.disk_free_bytes_warn, self.fitness.is_low);
+        // The line of the lower threshold says more.
+        if is_low != std::mem::replace(&mut self.fitness.is_low, is_low) && !is_below && !was_below {
+            self.note_disk_low();
         }
         if is_below != was_below {
             self.note_disk_free();
         }
+    }
+
+    fn note_disk_low(&mut self) {
+        let (bytes, warn, min) =
+            (self.fitness.disk_free_bytes, self.limits.disk_free_bytes_warn, self.limits.disk_free_bytes_min);
+        let text = match self.fitness.is_low {
+            true => format!(
+                "{bytes} bytes are free in log.dirs, fewer than kraft.disk.free.warn.bytes = {warn}: make room. A leader takes \
+                 nothing below kraft.disk.free.min.bytes = {min}"
+            ),
+            false => format!(
+                "{bytes} bytes are free in log.dirs again, more than kraft.disk.free.warn.bytes = {warn}"
+            ),
+        };
+        self.note(Level::Warn, text);
+    }
+
+    /// Below `kraft.disk.free.warn.bytes`, and not much above it since.
+    pub(crate) fn is_disk_low(&self) -> bool {
+        self.fitness.is_low
     }
 
     /// The server looks once a second; a fast producer would fill the disk in between.

@@ -61,6 +61,7 @@ fn limits() -> Limits {
         request_wait_ms_max: 300_000,
         connection_idle_ms_max: 600_000,
         parked_requests_max: 100_000,
+        disk_free_bytes_warn: 1 << 30,
         disk_free_bytes_min: 64 << 20,
         latency_log_bytes_max: 64 << 20,
         timestamp_before_max_ms: i64::MAX,

@@ -92,6 +92,40 @@ fn three_without_room_keep_their_leader_for_who_reads() {
 }
 
 #[test]
+fn a_disk_that_fills_is_told_of_before_anything_is_refused() {
+    let mut cluster = cluster_with(1, |config| {
+        let limits = &mut config.limits;
+        (limits.disk_free_bytes_warn, limits.disk_free_bytes_min) = (8 * MIN, MIN);
+    });
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let told = |cluster: &Cluster| notes_with(cluster, leader, "kraft.disk.free.warn.bytes");
+    for (bytes, is_low, lines) in [
+        (8 * MIN, false, 0),
+        (8 * MIN - 1, true, 1),
+        (10 * MIN - 1, true, 1),
+        (MIN, true, 1),
+        (10 * MIN, false, 2),
+    ] {
+        set_free(&mut cluster, leader, bytes);
+        cluster.run_ms(1);
+        assert_eq!((cluster.status(leader).disk_low, told(&cluster)), (is_low, lines), "{bytes}");
+        assert!(cluster.status(leader).ready);
+    }
+    set_free(&mut cluster, leader, 2 * MIN);
+    assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])).0, 0, "nothing is refused yet");
+    assert_eq!(notes_with(&cluster, leader, "make room"), 2);
+    // At once below both: the line of the lower one says it.
+    set_free(&mut cluster, leader, u64::MAX);
+    cluster.run_ms(1);
+    let lines = told(&cluster);
+    set_free(&mut cluster, leader, MIN - 1);
+    cluster.run_ms(1);
+    assert_eq!((told(&cluster), notes_with(&cluster, leader, "Produce is refused")), (lines, 1));
+    assert!(cluster.status(leader).disk_low);
+}
+
+#[test]
 fn a_disk_at_the_edge_does_not_move_the_leader_back_and_forth() {
     let (mut cluster, first) = three();
     set_free(&mut cluster, first, MIN - 1);

@@ -260,7 +260,7 @@ fn a_full_disk_refuses_produce_until_there_is_room() {
     let notes: Vec<&str> = cluster.nodes[&leader]
         .notes
         .iter()
-        .filter(|note| note.contains("bytes are free"))
+        .filter(|note| note.contains("Produce is "))
         .map(|note| if note.contains("refused") { "refused" } else { "accepted" })
         .collect();
     assert_eq!(notes, ["refused", "accepted", "refused", "accepted"], "{:?}", cluster.nodes[&leader].notes);

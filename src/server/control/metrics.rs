@@ -226,6 +226,11 @@ fn encode_watched(out: &mut Out, s: &Status) -> fmt::Result {
         out.float("kraft_disk_free_bytes", "Room in the file system of the log.", bytes as f64)?;
     }
     out.float(
+        "kraft_disk_free_warn_bytes",
+        "Below it the disk fills: make room (kraft.disk.free.warn.bytes).",
+        watched.disk_free_bytes_warn as f64,
+    )?;
+    out.float(
         "kraft_disk_free_min_bytes",
         "Below it Produce is refused (kraft.disk.free.min.bytes).",
         watched.disk_free_bytes_min as f64,
