@@ -178,9 +178,21 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64, flags: i32) ->
     Ok(())
 }
 
-/// Make a directory, and those above it, where they are missing.
+/// Make a directory, and those above it, where they are missing. What is made has a durable name then: a log that is flushed in a
+/// directory whose name is lost is lost with it.
 pub(super) fn create_directories(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+    create_directories_with(path, sync_directory)
+}
+
+/// `sync` makes the names of a directory durable; from the top down.
+fn create_directories_with(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+    missing.iter().rev().try_for_each(|made| match made.parent() {
+        Some(above) if !above.as_os_str().is_empty() => sync(above),
+        _ => sync(Path::new(".")),
+    })
 }
 
 /// A file that is new: one of that name is removed first, and a link is never followed.
@@ -216,6 +228,43 @@ mod tests {
         let mode = probe(directory.path()).unwrap().mode;
         assert!(matches!(mode, DurableWrite::Tmpfs { .. }), "{mode:?}");
         assert!(mode.to_string().contains("nothing survives a reboot"));
+    }
+
+    /// The directories that are flushed, each with what is in it by then.
+    fn flushed(path: &Path) -> Vec<(PathBuf, Vec<std::ffi::OsString>)> {
+        let mut flushed = Vec::new();
+        let sync = |directory: &Path| {
+            let names = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name()));
+            flushed.push((directory.to_path_buf(), names.collect::<io::Result<_>>()?));
+            Ok(())
+        };
+        create_directories_with(path, sync).unwrap();
+        flushed
+    }
+
+    #[test]
+    fn the_name_of_each_directory_that_is_made_is_flushed() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        let (a, b, d) = (vec!["a".into()], vec!["b".into()], vec!["d".into()]);
+        assert_eq!(flushed(&at("a/b")), [(root.path().to_path_buf(), a), (at("a"), b.clone())]);
+        assert_eq!(flushed(&at("a/b/d")), [(at("a/b"), d)], "and no other");
+        assert_eq!(flushed(&at("a/b/d")), []);
+        create_directories(&at("a/b/e/f")).unwrap();
+        assert!(at("a/b/e/f").is_dir());
+    }
+
+    /// A name without a directory before it is one of the directory that the process is in.
+    #[test]
+    fn a_relative_name_is_flushed_where_the_process_is() {
+        let name = PathBuf::from(format!("made-by-a-test-{}", std::process::id()));
+        let mut flushed = Vec::new();
+        let made = create_directories_with(&name, |directory| {
+            flushed.push(directory.to_path_buf());
+            Ok(())
+        });
+        std::fs::remove_dir(&name).unwrap();
+        assert!(made.is_ok() && flushed == [Path::new(".")], "{flushed:?}");
     }
 
     #[test]
