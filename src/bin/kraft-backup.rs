@@ -27,6 +27,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use kraft::server::cli;
 use kraft::server::output::note_line;
 
 use fault::Fault;
@@ -62,12 +63,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match cli::arguments() {
         Ok(arguments) => arguments,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(ends_with) => return ends_with,
     };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::json;
 
+use kraft::server::cli;
 use kraft::server::control::latency::StageHistograms;
 use kraft::server::output::note_line;
 use logs::Merged;
@@ -51,12 +52,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match cli::arguments() {
         Ok(arguments) => arguments,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(ends_with) => return ends_with,
     };
     match run(&arguments) {
         Ok(output) => {

@@ -3,7 +3,9 @@
 //! `backup` asks. Nothing here judges a batch or touches a file.
 
 use super::buffer::BLOCK_BYTES;
-use super::commit_mark::{Beginning, COMMIT_MARK_FILE_BYTES, CommitMark, Slots, epochs_crc, read_slots};
+use super::commit_mark::{
+    Beginning, COMMIT_MARK_FILE_BYTES, CommitMark, Slots, epochs_crc, newer_version, read_slots,
+};
 use super::index::Place;
 use super::op::SegmentId;
 use super::quorum_state;
@@ -14,6 +16,10 @@ use crate::types::*;
 pub enum Proven {
     /// All below was committed, and in the segments before the mark was: it never changes.
     Committed(OffsetAndEpoch),
+    /// The log's start has moved, to here: what lies before it is gone, or to be taken for gone.
+    Moved(Offset),
+    /// A newer program wrote a mark of this version.
+    OfVersion(u32),
     /// No mark was ever written: the log is empty, or another program's.
     Nothing,
     /// Neither slot can be read.
@@ -22,7 +28,13 @@ pub enum Proven {
 
 /// What all bytes of the commit mark's file say; `None` where there is no such file.
 pub fn proven(mark_file: Option<&[u8]>) -> Proven {
+    if let Some(version) = newer_version(mark_file) {
+        return Proven::OfVersion(version);
+    }
     match read_slots(mark_file) {
+        Slots::Valid(CommitMark { beginning: Beginning { start, first: Some(_) }, .. }, _) => {
+            Proven::Moved(start.offset)
+        }
         Slots::Valid(mark, _) => Proven::Committed(mark.committed),
         Slots::Unwritten => Proven::Nothing,
         Slots::Rotten => Proven::Unreadable,
@@ -79,6 +91,7 @@ pub fn forgetful_quorum_state(epoch: Epoch) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::commit_mark::MARK_BYTES;
     use super::*;
 
     #[test]
@@ -98,6 +111,32 @@ mod tests {
         assert_eq!(proven(None), Proven::Nothing);
         assert_eq!(proven(Some(&vec![0; COMMIT_MARK_FILE_BYTES])), Proven::Nothing);
         assert_eq!(proven(Some(&vec![7; COMMIT_MARK_FILE_BYTES])), Proven::Unreadable);
+    }
+
+    #[test]
+    fn a_start_that_moved_and_a_newer_version_are_told() {
+        let at = |offset| OffsetAndEpoch { offset: Offset(offset), epoch: Epoch(3) };
+        let mark = CommitMark {
+            sequence: 2,
+            end: Offset(90),
+            epoch: Epoch(3),
+            place: Place { segment: SegmentId(Offset(70)), position: 512 },
+            beginning: Beginning { start: at(75), first: Some(SegmentId(Offset(70))) },
+            epochs_crc: 0,
+            committed: at(80),
+        };
+        let mut file = vec![0; COMMIT_MARK_FILE_BYTES];
+        file[..MARK_BYTES].copy_from_slice(&mark.encode());
+        assert_eq!(proven(Some(&file)), Proven::Moved(Offset(75)));
+        // In either slot, and whatever the other one says.
+        let slot = &mut file[BLOCK_BYTES..][..MARK_BYTES];
+        slot.copy_from_slice(&mark.encode());
+        slot[8..12].copy_from_slice(&7u32.to_be_bytes());
+        let (body, crc) = slot.split_last_chunk_mut::<4>().unwrap();
+        crc.copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
+        assert_eq!(proven(Some(&file)), Proven::OfVersion(7));
+        file[BLOCK_BYTES + 30] ^= 1;
+        assert_eq!(proven(Some(&file)), Proven::Moved(Offset(75)), "that one has rotted");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fmt::{Display, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -34,6 +35,15 @@ pub enum Startup {
         /// What is wrong.
         stderr: String,
     },
+}
+
+/// The arguments of a program beside the server. `Err`: there is nothing to do, what there is to say has been said, and the program
+/// ends with this: with 0 where it was asked for help, with 1 where the arguments are wrong.
+pub fn arguments<A: Parser>() -> Result<A, ExitCode> {
+    A::try_parse().map_err(|e| {
+        let _ = e.print();
+        if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    })
 }
 
 const AFTER_HELP: &str = "\

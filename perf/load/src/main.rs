@@ -34,8 +34,7 @@ mod written;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
-
+use kraft::server::cli;
 use kraft::server::output::note_line;
 
 use options::{Arguments, Command};
@@ -45,12 +44,9 @@ use written::Written;
 const EXIT_INCOMPLETE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match cli::arguments() {
         Ok(arguments) => arguments,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(ends_with) => return ends_with,
     };
     let result = match &arguments.command {
         Some(Command::Consume(options)) => consume::run(options),

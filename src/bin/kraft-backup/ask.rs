@@ -4,7 +4,7 @@
 //! hand, of versions that every Kafka has had since 0.10.1: Metadata 1 for the addresses, ListOffsets 1 to each of them.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv6Addr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use kraft::types::ErrorCode;
@@ -17,6 +17,21 @@ const LATEST: i64 = -1;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_millis(100);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// `host:port`, an IPv6 address in brackets; else what is wrong with it.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let (host, port) = text.trim().rsplit_once(':').ok_or("it has no port: give host:port")?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains([':', '/', ' ']),
+    };
+    match (is_host, is_port) {
+        (true, true) => Ok(text.trim().to_string()),
+        (false, _) => Err("this is no host: give host:port, an IPv6 address in brackets".to_string()),
+        (_, false) => Err("a port is a number from 1 to 65535".to_string()),
+    }
+}
 
 /// Asked again and again until a leader has answered, or until the deadline; then the last refusal is given.
 pub(crate) fn high_watermark(bootstrap: &[String], topic: &str, deadline: Instant) -> Result<i64, String> {
@@ -77,28 +92,12 @@ fn call(
     frame.extend(1i32.to_be_bytes());
     put_string(&mut frame, CLIENT_ID);
     frame.extend(body);
-    let timeout = deadline.saturating_duration_since(Instant::now()).min(TIMEOUT);
-    exchange(address, &frame, timeout).map_err(|e| format!("{address}: {e}"))
+    let deadline = deadline.min(Instant::now() + TIMEOUT);
+    exchange(address, &frame, deadline).map_err(|e| format!("{address}: {e}"))
 }
 
-fn exchange(address: &str, frame: &[u8], timeout: Duration) -> io::Result<Vec<u8>> {
-    if timeout.is_zero() {
-        return Err(io::Error::from(io::ErrorKind::TimedOut));
-    }
-    let mut last = io::Error::other("no such host");
-    let mut stream = None;
-    for socket_address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&socket_address, timeout) {
-            Ok(connected) => {
-                stream = Some(connected);
-                break;
-            }
-            Err(e) => last = e,
-        }
-    }
-    let Some(mut stream) = stream else { return Err(last) };
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
+fn exchange(address: &str, frame: &[u8], deadline: Instant) -> io::Result<Vec<u8>> {
+    let mut stream = InTime { stream: connect(address, deadline)?, deadline };
     stream.write_all(&(frame.len() as u32).to_be_bytes())?;
     stream.write_all(frame)?;
     let mut length = [0; 4];
@@ -110,6 +109,47 @@ fn exchange(address: &str, frame: &[u8], timeout: Duration) -> io::Result<Vec<u8
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer)?;
     Ok(answer.split_off(4))
+}
+
+fn connect(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("no such host");
+    for socket_address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&socket_address, left(deadline)?) {
+            Ok(connected) => return Ok(connected),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Never zero, which the system takes for "without end".
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left).ok_or(io::ErrorKind::TimedOut.into())
+}
+
+/// A connection that ends at the deadline, also under one who sends or takes a byte now and then.
+struct InTime {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for InTime {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for InTime {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Of Metadata: `None` where it ends too early.
@@ -193,6 +233,47 @@ mod tests {
             latest_offset("a:1", &answer).unwrap_err(),
             "a:1 does not lead the log (NOT_LEADER_OR_FOLLOWER)"
         );
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["localhost:9092", "10.0.0.1:1", "[::1]:65535", " a:1 "] {
+            assert_eq!(address(good).as_deref(), Ok(good.trim()));
+        }
+        for (bad, why) in [
+            ("localhost", "no port"),
+            ("", "no port"),
+            (":9092", "no host"),
+            ("::1:9092", "no host"),
+            ("[::g]:9092", "no host"),
+            ("a/b:9092", "no host"),
+            ("localhost:", "a port is"),
+            ("localhost:0", "a port is"),
+            ("localhost:65536", "a port is"),
+            ("localhost:x", "a port is"),
+        ] {
+            assert!(address(bad).unwrap_err().contains(why), "{bad}: {:?}", address(bad));
+        }
+    }
+
+    /// Each byte comes in time, and all of them never would.
+    #[test]
+    fn who_sends_a_byte_now_and_then_is_not_waited_for_beyond_the_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let trickling = listener.local_addr().unwrap().to_string();
+        let trickle = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let whole = [&10_000u32.to_be_bytes()[..], &[0; 10_000]].concat();
+            let sent = whole.iter().position(|byte| {
+                std::thread::sleep(Duration::from_millis(30));
+                stream.write_all(&[*byte]).is_err()
+            });
+            sent.expect("the connection is closed long before the end")
+        });
+        let began = Instant::now();
+        let answer = exchange(&trickling, b"frame", began + Duration::from_millis(500)).map_err(|e| e.kind());
+        assert!(matches!(answer, Err(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)), "{answer:?}");
+        assert!(trickle.join().unwrap() > 4, "and some bytes came before");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use kraft::server::output::answer_line;
 use kraft::types::Uuid;
 
 use crate::fault::Fault;
+use crate::pace::Pace;
 use crate::source::names_in;
 use crate::store::{LOST_AND_FOUND, read_file, read_manifest};
 use crate::verify::note_unfinished;
@@ -131,10 +132,12 @@ fn prepare(target: &Path, manifest: &Manifest) -> Result<File, Fault> {
 }
 
 fn copy_segments(backup: &Path, partition: &Path, manifest: &Manifest) -> Result<(), Fault> {
+    let pace = Pace::new(None);
     for file in &manifest.files {
         let path = partition.join(&file.name);
         let mut made = create_new(&path).map_err(|e| Fault::of_file(&path, "be made", &e))?;
-        read_file(backup, manifest, file, &mut |bytes, _| {
+        read_file(backup, manifest, file, &pace, &mut |bytes, until| {
+            pace.maybe_say(|| format!("Restored up to offset {until} of {}.", manifest.log_end));
             made.write_all(bytes).map_err(|e| Fault::of_file(&path, "be written", &e))
         })?;
         made.sync_all().map_err(|e| Fault::of_file(&path, "be flushed", &e))?;

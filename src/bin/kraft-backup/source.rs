@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kraft::backup::{
-    COMMIT_MARK_FILE, Identity, META_PROPERTIES_FILE, PARTITION_METADATA_FILE, QUORUM_STATE_FILE,
+    COMMIT_MARK_FILE, Identity, META_PROPERTIES_FILE, Manifest, PARTITION_METADATA_FILE, QUORUM_STATE_FILE,
     SNAPSHOT_SUFFIX, Walk, is_partition_of, topic_id_of,
 };
 use kraft::io::plain_files::{SharedFile, read_small};
@@ -14,6 +14,7 @@ use kraft::log::copied::{Proven, proven, quorum_epoch};
 use kraft::types::*;
 
 use crate::fault::Fault;
+use crate::pace::Pace;
 use crate::span::{Bad, Sink, Span};
 
 /// A mark that is being written is whole a moment later.
@@ -50,6 +51,12 @@ impl Source {
             ))
         })?;
         Ok(Source { identity, topic, topic_id, partition })
+    }
+
+    /// Of a backup of this log, which has nothing yet.
+    pub(crate) fn beginning(&self) -> Manifest {
+        let (cluster_id, data_mode) = (self.identity.cluster_id.clone(), self.identity.data_mode.clone());
+        Manifest::new(cluster_id, self.topic.clone(), self.topic_id.clone(), data_mode)
     }
 
     /// How far the log is known to be committed, and in its files.
@@ -91,6 +98,18 @@ impl Source {
             match proven(file.as_deref()) {
                 Proven::Committed(end) => return Ok(end),
                 Proven::Nothing => return Ok(OffsetAndEpoch::default()),
+                Proven::Moved(start) => {
+                    return Err(
+                        self.begins_behind_0(format!("its commit mark says that it starts at {start}"))
+                    );
+                }
+                Proven::OfVersion(version) => {
+                    return Err(Fault::refused(format!(
+                        "{} is of version {version}, which a newer program wrote: this one cannot know what it says. Take the \
+                         backup with the kraft-backup of that program.",
+                        path.display()
+                    )));
+                }
                 Proven::Unreadable => std::thread::sleep(LOOK_AGAIN),
             }
         }
@@ -123,16 +142,20 @@ impl Source {
         segments.sort();
         match segments.first() {
             Some(SegmentId(Offset(0))) => Ok(segments.into_iter().map(|segment| segment.0).collect()),
-            Some(first) => Err(Fault::refused(format!(
-                "{}: the log begins at {}, and this version copies only logs that are whole from 0 on.",
-                self.partition.display(),
-                first.0
-            ))),
+            Some(first) => Err(self.begins_behind_0(format!("its first segment begins at {}", first.0))),
             None => Err(Fault::corrupt(format!(
                 "{} has no segment, and its commit mark says otherwise.",
                 self.partition.display()
             ))),
         }
+    }
+
+    fn begins_behind_0(&self, how: String) -> Fault {
+        Fault::refused(format!(
+            "{}: the log does not begin at 0: {how}. This version copies only logs that are whole: without its first records a log \
+             lacks what is folded from them.",
+            self.partition.display()
+        ))
     }
 
     fn segment_path(&self, base: Offset) -> PathBuf {
@@ -176,6 +199,7 @@ pub(crate) fn names_in(directory: &Path) -> Result<Vec<String>, Fault> {
 /// A place in the log, from which it is read on over the segments' borders.
 pub(crate) struct Cursor<'a> {
     source: &'a Source,
+    pace: &'a Pace,
     segments: Vec<Offset>,
     /// Place of its segment among them.
     index: usize,
@@ -186,15 +210,19 @@ impl<'a> Cursor<'a> {
     /// Before the batch at `from`, behind batches of these epochs.
     pub(crate) fn at(
         source: &'a Source,
+        pace: &'a Pace,
         segments: Vec<Offset>,
         from: Offset,
         epochs: &[EpochStart],
     ) -> Result<Cursor<'a>, Fault> {
         let index = segments.partition_point(|base| *base <= from).saturating_sub(1);
         let base = segments[index];
-        let mut cursor =
-            Cursor { source, segments, index, span: source.span(base, Walk::new(base, epochs))? };
-        cursor.read_on(from, &mut |_, _| Ok(()))?;
+        let span = source.span(base, Walk::new(base, epochs))?;
+        let mut cursor = Cursor { source, pace, segments, index, span };
+        cursor.read_on(from, &mut |_, until| {
+            pace.maybe_say(|| format!("Looking for offset {from} in the node's log, up to {until}."));
+            Ok(())
+        })?;
         // Epochs that were met before it are the backup's matter.
         cursor.span.walk = Walk::new(from, epochs);
         Ok(cursor)
@@ -219,7 +247,7 @@ impl<'a> Cursor<'a> {
             let (base, end) = self.segment()?;
             let limit = end.map_or(until, |end| end.min(until));
             let path = self.source.segment_path(base);
-            self.span.read_on(limit, None, sink).map_err(|bad| match bad {
+            self.span.read_on(limit, None, self.pace, sink).map_err(|bad| match bad {
                 Bad::Disk(e) => Fault::of_file(&path, "be read", &e),
                 Bad::Sink(fault) => fault,
                 Bad::Rot { position, why } => Fault::corrupt(format!(

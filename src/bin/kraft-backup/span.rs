@@ -8,6 +8,7 @@ use kraft::io::plain_files::SharedFile;
 use kraft::types::Offset;
 
 use crate::fault::Fault;
+use crate::pace::Pace;
 
 /// At once, or one batch where that is larger.
 const READ_BYTES: usize = 1 << 20;
@@ -50,11 +51,12 @@ impl Span {
     }
 
     /// Hands on all good batches up to `until`, which one must end at, and of the file only what lies before `length`; with each piece
-    /// the offset behind it.
+    /// the offset behind it. All that is read counts for the pace, whatever comes of it.
     pub(crate) fn read_on(
         &mut self,
         until: Offset,
         length: Option<u64>,
+        pace: &Pace,
         sink: &mut Sink<'_>,
     ) -> Result<(), Bad> {
         let (mut wanted, mut is_second) = (READ_BYTES, false);
@@ -62,6 +64,7 @@ impl Span {
             let left = length.map_or(u64::MAX, |length| length.saturating_sub(self.position));
             let most = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
             let bytes = self.file.read(self.position, most).map_err(Bad::Disk)?;
+            pace.wait(bytes.len());
             let why = match self.walk.take(&bytes, until) {
                 Ok(Step::Taken(taken)) => {
                     sink(&bytes[..taken], self.walk.at()).map_err(Bad::Sink)?;

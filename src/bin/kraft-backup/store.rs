@@ -15,6 +15,7 @@ use kraft::io::plain_files::{
 use kraft::types::Offset;
 
 use crate::fault::Fault;
+use crate::pace::Pace;
 use crate::source::names_in;
 use crate::span::{Bad, Sink, Span};
 
@@ -32,28 +33,42 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The backup that is there, or the beginning of one, for this run alone.
-    pub(crate) fn open_or_begin(path: &Path, beginning: Manifest) -> Result<Store, Fault> {
-        create_directories(path).map_err(|e| Fault::of_file(path, "be made", &e))?;
+    /// The backup that is there, for this run alone. `None`: there is none, and one can be begun here; nothing was made or changed.
+    pub(crate) fn find(path: &Path) -> Result<Option<Store>, Fault> {
+        if !path.exists() {
+            return Ok(None);
+        }
         let names = names_in(path)?;
         let is_ours = |name: &String| {
             [LOCK_FILE, LOST_AND_FOUND, MANIFEST_FILE].contains(&name.as_str())
                 || *name == format!("{MANIFEST_FILE}.tmp")
         };
-        let has_manifest = names.iter().any(|name| name == MANIFEST_FILE);
-        if let Some(other) = names.iter().find(|name| !is_ours(name)).filter(|_| !has_manifest) {
-            return Err(Fault::refused(format!(
+        if names.iter().any(|name| name == MANIFEST_FILE) {
+            let lock = lock(&path.join(LOCK_FILE))?;
+            return Ok(Some(Store { path: path.to_path_buf(), manifest: read_manifest(path)?, _lock: lock }));
+        }
+        match names.iter().find(|name| !is_ours(name)) {
+            None => Ok(None),
+            Some(other) => Err(Fault::refused(format!(
                 "{} is not empty and no backup: it holds {other} and no {MANIFEST_FILE}. Name an empty directory, or one that does \
                  not exist.",
                 path.display()
+            ))),
+        }
+    }
+
+    /// A new one, where `find` has found that it can be; for this run alone.
+    pub(crate) fn begin(path: &Path, beginning: Manifest) -> Result<Store, Fault> {
+        create_directories(path).map_err(|e| Fault::of_file(path, "be made", &e))?;
+        let lock = lock(&path.join(LOCK_FILE))?;
+        if path.join(MANIFEST_FILE).exists() {
+            return Err(Fault::later(format!(
+                "{}: another kraft-backup has begun this backup meanwhile. Run this again.",
+                path.display()
             )));
         }
-        let lock = lock(&path.join(LOCK_FILE))?;
-        let manifest = if has_manifest { read_manifest(path)? } else { beginning };
-        let store = Store { path: path.to_path_buf(), manifest, _lock: lock };
-        if !has_manifest {
-            store.write_manifest()?;
-        }
+        let store = Store { path: path.to_path_buf(), manifest: beginning, _lock: lock };
+        store.write_manifest()?;
         Ok(store)
     }
 
@@ -170,6 +185,7 @@ pub(crate) fn read_file(
     directory: &Path,
     manifest: &Manifest,
     file: &CopiedFile,
+    pace: &Pace,
     sink: &mut Sink<'_>,
 ) -> Result<(), Fault> {
     let path = directory.join(&file.name);
@@ -194,7 +210,7 @@ pub(crate) fn read_file(
         crc = crc32c::crc32c_append(crc, bytes);
         sink(bytes, until)
     };
-    span.read_on(Offset(file.next_offset), Some(file.bytes), &mut take).map_err(|bad| match bad {
+    span.read_on(Offset(file.next_offset), Some(file.bytes), pace, &mut take).map_err(|bad| match bad {
         Bad::Disk(e) => Fault::of_file(&path, "be read", &e),
         Bad::Sink(fault) => fault,
         Bad::Rot { position, why } => rotten(format!("at byte {position}: {why}")),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use kraft::backup::Manifest;
-use kraft::server::output::{answer_line, note_line};
+use kraft::backup::CopiedFile;
+use kraft::server::output::answer_line;
 use kraft::types::{Offset, OffsetAndEpoch};
 
 use crate::ask;
@@ -31,7 +31,7 @@ pub(crate) struct Take {
     ///
     /// The leader says what is committed, and it is waited until this node knows that too. Without it the backup has what this node
     /// knew 0.2 s ago, or when it stopped.
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = ask::address)]
     bootstrap_server: Vec<String>,
 
     /// How long to wait for that
@@ -40,6 +40,9 @@ pub(crate) struct Take {
     wait_s: u64,
 
     /// Read no faster, for a node on the same disk
+    ///
+    /// All that the run reads counts: what it copies, and before that what it compares of log and backup to see that one goes on
+    /// with the other.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_mib_per_second: Option<u64>,
 
@@ -51,12 +54,15 @@ pub(crate) struct Take {
 pub(crate) fn run(arguments: &Take) -> Result<(), Fault> {
     let source = Source::open(&arguments.data_dir, arguments.topic.as_deref())?;
     let identity = &source.identity;
-    let (cluster_id, data_mode) = (identity.cluster_id.clone(), identity.data_mode.clone());
-    let beginning = Manifest::new(cluster_id, source.topic.clone(), source.topic_id.clone(), data_mode);
-    let mut store = Store::open_or_begin(&arguments.backup_dir, beginning)?;
-    check_owner(&store, &source)?;
+    let found = Store::find(&arguments.backup_dir)?;
+    found.as_ref().map_or(Ok(()), |store| check_owner(store, &source))?;
     let committed = wanted(arguments, &source)?;
     let segments = source.segments()?;
+    // From here on there is something to copy: a directory is not made a backup of this log before.
+    let mut store = match found {
+        Some(store) => store,
+        None => Store::begin(&arguments.backup_dir, source.beginning())?,
+    };
     let began_at = store.manifest.log_end;
     if committed.offset.0 < began_at {
         return Err(Fault::refused(format!(
@@ -67,14 +73,15 @@ pub(crate) fn run(arguments: &Take) -> Result<(), Fault> {
             committed.offset
         )));
     }
-    let mut cursor = compare(&store, &source, segments)?;
+    let pace = Pace::new(arguments.max_mib_per_second);
+    let mut cursor = compare(&store, &source, &pace, segments)?;
     store.manifest.taken_at_ms =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
     (store.manifest.node_id, store.manifest.directory_id) = (identity.node_id, identity.directory_id.clone());
     store.manifest.wanted_end = committed.offset.0;
     store.manifest.quorum_epoch = store.manifest.quorum_epoch.max(source.quorum_epoch()?.0);
     store.write_manifest()?;
-    let segments = copy(&mut store, &mut cursor, committed, Pace::new(arguments.max_mib_per_second))?;
+    let segments = copy(&mut store, &mut cursor, committed, &pace)?;
     answer_line!("{}", summary(&store, began_at, segments));
     Ok(())
 }
@@ -114,10 +121,30 @@ fn check_owner(store: &Store, source: &Source) -> Result<(), Fault> {
 }
 
 /// The log continues the backup: all that its last file has, the log has too, byte for byte. Then the cursor stands at its end.
-fn compare<'a>(store: &Store, source: &'a Source, segments: Vec<Offset>) -> Result<Cursor<'a>, Fault> {
+fn compare<'a>(
+    store: &Store,
+    source: &'a Source,
+    pace: &'a Pace,
+    segments: Vec<Offset>,
+) -> Result<Cursor<'a>, Fault> {
     let manifest = &store.manifest;
-    let epochs = manifest.epochs();
-    let Some(last) = manifest.files.last() else { return Cursor::at(source, segments, Offset(0), &epochs) };
+    let Some(last) = manifest.files.last() else {
+        return Cursor::at(source, pace, segments, Offset(0), &manifest.epochs());
+    };
+    compare_with(store, last, source, pace, segments).or_else(|fault| {
+        // Its checksum, so that rot of the backup is not taken for another log.
+        read_file(&store.path, manifest, last, pace, &mut |_, _| Ok(()))?;
+        Err(fault)
+    })
+}
+
+fn compare_with<'a>(
+    store: &Store,
+    last: &CopiedFile,
+    source: &'a Source,
+    pace: &'a Pace,
+    segments: Vec<Offset>,
+) -> Result<Cursor<'a>, Fault> {
     let name = store.path.join(&last.name);
     let differs = |why: &str| {
         Fault::refused(format!(
@@ -136,11 +163,13 @@ fn compare<'a>(store: &Store, source: &'a Source, segments: Vec<Offset>) -> Resu
         )),
         false => fault,
     };
-    // The checksum first, so that rot of the backup is not taken for another log.
-    read_file(&store.path, manifest, last, &mut |_, _| Ok(()))?;
-    let mut cursor = Cursor::at(source, segments, Offset(last.base_offset), &epochs).map_err(or_rotten)?;
-    read_file(&store.path, manifest, last, &mut |ours, until| {
+    let (base, epochs) = (Offset(last.base_offset), store.manifest.epochs());
+    let mut cursor = Cursor::at(source, pace, segments, base, &epochs).map_err(or_rotten)?;
+    read_file(&store.path, &store.manifest, last, pace, &mut |ours, until| {
         let mut left = ours;
+        pace.maybe_say(|| {
+            format!("Compared with the node's log up to offset {until} of {}.", last.next_offset)
+        });
         let read = cursor.read_on(until, &mut |theirs, _| match left.strip_prefix(theirs) {
             Some(rest) => {
                 left = rest;
@@ -158,27 +187,22 @@ fn copy(
     store: &mut Store,
     cursor: &mut Cursor<'_>,
     committed: OffsetAndEpoch,
-    mut pace: Pace,
+    pace: &Pace,
 ) -> Result<usize, Fault> {
     let mut segments = 0;
     while cursor.walk().at() < committed.offset {
         let (base, end) = cursor.segment()?;
         let limit = end.map_or(committed.offset, |end| end.min(committed.offset));
         let mut copy = store.copy_of(base)?;
-        cursor.read_on(limit, &mut |bytes, _| {
-            copy.write(bytes)?;
-            pace.wait(bytes.len());
-            Ok(())
+        cursor.read_on(limit, &mut |bytes, until| {
+            pace.maybe_say(|| format!("Copied up to offset {until} of {}.", committed.offset));
+            copy.write(bytes)
         })?;
         if cursor.walk().at() == committed.offset {
             check_epoch(cursor, committed)?;
         }
         store.adopt(copy, cursor.walk())?;
         segments += 1;
-        if pace.is_line_due() {
-            let (bytes, end) = (store.manifest.size_bytes() >> 20, store.manifest.log_end);
-            note_line!("The backup has {bytes} MiB, up to offset {end} of {}.", committed.offset);
-        }
     }
     Ok(segments)
 }

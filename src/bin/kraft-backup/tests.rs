@@ -12,6 +12,7 @@ use kraft::types::*;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
@@ -89,6 +90,22 @@ impl Node {
         };
         fs::write(self.partition.join("commit-mark"), log.commit_mark()).unwrap();
         self
+    }
+
+    /// The mark that is there, as if another program had written it, or the start had moved: version and start.
+    fn rewrite_mark(&self, version: u32, start: i64) {
+        const START_AT: usize = 48;
+        const EPOCH_AT: usize = 72;
+        const CRC_AT: usize = 508;
+        let path = self.partition.join("commit-mark");
+        let mut mark = fs::read(&path).unwrap();
+        mark[8..12].copy_from_slice(&version.to_be_bytes());
+        mark[START_AT..][..8].copy_from_slice(&start.to_be_bytes());
+        mark[EPOCH_AT..CRC_AT].fill(0);
+        mark[EPOCH_AT..][..4].copy_from_slice(&1i32.to_be_bytes());
+        let crc = crc32c::crc32c(&mark[..CRC_AT]);
+        mark[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+        fs::write(&path, mark).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -234,6 +251,10 @@ fn a_log_that_proves_nothing_is_not_copied() {
         fs::write(&mark, contents).unwrap();
         refused(node.take(&backup), exit_code, why);
     }
+    node.mark(0).rewrite_mark(3, 6);
+    refused(node.take(&backup), 1, "its commit mark says that it starts at 6");
+    node.mark(0).rewrite_mark(4, 6);
+    refused(node.take(&backup), 1, "is of version 4, which a newer program wrote");
     fs::remove_file(&mark).unwrap();
     refused(node.take(&backup), 1, "no log of kraft-server is here");
     refused(
@@ -244,6 +265,48 @@ fn a_log_that_proves_nothing_is_not_copied() {
     node.write(4, 0);
     fs::write(node.partition.join("00000000000000000009-0000000001.checkpoint"), "").unwrap();
     refused(node.take(&backup), 1, "is a snapshot");
+    let (data, target) = (shown(&node.data), shown(&backup));
+    let arguments = ["take", &data, &target, "--bootstrap-server", "127.0.0.1:1", "--wait-s", "0"];
+    refused(call(&arguments), 75, "No leader has told");
+    assert!(!backup.exists(), "a directory is no backup before there is something to copy");
+    fs::create_dir(&backup).unwrap();
+    refused(node.take(&backup), 1, "is a snapshot");
+    assert_eq!(source::names_in(&backup).unwrap(), [""; 0]);
+}
+
+/// Another one's refused run leaves nothing that would refuse this one.
+#[test]
+fn who_was_refused_has_not_claimed_the_directory() {
+    let (mut one, mut two) = (Node::new("c", 1), Node::new("d", 1));
+    let backup = one.path("backup");
+    one.append(5, 1).write(4, 0);
+    fs::remove_file(one.partition.join("commit-mark")).unwrap();
+    refused(one.take(&backup), 1, "no log of kraft-server is here");
+    one.write(4, 5);
+    refused(one.take(&backup), 1, "nothing proves");
+    two.append(5, 1).write(4, 0).take(&backup).unwrap();
+    assert_eq!(store::read_manifest(&backup).unwrap().cluster_id, "d");
+}
+
+/// What is compared and looked through before anything is copied is read from the same disk.
+#[test]
+fn the_pace_is_that_of_all_that_is_read() {
+    let mut node = Node::new("c", 1);
+    let backup = node.path("backup");
+    node.append(1600, 1).write(1600, 0).take(&backup).unwrap();
+    let bytes = log_in(&backup).len();
+    assert!(bytes > 600_000, "{bytes}");
+    // Nothing is copied: the backup's file and the node's are compared.
+    let began = Instant::now();
+    call(&["take", &shown(&node.data), &shown(&backup), "--max-mib-per-second", "1"]).unwrap();
+    let least = Duration::from_secs_f64(2.0 * bytes as f64 / (1 << 20) as f64) - Duration::from_millis(150);
+    assert!(began.elapsed() >= least, "{:?} for twice {bytes} bytes", began.elapsed());
+    // The last file of the backup is short, and begins behind most of the node's segment.
+    node.append(1, 1).write(1600, 0).take(&backup).unwrap();
+    node.write(1601, 0);
+    let began = Instant::now();
+    call(&["take", &shown(&node.data), &shown(&backup), "--max-mib-per-second", "1"]).unwrap();
+    assert!(began.elapsed() >= least / 2 - Duration::from_millis(150), "{:?}", began.elapsed());
 }
 
 /// An epoch lies outside of a batch's CRC, so that a rotten one of the last batch is seen only there.
@@ -455,6 +518,9 @@ fn how_long_to_wait_is_bounded_and_said_with_whom() {
     let forever = parse(&["--bootstrap-server", "h:1", "--wait-s", "18446744073709551615"]);
     assert_eq!(forever.unwrap_err().kind(), ErrorKind::ValueValidation);
     assert_eq!(parse(&["--wait-s", "9"]).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
+    let no_port = parse(&["--bootstrap-server", "a:1,localhost"]).unwrap_err();
+    assert_eq!(no_port.kind(), ErrorKind::ValueValidation);
+    assert!(no_port.to_string().contains("no port: give host:port"), "{no_port}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use kraft::log::SegmentId;
 use kraft::server::output::{answer_line, note_line};
 
 use crate::fault::Fault;
+use crate::pace::Pace;
 use crate::source::names_in;
 use crate::store::{read_file, read_manifest};
 
@@ -21,11 +22,14 @@ pub(crate) struct Verify {
 pub(crate) fn run(arguments: &Verify) -> Result<(), Fault> {
     let path = &arguments.backup_dir;
     let manifest = read_manifest(path)?;
-    let faults: Vec<Fault> = manifest
-        .files
-        .iter()
-        .filter_map(|file| read_file(path, &manifest, file, &mut |_, _| Ok(())).err())
-        .collect();
+    let pace = Pace::new(None);
+    let look = |file| {
+        read_file(path, &manifest, file, &pace, &mut |_, until| {
+            pace.maybe_say(|| format!("Verified up to offset {until} of {}.", manifest.log_end));
+            Ok(())
+        })
+    };
+    let faults: Vec<Fault> = manifest.files.iter().filter_map(|file| look(file).err()).collect();
     // A device that fails says more about what to do than a file that has rotted.
     if let Some(exit_code) = faults.iter().map(|fault| fault.exit_code).max() {
         let lines: String = faults.iter().map(|fault| format!("{}\n", fault.line)).collect();

@@ -19,6 +19,7 @@ use bytes::{Buf, BytesMut};
 use clap::Parser;
 
 use kraft::protocol::{FrameError, decode_request, frame_length};
+use kraft::server::cli;
 use kraft::server::output::{answer_line, note_line};
 
 use answers::Broker;
@@ -48,12 +49,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match cli::arguments() {
         Ok(arguments) => arguments,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(ends_with) => return ends_with,
     };
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
