@@ -66,6 +66,8 @@ pub(crate) struct Want {
 pub(super) struct Waiter {
     pub(super) token: u64,
     pub(super) want: Want,
+    /// Another read has brought what he wants while he waited for this one.
+    pub(super) was_read: bool,
 }
 
 /// Lives as long as any slice of what was read: whoever answers for the memory sees when it is free.
@@ -286,6 +288,14 @@ impl Blocks {
             None => self.ahead += 1,
         }
         self.loads.insert(id, load);
+    }
+
+    /// A read has found these batches good. Who waits for one of them at another read is not told the contrary by that one: it would be
+    /// taken for newer than it is.
+    pub(super) fn on_good(&mut self, offsets: Range<Offset>) {
+        for waiter in self.loads.values_mut().flat_map(Load::waiters) {
+            waiter.was_read |= offsets.contains(&waiter.want.from);
+        }
     }
 
     /// It is here, or will never be.

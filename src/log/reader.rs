@@ -60,7 +60,7 @@ enum Served {
     With(Result<BatchList, ReadError>),
     /// The batch wanted is not whole in what was read, or lies behind it: it is due at this place.
     ReadOn(Place, Offset, usize),
-    /// The read was another's, and brought less than it was to.
+    /// The read was another's, and brought less than it was to; or it failed, and another one did not.
     Anew,
 }
 
@@ -115,7 +115,7 @@ impl Log {
         want.bound = want.bound.min(self.log_end).min(self.flushed);
         let bytes = if fills_piece { self.config.read_piece_bytes } else { want.max_bytes };
         let from = want.from;
-        if let Some(waiter) = self.blocks.join(Waiter { token, want }) {
+        if let Some(waiter) = self.blocks.join(Waiter { token, want, was_read: false }) {
             self.load(from, bytes, Some(waiter));
         }
     }
@@ -312,6 +312,7 @@ impl Log {
         if load.cuts == self.blocks.cuts() {
             if let Some(run) = &judged.run {
                 self.events.push_back(LogEvent::Readable(run.base_offset(), run.next_offset()));
+                self.blocks.on_good(run.base_offset()..run.next_offset());
             }
             if is_ahead && judged.why.is_some() {
                 self.blocks.note_unreadable(good_end..load.end);
@@ -337,7 +338,7 @@ impl Log {
                 );
             }
         }
-        for (waiter, is_founder) in waiters {
+        for (mut waiter, is_founder) in waiters {
             match self.serve(&load, &judged, &waiter, is_founder) {
                 Served::With(result) => {
                     if let Some((_, next)) = result.as_ref().ok().and_then(BatchList::ends) {
@@ -350,6 +351,7 @@ impl Log {
                     self.submit_load(place, base, length, end, Some(waiter));
                 }
                 Served::Anew => {
+                    waiter.was_read = false;
                     let (from, bytes) = (waiter.want.from, waiter.want.max_bytes);
                     if let Some(waiter) = self.blocks.join(waiter) {
                         self.load(from, bytes, Some(waiter));
@@ -418,6 +420,7 @@ impl Log {
         }
         match &judged.why {
             _ if !is_founder => Served::Anew,
+            Some(_) if waiter.was_read => Served::Anew,
             Some(why) => Served::With(Err(why.clone())),
             None => self.read_on(load, judged, segment),
         }

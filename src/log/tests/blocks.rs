@@ -330,6 +330,56 @@ fn what_fails_ahead_of_a_reader_is_told_to_nobody_but_who_asks_again() {
     assert_eq!(told, [(1, true), (2, false)].into());
 }
 
+/// Completes the read that was begun last, or first, and gives what is told of it.
+fn complete_read(node: &mut Node, is_last: bool) -> Vec<LogEvent> {
+    let reads = node.disk.in_flight.iter().enumerate();
+    let reads = reads.filter(|(_, op)| matches!(op.kind, OpKind::Read { .. })).map(|(at, op)| (op.id, at));
+    let (_, at) = if is_last { reads.max() } else { reads.min() }.expect("a read is under way");
+    let completion = node.disk.complete_at(at);
+    node.log.complete(completion);
+    node.turn();
+    node.events()
+}
+
+/// Whoever hears of both would take the place for bad until somebody reads it again.
+#[test]
+fn a_read_that_fails_behind_a_good_one_of_the_same_place_is_made_again() {
+    for stays_bad in [false, true] {
+        let mut node = filled(0);
+        node.log.read_device(1, want(30, 1), false);
+        node.turn();
+        // Now no other read waits for that one: its list of epochs may be that of before.
+        node.start_at(5);
+        node.turn();
+        while let Some(at) = node.disk.in_flight.iter().position(|op| !matches!(op.kind, OpKind::Read { .. }))
+        {
+            let completion = node.disk.complete_at(at);
+            node.log.complete(completion);
+            node.turn();
+        }
+        assert_eq!(node.log.log_start(), Offset(5));
+        node.events();
+        node.log.read_device(2, want(30, 1), false);
+        node.turn();
+        let told = complete_read(&mut node, true);
+        assert!(
+            matches!(&told[..], [LogEvent::Readable(..), LogEvent::ReadDone { token: 2, result: Ok(_) }]),
+            "{told:?}"
+        );
+        let is_read: fn(&OpKind) -> bool = |kind| matches!(kind, OpKind::Read { .. });
+        node.disk.fail = Some(is_read);
+        assert!(complete_read(&mut node, false).is_empty(), "it says nothing that could be believed");
+        node.disk.fail = Some(is_read).filter(|_| stays_bad);
+        let told = complete_read(&mut node, true);
+        match (stays_bad, &told[..]) {
+            (false, [LogEvent::Readable(..), LogEvent::ReadDone { token: 1, result: Ok(_) }]) => {}
+            (true, [LogEvent::ReadDone { token: 1, result: Err(ReadError::Disk(_)) }]) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+        assert!(node.disk.in_flight.is_empty());
+    }
+}
+
 #[test]
 fn a_piece_with_little_in_it_is_kept_only_for_who_shares_it_and_at_the_end_of_the_log() {
     let mut node = filled(100 * PIECE_BYTES);
