@@ -484,15 +484,22 @@ impl Log {
         self.events.pop_front()
     }
 
-    /// Base offset of the first indexed batch run that may hold a record with a timestamp >= `timestamp_ms`: scan from
-    /// there with `read`. `None`: every record below `bound` is older.
-    pub(crate) fn seek_timestamp(&self, timestamp_ms: i64, bound: Offset) -> Option<Offset> {
+    /// Base offset of the first indexed batch run that may hold a record with a timestamp >= `timestamp_ms`, of the run of `from` and
+    /// those behind it: scan from there with `read`. `None`: every record between `from` and `bound` is older.
+    pub(crate) fn seek_timestamp(&self, timestamp_ms: i64, from: Offset, bound: Offset) -> Option<Offset> {
         let submitted = self.writer.submitted_end;
-        let written = self.segments.seek_timestamp(timestamp_ms).filter(|offset| *offset < submitted);
-        let is_late = |b: &&StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= timestamp_ms);
+        let written = self.segments.seek_timestamp(timestamp_ms, from).filter(|offset| *offset < submitted);
+        let is_late = |b: &&StampedBatch| {
+            b.next_offset() > from && b.header().data_timestamp().is_some_and(|t| t >= timestamp_ms)
+        };
         let below = |b: &&StampedBatch| b.next_offset() <= bound;
         let queued = || self.tail.iter_from(submitted).take_while(below).find(is_late);
         written.or_else(|| queued().map(StampedBatch::base_offset))
+    }
+
+    /// A time that some record between these offsets has, none of theirs being later but of those at either end.
+    pub(crate) fn max_timestamp_within(&self, from: Offset, end: Offset) -> Option<i64> {
+        self.segments.max_timestamp_within(from, end)
     }
 
     /// Largest timestamp of the log and the base offset of its batch. Control batches have none.

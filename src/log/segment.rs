@@ -214,14 +214,45 @@ impl Segment {
         (timestamp != NO_DATA).then(|| (timestamp, self.absolute(offset)))
     }
 
-    fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
-        if self.peak.timestamp < timestamp_ms {
-            return None;
+    fn seek_timestamp(&self, timestamp_ms: i64, from: Offset) -> Option<Offset> {
+        let from = self.relative(from.max(self.id.0));
+        let mut at = self.index.partition_point(|e| e.offset <= from).saturating_sub(1);
+        while self.peak.timestamp >= timestamp_ms && at < self.index.len() {
+            let (block, end) = self.block_of(at, self.index.len());
+            let is_late = |e: &&IndexEntry| e.max_timestamp >= timestamp_ms;
+            if block.timestamp >= timestamp_ms
+                && let Some(entry) = self.index[at..end].iter().find(is_late)
+            {
+                return Some(self.absolute(entry.offset));
+            }
+            at = end;
         }
-        let block = self.peaks.iter().position(|peak| peak.timestamp >= timestamp_ms)?;
-        let entries = &self.index[block * BLOCK_ENTRIES..];
-        let entry = entries.iter().find(|e| e.max_timestamp >= timestamp_ms)?;
-        Some(self.absolute(entry.offset))
+        None
+    }
+
+    /// Of the entries from this one on, but not of `last`, those that share a peak: it, and where they end.
+    fn block_of(&self, at: usize, last: usize) -> (Peak, usize) {
+        let block = at / BLOCK_ENTRIES;
+        (self.peaks[block], last.min((block + 1) * BLOCK_ENTRIES))
+    }
+
+    /// `next`: where the segment ends, if nothing is added to it any more.
+    fn max_timestamp_within(&self, from: Offset, end: Offset, next: Option<Offset>) -> Option<i64> {
+        let begins_below = |bound: Offset| self.index.partition_point(|e| self.absolute(e.offset) < bound);
+        let last = match next.is_some_and(|next| next <= end) {
+            true => self.index.len(),
+            // A run ends where the next one begins.
+            false => begins_below(Offset(end.0.saturating_add(1))).saturating_sub(1),
+        };
+        let (mut at, mut largest) = (begins_below(from), NO_DATA);
+        while at < last {
+            let (peak, end) = self.block_of(at, last);
+            let is_all = at.is_multiple_of(BLOCK_ENTRIES) && self.block_of(at, self.index.len()).1 == end;
+            let entries = self.index[at..end].iter().map(|e| e.max_timestamp);
+            largest = largest.max(if is_all { peak.timestamp } else { entries.max().unwrap_or(NO_DATA) });
+            at = end;
+        }
+        (largest != NO_DATA).then_some(largest)
     }
 }
 
@@ -265,9 +296,16 @@ impl Segments {
         self.0.iter().filter_map(Segment::max_timestamp).reduce(|a, b| if b.0 > a.0 { b } else { a })
     }
 
-    /// Base offset of the first run that holds a timestamp >= `timestamp_ms`.
-    pub(super) fn seek_timestamp(&self, timestamp_ms: i64) -> Option<Offset> {
-        self.0.iter().find_map(|s| s.seek_timestamp(timestamp_ms))
+    /// Base offset of the first run that holds a timestamp >= `timestamp_ms`, of the one that holds `from` and those behind it.
+    pub(super) fn seek_timestamp(&self, timestamp_ms: i64, from: Offset) -> Option<Offset> {
+        let first = self.index_of(from).unwrap_or(0);
+        self.0[first.min(self.0.len())..].iter().find_map(|s| s.seek_timestamp(timestamp_ms, from))
+    }
+
+    /// The largest timestamp of the runs that lie between these offsets as a whole.
+    pub(super) fn max_timestamp_within(&self, from: Offset, end: Offset) -> Option<i64> {
+        let nexts = self.0.iter().skip(1).map(|next| Some(next.id.0)).chain([None]);
+        self.0.iter().zip(nexts).filter_map(|(s, next)| s.max_timestamp_within(from, end, next)).max()
     }
 }
 
@@ -372,10 +410,21 @@ mod tests {
         assert_eq!((log.length, log.max_timestamp()), (0, None));
     }
 
-    /// What a walk over all entries finds.
-    fn walked(segment: &Segment, timestamp: i64) -> Option<Offset> {
-        let entry = segment.index.iter().find(|e| e.max_timestamp >= timestamp)?;
+    /// What a walk over all entries finds, from the one that holds `from` on.
+    fn walked(segment: &Segment, timestamp: i64, from: i64) -> Option<Offset> {
+        let ends = segment.index.iter().skip(1).map(|e| i64::from(e.offset)).chain([i64::MAX]);
+        let (entry, _) =
+            segment.index.iter().zip(ends).find(|(e, end)| *end > from && e.max_timestamp >= timestamp)?;
         Some(Offset(i64::from(entry.offset)))
+    }
+
+    /// The same of the largest time of the runs between two offsets; `next`: where the segment ends.
+    fn walked_within(segment: &Segment, from: i64, end: i64, next: Option<i64>) -> Option<i64> {
+        let ends = segment.index.iter().skip(1).map(|e| Some(i64::from(e.offset))).chain([next]);
+        let lies_within = |(e, ends): &(&IndexEntry, Option<i64>)| {
+            i64::from(e.offset) >= from && ends.is_some_and(|ends| ends <= end)
+        };
+        segment.index.iter().zip(ends).filter(lies_within).map(|(e, _)| e.max_timestamp).max()
     }
 
     #[test]
@@ -389,7 +438,17 @@ mod tests {
             let largest = log.index.iter().map(|e| e.max_timestamp).max();
             assert_eq!(log.max_timestamp().map(|(time, _)| time), largest);
             for timestamp in (-1..2001).step_by(13) {
-                assert_eq!(log.seek_timestamp(timestamp), walked(log, timestamp), "{timestamp}");
+                for from in [0, 1, 400, 511, 512, 513, 900, 2000] {
+                    let found = log.seek_timestamp(timestamp, Offset(from));
+                    assert_eq!(found, walked(log, timestamp, from), "{timestamp} from {from}");
+                }
+            }
+            let places = [0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1026, 1027, 2000];
+            for (from, end) in places.iter().flat_map(|from| places.map(|end| (*from, end))) {
+                for next in [None, Some(1027)] {
+                    let found = log.max_timestamp_within(Offset(from), Offset(end), next.map(Offset));
+                    assert_eq!(found, walked_within(log, from, end, next), "{from} to {end} of {next:?}");
+                }
             }
         };
         check(&log);

@@ -108,15 +108,28 @@ impl Inspector {
         timestamp: i64,
         bytes_max: u64,
     ) -> Result<Option<(Offset, i64)>, Unread> {
+        self.find_one(batch, from, timestamp, Which::First, bytes_max)
+    }
+
+    /// The same of whichever is wanted of them.
+    pub(crate) fn find_one(
+        &mut self,
+        batch: &StampedBatch,
+        from: Offset,
+        timestamp: i64,
+        which: Which,
+        bytes_max: u64,
+    ) -> Result<Option<(Offset, i64)>, Unread> {
         let header = *batch.header();
-        let mut found = None;
+        let mut found: Option<(Offset, i64)> = None;
         self.walk(batch, bytes_max, &mut |_, record| {
             let at = header.base_timestamp.wrapping_add(record.timestamp_delta);
             let offset = Offset(header.base_offset.0.saturating_add(i64::from(record.offset_delta)));
-            if at >= timestamp && offset >= from {
+            let is_later = found.is_none_or(|(_, latest)| at > latest);
+            if at >= timestamp && offset >= from && is_later {
                 found = Some((offset, at));
             }
-            Ok(found.is_none())
+            Ok(found.is_none() || which == Which::Latest)
         })?;
         Ok(found)
     }
@@ -138,6 +151,15 @@ impl Inspector {
         self.buffers.shrink();
         result.map_err(|fault| fault.explain(codec, &header))
     }
+}
+
+/// Of several records that somebody may look for. Of equals it is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// In the order of the log.
+    First,
+    /// Of the largest timestamp.
+    Latest,
 }
 
 /// Index and record; `Ok(false)`: no more.

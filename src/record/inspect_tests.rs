@@ -227,6 +227,19 @@ fn a_search_finds_the_record_itself() {
     assert!(matches!(Inspector::default().find(&broken, Offset(0), 0, BYTES_MAX), Err(Unread::Bad(_))));
 }
 
+#[test]
+fn the_latest_of_a_batch_is_the_first_of_equals_and_not_before_the_start() {
+    let mut batch = compressed(Codec::Lz4, plain(&[90, 20, 50, 50, 10]));
+    batch.stamp(Offset(100), crate::types::Epoch(3));
+    let latest = |from: i64, timestamp| {
+        let mut inspector = Inspector::default();
+        inspector.find_one(&batch, Offset(from), timestamp, Which::Latest, BYTES_MAX).expect("readable")
+    };
+    assert_eq!(latest(0, 0), Some((Offset(100), NOW_MS + 90)));
+    assert_eq!(latest(101, 0), Some((Offset(102), NOW_MS + 50)));
+    assert_eq!(latest(104, NOW_MS + 11), None);
+}
+
 proptest! {
     /// Streams changed at any place: a verdict, never a panic, and never more read than is allowed.
     #[test]

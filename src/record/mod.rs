@@ -34,7 +34,7 @@ pub use control::{
 };
 pub(crate) use control::{decode_configs, encode_configs};
 pub use inspect::Inspector;
-pub(crate) use inspect::{Asker, Unread, Wanted};
+pub(crate) use inspect::{Asker, Unread, Wanted, Which};
 pub(crate) use interop::INTEROP_BATCH_BYTES_MAX;
 pub use interop::{check_interop, make_interop};
 pub(crate) use list::{BatchList, BatchLists};

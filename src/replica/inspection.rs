@@ -8,7 +8,7 @@
 //! passes it takes a [`Patience::Long`] one, elsewhere. Both end when nobody waits any more: the connection is gone, or the search.
 
 use super::admit::{Admitted, AdmittedProduce};
-use crate::record::{BatchError, Inspector, ProduceLimits, StampedBatch, Unread, Wanted};
+use crate::record::{BatchError, Inspector, ProduceLimits, StampedBatch, Unread, Wanted, Which};
 use crate::types::Offset;
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl AdmittedProduce {
     }
 }
 
-/// Look for the first record at or after `timestamp` in a compressed batch.
+/// Look for a record at or after `timestamp` in a compressed batch.
 #[derive(Debug)]
 pub struct Search {
     /// Comes back with the answer.
@@ -89,6 +89,7 @@ pub struct Search {
     /// Where the log starts: records of the batch may lie before.
     pub(crate) from: Offset,
     pub(crate) timestamp: i64,
+    pub(crate) which: Which,
     pub(crate) decompressed_bytes_max: u64,
     pub(crate) patience: Patience,
     pub(crate) wanted: Wanted,
@@ -111,7 +112,8 @@ pub enum Found {
 impl Search {
     pub(crate) fn look(&self, inspector: &mut Inspector) -> Found {
         let bytes_max = bytes_max(&self.batch, self.decompressed_bytes_max, self.patience);
-        match inspector.work_for(&self.wanted).find(&self.batch, self.from, self.timestamp, bytes_max) {
+        let inspector = inspector.work_for(&self.wanted);
+        match inspector.find_one(&self.batch, self.from, self.timestamp, self.which, bytes_max) {
             Ok(Some((offset, timestamp))) => Found::Record(offset, timestamp),
             // Who asked is gone, and so is the answer.
             Ok(None) | Err(Unread::Unwanted) => Found::Nothing,

@@ -3,7 +3,7 @@ use super::super::session::tests::limits;
 use super::*;
 use crate::protocol::messages::StrBytes;
 use crate::record::compression::Codec;
-use crate::record::{Asker, BatchBuilder, RecordSpec, check_produced, data_batch};
+use crate::record::{Asker, BatchBuilder, RecordSpec, Which, check_produced, data_batch};
 use crate::types::*;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -96,6 +96,7 @@ fn a_search_ends_with_a_record_with_nothing_or_without_a_way_in() {
             batch,
             from: Offset(0),
             timestamp,
+            which: Which::First,
             decompressed_bytes_max,
             patience,
             wanted,

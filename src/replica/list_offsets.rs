@@ -14,7 +14,7 @@ use super::times::*;
 use crate::config::Limits;
 use crate::log::{ReadError, ReadOutcome};
 use crate::protocol::{Response, messages as m};
-use crate::record::{Asker, BatchList, StampedBatch, record_timestamps};
+use crate::record::{Asker, BatchList, StampedBatch, Which, record_timestamps};
 use crate::types::*;
 use searches::Searches;
 use std::sync::Arc;
@@ -27,13 +27,14 @@ const SCAN_BYTES: usize = 64 << 10;
 /// Larger batches are looked into elsewhere, compressed or not: a turn may be asked for hundreds.
 const WALKED_BYTES_MAX: usize = 16 << 10;
 
-/// A search for the first record at or after a timestamp, which waits for its next batches from the disk, or for somebody to
+/// A search for a record at or after a timestamp, which waits for its next batches from the disk, or for somebody to
 /// look into a compressed one.
 struct TimestampScan {
     ticket: Ticket,
     response: m::ListOffsetsResponse,
     place: (usize, usize),
     timestamp: i64,
+    sought: Sought,
     next: Offset,
     /// The batch that is being looked into: where it begins, and its maximum timestamp.
     inside: Option<(Offset, i64)>,
@@ -48,12 +49,28 @@ impl TimestampScan {
     fn connection(&self) -> ConnectionId {
         self.ticket.connection
     }
+
+    fn which(&self) -> Which {
+        match self.sought {
+            Sought::First | Sought::LatestKnown => Which::First,
+            Sought::Latest(_) => Which::Latest,
+        }
+    }
+}
+
+/// Which of the records that are at or after the timestamp.
+enum Sought {
+    First,
+    /// The first, for none is later. Where there is none, it went with the start of the log, and the latest is looked for.
+    LatestKnown,
+    /// The latest: this is it so far, and whoever is later has the timestamp or a larger one.
+    Latest(Option<(Offset, i64)>),
 }
 
 /// One partition's question, once it is known to be ours.
 enum Question {
     Answered { timestamp: i64, offset: i64 },
-    Scan { timestamp: i64 },
+    Scan { timestamp: i64, sought: Sought },
 }
 
 /// All searches that wait.
@@ -115,21 +132,27 @@ impl ListOffsets {
                         (line.timestamp, line.offset) = (timestamp, offset);
                         line.leader_epoch = epoch_of_answer(engine, offset);
                     }
-                    Ok(Question::Scan { timestamp }) => scan = Some(((t, p), timestamp)),
+                    Ok(Question::Scan { timestamp, sought }) => scan = Some(((t, p), timestamp, sought)),
                 }
                 answer.partitions.push(line);
             }
             response.topics.push(answer);
         }
-        let Some((place, timestamp)) = scan else {
+        let Some((place, timestamp, sought)) = scan else {
             return desk.answer(&ticket, Response::ListOffsets(response));
         };
-        let bound = engine.committed_or_zero();
-        // The run that has it may begin before the log starts.
-        let next =
-            engine.log().seek_timestamp(timestamp, bound).unwrap_or(bound).max(engine.log().log_start());
-        let (inside, patience, look, asker) = (None, Patience::Short, None, Asker::default());
-        let scan = TimestampScan { ticket, response, place, timestamp, next, inside, patience, look, asker };
+        let scan = TimestampScan {
+            ticket,
+            response,
+            place,
+            timestamp,
+            sought,
+            next: engine.log().log_start(),
+            inside: None,
+            patience: Patience::Short,
+            look: None,
+            asker: Asker::default(),
+        };
         self.scan(engine, desk, scan);
     }
 
@@ -156,6 +179,9 @@ impl ListOffsets {
         scan.next = scan.next.max(engine.log().log_start());
         loop {
             let bound = engine.committed_or_zero();
+            // Runs that have no such time are passed over. The one that has it may begin before, and end with others.
+            let run = engine.log().seek_timestamp(scan.timestamp, scan.next, bound);
+            scan.next = run.unwrap_or(bound).max(scan.next);
             match engine.read_memory(scan.next, bound, SCAN_BYTES) {
                 ReadOutcome::Batches(batches) => {
                     let end = batches.ends().map_or(bound, |(_, end)| end);
@@ -170,7 +196,22 @@ impl ListOffsets {
                     self.searches.insert(id, scan);
                     return;
                 }
-                ReadOutcome::Empty | ReadOutcome::OutOfRange => return finish(engine, desk, scan, None),
+                ReadOutcome::Empty | ReadOutcome::OutOfRange => return self.end(engine, desk, scan),
+            }
+        }
+    }
+
+    /// There is nothing more to look through.
+    fn end(&mut self, engine: &mut Engine, desk: &mut Desk, mut scan: TimestampScan) {
+        match scan.sought {
+            Sought::First => finish(engine, desk, scan, None),
+            Sought::Latest(found) => finish(engine, desk, scan, found),
+            Sought::LatestKnown => {
+                let (start, bound) = (engine.log().log_start(), engine.committed_or_zero());
+                // None of those between is later, so of them one run is read, and the two at the ends.
+                scan.timestamp = engine.log().max_timestamp_within(start, bound).unwrap_or(0);
+                (scan.sought, scan.next) = (Sought::Latest(None), start);
+                self.scan(engine, desk, scan);
             }
         }
     }
@@ -200,7 +241,7 @@ impl ListOffsets {
             }
         };
         let Some((_, end)) = batches.ends() else {
-            return finish(engine, desk, scan, None);
+            return self.end(engine, desk, scan);
         };
         if let Some(goes_on) = self.search(engine, desk, scan, &batches, end) {
             self.scan(engine, desk, goes_on);
@@ -218,8 +259,10 @@ impl ListOffsets {
     ) -> Option<TimestampScan> {
         // Kafka counts control records too (`FileRecords.searchForTimestamp`), and a consumer is sent to an offset at which it
         // sees nothing; here a leader's change would be the latest record of each new epoch.
-        let is_late = |b: &StampedBatch| b.header().data_timestamp().is_some_and(|t| t >= scan.timestamp);
-        for batch in batches.iter().filter(is_late) {
+        for batch in batches.iter() {
+            if batch.header().data_timestamp().is_none_or(|t| t < scan.timestamp) {
+                continue;
+            }
             if batch.header().compression() != 0 || batch.size_bytes() > WALKED_BYTES_MAX {
                 self.look_inside(engine, desk, scan, &batch);
                 return None;
@@ -227,9 +270,13 @@ impl ListOffsets {
             // The log may start inside of the batch.
             let start = engine.log().log_start();
             let is_found = |(offset, t): &(Offset, i64)| *offset >= start && *t >= scan.timestamp;
-            if let Some(found) = record_timestamps(&batch).find(is_found) {
-                finish(engine, desk, scan, Some(found));
-                return None;
+            let mut late = record_timestamps(&batch).filter(is_found);
+            let found = match scan.which() {
+                Which::First => late.next(),
+                Which::Latest => late.reduce(|a, b| if b.1 > a.1 { b } else { a }),
+            };
+            if let Some(found) = found {
+                scan = on_found(engine, desk, scan, found)?;
             }
         }
         scan.next = end;
@@ -257,6 +304,7 @@ impl ListOffsets {
             batch: batch.clone(),
             from,
             timestamp: scan.timestamp,
+            which: scan.which(),
             // One that is not compressed is as large as it is.
             decompressed_bytes_max: desk.limits.decompressed_bytes_max.max(batch.size_bytes()) as u64,
             patience,
@@ -273,14 +321,48 @@ impl ListOffsets {
         let looked = std::mem::replace(&mut scan.patience, Patience::Short);
         match found {
             _ if !engine.raft().is_leader() => fail(desk, scan, ErrorCode::NOT_LEADER_OR_FOLLOWER),
-            Found::Record(offset, timestamp) => finish(engine, desk, scan, Some((offset, timestamp))),
+            Found::Record(offset, timestamp) => self.go_on_behind(engine, desk, scan, (offset, timestamp)),
             Found::TooLong if looked == Patience::Short => {
                 scan.patience = Patience::Long;
                 scan.next = inside.map_or(scan.next, |(base_offset, _)| base_offset);
                 self.scan(engine, desk, scan);
             }
-            Found::Unreadable | Found::TooLong => finish(engine, desk, scan, inside),
+            Found::Unreadable | Found::TooLong => match inside {
+                Some(first) => self.go_on_behind(engine, desk, scan, first),
+                None => finish(engine, desk, scan, None),
+            },
             Found::Nothing => self.scan(engine, desk, scan),
+        }
+    }
+
+    fn go_on_behind(
+        &mut self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        scan: TimestampScan,
+        found: (Offset, i64),
+    ) {
+        if let Some(scan) = on_found(engine, desk, scan, found) {
+            self.scan(engine, desk, scan);
+        }
+    }
+}
+
+/// Gives the scan back where a later one may follow.
+fn on_found(
+    engine: &Engine,
+    desk: &mut Desk,
+    mut scan: TimestampScan,
+    found: (Offset, i64),
+) -> Option<TimestampScan> {
+    match &mut scan.sought {
+        Sought::First | Sought::LatestKnown => {
+            finish(engine, desk, scan, Some(found));
+            None
+        }
+        Sought::Latest(latest) => {
+            (*latest, scan.timestamp) = (Some(found), found.1.saturating_add(1));
+            Some(scan)
         }
     }
 }
@@ -314,9 +396,9 @@ fn question(
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => at(Offset(-1)),
         MAX_TIMESTAMP => match engine.latest_committed() {
             None => at(Offset(-1)),
-            Some(timestamp) => Ok(Question::Scan { timestamp }),
+            Some(timestamp) => Ok(Question::Scan { timestamp, sought: Sought::LatestKnown }),
         },
-        _ if timestamp >= 0 => Ok(Question::Scan { timestamp }),
+        _ if timestamp >= 0 => Ok(Question::Scan { timestamp, sought: Sought::First }),
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
 }

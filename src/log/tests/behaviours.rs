@@ -419,10 +419,14 @@ fn timestamps_are_found_on_the_device_and_in_memory() {
     node.next_tag = 200;
     let new = node.append(1, 10);
     const END: Offset = Offset(i64::MAX);
-    assert_eq!(node.log.seek_timestamp(101, new.base_offset()), None, "it ends above the bound");
-    assert_eq!(node.log.seek_timestamp(50, END), Some(Offset(0)), "the run of batches that it lies in");
-    assert_eq!(node.log.seek_timestamp(101, END), Some(new.base_offset()));
-    assert_eq!(node.log.seek_timestamp(201, END), None);
+    assert_eq!(node.log.seek_timestamp(101, Offset(0), new.base_offset()), None, "it ends above the bound");
+    assert_eq!(
+        node.log.seek_timestamp(50, Offset(0), END),
+        Some(Offset(0)),
+        "the run of batches that it lies in"
+    );
+    assert_eq!(node.log.seek_timestamp(101, Offset(0), END), Some(new.base_offset()));
+    assert_eq!(node.log.seek_timestamp(201, Offset(0), END), None);
     assert_eq!(node.log.max_timestamp(), Some((200, new.base_offset())));
     node.settle();
     node.log.truncate(Offset(2));

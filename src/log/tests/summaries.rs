@@ -59,7 +59,7 @@ fn a_start_with_summaries_finds_what_a_scan_finds() {
             node.log_end(),
             places,
             node.max_timestamp(),
-            node.seek_timestamp(3, Offset(i64::MAX)),
+            node.seek_timestamp(3, Offset(0), Offset(i64::MAX)),
         )
     });
     assert_eq!(tail, whole);

@@ -64,6 +64,21 @@ fn elect(cluster: &mut Cluster) -> NodeId {
     cluster.leader().expect("a leader")
 }
 
+/// Later than the LeaderChange record at offset 0.
+const DAY_0: i64 = 1_700_000_100_000;
+
+/// One voter with one record of 2000 bytes each 10 ms, from offset 1 on.
+fn with_records(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
+    let mut cluster = cluster_with(1, change);
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for i in 0..count {
+        let records = data_batch(&[&[7; 2000]], DAY_0 + i * 10, None);
+        assert_eq!(produce(&mut cluster, client, -1, records).0, 0);
+    }
+    (cluster, client)
+}
+
 /// A Vote is an easy way to bring about an epoch, where no voter behind it is asked.
 fn believe_requests(cluster: &mut Cluster, id: NodeId) {
     cluster.nodes.get_mut(&id).expect("a node").replica.believe_requests();

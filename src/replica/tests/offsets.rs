@@ -6,23 +6,9 @@ use crate::record::{BatchBuilder, RecordSpec};
 use crate::replica::inspection::Patience;
 use crate::replica::room::reads::charge_bytes;
 
-/// Later than the LeaderChange record at offset 0.
-const DAY_0: i64 = 1_700_000_100_000;
-
 /// One voter whose log is read from the disk, with one record each 10 ms.
 fn on_disk(count: i64) -> (Cluster, Client) {
-    on_disk_with(count, |config| config.limits.tail_cache_bytes_max = 0)
-}
-
-fn on_disk_with(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
-    let mut cluster = cluster_with(1, change);
-    let leader = elect(&mut cluster);
-    let client = cluster.connect(leader);
-    for i in 0..count {
-        let records = data_batch(&[&[7; 2000]], DAY_0 + i * 10, None);
-        assert_eq!(produce(&mut cluster, client, -1, records).0, 0);
-    }
-    (cluster, client)
+    with_records(count, |config| config.limits.tail_cache_bytes_max = 0)
 }
 
 #[test]
@@ -342,7 +328,7 @@ fn more_threads_look_into_more_batches_at_once() {
         config.limits.read_cache_bytes_max = 0;
     };
     for (change, expected) in [(many as fn(&mut Config), 6), (too_many, 5)] {
-        let (mut cluster, client) = on_disk_with(0, change);
+        let (mut cluster, client) = with_records(0, change);
         assert_eq!(produce(&mut cluster, client, -1, compressed(Codec::Lz4, &[0, 10])).0, 0);
         cluster.hold_searches = true;
         for _ in 0..10 {

@@ -5,26 +5,12 @@ use crate::log::{OpKind, ReadError};
 use crate::record::compression::Codec;
 use crate::record::{BatchBuilder, RecordSpec};
 
-/// Later than the LeaderChange record at offset 0.
-const DAY_0: i64 = 1_700_000_100_000;
-
 /// One voter with one record each 10 ms from offset 1 on, nothing of it in the tail cache.
 fn on_disk(count: i64) -> (Cluster, Client) {
-    on_disk_with(count, |config| {
+    with_records(count, |config| {
         config.limits.tail_cache_bytes_max = 0;
         config.limits.segment_bytes_max = 20_000;
     })
-}
-
-fn on_disk_with(count: i64, change: fn(&mut Config)) -> (Cluster, Client) {
-    let mut cluster = cluster_with(1, change);
-    let leader = elect(&mut cluster);
-    let client = cluster.connect(leader);
-    for i in 0..count {
-        let records = data_batch(&[&[7; 2000]], DAY_0 + i * 10, None);
-        assert_eq!(produce(&mut cluster, client, -1, records).0, 0);
-    }
-    (cluster, client)
 }
 
 /// Behind a snapshot of all that is committed.
@@ -102,9 +88,78 @@ fn a_search_finds_no_record_before_the_start_inside_of_a_batch() {
     }
 }
 
+/// A batch with records at these times after `DAY_0`, each so large.
+fn records_at(times: &[i64], value: &[u8]) -> Bytes {
+    let record =
+        |timestamp_delta| RecordSpec { value: Some(value), timestamp_delta, ..RecordSpec::default() };
+    let add = |builder: BatchBuilder, delta: &i64| builder.record(record(*delta));
+    times.iter().fold(BatchBuilder::new(DAY_0), add).build()
+}
+
+/// The record that had the latest time of all lies before the start, in a segment that stays.
+#[test]
+fn the_latest_of_all_records_is_the_latest_of_those_that_are_left() {
+    for (in_memory, codec) in [(true, Codec::None), (false, Codec::None), (false, Codec::Lz4)] {
+        let change: fn(&mut Config) = match in_memory {
+            true => |config| config.limits.segment_bytes_max = 20_000,
+            false => |config| {
+                config.limits.tail_cache_bytes_max = 0;
+                config.limits.segment_bytes_max = 20_000;
+            },
+        };
+        let (mut cluster, client) = with_records(0, change);
+        let epoch = cluster.status(client.0).epoch;
+        let put = |cluster: &mut Cluster, times: &[i64]| {
+            let batch = codec.compress_batch(records_at(times, &[7; 300])).expect("it compresses");
+            produce(cluster, client, -1, batch).1
+        };
+        // From offset 1 on; the start will lie in the first batch, behind the latest record.
+        assert_eq!(put(&mut cluster, &[900, 60, 80, 70]), 1);
+        let latest = |cluster: &mut Cluster| {
+            let (error, offset, time, at) = list_offsets(cluster, client, -3);
+            assert_eq!((error, at), (0, epoch), "{codec:?}");
+            (offset, time - DAY_0)
+        };
+        assert_eq!(latest(&mut cluster), (1, 900));
+        assert!(start_at(&mut cluster, client.0, 2));
+        assert_eq!(latest(&mut cluster), (3, 80), "{codec:?}: in the batch itself");
+        // Some segments of records, the latest of which lies in one of them, and two are equal.
+        let mut found = None;
+        for i in 0..60 {
+            let times = if i == 20 || i == 30 { [500, 600, 40] } else { [10, 20 + i, 30] };
+            let base = put(&mut cluster, &times);
+            found = found.or((i == 20).then_some(base + 1));
+        }
+        assert_eq!(latest(&mut cluster), (found.expect("it was put"), 600), "{codec:?}: behind it");
+        let newest = put(&mut cluster, &[10, 700]);
+        assert_eq!(latest(&mut cluster), (newest + 1, 700), "{codec:?}: at the end");
+        assert!(start_at(&mut cluster, client.0, newest + 2));
+        assert_eq!(list_offsets(&mut cluster, client, -3), (0, -1, -1, -1), "{codec:?}: there is none");
+    }
+}
+
+/// A time that only records before the start had, in a log whose other runs are all older.
+#[test]
+fn a_search_reads_no_more_than_the_runs_that_may_have_the_time() {
+    let (mut cluster, client) = with_records(0, |config| {
+        config.limits.tail_cache_bytes_max = 0;
+        config.limits.read_cache_bytes_max = 0;
+    });
+    assert_eq!(produce(&mut cluster, client, -1, records_at(&[900, 10], &[7; 300])).1, 1);
+    for _ in 0..300 {
+        assert_eq!(produce(&mut cluster, client, -1, records_at(&[10, 20], &[7; 2000])).0, 0);
+    }
+    assert!(start_at(&mut cluster, client.0, 2));
+    let misses = |cluster: &Cluster| cluster.nodes[&client.0].replica.engine.log().block_counts().misses;
+    let before = misses(&cluster);
+    assert_eq!(list_offsets(&mut cluster, client, DAY_0 + 500).1, -1);
+    let read = misses(&cluster) - before;
+    assert!(read <= 2, "the run in which the start lies, of some hundred: {read}");
+}
+
 #[test]
 fn who_waits_for_what_goes_is_told_so() {
-    let (mut cluster, client) = on_disk_with(30, |_| {});
+    let (mut cluster, client) = with_records(30, |_| {});
     // More than there is, so it waits.
     let mut request = fetch_request(2, 400);
     request.min_bytes = 1 << 20;
@@ -165,7 +220,7 @@ fn no_damage_is_noted_of_what_is_no_more_of_the_log() {
 
 #[test]
 fn who_has_waited_is_told_the_start_of_now() {
-    let (mut cluster, client) = on_disk_with(30, |_| {});
+    let (mut cluster, client) = with_records(30, |_| {});
     let waits = cluster.connect(client.0);
     cluster.send(waits, FETCH, 12, &fetch_request(31, 5_000));
     cluster.run_ms(5);
