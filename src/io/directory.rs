@@ -553,4 +553,4 @@ impl LogSource for DirectorySource {
 
 #[cfg(test)]
 #[path = "directory/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -317,6 +317,18 @@ class Cluster:
         leader = self.leader()
         return [node for node in self if node is not leader and node.is_running()]
 
+    @contextlib.contextmanager
+    def followers_paused(self):
+        """The leader is alone for a while: nothing commits. It is given, for it may not lead any more at the end."""
+        leader, followers = self.leader(), self.followers()
+        for follower in followers:
+            follower.pause()
+        try:
+            yield leader
+        finally:
+            for follower in followers:
+                follower.resume()
+
     def epoch(self):
         """The highest that a node knows."""
         return wait_for("an epoch", lambda: max((s["epoch"] for s in self.statuses().values()), default=None))

@@ -250,64 +250,40 @@ def test_nobody_reads_what_is_not_committed(clusters):
     cluster = clusters(3)
     kafka_tools.produce_verified(cluster.bootstrap, 5)
     cluster.wait_caught_up()
-    leader = cluster.leader()
-    committed = leader.status()["high_watermark"]
-    for follower in cluster.followers():
-        follower.pause()
-    try:
-        with raw.Connection(leader.port) as writer, raw.Connection(leader.port) as reader:
-            writer.send(raw.produce(raw.batch(b"not committed"), timeout_ms=60000))
-            wait_for("the leader's own log to grow", lambda: leader.status()["log_end_offset"] > committed)
-            answer = reader.fetch(committed)
-            assert (answer.error, answer.records) == (raw.NONE, b"")
-            assert answer.high_watermark == committed
-            # Between the high watermark and the log end there is nothing to see, and no error either.
-            beyond = reader.fetch(committed + 1)
-            assert (beyond.error, beyond.records) == (raw.NONE, b"")
-            assert reader.list_offsets(-1)[2] == committed
-    finally:
-        for node in cluster:
-            if node is not leader:
-                node.resume()
+    committed = cluster.leader().status()["high_watermark"]
+    with cluster.followers_paused() as leader, raw.Connection(leader.port) as writer, raw.Connection(leader.port) as reader:
+        writer.send(raw.produce(raw.batch(b"not committed"), timeout_ms=60000))
+        wait_for("the leader's own log to grow", lambda: leader.status()["log_end_offset"] > committed)
+        answer = reader.fetch(committed)
+        assert (answer.error, answer.records) == (raw.NONE, b"")
+        assert answer.high_watermark == committed
+        # Between the high watermark and the log end there is nothing to see, and no error either.
+        beyond = reader.fetch(committed + 1)
+        assert (beyond.error, beyond.records) == (raw.NONE, b"")
+        assert reader.list_offsets(-1)[2] == committed
     wait_for("the record to be committed or cut off", lambda: len(kafka_tools.kcat_read(cluster.bootstrap)) >= 5, every_s=0.3)
 
 
 def test_acks_1_answers_after_the_leaders_own_flush(clusters):
     """With both followers paused nothing commits, and acks=1 is answered all the same."""
     cluster = clusters(3)
-    leader = cluster.leader()
     cluster.wait_caught_up()
-    for follower in cluster.followers():
-        follower.pause()
-    try:
-        with raw.Connection(leader.port) as connection:
-            answer = connection.produce(raw.batch(b"x"), acks=1)
-            assert answer.error == raw.NONE and answer.offset >= 1
-            assert leader.status()["flushed_offset"] > answer.offset
-    finally:
-        for node in cluster:
-            if node is not leader:
-                node.resume()
+    with cluster.followers_paused() as leader, raw.Connection(leader.port) as connection:
+        answer = connection.produce(raw.batch(b"x"), acks=1)
+        assert answer.error == raw.NONE and answer.offset >= 1
+        assert leader.status()["flushed_offset"] > answer.offset
 
 
 def test_produce_timeout(clusters):
     cluster = clusters(3)
-    leader = cluster.leader()
     cluster.wait_caught_up()
-    for follower in cluster.followers():
-        follower.pause()
-    try:
-        with raw.Connection(leader.port) as connection:
-            began = time.monotonic()
-            answer = connection.produce(raw.batch(b"x"), timeout_ms=300)
-            took = time.monotonic() - began
+    with cluster.followers_paused() as leader, raw.Connection(leader.port) as connection:
+        began = time.monotonic()
+        answer = connection.produce(raw.batch(b"x"), timeout_ms=300)
+        took = time.monotonic() - began
         assert answer.error == raw.REQUEST_TIMED_OUT
         # Not before its time; that it is answered at all, the connection's own patience decides.
         assert took >= 0.3, f"{took:.2f} s"
-    finally:
-        for node in cluster:
-            if node is not leader:
-                node.resume()
 
 
 def test_answers_keep_the_order_of_the_requests(quorum):

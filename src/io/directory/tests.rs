@@ -2,7 +2,7 @@ use super::*;
 use crate::types::Offset;
 use std::process::{Command, Stdio};
 
-fn owner() -> Owner {
+pub(crate) fn owner() -> Owner {
     Owner {
         cluster_id: "Z29sZGVuLWthZmthLTQzMA".into(),
         node_id: NodeId(1),

@@ -24,21 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 fn limits() -> SessionLimits {
-    SessionLimits {
-        request_bytes_max: 1 << 20,
-        output_bytes_max: 4 << 20,
-        requests_max: 8,
-        request_entries_max: 1000,
-        idle_ms_max: 600_000,
-        message_bytes_max: 1 << 19,
-        timestamp_before_max_ms: i64::MAX,
-        timestamp_after_max_ms: 3_600_000,
-        topic_name: "__cluster_metadata".into(),
-        topic_id: crate::types::Uuid::METADATA_TOPIC_ID,
-        data_mode: crate::types::DataMode::Native,
-        compressed_check: crate::types::CompressedCheck::Always,
-        decompressed_bytes_max: 64 << 20,
-    }
+    SessionLimits { output_bytes_max: 4 << 20, ..crate::replica::session::tests::limits() }
 }
 
 fn control(directory: &std::path::Path) -> Control {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Voter;
-use crate::io::directory::Owner;
-use crate::types::{Endpoint, NodeId, Uuid};
+use crate::io::directory::tests::owner;
+use crate::types::{Endpoint, NodeId};
 
 const SLOT_BYTES: usize = 4096;
 
@@ -33,15 +33,7 @@ fn a_log_whose_start_moved_is_refused_where_nothing_holds_what_was_folded() {
     let config = Config::for_tests(NodeId(1), vec![Voter { id: NodeId(1), endpoint }]);
     for (start, is_refused) in [(0, false), (80, true)] {
         let home = tempfile::tempdir().unwrap();
-        let owner = Owner {
-            cluster_id: "Z29sZGVuLWthZmthLTQzMA".into(),
-            node_id: NodeId(1),
-            directory_id: None,
-            topic_name: "__cluster_metadata".into(),
-            topic_id: Uuid::METADATA_TOPIC_ID,
-            data_mode: DataMode::Native,
-        };
-        let directory = Directory::open(home.path(), &owner).unwrap();
+        let directory = Directory::open(home.path(), &owner()).unwrap();
         std::fs::write(directory.partition.join("commit-mark"), moved_mark(start)).unwrap();
         match recover(&directory, &config).err() {
             None => assert!(!is_refused, "it starts at {start}"),
