@@ -2,11 +2,11 @@
 
 use std::ptr::NonNull;
 
-/// What direct I/O wants of an address, and the kernel of a mapping.
-const PAGE_BYTES: usize = 4096;
-/// 2 MiB: memory of so many bytes, or of several times as many, begins at a multiple of it and is one page for the CPU, where
-/// the kernel has one to give.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+use super::PAGE_BYTES;
+#[cfg(not(miri))]
+use super::pages;
+#[cfg(miri)]
+use super::pages_of_the_heap as pages;
 
 /// Memory of whole blocks, aligned for direct I/O, zeroed.
 ///
@@ -27,22 +27,13 @@ impl ZeroedBlocks {
     /// `bytes` is rounded up to whole blocks, at least one.
     pub fn new(bytes: usize) -> ZeroedBlocks {
         let size = bytes.max(1).next_multiple_of(PAGE_BYTES);
-        let memory = match size.is_multiple_of(HUGE_PAGE_BYTES) {
-            true => map_huge(size),
-            false => map(size),
-        };
-        ZeroedBlocks { memory, size }
+        ZeroedBlocks { memory: pages::map(size), size }
     }
 
     /// So many of this size, whole pages each, of one mapping. None of it takes memory before it is written to.
     pub(super) fn several(bytes: usize, count: usize) -> Vec<ZeroedBlocks> {
         assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "{bytes}");
-        let all = match bytes.is_multiple_of(HUGE_PAGE_BYTES) {
-            true => map_huge(bytes * count),
-            false => map(bytes * count),
-        };
-        // SAFETY: each lies within what was mapped, and beside the others. The kernel unmaps any part of a mapping by itself.
-        (0..count).map(|n| ZeroedBlocks { memory: unsafe { all.add(n * bytes) }, size: bytes }).collect()
+        pages::map_several(bytes, count).map(|memory| ZeroedBlocks { memory, size: bytes }).collect()
     }
 
     /// How large it is, the rounding included.
@@ -65,9 +56,9 @@ impl ZeroedBlocks {
     /// Give the kernel its memory back, and keep the addresses: they read as zeros, as new ones do. Unlike to unmap it, this waits for
     /// nobody who is having a page found. `None`: the kernel would not, and the addresses have gone too.
     pub(super) fn emptied(self) -> Option<ZeroedBlocks> {
-        // SAFETY: so many bytes were mapped, private and of no file, and are owned by self: nobody refers to what is in them.
-        let failed = unsafe { libc::madvise(self.memory.as_ptr().cast(), self.size, libc::MADV_DONTNEED) };
-        (failed == 0).then_some(self)
+        // SAFETY: so many bytes were mapped, and are owned by self: nobody refers to what is in them.
+        let is_empty = unsafe { pages::empty(self.memory, self.size) };
+        is_empty.then_some(self)
     }
 
     /// All of it, the rounding included.
@@ -96,53 +87,14 @@ impl AsRef<[u8]> for ZeroedBlocks {
 
 impl Drop for ZeroedBlocks {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this size, and nobody refers to it any more.
-        unsafe { unmap(self.memory.as_ptr(), self.size) };
-    }
-}
-
-fn map(size: usize) -> NonNull<u8> {
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping at an address that the kernel chooses.
-    let memory = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
-    match NonNull::new(memory.cast::<u8>()) {
-        Some(mapped) if memory != libc::MAP_FAILED => mapped,
-        _ => {
-            let layout = std::alloc::Layout::from_size_align(size, PAGE_BYTES).expect("a size in memory");
-            std::alloc::handle_alloc_error(layout)
-        }
-    }
-}
-
-/// The kernel chooses no address for its alignment: more is mapped than is wanted, and given back on both sides.
-fn map_huge(size: usize) -> NonNull<u8> {
-    let mapped = map(size + HUGE_PAGE_BYTES);
-    let before = mapped.addr().get().next_multiple_of(HUGE_PAGE_BYTES) - mapped.addr().get();
-    // SAFETY: `before` is less than a huge page, and so much more than `size` was mapped. What is unmapped on either side was
-    // handed to nobody; the advice changes no byte.
-    unsafe {
-        let start = mapped.add(before);
-        unmap(mapped.as_ptr(), before);
-        unmap(start.add(size).as_ptr(), HUGE_PAGE_BYTES - before);
-        // Where the kernel has none to give it has small ones.
-        libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE);
-        start
-    }
-}
-
-/// # Safety
-///
-/// The bytes were mapped by `map`, begin at a page, and nobody refers to them.
-unsafe fn unmap(start: *mut u8, size: usize) {
-    if size > 0 {
-        // SAFETY: as the caller says.
-        unsafe { libc::munmap(start.cast(), size) };
+        // SAFETY: mapped with this size, in one piece or beside others, and nobody refers to it any more.
+        unsafe { pages::unmap(self.memory, self.size) };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::HUGE_PAGE_BYTES;
     use super::*;
 
     #[test]
