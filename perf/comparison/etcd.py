@@ -1,16 +1,15 @@
 """etcd, three members, built with its own client from the Go module in perf/etcd, which pins both."""
 
-import shutil
-
-from .processes import Failed, http_get, run as run_command, said, step, wait_until
+from . import go_modules
+from .processes import http_get, said, wait_until
 from .systems import READY_SECONDS_MAX, System, Unavailable
 
 MEMBERS = (1, 2, 3)
 # Its default of 2 GB would end a long run; the data of all clients is far below it.
 QUOTA_BYTES = 8 << 30
-BUILD_SECONDS_MAX = 1800
 CLIENT = "etcd-load"
 SERVER = "server"
+PACKAGES = {".": CLIENT, "go.etcd.io/etcd/server/v3": SERVER}
 
 
 class Etcd(System):
@@ -47,24 +46,7 @@ class Etcd(System):
 
 
 def find_etcd(root):
-    """(directory of the programs, None), or (None, why not). Built once; Go fetches what go.sum names."""
-    directory = root / "build" / "etcd"
-    module = root / "perf" / "etcd"
-    sources = [*module.glob("*.go"), module / "go.mod"]
-    programs = [directory / SERVER, directory / CLIENT]
-    if all(program.exists() for program in programs):
-        if min(p.stat().st_mtime for p in programs) > max(s.stat().st_mtime for s in sources):
-            return directory, None
-    if not shutil.which("go"):
-        return None, "there is no Go (1.26 or newer) to build it and its client with"
-    step("Building etcd and its client")
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        run_command(["go", "build", "-C", module, "-trimpath", "-o", f"{directory}/", ".", "go.etcd.io/etcd/server/v3"],
-                    seconds_max=BUILD_SECONDS_MAX)
-    except Failed as e:
-        return None, f"its Go module cannot be built: {str(e).splitlines()[-1]}"
-    return directory, None
+    return go_modules.find(root, "etcd", "etcd", PACKAGES)
 
 
 def version(directory):

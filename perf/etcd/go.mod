@@ -4,7 +4,12 @@ go 1.26.0
 
 tool go.etcd.io/etcd/server/v3
 
-require go.etcd.io/etcd/client/v3 v3.7.3
+require (
+	go.etcd.io/etcd/client/v3 v3.7.3
+	kraft/seen v0.0.0
+)
+
+replace kraft/seen => ../seen
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"kraft/seen"
 )
 
 const (
@@ -66,26 +67,27 @@ func findLeader(endpoints []string) (string, error) {
 	return "", why
 }
 
-// drive runs until the end of the duration. Each client has one put in flight, so that clients are the closed loop's size.
-func (load *Load) drive() (*Seen, error) {
+// drive runs until the end of the duration, and tells what was seen and this process's CPU time while it was measured. Each
+// client has one put in flight, so that clients are the closed loop's size.
+func (load *Load) drive() (*seen.Seen, float64, error) {
 	leader, err := findLeader(load.Endpoints)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	load.Leader = leader
 	clients := make([]*clientv3.Client, min(load.Connections, load.Clients))
 	for i := range clients {
 		if clients[i], err = connect(leader); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		defer clients[i].Close()
 	}
-	measureFrom := time.Now().Add(seconds(load.WarmupSeconds))
-	end := measureFrom.Add(seconds(load.DurationSeconds))
-	each := make([]*Seen, load.Clients)
+	measureFrom := time.Now().Add(seen.Seconds(load.WarmupSeconds))
+	end := measureFrom.Add(seen.Seconds(load.DurationSeconds))
+	each := make([]*seen.Seen, load.Clients)
 	var group sync.WaitGroup
 	for i := range each {
-		each[i] = newSeen()
+		each[i] = seen.New()
 		group.Add(1)
 		go func() {
 			defer group.Done()
@@ -93,17 +95,17 @@ func (load *Load) drive() (*Seen, error) {
 		}()
 	}
 	time.Sleep(time.Until(measureFrom))
-	cpu := cpuSeconds()
+	cpu := seen.CpuSeconds()
 	group.Wait()
-	total := newSeen()
-	for _, seen := range each {
-		total.merge(seen)
+	total := seen.New()
+	for _, puts := range each {
+		total.Merge(puts)
 	}
-	total.finish(cpuSeconds() - cpu)
-	return total, nil
+	total.Finish()
+	return total, seen.CpuSeconds() - cpu, nil
 }
 
-func (load *Load) putUntil(client *clientv3.Client, index int, measureFrom, end time.Time, seen *Seen) {
+func (load *Load) putUntil(client *clientv3.Client, index int, measureFrom, end time.Time, puts *seen.Seen) {
 	value := strings.Repeat("v", load.ValueBytes)
 	for key := index; ; key += load.Clients {
 		began := time.Now()
@@ -118,11 +120,21 @@ func (load *Load) putUntil(client *clientv3.Client, index int, measureFrom, end 
 			continue
 		}
 		if err != nil {
-			seen.errors[err.Error()]++
+			puts.Errors[err.Error()]++
 			continue
 		}
-		seen.latenciesNs = append(seen.latenciesNs, time.Since(began).Nanoseconds())
+		puts.Add(time.Since(began))
 	}
 }
 
-func seconds(value float64) time.Duration { return time.Duration(value * float64(time.Second)) }
+// result has the keys of kraft-perf's JSON.
+func (load *Load) result(seen *seen.Seen, clientCpuSeconds float64) map[string]any {
+	puts := len(seen.LatenciesNs)
+	perSecond := float64(puts) / load.DurationSeconds
+	return map[string]any{
+		"load": load, "seconds": load.DurationSeconds, "batches": puts, "records": puts, "records_per_second": perSecond,
+		"bytes": puts * load.ValueBytes, "bytes_per_second": perSecond * float64(load.ValueBytes),
+		"latency_unit": "us", "latency": map[string]any{"latency": seen.Percentiles()},
+		"errors": seen.Errors, "client_cpu_seconds": clientCpuSeconds,
+	}
+}

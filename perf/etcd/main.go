@@ -3,11 +3,12 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"strings"
+
+	"kraft/seen"
 )
 
 func main() {
@@ -32,16 +33,12 @@ func run(load Load, hgrm string) error {
 	if err := load.check(); err != nil {
 		return err
 	}
-	seen, err := load.drive()
+	puts, clientCpuSeconds, err := load.drive()
 	if err != nil {
 		return err
 	}
-	if hgrm != "" {
-		if err := os.WriteFile(hgrm, []byte(seen.distribution()), 0o644); err != nil {
-			return err
-		}
+	if err := puts.WriteDistribution(hgrm); err != nil {
+		return err
 	}
-	encoder := json.NewEncoder(os.Stdout)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(seen.result(load))
+	return seen.Print(load.result(puts, clientCpuSeconds))
 }

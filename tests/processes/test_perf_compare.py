@@ -12,7 +12,7 @@ from cluster import RELEASE_DIR, REPOSITORY, TOOLS_DIR, free_port
 
 sys.path.insert(0, str(REPOSITORY / "perf"))
 
-from comparison import etcd, kafka, rows  # noqa: E402
+from comparison import etcd, go_modules, kafka, rows  # noqa: E402
 from comparison.results import MIB, Results  # noqa: E402
 
 PORTS_NEEDED = 40
@@ -163,6 +163,6 @@ def test_floors_are_the_faster_way_to_wait(scratch):
 
 def test_a_peer_that_cannot_be_had_says_why(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(etcd.shutil, "which", lambda _: None)
+    monkeypatch.setattr(go_modules.shutil, "which", lambda _: None)
     assert "Go" in etcd.find_etcd(Path("/nonexistent"))[1]
     assert "java" in kafka.find_java(Path("/nonexistent"))[1]

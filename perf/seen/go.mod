@@ -1,0 +1,3 @@
+module kraft/seen
+
+go 1.26.0
