@@ -33,10 +33,10 @@ def reads(run, system, work):
 
 
 def consume(run, system, work, *flags):
-    """kraft-perf consume; its JSON with the servers' CPU time, kept."""
+    """The system's client reads; its JSON with the servers' CPU time, kept."""
     command = consume_command(system, *flags)
     before = system.cpu_seconds()
-    value = run.perf(*command)
+    value = run.perf(*command, client=system.client())
     return keep_consumed(run, system, work, command, value, system.cpu_seconds() - before)
 
 

@@ -11,7 +11,7 @@ def end_to_end(run, system, work):
     for consumers in CONSUMERS:
         before = system.cpu_seconds()
         value = run.perf("end-to-end", "--bootstrap-server", system.bootstrap, "--topic", system.topic, "--consumers", consumers,
-                         "--record-size", RECORD_BYTES, *timed(run))
+                         "--record-size", RECORD_BYTES, *timed(run), client=system.client())
         value["server_cpu_seconds"] = system.cpu_seconds() - before
         run.save(system, f"{work}-{consumers}", value)
         last = value["latency"]["last"]

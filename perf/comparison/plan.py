@@ -3,18 +3,20 @@
 import dataclasses
 import typing
 
-from . import catching_up, consumer_loads, counts, end_to_end, etcd, failover, kafka, many_connections, readers_beside_writers, scale, systems, workloads
+from . import catching_up, consumer_loads, counts, end_to_end, etcd, failover, kafka, many_connections, nats, readers_beside_writers, scale, systems, workloads
 from .processes import Failed, note, step
 from .systems import try_to_open
 
 # From one round to the next it is reversed: what drifts with time then weighs on all alike. The device stands between
 # the two that are compared with it.
-ORDER = ["kafka", "kafka-flushed", "etcd", "raft-25", "raft-0", "null", "one", "device", "loopback", "three", "three-readers"]
+ORDER = ["kafka", "kafka-flushed", "etcd", "nats", "nats-always", "raft-25", "raft-0", "null", "one", "device", "loopback", "three", "three-readers"]
 OWN = ["null", "one", "device", "loopback", "three", "three-readers"]
 WHAT = {
     "kafka": "Apache Kafka, three brokers, acknowledged from the page cache (its default)",
     "kafka-flushed": "the same with log.flush.interval.messages=1",
     "etcd": "etcd, three members, its own client",
+    "nats": "NATS JetStream, three servers, a stream of three replicas in files, its own client",
+    "nats-always": "the same with sync_interval: always",
     "raft-25": "Kafka's TestRaftServer, three voters, linger 25 ms (its default)",
     "raft-0": "the same with linger 0",
     "null": "a server that answers at once and stores nothing",
@@ -25,9 +27,10 @@ WHAT = {
 # One work that fails is reported as missing, and the long run goes on.
 FAILURES = (Failed, OSError, ValueError, LookupError)
 KAFKAS = ("kafka", "kafka-flushed")
+NATSES = ("nats", "nats-always")
 # Without memory for readers, and with it.
 READ = ("three", "three-readers", "kafka")
-RECORDS = ("null", "one", "three", *KAFKAS, "etcd")
+RECORDS = ("null", "one", "three", *KAFKAS, "etcd", *NATSES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +54,21 @@ WORKS = [
     Work("raw", ("loopback",), (1, 2, 19), workloads.loopback),
     Work("idle", ("three",), (14,), workloads.idle),
     Work("one-in-flight", RECORDS, (1, 2, 3, 4, 5, 22), workloads.closed_loop(1)),
-    Work("10-connections", ("three", *KAFKAS, "etcd"), (), workloads.closed_loop(10)),
-    Work("100-connections", ("three", *KAFKAS, "etcd"), (), workloads.closed_loop(100)),
+    Work("10-connections", ("three", *KAFKAS, "etcd", *NATSES), (), workloads.closed_loop(10)),
+    Work("100-connections", ("three", *KAFKAS, "etcd", *NATSES), (), workloads.closed_loop(100)),
     Work("1000-connections", RECORDS, (6, 13, 22), workloads.closed_loop(1000)),
-    Work("open", ("three", "kafka"), (13, 22), workloads.open_loop),
-    Work("end-to-end", ("three", "kafka"), (19,), end_to_end.end_to_end),
+    Work("1000-sharing", ("three", *NATSES), (6,), workloads.sharing_loop),
+    Work("open", ("three", *KAFKAS, *NATSES), (13, 22), workloads.open_loop),
+    Work("end-to-end", ("three", "kafka", *NATSES), (19,), end_to_end.end_to_end),
     Work("own-line", ("three", "raft-25", "raft-0"), (), workloads.own_line),
     Work("kafka-100", ("null", "three", *KAFKAS), (9, 10), workloads.kafka_producer(100)),
     Work("kafka-1024", ("null", "three", *KAFKAS), (9, 10, 11), workloads.kafka_producer(1024)),
     Work("four-producers", ("three", *KAFKAS), (24,), workloads.kafka_producer(1024, producers=4)),
-    Work("16-batches", ("null", "one", "three", *KAFKAS), (7, 11), workloads.sixteen_batches),
+    Work("16-batches", ("null", "one", "three", *KAFKAS, *NATSES), (7, 11, 22), workloads.sixteen_batches),
     Work("1MiB-batches", ("null", "one"), (8,), workloads.mebibyte_batches),
     Work("counts", ("three",), (12,), counts.counts, is_alone=True, is_once=True),
     Work("raw-read", ("device",), (18,), consumer_loads.raw_read),
-    Work("read", READ, (16, 17, 18), consumer_loads.reads, is_alone=True),
+    Work("read", (*READ, "nats"), (16, 17, 18), consumer_loads.reads, is_alone=True),
     Work("beside", READ, (20,), readers_beside_writers.readers_beside_writers, is_alone=True),
     Work("many", ("null", "three"), (21,), many_connections.many_connections, is_alone=True),
     Work("catch-up", ("three",), (23,), catching_up.catching_up, is_alone=True),
@@ -98,6 +102,8 @@ def build(run, name, work):
         return kafka.Brokers(run, own_name, settings)
     if name.startswith("raft-"):
         return kafka.RaftServers(run, own_name, int(name.removeprefix("raft-")), workloads.OWN_LINE_RATE)
+    if name in NATSES:
+        return nats.Nats(run, own_name, is_always=name == "nats-always")
     return {"null": systems.NullServer, "etcd": etcd.Etcd}.get(name, systems.Nothing)(run, own_name)
 
 

@@ -3,7 +3,7 @@
 from . import svg
 
 SHORT = {"null": "answers at once", "one": "kraft, one voter", "three": "kraft, three voters", "kafka": "Kafka",
-         "kafka-flushed": "Kafka, flushed", "etcd": "etcd"}
+         "kafka-flushed": "Kafka, flushed", "etcd": "etcd", "nats": "NATS", "nats-always": "NATS, always"}
 # The same in all plots.
 COLORS = dict(zip(SHORT.values(), svg.COLORS))
 LOADS = ["one-in-flight", "10-connections", "100-connections", "1000-connections"]

@@ -7,10 +7,15 @@ from .many_connections import FEW, MANY
 from .results import MIB
 
 KAFKA, FLUSHED = "Kafka unflushed", "Kafka flushed"
-NAMES = {"kafka": KAFKA, "kafka-flushed": FLUSHED, "etcd": "etcd"}
+NATS, NATS_ALWAYS = "NATS", "NATS always"
+NAMES = {"kafka": KAFKA, "kafka-flushed": FLUSHED, "etcd": "etcd", "nats": NATS, "nats-always": NATS_ALWAYS}
+# Shown beside the others, and not judged.
+NATS_SHOWN = {"nats": (None, None), "nats-always": (None, None)}
 SCALE_GB = 10
 WITH_MEMORY = ", memory for readers"
 TAIL = ("p99.9", "p99.99", "max")
+# Of a row with more of them, the table has the worst of each limit; all of them stand behind it.
+VALUES_SHOWN_MAX = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,20 @@ class Row:
         return ", ".join(dict.fromkeys(read(line) for line in self.lines if line.must is not None))
 
     def shown_values(self):
-        return ", ".join(line.shown(line.value) for line in self.lines if line.must is not None)
+        judged = [line for line in self.lines if line.must is not None]
+        if len(judged) <= VALUES_SHOWN_MAX:
+            return ", ".join(line.shown(line.value) for line in judged)
+        limits = dict.fromkeys((line.must, line.is_at_most) for line in judged)
+        return "; ".join(worst([line for line in judged if (line.must, line.is_at_most) == limit]) for limit in limits)
+
+
+def worst(lines):
+    """Of lines that have a limit in common."""
+    measured = [line for line in lines if line.value is not None]
+    if not measured:
+        return "-"
+    line = (max if lines[0].is_at_most else min)(measured, key=lambda line: line.value)
+    return f"{line.shown(line.value)} at worst ({line.against}), of {len(measured)} of {len(lines)}"
 
 
 def against_peers(ours, beside, unit, limits, is_at_most=True, suffix=""):
@@ -102,22 +120,24 @@ def latency_rows(results):
               [Line("raw", p50("three"), floor_three, "us", 1.5, 1.2)])
     yield Row(3, "the same, p99 ÷ p50", [Line("its own p50", p99("three"), p50("three"), "us", 3, 2)])
     yield Row(4, "the same against Kafka unflushed / flushed / etcd, p50", against_peers(
-        p50("three"), p50, "us", {"kafka": (1 / 2, 1 / 3), "kafka-flushed": (1 / 8, 1 / 12), "etcd": (1 / 3, 1 / 5)}))
+        p50("three"), p50, "us", {"kafka": (1 / 2, 1 / 3), "kafka-flushed": (1 / 8, 1 / 12), "etcd": (1 / 3, 1 / 5), **NATS_SHOWN}))
     yield Row(5, "p99 against Kafka unflushed / flushed / etcd", against_peers(
-        p99("three"), p99, "us", {"kafka": (1 / 8, 1 / 15), "kafka-flushed": (1 / 12, 1 / 30), "etcd": (1 / 3, 1 / 5)}))
+        p99("three"), p99, "us", {"kafka": (1 / 8, 1 / 15), "kafka-flushed": (1 / 12, 1 / 30), "etcd": (1 / 3, 1 / 5), **NATS_SHOWN}))
 
 
 def throughput_rows(results):
     commits = lambda system: results.records_per_second(system, "1000-connections")
     mib = lambda system, work="16-batches": results.mib_per_second(system, work)
-    peers = {"kafka": (1.8, 3), "kafka-flushed": (15, 25), "etcd": (4, 6)}
+    peers = {"kafka": (1.8, 3), "kafka-flushed": (15, 25), "etcd": (4, 6), **NATS_SHOWN}
     ceiling = Line("a server that answers at once", commits("three"), commits("null"), "commits/s", None, None)
+    sharing = lambda system: results.records_per_second(system, "1000-sharing")
+    shared = against_peers(sharing("three"), sharing, "commits/s", NATS_SHOWN, False, ", ten on a connection")
     yield Row(6, "1,000 connections, one record of 256 B each: commits/s against Kafka unflushed / flushed / etcd",
-              [*against_peers(commits("three"), commits, "commits/s", peers, is_at_most=False), ceiling])
+              [*against_peers(commits("three"), commits, "commits/s", peers, is_at_most=False), *shared, ceiling])
     appended = lambda ours, writers: Line(
         f"raw, appended by {writers} at once" if writers > 1 else "raw, appended", ours, results.appended_mib_per_second(writers), "MB/s", None, None)
     yield Row(7, "16 batches of 64 × 1 KiB in flight: MB/s against Kafka unflushed / flushed", [*against_peers(
-        mib("three"), mib, "MB/s", {"kafka": (5, 10), "kafka-flushed": (9, 16)}, is_at_most=False), appended(mib("three"), 3)])
+        mib("three"), mib, "MB/s", {"kafka": (5, 10), "kafka-flushed": (9, 16), **NATS_SHOWN}, is_at_most=False), appended(mib("three"), 3)])
     yield Row(8, "one voter, 1 MiB batches: MB/s ÷ raw 1 MiB durable rate",
               [Line("raw", mib("one", "1MiB-batches"), results.raw_mib_per_second(), "MB/s", 0.8, 0.95, False),
                appended(mib("one", "1MiB-batches"), 1)])
@@ -134,18 +154,18 @@ def throughput_rows(results):
 def cost_rows(results):
     cpu = lambda system, work: results.cpu_seconds_per_gb(system, work)
     limits = {"kafka": (1 / 8, 1 / 15), "kafka-flushed": (1 / 25, 1 / 50)}
-    loads = {"kafka-producer-perf-test": "kafka-1024", "16 batches": "16-batches"}
+    loads = {"kafka-producer-perf-test": ("kafka-1024", limits), "16 batches": ("16-batches", limits | NATS_SHOWN)}
     yield Row(11, "server CPU seconds per GB (all three nodes), 1 KiB, against Kafka unflushed / flushed: "
               "kafka-producer-perf-test, and 16 batches of 64 in flight", [
-                  line for load, work in loads.items()
-                  for line in against_peers(cpu("three", work), lambda peer, work=work: cpu(peer, work), "s/GB", limits, True, f", {load}")])
+                  line for load, (work, peers) in loads.items()
+                  for line in against_peers(cpu("three", work), lambda peer, work=work: cpu(peer, work), "s/GB", peers, True, f", {load}")])
     count = lambda key: results.median("three", "counts", lambda value: value[key])
     yield Row(12, "allocations per record at 64 records a batch; system calls per record at full load (all three nodes)", [
         Line("allocations per record", count("allocations_per_record"), None, "", 0, 0, is_ratio=False),
         Line("system calls per record", count("system_calls_per_record"), None, "", 0.05, 0.02, is_ratio=False)])
     p99 = lambda system: results.latency_us(system, "open", "p99")
     yield Row(13, "open loop at half of the best rate of Kafka unflushed: p99 against Kafka's",
-              [Line(KAFKA, p99("three"), p99("kafka"), "us", 1 / 10, 1 / 30)])
+              against_peers(p99("three"), p99, "us", {"kafka": (1 / 10, 1 / 30), **NATS_SHOWN}))
 
 
 def node_rows(results):
@@ -167,23 +187,25 @@ def reading_rows(results):
 
     def beside(work, name=""):
         """Judged where memory is there, as Kafka has the page cache; what the default of 64 MiB does is shown."""
-        against = lambda system, limits, how: against_peers(
-            read(system, work), lambda peer: read(peer, work), "MB/s", {"kafka": limits}, False, name + how)
-        return [*against("three-readers", (1, 1.5), WITH_MEMORY), *against("three", (None, None), ", 64 MiB for readers")]
+        against = lambda system, peers, how: against_peers(
+            read(system, work), lambda peer: read(peer, work), "MB/s", peers, False, name + how)
+        return [*against("three-readers", {"kafka": (1, 1.5), "nats": (None, None)}, WITH_MEMORY),
+                *against("three", {"kafka": (None, None)}, ", 64 MiB for readers")]
 
     yield Row(16, "one consumer from the beginning, 1 MiB from its partition each time, the log just written, memory for readers: MB/s against Kafka",
               beside("read-one"))
     yield Row(17, "the same with 8 consumers at 8 places, and with 50, each 10 MB behind the next one",
               [*beside("read-8", ", 8 places"), *beside("read-50", ", 50 behind one another")])
     yield Row(18, "row 16 cold: the page cache dropped, 64 MiB for readers; against Kafka, and ÷ what the disk reads in order",
-              [*against_peers(read("three", "read-cold"), lambda peer: read(peer, "read-cold"), "MB/s", {"kafka": (1.2, 1.5)}, False),
+              [*against_peers(read("three", "read-cold"), lambda peer: read(peer, "read-cold"), "MB/s",
+                              {"kafka": (1.2, 1.5), "nats": (None, None)}, False),
                Line("raw", read("three", "read-cold"), read("device", "raw-read"), "MB/s", 0.7, 0.9, False)])
 
 
 def end_to_end_rows(results):
     took = lambda consumers, percentile: lambda system: results.latency_us(system, f"end-to-end-{consumers}", percentile, "last")
     beside = lambda consumers, percentile, name: against_peers(
-        took(consumers, percentile)("three"), took(consumers, percentile), "us", {"kafka": (1 / 3, 1 / 5)}, suffix=name)
+        took(consumers, percentile)("three"), took(consumers, percentile), "us", {"kafka": (1 / 3, 1 / 5), **NATS_SHOWN}, suffix=name)
     write = results.median("device", "raw-pace", lambda value: value["cases"][0]["latency"]["p50"])
     floor = plus(write, plus(results.loopback_us(), results.loopback_us()))
     yield Row(19, "produce to consumer, one record in flight: p50 and p99 against Kafka; and to 100 consumers that wait, the last of them",
@@ -223,11 +245,21 @@ def connection_rows(results):
 
 
 def tail_rows(results):
-    loads = {"one in flight": "one-in-flight", "1,000 connections": "1000-connections", "open loop": "open"}
-    yield Row(22, "p99.9, p99.99 and maximum of rows 4, 6 and 13, against Kafka unflushed", [
-        line for load, work in loads.items() for percentile in TAIL
-        for line in against_peers(results.latency_us("three", work, percentile), lambda peer, work=work, p=percentile: results.latency_us(peer, work, p),
-                                  "us", {"kafka": (1, 1 / 4)}, suffix=f", {load}, {percentile}")])
+    """{load: (our system, its work)}"""
+    loads = {"one in flight, one voter": ("one", "one-in-flight"), "one in flight": ("three", "one-in-flight"),
+             "1,000 connections": ("three", "1000-connections"), "16 batches": ("three", "16-batches"), "open loop": ("three", "open")}
+    flushed = {"kafka-flushed": (1 / 5, 1 / 20), "nats-always": (1 / 5, 1 / 20)}
+    unjudged = {peer: (None, None) for peer in flushed}
+    unflushed = {"kafka": (1, 1 / 4), "nats": (None, None)}
+    # Where they were compared before there was NATS.
+    against_unflushed = ("one in flight", "1,000 connections", "open loop")
+    yield Row(22, "p99.9 and p99.99 of rows 1, 2, 6, 7 and 13 against Kafka flushed and NATS always; and of rows 2, 6 and 13, with the maximum, "
+              "against Kafka unflushed", [
+                  line for load, (ours, work) in loads.items() for percentile in TAIL
+                  for line in against_peers(
+                      results.latency_us(ours, work, percentile), lambda peer, work=work, p=percentile: results.latency_us(peer, work, p), "us",
+                      {**(unjudged if percentile == "max" else flushed), **(unflushed if load in against_unflushed else {})},
+                      suffix=f", {load}, {percentile}")])
 
 
 def catch_up_rows(results):

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from . import etcd, kafka
+from . import etcd, kafka, nats
 from .processes import Failed, Process, note, run as run_command, said
 from .results import GB, MIB, Results, percentiles
 
@@ -108,13 +108,15 @@ class Run:
         self.results = Results(self.raw)
         self.missing = {}
         self.round = 1
-        self.java = self.java_missing = self.etcd = self.etcd_missing = None
+        self.java = self.java_missing = self.etcd = self.etcd_missing = self.nats = self.nats_missing = None
 
     def find_peers(self, systems):
-        """Java with Kafka's jars, and etcd: fetched and built where that is needed."""
+        """Java with Kafka's jars, etcd and NATS: fetched and built where that is needed."""
         self.java, self.java_missing = kafka.find_java(ROOT) if self.options.java else (None, "left out by --no-java")
         if "etcd" in systems:
             self.etcd, self.etcd_missing = etcd.find_etcd(ROOT)
+        if {"nats", "nats-always"} & set(systems):
+            self.nats, self.nats_missing = nats.find_nats(ROOT)
 
     def miss(self, what, why):
         note(f"MISSING {what}: {why}")
@@ -135,9 +137,9 @@ class Run:
         if free < gb * GB + FREE_BYTES_MIN:
             raise Failed(f"{free / GB:.0f} GB are free, and {gb + FREE_BYTES_MIN / GB:.0f} GB are needed: give --gb or --data-dir")
 
-    def perf(self, *arguments):
-        """kraft-perf; what it prints as JSON, also where not all was acknowledged."""
-        command = [self.binary("kraft-perf"), *arguments, "--json", "-"]
+    def perf(self, *arguments, client=None):
+        """kraft-perf, or the client of another system; what it prints as JSON, also where not all was acknowledged."""
+        command = [client or self.binary("kraft-perf"), *arguments, "--json", "-"]
         return json.loads(run_command(command, accepted=(0, PERF_INCOMPLETE)))
 
     def perf_beside(self, name, *arguments):
@@ -153,13 +155,15 @@ class Run:
         return self.results.save(system.name, work, self.round, value)
 
     def load(self, system, work, *flags, keeps_histogram=False):
-        """kraft-perf against a system; its JSON with the servers' CPU time, kept."""
+        """The client of a system against it; its JSON with the servers' CPU time, kept."""
         command = ["--bootstrap-server", system.bootstrap, "--topic", system.topic, *flags]
         if keeps_histogram:
             path = self.raw / f"{system.name}-{work}-{self.round}"
-            command += ["--hgrm", f"{path}.hgrm", "--hlog", f"{path}.hlog"]
+            command += ["--hgrm", f"{path}.hgrm"]
+            # Other clients keep no interval log.
+            command += ["--hlog", f"{path}.hlog"] if system.client().name == "kraft-perf" else []
         before = system.cpu_seconds()
-        value = self.perf(*command)
+        value = self.perf(*command, client=system.client())
         value["server_cpu_seconds"] = system.cpu_seconds() - before
         value["served_bytes"] = served_bytes(value)
         value["command"] = self.without_paths(" ".join(str(part) for part in command))

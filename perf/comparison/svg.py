@@ -6,7 +6,7 @@ import math
 WIDTH, HEIGHT = 1000, 560
 LEFT, RIGHT, TOP, BOTTOM = 90, 45, 50, 60
 # Told apart also by people who do not tell red from green (Okabe and Ito).
-COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000"]
+COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#8c8c8c"]
 FONT = 'font-family="sans-serif" font-size="14"'
 
 

@@ -26,6 +26,10 @@ class System:
     needs_warmup = False
     stop_signal = signal.SIGTERM
 
+    def client(self):
+        """The program that loads it: with kraft-perf's flags, where it is another one."""
+        return self.run.binary("kraft-perf")
+
     def __init__(self, run, name):
         self.run, self.name = run, name
         self.directory = run.data / name

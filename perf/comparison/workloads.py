@@ -16,7 +16,7 @@ KAFKA_RECORDS = {
 }
 KAFKA_RECORDS_MIN = 2000
 # As etcd's own benchmark of many clients is described: ten on each connection.
-ETCD_CLIENTS_PER_CONNECTION = 10
+CLIENTS_PER_CONNECTION = 10
 # What TestRaftServer with three voters keeps up with, and kraft beside it.
 OWN_LINE_RATE = 500
 # About as often as a record comes in row 19: a pause of 1 ms between them.
@@ -63,9 +63,15 @@ def closed_loop(clients):
     return load
 
 
+def sharing_loop(run, system, work):
+    """As many clients as `closed_loop(1000)` has, of which some share a connection."""
+    connections = 1000 // CLIENTS_PER_CONNECTION
+    return run.load(system, work, "--clients", connections, "--in-flight", CLIENTS_PER_CONNECTION, "--record-size", RECORD_BYTES, *timed(run))
+
+
 def etcd_load(run, system, work, clients, keeps_histogram):
     command = [run.etcd / "etcd-load", "--endpoints", system.bootstrap, "--clients", clients,
-               "--connections", max(clients // ETCD_CLIENTS_PER_CONNECTION, 1), "--value-bytes", RECORD_BYTES, *timed(run)]
+               "--connections", max(clients // CLIENTS_PER_CONNECTION, 1), "--value-bytes", RECORD_BYTES, *timed(run)]
     if keeps_histogram:
         command += ["--hgrm", run.raw / f"{system.name}-{work}-{run.round}.hgrm"]
     before = system.cpu_seconds()
