@@ -199,6 +199,12 @@ pub struct Limits {
     pub fold_settled_batches: usize,
     /// With more batches that are not settled, such a copy is given up.
     pub fold_held_batches_max: usize,
+    /// A larger snapshot is neither taken nor read.
+    pub snapshot_bytes_max: u64,
+    /// Of a snapshot's file in one answer to a replica, and what is asked of a leader at a time.
+    pub(crate) snapshot_piece_bytes_max: usize,
+    /// A snapshot is kept for a voter that fetches it for so long, and the time that its size takes.
+    pub(crate) snapshot_hold_ms: u64,
     /// New ones that one connection may bring.
     pub(crate) connection_producer_ids_max: usize,
     /// Who has been silent for so long makes room for a new one, where there is none.

@@ -29,7 +29,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// What an answer's first two bytes say in the target `answers`.
 fn answer_kind(api_key: i16) -> Option<u8> {
-    [(52, 0), (53, 1), (54, 2), (1, 3), (18, 4), (55, 5)]
+    [(52, 0), (53, 1), (54, 2), (1, 3), (18, 4), (55, 5), (59, 6)]
         .into_iter()
         .find_map(|(key, kind)| (key == api_key).then_some(kind))
 }

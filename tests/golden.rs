@@ -10,11 +10,13 @@ use kraft::log::{ReadSnapshot, SnapshotDecoder, SnapshotEncoder, parse_snapshot_
 use kraft::protocol::fetch::{RequestedPartition, RequestedTopic};
 use kraft::protocol::messages as m;
 use kraft::protocol::produce::{ProduceTopic, ProducedPartition, ProducedTopic};
-use kraft::protocol::quorum::{QuorumContext, decode_api_versions_response, decode_response};
+use kraft::protocol::quorum::{
+    QuorumContext, decode_api_versions_response, decode_fetch_snapshot_response, decode_response,
+};
 use kraft::protocol::{
-    ClientId, EncodedFrame, FetchPartition, FetchRequest, FetchResponse, FetchTopic, GroupRequest,
-    GroupResponse, ProduceRequest, ProduceResponse, Request, RequestHeader, Response, decode_request,
-    encode_response, own_uuid, wire_uuid,
+    ClientId, EncodedFrame, FetchPartition, FetchRequest, FetchResponse, FetchSnapshotResponse, FetchTopic,
+    GroupRequest, GroupResponse, NamedSnapshot, ProduceRequest, ProduceResponse, Request, RequestHeader,
+    Response, SnapshotPiece, decode_request, encode_response, own_uuid, wire_uuid,
 };
 use kraft::raft::RequestKind;
 use kraft::record::{
@@ -87,6 +89,7 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
         Request::Vote(body) => encode_request(frame, body),
         Request::BeginQuorumEpoch(body) => encode_request(frame, body),
         Request::EndQuorumEpoch(body) => encode_request(frame, body),
+        Request::FetchSnapshot(body) => encode_request(frame, body),
         Request::UpdateRaftVoter(body) => encode_request(frame, body),
         Request::ApiVersionsUnsupported => panic!("{}: no frame here is of an unknown version", frame.name),
     }
@@ -289,7 +292,8 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
             log_start_offset: p.log_start_offset,
             diverging: at(p.diverging_epoch.end_offset, p.diverging_epoch.epoch),
             current_leader: leader(p.current_leader),
-            snapshot: at(p.snapshot_id.end_offset, p.snapshot_id.epoch),
+            snapshot: at(p.snapshot_id.end_offset, p.snapshot_id.epoch)
+                .map(|id| Box::new(NamedSnapshot { id, begin: None })),
             lagging: 0,
             records: records.into(),
         }
@@ -307,6 +311,36 @@ fn our_fetch(name: &str, theirs: m::FetchResponse) -> Response {
         error: theirs.error_code,
         session_id: theirs.session_id,
         topics: topics.collect(),
+        node_endpoints: theirs.node_endpoints.iter().map(endpoint).collect(),
+    })
+}
+
+/// A FetchSnapshot answer of the crate's as one of ours.
+fn our_piece(theirs: m::FetchSnapshotResponse) -> Response {
+    let endpoint = |node: &m::fetch_snapshot_response::NodeEndpoint| {
+        let endpoint = Endpoint { host: node.host.as_str().to_string(), port: node.port };
+        (NodeId(node.node_id.0), Arc::new(endpoint))
+    };
+    let piece = theirs.topics.into_iter().next().map(|mut topic| {
+        let p = topic.partitions.remove(0);
+        let leader = (p.current_leader.leader_id.0, p.current_leader.leader_epoch);
+        SnapshotPiece {
+            topic: topic.name.0,
+            index: p.index,
+            error: ErrorCode(p.error_code),
+            id: OffsetAndEpoch {
+                epoch: Epoch(p.snapshot_id.epoch),
+                offset: Offset(p.snapshot_id.end_offset),
+            },
+            current_leader: Some((Some(NodeId(leader.0)), Epoch(leader.1))),
+            size: p.size,
+            position: p.position,
+            bytes: p.unaligned_records,
+        }
+    });
+    Response::FetchSnapshot(FetchSnapshotResponse {
+        error: theirs.error_code,
+        partition: piece,
         node_endpoints: theirs.node_endpoints.iter().map(endpoint).collect(),
     })
 }
@@ -357,13 +391,14 @@ fn every_response_is_answered_byte_for_byte() {
             53 => answer_again(frame, Response::BeginQuorumEpoch),
             54 => answer_again(frame, Response::EndQuorumEpoch),
             55 => answer_again(frame, Response::DescribeQuorum),
+            59 => answer_again(frame, our_piece),
             60 => answer_again(frame, Response::DescribeCluster),
             75 => answer_again(frame, Response::DescribeTopicPartitions),
             82 => answer_again(frame, Response::UpdateRaftVoter),
             key => panic!("{}: no answer for {key}", frame.name),
         };
-        let is_consumers =
-            frame.api_key == 1 && !frame.name.contains("/voters/") && !frame.name.contains("/kraft1-");
+        let is_consumers = frame.api_key == 1
+            && !["/voters/", "/kraft1-", "/dynamic/"].iter().any(|group| frame.name.contains(group));
         if is_consumers {
             frame.bytes = with_no_null_transactions(frame);
         }
@@ -393,6 +428,7 @@ fn read_as_client(frame: &Frame, bytes: Bytes) -> bool {
         53 => RequestKind::BeginQuorumEpoch,
         54 => RequestKind::EndQuorumEpoch,
         18 => return decode_api_versions_response(bytes).is_ok(),
+        59 => return decode_fetch_snapshot_response(&anyone(), frame.version, bytes).is_ok(),
         _ => return false,
     };
     decode_response(&anyone(), kind, frame.version, bytes).is_ok()

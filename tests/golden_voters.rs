@@ -19,6 +19,7 @@ const FETCH: i16 = 1;
 const VOTE: i16 = 52;
 const BEGIN_QUORUM_EPOCH: i16 = 53;
 const END_QUORUM_EPOCH: i16 = 54;
+const FETCH_SNAPSHOT: i16 = 59;
 
 /// Frames of the quorum's four requests, from the groups where voters (or probes that play one) spoke.
 fn quorum_frames() -> Vec<Frame> {
@@ -79,6 +80,7 @@ fn newest(fetch: i16) -> PeerVersions {
         begin_quorum_epoch: Some(1),
         end_quorum_epoch: Some(1),
         fetch: Some(fetch),
+        fetch_snapshot: Some(1),
         serves_clients: false,
         alters_configs: true,
         advertised: None,
@@ -234,6 +236,7 @@ fn older_peers_get_what_their_version_can_say() {
         begin_quorum_epoch: Some(0),
         end_quorum_epoch: Some(0),
         fetch: Some(13),
+        fetch_snapshot: Some(0),
         serves_clients: false,
         alters_configs: false,
         advertised: None,
@@ -381,4 +384,111 @@ fn versions_are_taken_from_the_peers_answer() {
     let answer = joined(&encode_response(&header, &answer)).slice(4..);
     let ours = PeerVersions { serves_clients: true, ..newest(18) };
     assert_eq!(decode_api_versions_response(answer).expect("decodes"), ours);
+}
+
+/// Of a voter that begins with a snapshot, in one piece and in several, and of probes.
+fn snapshot_frames(is_request: bool) -> Vec<Frame> {
+    let is_wanted = |frame: &Frame| frame.api_key == FETCH_SNAPSHOT && frame.is_request == is_request;
+    frames().into_iter().filter(is_wanted).collect()
+}
+
+/// As `context`: these quorums of Kafka's controllers each have an id of their own.
+fn snapshot_context(frame: &Frame) -> QuorumContext {
+    let cluster_id = match frame.name.contains("/dynamic/") {
+        true => "ZHluYW1pYy1rYWZrYTQzMA",
+        false => "Z29sZGVuLWthZmthLTQzMA",
+    };
+    QuorumContext {
+        cluster_id: cluster_id.into(),
+        topic: "__cluster_metadata".into(),
+        topic_id: Uuid::METADATA_TOPIC_ID,
+        ..context(frame)
+    }
+}
+
+#[test]
+fn pieces_of_snapshots_are_asked_for_as_java_does() {
+    let frames = snapshot_frames(true);
+    assert!(frames.len() >= 11, "only {}", frames.len());
+    for frame in frames {
+        let c = snapshot_context(&frame);
+        let (_, request) = decode_request(frame.bytes.clone()).expect("decodes");
+        let Request::FetchSnapshot(m) = request else { panic!("{}: {request:?}", frame.name) };
+        let asked = fetch_snapshot_request(&c, &m).unwrap_or_else(|e| panic!("{}: {e:?}", frame.name));
+        let (client_id, correlation_id) = (frame.client_id.as_deref().expect("one"), frame.correlation_id);
+        let ours = encode_fetch_snapshot_request(&c, 1, correlation_id, client_id, &asked);
+        assert_eq!(joined(&ours), wire(&frame), "{}", frame.name);
+        let other = QuorumContext { cluster_id: "another".into(), ..c };
+        let Err(Response::FetchSnapshot(refusal)) = fetch_snapshot_request(&other, &m) else { panic!() };
+        assert_eq!(ErrorCode(refusal.error), ErrorCode::INCONSISTENT_CLUSTER_ID);
+    }
+}
+
+/// Which put together are a snapshot of Kafka's.
+#[test]
+fn pieces_of_snapshots_are_javas_byte_for_byte() {
+    let (mut sizes, mut refused) = (Vec::new(), 0);
+    for frame in snapshot_frames(false) {
+        let c = snapshot_context(&frame);
+        let told = decode_fetch_snapshot_response(&c, 1, frame.bytes.clone())
+            .unwrap_or_else(|error| panic!("{}: {error}", frame.name));
+        if frame.body["errorCode"] != 0 {
+            assert_eq!(told, SnapshotBytes::refused(ErrorCode::UNKNOWN_SERVER_ERROR));
+            refused += 1;
+            continue;
+        }
+        sizes.push((told.id.offset.0, told.position, told.bytes.len(), told.size));
+        let leader = &frame.body["topics"][0]["partitions"][0]["currentLeader"]["leaderEpoch"];
+        let epoch = Epoch(leader.as_i64().expect("an epoch") as i32);
+        let ours = fetch_snapshot_response(&c, Some(NodeId(1)), epoch, told);
+        assert_eq!(joined(&encode_response(&header_of(&frame), &ours)), wire(&frame), "{}", frame.name);
+    }
+    sizes.sort();
+    let small = [(92, 0, 1432, 1432), (174, 0, 1000, 2475), (174, 1000, 1000, 2475), (174, 2000, 475, 2475)];
+    let larger =
+        [(417, 0, 1000, 3028), (417, 1000, 1000, 3028), (417, 2000, 1000, 3028), (417, 3000, 28, 3028)];
+    assert_eq!(sizes, [small, larger].concat());
+    assert_eq!(refused, 3);
+}
+
+#[test]
+fn an_older_version_of_a_piece_says_no_endpoint_and_a_large_one_is_not_copied() {
+    let c = three();
+    let asked = SnapshotRequest {
+        replica: Some(key(1)),
+        epoch: 3,
+        id: OffsetAndEpoch { epoch: Epoch(2), offset: Offset(90) },
+        position: 7,
+        bytes_max: 100,
+    };
+    for version in [0, 1] {
+        let frame = joined(&encode_fetch_snapshot_request(&c, version, 5, "kraft-1", &asked));
+        let (_, request) = decode_request(frame.slice(4..)).expect("decodes");
+        let Request::FetchSnapshot(m) = request else { panic!("{request:?}") };
+        let directory_id = if version == 1 { key(1).directory_id } else { Uuid::ZERO };
+        let replica = Some(ReplicaKey { id: NodeId(1), directory_id });
+        let read = fetch_snapshot_request(&c, &m).map_err(|error| format!("{error:?}"));
+        assert_eq!(read, Ok(SnapshotRequest { replica, ..asked.clone() }));
+        for size in [0, 1, 4095, 4096, 1 << 20] {
+            let told = SnapshotBytes {
+                error: ErrorCode::NONE,
+                id: asked.id,
+                size: 9 << 20,
+                position: 7,
+                bytes: Bytes::from(vec![size as u8; size]),
+            };
+            let answer = fetch_snapshot_response(&c, Some(NodeId(2)), Epoch(3), told.clone());
+            let header = RequestHeader {
+                api_key: FETCH_SNAPSHOT,
+                api_version: version,
+                correlation_id: 5,
+                client_id: None,
+            };
+            let frame = encode_response(&header, &answer);
+            let shares = frame.chunks.iter().any(|chunk| size > 0 && chunk.as_ptr() == told.bytes.as_ptr());
+            assert_eq!(shares, size >= 4096, "{size}");
+            let read = decode_fetch_snapshot_response(&c, version, joined(&frame).slice(4..));
+            assert_eq!(read, Ok(told), "version {version}");
+        }
+    }
 }

@@ -63,7 +63,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "io",
-        // `LogSource` is what recovery reads through; io implements it.
+        // `LogSource` is what recovery reads through, `SnapshotDirectory` what serves and fetches; io implements them.
         modules: &[
             "types",
             "properties",
@@ -72,6 +72,7 @@ const TABLE: &[Row] = &[
             "log::op",
             "log::buffer",
             "log::LogSource",
+            "log::SnapshotDirectory",
         ],
         crates: Only(&["bytes", "glommio", "io_uring", "libc", "tracing"]),
     },
@@ -145,11 +146,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session_limits", &[]),
     ("admit", &["session_limits"]),
     ("inspection", &["admit"]),
+    ("copies", &["folds"]),
     ("cost", &["admit"]),
     ("room", &["connection_id", "cost"]),
     ("receive_pool", &[]),
     ("receive", &["cost", "receive_pool"]),
-    ("input", &["admit", "connection_id", "inspection", "notice", "room"]),
+    ("input", &["admit", "connection_id", "copies", "inspection", "notice", "room"]),
     (
         "session",
         &[
@@ -177,7 +179,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("quorum", &["desk", "input", "notice", "peers"]),
     ("describe", &["connection_id", "desk", "forward", "input", "requests"]),
     ("heavy", &["admit", "connection_id", "desk", "input", "room"]),
-    ("reading", &["connection_id", "desk", "fetch", "input", "list_offsets", "room"]),
+    ("snapshots", &["connection_id", "copies", "desk", "folds", "input", "notice", "room"]),
+    ("reading", &["connection_id", "desk", "fetch", "input", "list_offsets", "room", "snapshots"]),
 ];
 
 /// The modules that hold no thread, no file, no socket and no clock of their own: time and bytes come in from outside.

@@ -27,7 +27,8 @@ pub(crate) const ENVELOPE_BYTES: usize = KIB;
 impl Limits {
     /// Largest answer of another voter, whatever clients may send: one batch is sent whole, however large.
     pub(crate) fn voter_answer_bytes_max(&self) -> usize {
-        let records = self.replica_fetch_bytes_max.max(self.message_bytes_max);
+        let records =
+            self.replica_fetch_bytes_max.max(self.message_bytes_max).max(self.snapshot_piece_bytes_max);
         self.request_bytes_max.max(records.saturating_add(ENVELOPE_BYTES))
     }
 }
@@ -101,6 +102,9 @@ impl Default for Limits {
             fold_walk_entries: 256,
             fold_settled_batches: 256,
             fold_held_batches_max: 262_144,
+            snapshot_bytes_max: GIB as u64,
+            snapshot_piece_bytes_max: MIB,
+            snapshot_hold_ms: 30_000,
             connection_producer_ids_max: 100,
             producer_id_idle_ms_min: 900_000,
             request_wait_ms_max: 300_000,
@@ -119,6 +123,7 @@ pub(super) fn read_limits(r: &mut Reader) -> Limits {
     let mut limits = Limits::default();
     read_request_limits(r, &mut limits);
     read_log_limits(r, &mut limits);
+    read_snapshot_limits(r, &mut limits);
     check_together(r, &limits);
     limits
 }
@@ -225,6 +230,15 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     l.disk_free_bytes_warn = r.number("kraft.disk.free.warn.bytes", warn, 0..=2 << 50);
 }
 
+fn read_snapshot_limits(r: &mut Reader, l: &mut Limits) {
+    let key = "kraft.snapshot.bytes.max";
+    l.snapshot_bytes_max = r.number(key, l.snapshot_bytes_max, MIB as u64..=64 * GIB as u64);
+    // Kafka's, of who fetches: here of who serves too.
+    let key = "controller.quorum.fetch.snapshot.max.bytes";
+    l.snapshot_piece_bytes_max = r.number(key, l.snapshot_piece_bytes_max, KIB..=64 * MIB);
+    l.snapshot_hold_ms = r.number("kraft.snapshot.hold.ms", l.snapshot_hold_ms, 1_000..=HOUR_MS);
+}
+
 /// For whom it is kept.
 fn parse_written(text: &str) -> Result<bool, String> {
     match text {
@@ -258,6 +272,8 @@ fn check_together(r: &mut Reader, l: &Limits) {
     let output = ("kraft.connection.output.max.bytes", l.connection_output_bytes_max);
     at_most(message, ENVELOPE_BYTES, output);
     at_most(("controller.quorum.fetch.max.bytes", l.replica_fetch_bytes_max), ENVELOPE_BYTES, output);
+    let piece = ("controller.quorum.fetch.snapshot.max.bytes", l.snapshot_piece_bytes_max);
+    at_most(piece, ENVELOPE_BYTES, output);
     at_most(message, 0, ("metadata.log.segment.bytes", l.segment_bytes_max as usize));
     let warn = ("kraft.disk.free.warn.bytes", l.disk_free_bytes_warn as usize);
     at_most(("kraft.disk.free.min.bytes", l.disk_free_bytes_min as usize), 0, warn);

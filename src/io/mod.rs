@@ -24,4 +24,5 @@ pub mod plain_files;
 pub(crate) mod rate_limit;
 pub(crate) mod ring;
 pub(crate) mod scheduling;
+pub(crate) mod snapshot_directory;
 pub(crate) mod sync;

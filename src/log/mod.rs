@@ -33,6 +33,7 @@ mod recovery;
 mod room;
 mod segment;
 mod snapshot;
+mod snapshot_directory;
 mod snapshot_read;
 mod start;
 mod summaries;
@@ -59,6 +60,7 @@ pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, WRITES_LATELY_NS, r
 pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
 pub use snapshot::{Snapshot, SnapshotEncoder, parse_snapshot_file_name, snapshot_file_name};
+pub use snapshot_directory::SnapshotDirectory;
 pub use snapshot_read::{ReadSnapshot, SnapshotDecoder};
 pub(crate) use summaries::SummaryDue;
 pub use summary::{Section, Summary};

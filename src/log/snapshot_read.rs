@@ -40,6 +40,9 @@ struct Open {
     /// What it is to have.
     size: usize,
     crc: u32,
+    /// What it has so far.
+    read_bytes: usize,
+    read_crc: u32,
 }
 
 /// The head of a piece.
@@ -63,6 +66,8 @@ pub struct SnapshotDecoder {
     position: u64,
     part: Vec<u8>,
     bytes_max: u64,
+    /// The bytes of sections; else only their sizes and checksums.
+    keeps: bool,
 }
 
 impl SnapshotDecoder {
@@ -77,7 +82,13 @@ impl SnapshotDecoder {
             position: 0,
             part: Vec::new(),
             bytes_max,
+            keeps: true,
         }
+    }
+
+    /// The same, where nobody wants what it holds: its sections are empty then, and no more than one batch is in memory.
+    pub fn to_check(id: OffsetAndEpoch, bytes_max: u64) -> SnapshotDecoder {
+        SnapshotDecoder { keeps: false, ..SnapshotDecoder::new(id, bytes_max) }
     }
 
     /// The next bytes, as many as there are. After an error nothing of it can be used.
@@ -235,16 +246,20 @@ impl SnapshotDecoder {
         let Some(open) = self.open.as_mut() else {
             return Err(self.corrupt(format!("section {tag} does not begin with its first piece")));
         };
-        let Open { section, .. } = open;
+        let section = &open.section;
         let is_same =
             (section.tag, section.version, open.size, open.crc) == (tag, head.version, size, head.crc);
-        if !is_same || section.bytes.len() != position || position + piece.len() > size {
-            let (of, has, whole, bytes) = (section.tag, section.bytes.len(), open.size, piece.len());
+        if !is_same || open.read_bytes != position || position + piece.len() > size {
+            let (of, has, whole, bytes) = (section.tag, open.read_bytes, open.size, piece.len());
             return Err(self.corrupt(format!(
                 "a piece of section {tag}, {bytes} bytes from {position} of {size}, where section {of} has {has} of {whole}"
             )));
         }
-        section.bytes.extend_from_slice(piece);
+        open.read_bytes += piece.len();
+        open.read_crc = crc32c::crc32c_append(open.read_crc, piece);
+        if self.keeps {
+            open.section.bytes.extend_from_slice(piece);
+        }
         Ok(())
     }
 
@@ -270,18 +285,21 @@ impl SnapshotDecoder {
         if let Some(last) = last.filter(|last| *last >= tag) {
             return Err(self.corrupt(format!("section {tag} comes behind section {last}")));
         }
-        self.open = Some(Open { section: Section { tag, version, bytes: Vec::new() }, size, crc });
+        let section = Section { tag, version, bytes: Vec::new() };
+        self.open = Some(Open { section, size, crc, read_bytes: 0, read_crc: 0 });
         Ok(())
     }
 
     /// All of it must be there.
     fn close_section(&mut self) -> Result<(), Corrupt> {
-        let Some(Open { section, size, crc }) = self.open.take() else { return Ok(()) };
-        let (tag, has) = (section.tag, section.bytes.len());
+        let Some(Open { section, size, crc, read_bytes: has, read_crc }) = self.open.take() else {
+            return Ok(());
+        };
+        let tag = section.tag;
         if has != size {
             return Err(self.corrupt(format!("section {tag} ends with {has} of its {size} bytes")));
         }
-        if crc32c::crc32c(&section.bytes) != crc {
+        if read_crc != crc {
             return Err(self.corrupt(format!("the checksum of section {tag} does not match its pieces")));
         }
         self.read.snapshot.sections.push(section);

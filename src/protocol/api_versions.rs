@@ -34,6 +34,7 @@ pub(crate) mod key {
     pub(crate) const BEGIN_QUORUM_EPOCH: i16 = 53;
     pub(crate) const END_QUORUM_EPOCH: i16 = 54;
     pub(crate) const DESCRIBE_QUORUM: i16 = 55;
+    pub(crate) const FETCH_SNAPSHOT: i16 = 59;
     pub(crate) const DESCRIBE_CLUSTER: i16 = 60;
     pub(crate) const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
     pub(crate) const CONSUMER_GROUP_DESCRIBE: i16 = 69;
@@ -77,6 +78,7 @@ const ADVERTISED: &[(i16, i16, i16)] = &[
     (key::BEGIN_QUORUM_EPOCH, 0, 1),
     (key::END_QUORUM_EPOCH, 0, 1),
     (key::DESCRIBE_QUORUM, 0, 2),
+    (key::FETCH_SNAPSHOT, 0, 1),
     (key::DESCRIBE_CLUSTER, 0, 2),
     (key::CONSUMER_GROUP_HEARTBEAT, 0, 1),
     (key::CONSUMER_GROUP_DESCRIBE, 0, 1),

@@ -84,12 +84,21 @@ pub struct FetchPartition {
     pub diverging: Option<OffsetAndEpoch>,
     /// Who leads, and in which epoch, where the replica has asked the wrong node.
     pub current_leader: Option<(Option<NodeId>, Epoch)>,
-    /// The replica must fetch this snapshot instead (KIP-630).
-    pub snapshot: Option<OffsetAndEpoch>,
+    /// The replica must fetch this snapshot instead (KIP-630). Boxed, for hardly any answer has one.
+    pub snapshot: Option<Box<NamedSnapshot>>,
     /// To replicas: voters that are not in sync, a bit for each place among them (a field of our own).
     pub lagging: u32,
     /// Whole batches from the fetch offset on, none where there are none yet.
     pub records: BatchList,
+}
+
+/// A snapshot that a leader names to a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedSnapshot {
+    /// End offset and epoch.
+    pub id: OffsetAndEpoch,
+    /// Where the leader's log begins, and the epoch of the record before that (a field of our own).
+    pub begin: Option<OffsetAndEpoch>,
 }
 
 /// Encode as the answer to a request of this header, at the end of `out`. Up to the last shared slice it goes to `chunks`, with
@@ -159,15 +168,19 @@ fn encode_partition(out: &mut Scatter<'_>, version: i16, partition: &FetchPartit
     }
 }
 
-/// Of our own: Kafka passes over tags that it does not know, and counts its own from 0.
+// Of our own: Kafka passes over tags that it does not know, and counts its own from 0.
 const LAGGING_TAG: u32 = 0x6b00;
+const BEGIN_TAG: u32 = 0x6b01;
 
 /// Tags 0 to 2 and ours, each only where it says something: librdkafka before 2.2.0 stumbles over default values.
 fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
     let leader = partition.current_leader.map(|(id, epoch)| (id.map_or(-1, |id| id.0), epoch.0));
     let leader = leader.filter(|leader| *leader != (-1, -1));
     let is_lagging = partition.lagging != 0;
-    let tags = [partition.diverging.is_some(), leader.is_some(), partition.snapshot.is_some(), is_lagging];
+    let snapshot = partition.snapshot.as_deref().map(|named| named.id);
+    let begin = partition.snapshot.as_deref().and_then(|named| named.begin);
+    let tags =
+        [partition.diverging.is_some(), leader.is_some(), snapshot.is_some(), is_lagging, begin.is_some()];
     out.own.put_unsigned_varint(tags.iter().filter(|is_there| **is_there).count());
     if let Some(diverging) = partition.diverging {
         out.own.put_tag(0, 4 + 8 + 1);
@@ -181,7 +194,7 @@ fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
         out.own.put_i32(epoch);
         out.own.put_unsigned_varint(0);
     }
-    if let Some(snapshot) = partition.snapshot {
+    if let Some(snapshot) = snapshot {
         out.own.put_tag(2, 8 + 4 + 1);
         out.own.put_i64(snapshot.offset.0);
         out.own.put_i32(snapshot.epoch.0);
@@ -190,6 +203,11 @@ fn encode_partition_tags(out: &mut Scatter<'_>, partition: &FetchPartition) {
     if is_lagging {
         out.own.put_tag(LAGGING_TAG as usize, size_of::<u32>());
         out.own.put_u32(partition.lagging);
+    }
+    if let Some(begin) = begin {
+        out.own.put_tag(BEGIN_TAG as usize, size_of::<i64>() + size_of::<i32>());
+        out.own.put_i64(begin.offset.0);
+        out.own.put_i32(begin.epoch.0);
     }
 }
 

@@ -39,6 +39,7 @@ pub enum Request {
     Vote(m::VoteRequest),
     BeginQuorumEpoch(m::BeginQuorumEpochRequest),
     EndQuorumEpoch(m::EndQuorumEpochRequest),
+    FetchSnapshot(m::FetchSnapshotRequest),
     UpdateRaftVoter(m::UpdateRaftVoterRequest),
 }
 
@@ -97,6 +98,7 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::DESCRIBE_QUORUM => decode(body, version).map(Request::DescribeQuorum),
         key::DESCRIBE_CLUSTER => decode(body, version).map(Request::DescribeCluster),
         key::DESCRIBE_TOPIC_PARTITIONS => decode(body, version).map(Request::DescribeTopicPartitions),
+        key::FETCH_SNAPSHOT => decode(body, version).map(Request::FetchSnapshot),
         key::UPDATE_RAFT_VOTER => decode(body, version).map(Request::UpdateRaftVoter),
         other => decode_group_request(other, body, version).map(Request::Group),
     }

@@ -3,6 +3,7 @@
 use super::api_versions::{key, served};
 use super::codec::encode;
 use super::fetch::{FetchResponse, encode_fetch_response};
+use super::fetch_snapshot::{FetchSnapshotResponse, encode_fetch_snapshot_response};
 use super::frame::{Chunks, EncodedFrame, RequestHeader};
 use super::groups::{GroupResponse, encode_group_response};
 use super::messages as m;
@@ -34,6 +35,7 @@ pub enum Response {
     Vote(m::VoteResponse),
     BeginQuorumEpoch(m::BeginQuorumEpochResponse),
     EndQuorumEpoch(m::EndQuorumEpochResponse),
+    FetchSnapshot(FetchSnapshotResponse),
     UpdateRaftVoter(m::UpdateRaftVoterResponse),
 }
 
@@ -74,6 +76,7 @@ pub fn encode_response(header: &RequestHeader, response: &Response) -> EncodedFr
         Response::Vote(response) => encode(header, response),
         Response::BeginQuorumEpoch(response) => encode(header, response),
         Response::EndQuorumEpoch(response) => encode(header, response),
+        Response::FetchSnapshot(response) => encode_fetch_snapshot_response(header, response),
         Response::UpdateRaftVoter(response) => encode(header, response),
     }
 }

@@ -166,6 +166,7 @@ pub(crate) fn request(api_key: i16) -> Option<&'static Message> {
         key::DESCRIBE_QUORUM => &DESCRIBE_QUORUM_REQUEST,
         key::DESCRIBE_CLUSTER => &DESCRIBE_CLUSTER_REQUEST,
         key::DESCRIBE_TOPIC_PARTITIONS => &DESCRIBE_TOPIC_PARTITIONS_REQUEST,
+        key::FETCH_SNAPSHOT => &FETCH_SNAPSHOT_REQUEST,
         key::UPDATE_RAFT_VOTER => &UPDATE_RAFT_VOTER_REQUEST,
         _ => return None,
     })
@@ -404,6 +405,18 @@ static END_PARTITION: Struct = Struct::of::<m::end_quorum_epoch_request::Partiti
 ]);
 static PREFERRED_CANDIDATE: Struct = Struct::of::<m::end_quorum_epoch_request::ReplicaInfo>(&[I32, UUID]);
 
+static FETCH_SNAPSHOT_REQUEST: Message = Message {
+    name: "FetchSnapshot request",
+    flexible_from: 0,
+    body: Struct::of::<m::FetchSnapshotRequest>(&[I32, I32, array(&SNAPSHOT_TOPIC)])
+        .tagged(&[(0, NULLABLE_STRING)]),
+};
+static SNAPSHOT_TOPIC: Struct =
+    Struct::of::<m::fetch_snapshot_request::TopicSnapshot>(&[STRING, array(&SNAPSHOT_PARTITION)]);
+static SNAPSHOT_PARTITION: Struct =
+    Struct::of::<m::fetch_snapshot_request::PartitionSnapshot>(&[I32, I32, structure(&SNAPSHOT_ID), I64])
+        .tagged(&[(0, UUID.since(1))]);
+
 static UPDATE_RAFT_VOTER_REQUEST: Message = Message {
     name: "UpdateRaftVoter request",
     flexible_from: 0,
@@ -532,3 +545,15 @@ static EPOCH_END_OFFSET: Struct = Struct::passed_over(&[I32, I64]);
 static LEADER_ID_AND_EPOCH: Struct = Struct::passed_over(&[I32, I32]);
 static SNAPSHOT_ID: Struct = Struct::passed_over(&[I64, I32]);
 static FETCH_NODE_ENDPOINT: Struct = Struct::passed_over(&[I32, STRING, I32, NULLABLE_STRING]);
+
+/// Its reader keeps the one partition that it asked for.
+pub(super) static FETCH_SNAPSHOT_RESPONSE: Message = Message {
+    name: "FetchSnapshot response",
+    flexible_from: 0,
+    body: Struct::passed_over(&[I32, I16, array(&FETCHED_SNAPSHOT_TOPIC)])
+        .tagged(&[(0, array(&SNAPSHOT_NODE_ENDPOINT).since(1))]),
+};
+static FETCHED_SNAPSHOT_TOPIC: Struct = Struct::passed_over(&[STRING, array(&FETCHED_PIECE)]);
+static FETCHED_PIECE: Struct = Struct::passed_over(&[I32, I16, structure(&SNAPSHOT_ID), I64, I64, RECORDS])
+    .tagged(&[(0, structure(&LEADER_ID_AND_EPOCH))]);
+static SNAPSHOT_NODE_ENDPOINT: Struct = Struct::passed_over(&[I32, STRING, I16]);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 mod groups;
 mod runs;
+mod snapshots;
 
 fn s(text: &'static str) -> m::StrBytes {
     m::StrBytes::from_static_str(text)
@@ -252,6 +253,7 @@ fn full_request(api_key: i16, version: i16) -> Bytes {
         key::DESCRIBE_QUORUM => describe_quorum(version),
         key::DESCRIBE_CLUSTER => frame_of(api_key, version, &m::DescribeClusterRequest::default()),
         key::DESCRIBE_TOPIC_PARTITIONS => describe_topic_partitions(version),
+        key::FETCH_SNAPSHOT => snapshots::fetch_snapshot(version),
         key::UPDATE_RAFT_VOTER => update_raft_voter(version),
         other => groups::full_request(other, version),
     }
@@ -495,7 +497,8 @@ fn strange_keys_and_versions_are_named() {
     let refusal = |api_key, version| {
         decode_request(Bytes::from(head(api_key, version))).expect_err("it should be refused").0
     };
-    assert!(refusal(59, 1).contains("api key 59, which is not served"), "FetchSnapshot");
+    assert!(refusal(80, 1).contains("api key 80, which is not served"), "AddRaftVoter");
+    assert!(refusal(key::FETCH_SNAPSHOT, 2).contains("only 0 to 1"));
     assert!(refusal(-1, 0).contains("api key -1"));
     assert!(refusal(key::PRODUCE, 2).contains("Produce request of version 2: only 3 to 13"));
     assert!(refusal(key::FETCH, 19).contains("only 4 to 18"));
@@ -572,7 +575,7 @@ fn fetch_answer(records: impl Into<BatchList>) -> FetchResponse {
         log_start_offset: 1,
         diverging: Some(at(2, 4)),
         current_leader: Some((Some(NodeId(2)), Epoch(3))),
-        snapshot: Some(at(1, 3)),
+        snapshot: Some(Box::new(NamedSnapshot { id: at(1, 3), begin: Some(at(0, 2)) })),
         lagging: 0,
         records: records.into(),
     };
@@ -679,6 +682,7 @@ proptest! {
         for kind in KINDS {
             let _ = quorum::decode_response(&context(), kind, version, Bytes::from(noise.clone()));
         }
+        let _ = quorum::decode_fetch_snapshot_response(&context(), version, Bytes::from(noise.clone()));
         let _ = quorum::decode_api_versions_response(Bytes::from(noise));
     }
 }

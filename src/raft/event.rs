@@ -220,6 +220,9 @@ pub struct FetchResponse {
     pub(crate) diverging: Option<OffsetAndEpoch>,
     /// The leader no longer has our offset and names a snapshot instead.
     pub(crate) snapshot: Option<OffsetAndEpoch>,
+    /// Beside it: where the leader's log begins, and the epoch of the record before that (a field of our own; `None` of Kafka's
+    /// leaders, whose log begins at the snapshot's end for who takes it).
+    pub(crate) begin: Option<OffsetAndEpoch>,
     /// Voters that the leader does not count as in sync: a bit for each place among the voters (a field of our own).
     pub(crate) lagging: u32,
     pub(crate) batches: Vec<BatchSpan>,

@@ -107,6 +107,7 @@ fn entries_of(request: &Request) -> usize {
         Request::Vote(m) => m.topics.iter().map(|t| 1 + t.partitions.len()).sum(),
         Request::BeginQuorumEpoch(m) => m.topics.iter().map(|t| 1 + t.partitions.len()).sum(),
         Request::EndQuorumEpoch(m) => m.topics.iter().map(|t| 1 + t.partitions.len()).sum(),
+        Request::FetchSnapshot(m) => m.topics.iter().map(|t| 1 + t.partitions.len()).sum(),
         Request::IncrementalAlterConfigs(m) => m.resources.iter().map(|r| 1 + r.configs.len()).sum(),
         Request::AlterConfigs(m) => m.resources.iter().map(|r| 1 + r.configs.len()).sum(),
         Request::Group(m) => entries_of_group(m),

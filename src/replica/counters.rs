@@ -13,6 +13,11 @@ pub(crate) struct Counters {
     pub(crate) fetch_requests: u64,
     pub(crate) fetched_bytes: u64,
     pub(crate) replica_fetches: u64,
+    /// Pieces of snapshots that replicas have asked for, and bytes of those that they were given.
+    pub(crate) snapshot_requests: u64,
+    pub(crate) snapshot_bytes_served: u64,
+    /// Snapshots of a leader's that this node has now.
+    pub(crate) snapshots_fetched: u64,
     /// Votes and pre-votes asked of others.
     pub(crate) elections: u64,
     /// Epochs that this node began as leader.

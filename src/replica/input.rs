@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::admit::Admitted;
 use super::connection_id::ConnectionId;
+use super::copies::{CopyDone, CopyOp};
 use super::inspection::{Found, Search};
 use super::notice::Level;
 use super::room::answers::Given;
@@ -22,6 +23,8 @@ pub(crate) enum Lane {
     Forward,
     /// What clients set for the topic: answered when it is committed.
     Alter,
+    /// Pieces of a snapshot.
+    Snapshot,
 }
 
 /// One of our connections to another node.
@@ -63,6 +66,8 @@ pub enum Input {
     },
     /// An operation of the log has ended.
     Disk(Completion),
+    /// The answer to `Action::Copy`.
+    Copied(CopyDone),
     /// The answer to `Action::Search`.
     Searched { token: u64, found: Found },
     /// A deadline has passed, or nothing happened for a while.
@@ -102,6 +107,8 @@ pub enum Action {
     PeerClose { link: PeerLink },
     /// For the device.
     Disk(DiskOp),
+    /// Read or write the file of a snapshot, not on this core; `Input::Copied` says how that ended.
+    Copy(CopyOp),
     /// Look into a compressed batch, not on this core; `Input::Searched` brings the answer.
     Search(Search),
     /// For the server's log.

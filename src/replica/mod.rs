@@ -17,6 +17,7 @@ pub mod admit;
 mod alter_configs;
 mod collapse;
 mod connection_id;
+pub(crate) mod copies;
 pub(crate) mod cost;
 mod counters;
 mod describe;
@@ -42,6 +43,7 @@ pub(crate) mod room;
 pub mod session;
 mod session_limits;
 pub(crate) mod slowest;
+mod snapshots;
 pub(crate) mod stages;
 mod status;
 mod times;
@@ -56,6 +58,7 @@ use crate::types::*;
 use admit::Admitted;
 use alter_configs::AlterConfigs;
 pub use connection_id::ConnectionId;
+use copies::CopyDone;
 pub(crate) use counters::Counters;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
@@ -77,6 +80,9 @@ use reading::Reading;
 use room::answers::Share;
 use room::cache::CacheBudget;
 use room::reads::Reads;
+pub use snapshots::fetching::Fetched;
+use snapshots::fetching::Fetching;
+use snapshots::serving::Serving;
 use stages::Stages;
 use status::Held;
 #[cfg(test)]
@@ -99,6 +105,8 @@ pub struct Replica {
     alter_configs: AlterConfigs,
     forwarding: Forwarding<protocol::messages::DescribeQuorumRequest>,
     heavy: Heavy,
+    serving: Serving,
+    fetching: Fetching,
     cache: CacheBudget,
 }
 
@@ -126,6 +134,8 @@ impl Replica {
             alter_configs: AlterConfigs::new(config.request_timeout_ms, config.data_mode),
             forwarding: Forwarding::new(config.request_timeout_ms),
             heavy: Heavy::new(limits.heavy_bytes_max),
+            serving: Serving::default(),
+            fetching: Fetching::new(config),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
@@ -133,6 +143,7 @@ impl Replica {
 
     /// What the clients of each core may be given: told once, at the start.
     pub(crate) fn share_answers(&mut self, shares: Vec<Arc<Share>>) {
+        self.serving.share_answers(shares.clone());
         self.fetch.share_answers(shares);
     }
 
@@ -206,6 +217,15 @@ impl Replica {
             Input::PeerClosed { link, .. } if link.lane == Lane::Alter => {
                 self.alter_configs.forwarding().on_closed()
             }
+            Input::PeerConnected { link } if link.lane == Lane::Snapshot => {
+                self.fetching.on_connected(&mut self.desk)
+            }
+            Input::PeerFrame { link, frame } if link.lane == Lane::Snapshot => {
+                self.fetching.on_frame(&mut self.desk, frame)
+            }
+            Input::PeerClosed { link, .. } if link.lane == Lane::Snapshot => {
+                self.fetching.on_closed(&mut self.desk)
+            }
             Input::PeerConnected { link } => self.desk.peers.on_connected(now, link),
             Input::PeerFrame { link, frame } => {
                 self.desk.counters.peer_responses += 1;
@@ -220,8 +240,10 @@ impl Replica {
                 self.desk.peers.on_tick(now);
                 self.forwarding.on_tick(now);
                 self.alter_configs.forwarding().on_tick(now);
+                self.fetching.on_tick(&mut self.desk);
                 self.desk.peers.maybe_greet(now);
             }
+            Input::Copied(done) => self.on_copied(done),
             Input::Searched { token, found } => {
                 self.list_offsets.on_searched(&mut self.engine, &mut self.desk, token, found);
             }
@@ -230,6 +252,15 @@ impl Replica {
             Input::Shutdown => self.engine.step(now, Event::Shutdown),
             // Completions pass the gate in `handle`.
             Input::Disk(completion) => self.engine.complete(completion),
+        }
+    }
+
+    /// A file of a snapshot was read, or written.
+    fn on_copied(&mut self, done: CopyDone) {
+        let (engine, desk) = (&self.engine, &mut self.desk);
+        desk.reads.done(done.token);
+        if let Some(done) = self.serving.on_done(engine, desk, done) {
+            self.fetching.on_done(desk, done);
         }
     }
 
@@ -266,6 +297,7 @@ impl Replica {
             Admitted::Other(R::UpdateRaftVoter(m)) => {
                 self.quorum.on_update_raft_voter(engine, desk, &ticket, &m)
             }
+            Admitted::Other(R::FetchSnapshot(m)) => self.serving.on_request(engine, desk, ticket, &m),
             Admitted::Other(R::Metadata(m)) => self.describe.on_metadata(engine, desk, &ticket, m),
             Admitted::Other(R::DescribeQuorum(m)) => {
                 let forwarding = &mut self.forwarding;
@@ -302,7 +334,8 @@ impl Replica {
         self.fetch.forget(connection);
         self.produce.forget(connection);
         self.heavy.forget(connection);
-        self.reading.forget(&mut self.desk, &mut self.fetch, connection);
+        self.serving.forget(connection);
+        self.reading.forget(&mut self.desk, &mut self.fetch, &mut self.serving, connection);
         self.list_offsets.forget(connection);
         self.describe.forget(connection);
     }
@@ -362,7 +395,10 @@ impl Replica {
             Told::Verdict { request_id, verdict } => {
                 self.fetch.on_verdict(engine, desk, request_id, verdict);
             }
-            Told::RoleChanged => self.quorum.on_role_changed(engine, now),
+            Told::RoleChanged => {
+                self.quorum.on_role_changed(engine, now);
+                self.fetching.on_role_changed(desk, engine.raft().leader(), engine.raft().epoch());
+            }
             Told::Flushed(flushed) => self.produce.on_flushed(flushed, now),
             Told::Committed { bytes, records } => {
                 self.produce.on_committed(now);
@@ -405,7 +441,7 @@ impl Replica {
         engine.forget_role_change();
         self.fetch.answer_waiting(engine, desk);
         self.list_offsets.start_looks(engine, desk);
-        self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets);
+        self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets, &mut self.serving);
         self.take_operations();
     }
 
@@ -435,7 +471,8 @@ impl Replica {
     fn poll_link_action(&mut self) -> Option<Action> {
         let of_forwarding = || self.forwarding.poll_action();
         let action = self.desk.peers.poll_action().or_else(of_forwarding);
-        action.or_else(|| self.alter_configs.forwarding().poll_action())
+        let action = action.or_else(|| self.alter_configs.forwarding().poll_action());
+        action.or_else(|| self.fetching.poll_action())
     }
 
     fn act_on_link(&mut self, action: Action) {
@@ -460,6 +497,7 @@ impl Replica {
             self.fetch.deadline(&self.engine),
             self.heavy.deadline(),
             self.reading.deadline(),
+            self.fetching.deadline(),
         ];
         let of_parts = of_parts.into_iter().flatten().filter(|_| self.engine.is_open());
         of_parts.chain(self.engine.deadline()).min()
@@ -481,6 +519,20 @@ impl Replica {
     pub(crate) fn free_buffers(self) {
         self.desk.free_buffers();
         self.engine.free_buffers();
+    }
+
+    /// Get this snapshot of the node that leads, whose log begins behind the end of this one: `poll_fetched` gives it some time later, durable
+    /// here. What of it is there already, and covers `begin`, is gone on with.
+    pub fn fetch_snapshot(&mut self, id: OffsetAndEpoch, begin: OffsetAndEpoch) {
+        let (raft, desk) = (self.engine.raft(), &mut self.desk);
+        if let Some(leader) = raft.leader().filter(|leader| *leader != desk.context.local.id) {
+            self.fetching.begin(desk, leader, raft.epoch(), id, begin);
+        }
+    }
+
+    /// What has come of it, once.
+    pub fn poll_fetched(&mut self) -> Option<Fetched> {
+        self.fetching.poll_fetched()
     }
 
     /// No more Produce should be read from clients until it turns false; voters' requests still should.
@@ -550,7 +602,7 @@ impl Replica {
         Held {
             produces: self.produce.parked(),
             alterations: self.alter_configs.parked(),
-            fetches: self.fetch.waiting(),
+            fetches: self.fetch.waiting() + self.serving.waiting(),
             parked_fetches: self.fetch.parked(),
             heavy: self.heavy.len(),
             heavy_bytes: self.heavy.bytes(),

@@ -1,7 +1,7 @@
 //! Reads from the device: whose turn it is, and who is told what was read.
 //!
 //! Called by `Replica`. Who may read when is `room::reads`' to say; what to read, and what becomes of it, is said by the part
-//! that waits for it: a Fetch, or a search of ListOffsets.
+//! that waits for it: a Fetch, a search of ListOffsets, or a piece of a snapshot, which is read elsewhere.
 
 use super::connection_id::ConnectionId;
 use super::desk::{Desk, Engine};
@@ -9,6 +9,7 @@ use super::fetch::{Fetch, Wish};
 use super::input::Action;
 use super::list_offsets::ListOffsets;
 use super::room::reads::{Granted, ReadLimits, Stalled, charge_bytes};
+use super::snapshots::serving::Serving;
 use crate::config::Limits;
 use crate::log::{ReadError, ReadOutcome, WRITES_LATELY_NS, Want};
 use crate::record::BatchList;
@@ -50,6 +51,7 @@ impl Reading {
         desk: &mut Desk,
         fetch: &mut Fetch,
         list_offsets: &mut ListOffsets,
+        serving: &mut Serving,
     ) {
         let now_ns = desk.now.monotonic_ns;
         if engine.log().flush_pending_since().is_some() {
@@ -60,6 +62,10 @@ impl Reading {
         while served < SERVED_MAX
             && let Some(granted) = desk.reads.next(now_ns)
         {
+            let Some(granted) = serving.start_read(engine, desk, granted) else {
+                served += 1;
+                continue;
+            };
             let token = granted.token;
             let wish = match list_offsets.wants_read(token) {
                 Some(from) => {
@@ -116,10 +122,17 @@ impl Reading {
     }
 
     /// Nobody waits for what this connection asked for.
-    pub(super) fn forget(&self, desk: &mut Desk, fetch: &mut Fetch, connection: ConnectionId) {
+    pub(super) fn forget(
+        &self,
+        desk: &mut Desk,
+        fetch: &mut Fetch,
+        serving: &mut Serving,
+        connection: ConnectionId,
+    ) {
         desk.ahead.forget(connection);
         for token in desk.reads.forget(connection) {
             fetch.forget_read(token);
+            serving.forget_read(token);
         }
     }
 }

@@ -74,7 +74,7 @@ pub struct Session {
     /// Sequence number of the first slot.
     first_seq: u64,
     slots: VecDeque<Slot>,
-    /// A request for many things, or one that searches: nothing behind it is taken before it has been answered.
+    /// A request for many things, one that searches, or for a piece of a snapshot: nothing behind it is taken before it has been answered.
     alone_seq: Option<u64>,
     /// What is looked into for this connection ends with it.
     asker: Asker,
@@ -170,12 +170,13 @@ impl Session {
     fn arrive(&mut self, decoded: DecodedRequest, now: Now) -> Result<Arrived, FrameError> {
         let DecodedRequest { mut header, request, weight, frame_bytes } = decoded;
         let searches = may_search(&request);
+        let copies = matches!(request, Request::FetchSnapshot(_));
         let (api_key, api_version) = (header.api_key, header.api_version);
         let client_id = header.client_id.take().unwrap_or_default();
         self.check_peer(&request, &client_id)?;
         let request = admit::admit(request, api_version, &self.limits, now, self.received.allocation_bytes());
         let seq = self.first_seq + self.slots.len() as u64;
-        if weight.stands_alone() || searches {
+        if weight.stands_alone() || searches || copies {
             self.alone_seq = Some(seq);
         }
         self.slots.push_back(Slot::UnderWay(header));
@@ -379,6 +380,7 @@ fn is_voter_rpc(request: &Request) -> bool {
         | Request::EndQuorumEpoch(_)
         | Request::UpdateRaftVoter(_) => true,
         Request::Fetch(fetch) => fetch.is_of_replica(),
+        Request::FetchSnapshot(fetch) => fetch.replica_id.0 >= 0,
         _ => false,
     }
 }
@@ -390,6 +392,7 @@ fn sender_of(request: &Request) -> Option<NodeId> {
         Request::EndQuorumEpoch(end) => end.topics.first()?.partitions.first()?.leader_id.0,
         Request::UpdateRaftVoter(update) => update.voter_id,
         Request::Fetch(fetch) => fetch.replica_id,
+        Request::FetchSnapshot(fetch) => fetch.replica_id.0,
         _ => return None,
     };
     (id >= 0).then_some(NodeId(id))

@@ -17,6 +17,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::listener::Accepted;
 use crate::protocol::{FrameError, Response};
 use crate::replica::ConnectionId;
+use crate::replica::copies::CopyDone;
 use crate::replica::inspection::Found;
 use crate::replica::room::answers::Given;
 use crate::replica::session::{DecodedRequest, Session};
@@ -86,6 +87,8 @@ pub(super) enum ToNetwork {
         token: u64,
         found: Found,
     },
+    /// For the replica: what became of the file of a snapshot.
+    Copied(CopyDone),
     /// The replica has taken so many requests of this core.
     Taken(usize),
     /// The replica takes no more Produce, or takes it again.

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod control;
+mod copying;
 mod doors;
 pub(crate) mod inputs;
 mod inspectors;

@@ -179,7 +179,7 @@ impl NetworkCore {
             ToNetwork::Decoded(connection, decoded) => self.on_decoded(connection, decoded),
             ToNetwork::Taken(requests) => self.on_taken(requests),
             ToNetwork::Full(is_full) => self.set_full(is_full),
-            ToNetwork::Searched { .. } | ToNetwork::Stop => {}
+            ToNetwork::Searched { .. } | ToNetwork::Copied(_) | ToNetwork::Stop => {}
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::control::Control;
+use super::copying::Copying;
 use super::doors::Doors;
 use super::inputs::{Inputs, Next};
 use super::inspectors::Inspectors;
@@ -57,6 +58,7 @@ pub(super) struct ReplicaCore {
     pub(super) network: Rc<NetworkCore>,
     pub(super) links: Rc<PeerLinks>,
     pub(super) inspectors: Inspectors,
+    pub(super) copying: Copying,
     /// By core number, from core 1 on.
     pub(super) edges: Vec<Edge>,
     /// Connections that the acceptor gives this core, and what the inspectors give back.
@@ -264,6 +266,7 @@ impl ReplicaCore {
                 ToNetwork::Searched { token, found } => {
                     self.inputs.push_client(Input::Searched { token, found })
                 }
+                ToNetwork::Copied(done) => self.inputs.push_voter(Input::Copied(done)),
                 _ => {}
             }
         }
@@ -340,6 +343,7 @@ impl ReplicaCore {
                 Action::PeerClose { link } => self.links.close(link),
                 Action::Disk(op) => self.device.push(op),
                 Action::Search(search) => self.inspectors.search(search),
+                Action::Copy(op) => self.copying.submit(op),
                 Action::Note { level, text } => self.note(now, level, &text),
                 Action::Stop { exit_code, why } => ended = Some(Ended { exit_code, why }),
             }

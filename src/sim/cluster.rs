@@ -383,6 +383,7 @@ impl Simulation {
         match arrival {
             Arrival::Disk(completion) => replica.handle(now, Input::Disk(completion)),
             Arrival::DiskFree(bytes) => replica.handle(now, Input::DiskFree { bytes }),
+            Arrival::Copied(done) => replica.handle(now, Input::Copied(done)),
             Arrival::Searched { token, found } => replica.handle(now, Input::Searched { token, found }),
             Arrival::Shutdown => replica.handle(now, Input::Shutdown),
             Arrival::Net { wire, end: End::Caller, parcel } => {
@@ -484,6 +485,10 @@ impl Simulation {
             Action::Search(search) => {
                 let found = search.look(&mut self.inspector);
                 node.inbox.push_back(Arrival::Searched { token: search.token, found });
+            }
+            Action::Copy(op) => {
+                let done = node.copies.carry_out(op);
+                node.inbox.push_back(Arrival::Copied(done));
             }
             Action::Note { level, text } => {
                 if level != Level::Debug {

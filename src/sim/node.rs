@@ -9,6 +9,8 @@ use super::network::{End, Host, Parcel, WireId};
 use super::told::Told;
 use crate::config::{Config, Limits, Voter, Wait};
 use crate::log::Completion;
+use crate::replica::copies::memory::MemorySnapshots;
+use crate::replica::copies::{Copies, CopyDone};
 use crate::replica::folds::Set;
 use crate::replica::inspection::Found;
 use crate::replica::receive::ReceiveBuffer;
@@ -27,6 +29,7 @@ pub(super) enum Arrival {
     Disk(Completion),
     DiskFree(u64),
     Searched { token: u64, found: Found },
+    Copied(CopyDone),
     Shutdown,
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) process: Process,
     pub(super) incarnation: u64,
     pub(crate) disk: SimDisk,
+    /// Files of snapshots, beside it.
+    pub(super) copies: Copies<MemorySnapshots>,
     pub(crate) clock: NodeClock,
     pub(crate) inbox: VecDeque<Arrival>,
     pub(crate) served: BTreeMap<WireId, Served>,
@@ -98,6 +103,7 @@ impl Node {
             host: config.node_id.0,
             core: Core::new(&config, shape),
             shape,
+            copies: Copies::new(MemorySnapshots::default(), config.clone()),
             config,
             process: Process::Down { is_starting: false },
             incarnation: 0,

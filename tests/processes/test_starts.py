@@ -195,7 +195,7 @@ def threads_of_nobody():
     return len(done.stdout.split())
 
 
-@pytest.mark.parametrize("more", range(0, 13))
+@pytest.mark.parametrize("more", range(0, 14))
 def test_each_thread_that_a_start_does_not_get_is_told_with_the_limit(nobodys_node, scratch, more):
     limit = threads_of_nobody() + 1 + more
     done = run_as_nobody(nobodys_node, scratch, f"--nproc={limit}", "--fsize=unlimited", "--nofile=4096")

@@ -1,8 +1,8 @@
 //! Fetch answers as a replica reads them, decoded by hand: versions 4 to 18. The records stay a slice of the frame.
 
 use super::{
-    FLEXIBLE_FROM, LAGGING_TAG, LOG_START_FROM, NODE_ENDPOINTS_FROM, READ_REPLICA_FROM, SESSION_FROM,
-    TOPIC_ID_FROM,
+    BEGIN_TAG, FLEXIBLE_FROM, LAGGING_TAG, LOG_START_FROM, NODE_ENDPOINTS_FROM, READ_REPLICA_FROM,
+    SESSION_FROM, TOPIC_ID_FROM,
 };
 use crate::protocol::wire::{Fields, FrameError, tag_of_another_version};
 use crate::types::*;
@@ -41,6 +41,8 @@ pub(crate) struct AnsweredPartition {
     pub(crate) current_leader: (i32, i32),
     /// (offset, epoch), both -1 where it is not told.
     pub(crate) snapshot: (i64, i32),
+    /// (offset, epoch), both -1 where it is not told.
+    pub(crate) begin: (i64, i32),
     /// 0 where it is not told.
     pub(crate) lagging: u32,
     /// A slice of the frame.
@@ -102,7 +104,7 @@ fn decode_partition(
     let records = fields.nullable_bytes()?;
     let untold = (-1, -1);
     let (mut diverging, mut current_leader, mut snapshot) = (untold, (-1, -1), untold);
-    let mut lagging = 0;
+    let (mut begin, mut lagging) = (untold, 0);
     fields.tagged(|tag, content| {
         match tag {
             DIVERGING_EPOCH_TAG => {
@@ -111,6 +113,8 @@ fn decode_partition(
             }
             CURRENT_LEADER_TAG => current_leader = (content.cursor.i32()?, content.cursor.i32()?),
             SNAPSHOT_ID_TAG => snapshot = (content.cursor.i64()?, content.cursor.i32()?),
+            // A field of ours, but what is wrong with it is known there.
+            BEGIN_TAG => begin = (content.cursor.i64()?, content.cursor.i32()?),
             LAGGING_TAG => lagging = content.cursor.i32().unwrap_or(0) as u32,
             _ => {}
         }
@@ -124,6 +128,7 @@ fn decode_partition(
         diverging,
         current_leader,
         snapshot,
+        begin,
         lagging,
         records,
     })

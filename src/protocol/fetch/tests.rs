@@ -335,6 +335,7 @@ fn expected(version: i16, theirs: &m::FetchResponse) -> FetchAnswer {
         diverging: (p.diverging_epoch.end_offset, p.diverging_epoch.epoch),
         current_leader: (p.current_leader.leader_id.0, p.current_leader.leader_epoch),
         snapshot: (p.snapshot_id.end_offset, p.snapshot_id.epoch),
+        begin: (-1, -1),
         lagging: 0,
         records: p.records.clone(),
     });

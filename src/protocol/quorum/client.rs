@@ -47,6 +47,8 @@ pub struct PeerVersions {
     pub end_quorum_epoch: Option<i16>,
     /// 13 at least, which names the topic by its id.
     pub fetch: Option<i16>,
+    /// KIP-630 FetchSnapshot.
+    pub fetch_snapshot: Option<i16>,
     /// It takes Produce: clients may be sent there. Kafka's controllers do not.
     pub serves_clients: bool,
     /// It takes what is to be set for the topic: so it knows a batch of that in the log.
@@ -82,6 +84,7 @@ pub fn decode_api_versions_response(frame: Bytes) -> Result<PeerVersions, FrameE
         begin_quorum_epoch: version(key::BEGIN_QUORUM_EPOCH),
         end_quorum_epoch: version(key::END_QUORUM_EPOCH),
         fetch: version(key::FETCH).filter(|version| *version >= FETCH_VERSION_MIN),
+        fetch_snapshot: version(key::FETCH_SNAPSHOT),
         serves_clients: version(key::PRODUCE).is_some(),
         alters_configs: version(key::INCREMENTAL_ALTER_CONFIGS).is_some(),
         advertised: told_advertised(&response),
@@ -169,13 +172,13 @@ pub fn encode_request(
 }
 
 /// What a request header says of us.
-struct Sender<'a> {
-    correlation_id: i32,
-    client_id: &'a str,
+pub(super) struct Sender<'a> {
+    pub(super) correlation_id: i32,
+    pub(super) client_id: &'a str,
 }
 
 impl Sender<'_> {
-    fn encode<T: Encodable + HeaderVersion>(
+    pub(super) fn encode<T: Encodable + HeaderVersion>(
         &self,
         api_key: i16,
         version: i16,
@@ -343,7 +346,7 @@ fn answer<T: Decodable>(message: &Message, version: i16, frame: &Bytes) -> Resul
 }
 
 /// What comes behind the header (version 1 if the message is flexible), checked.
-fn answer_body(message: &Message, version: i16, frame: &Bytes) -> Result<Bytes, FrameError> {
+pub(super) fn answer_body(message: &Message, version: i16, frame: &Bytes) -> Result<Bytes, FrameError> {
     let mut cursor = Cursor(frame);
     cursor.i32()?;
     if message.is_flexible(version) {
@@ -363,7 +366,7 @@ fn checked_body(
     Ok(frame.slice(body_at..body_at + bytes))
 }
 
-fn other_partition<T>(what: &str) -> Result<T, FrameError> {
+pub(super) fn other_partition<T>(what: &str) -> Result<T, FrameError> {
     Err(FrameError(format!("the answer to {what} is not about the one partition that was asked for")))
 }
 
@@ -424,6 +427,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
         high_watermark: None,
         diverging: None,
         snapshot: None,
+        begin: None,
         lagging: 0,
         batches: Vec::new(),
     };
@@ -441,6 +445,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
     response.high_watermark = high_watermark(p.high_watermark);
     response.diverging = offset_and_epoch(p.diverging)?;
     response.snapshot = offset_and_epoch(p.snapshot)?;
+    response.begin = offset_and_epoch(p.begin)?;
     response.lagging = p.lagging;
     Ok((response, p.records.unwrap_or_default()))
 }

@@ -1,13 +1,14 @@
 //! Raft's messages on the wire (KIP-595, 853, 996, 1166): both directions, as server and as client.
 //!
 //! `server` turns voters' requests into raft's and raft's answers into theirs; `client` does the same for the requests
-//! that this node sends. Cluster id, topic and partition are settled here: raft never hears of them. Numbers that no
+//! that this node sends, `snapshots` both for what Raft is not asked. Cluster id, topic and partition are settled here: raft never hears of them. Numbers that no
 //! peer can mean (negative epochs and offsets) end here too.
 
 mod client;
 mod greeting;
 mod memory;
 mod server;
+mod snapshots;
 mod software;
 
 pub use client::{
@@ -22,6 +23,10 @@ pub use server::{
     begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
     end_quorum_epoch_response, fetch_request, fetch_response, update_raft_voter_request, vote_request,
     vote_response,
+};
+pub use snapshots::{
+    SnapshotBytes, SnapshotRequest, decode_fetch_snapshot_response, encode_fetch_snapshot_request,
+    fetch_snapshot_request, fetch_snapshot_response,
 };
 pub use software::CLIENT_SOFTWARE_NAME;
 pub(crate) use software::PeerSoftware;

@@ -4,7 +4,7 @@
 
 use super::super::fetch::TOPIC_ID_FROM;
 use super::super::messages as m;
-use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, Response};
+use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, NamedSnapshot, Response};
 use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
 use crate::raft;
 use crate::record::BatchList;
@@ -246,7 +246,7 @@ pub fn fetch_response(
         log_start_offset: log_start.0,
         diverging: r.diverging,
         current_leader: Some((r.leader, r.epoch)),
-        snapshot: r.snapshot,
+        snapshot: r.snapshot.map(|id| Box::new(NamedSnapshot { id, begin: r.begin })),
         lagging: r.lagging,
         records,
     };
@@ -260,7 +260,7 @@ pub fn fetch_response(
     }
 }
 
-fn leader_endpoint(c: &QuorumContext, leader: Option<NodeId>) -> Option<(NodeId, &Arc<Endpoint>)> {
+pub(super) fn leader_endpoint(c: &QuorumContext, leader: Option<NodeId>) -> Option<(NodeId, &Arc<Endpoint>)> {
     let leader = leader?;
     c.endpoint_of(leader).map(|endpoint| (leader, endpoint))
 }

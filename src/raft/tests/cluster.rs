@@ -574,6 +574,7 @@ impl Cluster {
             high_watermark: raft.high_watermark(),
             diverging: None,
             snapshot: None,
+            begin: None,
             lagging: 0,
             batches: Vec::new(),
         }

@@ -324,6 +324,7 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
                 high_watermark: None,
                 diverging: Some(last),
                 snapshot: None,
+                begin: None,
                 lagging: 0,
                 batches: Vec::new(),
             };

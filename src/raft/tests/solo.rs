@@ -243,6 +243,7 @@ impl Solo {
             high_watermark: None,
             diverging: None,
             snapshot: None,
+            begin: None,
             lagging: 0,
             batches: Vec::new(),
         }

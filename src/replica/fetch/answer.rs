@@ -155,6 +155,7 @@ fn answer_of(engine: &Engine, error: ErrorCode) -> raft::FetchResponse {
         high_watermark: None,
         diverging: None,
         snapshot: None,
+        begin: None,
         lagging: 0,
         batches: Vec::new(),
     }

@@ -2,7 +2,7 @@
 //!
 //! Each reader (a connection, or another voter) has one read at the device at a time, and answers that it has not taken
 //! count as held: its next read waits for them. Clients share a total and a few places at the device, in turn; voters have an
-//! allowance of their own and go first. What is held is told by the bytes themselves: a [`Charge`] lives as long as any
+//! allowance of their own and go first; what a voter gets of a snapshot is apart from what it gets of the log. What is held is told by the bytes themselves: a [`Charge`] lives as long as any
 //! slice of what was read.
 
 use crate::replica::connection_id::ConnectionId;
@@ -34,6 +34,8 @@ const WHOLE_ANSWER_STALLS: u64 = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reader {
     Voter(NodeId),
+    /// A snapshot, for who speaks as a voter on this connection: one piece at a time, and who takes none holds no other's up.
+    Copy(ConnectionId),
     Client(ConnectionId),
 }
 
@@ -196,7 +198,7 @@ impl Reads {
         let wishes = self.readers.entry(reader).or_default();
         if wishes.waiting.is_empty() && wishes.reading.is_none() {
             match reader {
-                Reader::Voter(_) => self.voters.push_back(reader),
+                Reader::Voter(_) | Reader::Copy(_) => self.voters.push_back(reader),
                 Reader::Client(_) => self.clients.push_back(reader),
             }
         }
@@ -219,7 +221,8 @@ impl Reads {
         if is_client && (self.blocked_ns.is_some() || !self.fits()) || self.is_sated(reader) {
             return None;
         }
-        Some((self.charge(reader, now_ns), bytes.min(self.answer_bytes_max(reader))))
+        let charge = self.charge(reader, self.limits.charge_bytes, now_ns);
+        Some((charge, bytes.min(self.answer_bytes_max(reader))))
     }
 
     /// Now and then: who has taken all is forgotten.
@@ -284,20 +287,19 @@ impl Reads {
         let wishes = self.readers.get_mut(&reader)?;
         let wish = wishes.waiting.pop_front()?;
         wishes.reading = Some(wish.token);
-        Some(Granted {
-            token: wish.token,
-            charge: self.charge(reader, now_ns),
-            bytes_max: wish.bytes.min(self.answer_bytes_max(reader)),
-        })
+        let bytes_max = wish.bytes.min(self.answer_bytes_max(reader));
+        // A piece of a snapshot is not read in whole blocks.
+        let bytes = if matches!(reader, Reader::Copy(_)) { bytes_max } else { self.limits.charge_bytes };
+        Some(Granted { token: wish.token, charge: self.charge(reader, bytes, now_ns), bytes_max })
     }
 
-    /// It holds an answer on its way, and the next one.
+    /// It holds an answer on its way, and the next one; of a snapshot one piece.
     fn is_sated(&mut self, reader: Reader) -> bool {
-        self.own_bytes(reader) > self.limits.charge_bytes
+        let most = if matches!(reader, Reader::Copy(_)) { 0 } else { self.limits.charge_bytes };
+        self.own_bytes(reader) > most
     }
 
-    fn charge(&mut self, reader: Reader, now_ns: u64) -> Arc<Charge> {
-        let bytes = self.limits.charge_bytes;
+    fn charge(&mut self, reader: Reader, bytes: usize, now_ns: u64) -> Arc<Charge> {
         let total = matches!(reader, Reader::Client(_)).then(|| self.total.clone());
         if let Some(total) = &total {
             total.fetch_add(bytes, Ordering::Relaxed);
@@ -309,7 +311,7 @@ impl Reads {
 
     fn answer_bytes_max(&self, reader: Reader) -> usize {
         match reader {
-            Reader::Voter(_) => self.limits.voter_bytes_max,
+            Reader::Voter(_) | Reader::Copy(_) => self.limits.voter_bytes_max,
             Reader::Client(_) if self.is_writing => self.limits.answer_bytes_max.min(WRITING_READ_BYTES),
             Reader::Client(_) => self.limits.answer_bytes_max,
         }
@@ -323,7 +325,7 @@ impl Reads {
         if wishes.reading == Some(token) {
             wishes.reading = None;
             let line = match reader {
-                Reader::Voter(_) => &mut self.voters,
+                Reader::Voter(_) | Reader::Copy(_) => &mut self.voters,
                 Reader::Client(_) => {
                     self.under_way -= 1;
                     &mut self.clients
@@ -344,10 +346,16 @@ impl Reads {
 
     /// The connection is gone. Gives what it was waiting for; what is at the device ends by itself.
     pub(crate) fn forget(&mut self, connection: ConnectionId) -> Vec<u64> {
-        let reader = Reader::Client(connection);
+        let mut tokens = self.forget_reader(Reader::Client(connection));
+        tokens.extend(self.forget_reader(Reader::Copy(connection)));
+        tokens
+    }
+
+    fn forget_reader(&mut self, reader: Reader) -> Vec<u64> {
         let Some(wishes) = self.readers.get_mut(&reader) else { return Vec::new() };
         let tokens: Vec<u64> = wishes.waiting.drain(..).map(|wish| wish.token).collect();
         self.clients.retain(|waiting| *waiting != reader);
+        self.voters.retain(|waiting| *waiting != reader);
         tokens.iter().for_each(|token| _ = self.by_token.remove(token));
         wishes.is_gone = true;
         self.maybe_forget(reader);

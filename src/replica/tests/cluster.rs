@@ -11,6 +11,8 @@ use super::disk::Disk;
 use crate::config::Config;
 use crate::log::{Completion, Effort, OpKind, RecoveredLog, recover};
 use crate::record::Inspector;
+use crate::replica::copies::memory::MemorySnapshots;
+use crate::replica::copies::{Copies, CopyOp};
 use crate::replica::folds::Recovery;
 use crate::replica::inspection::{Patience, Search};
 use crate::replica::receive::{ReceiveBuffer, Sender};
@@ -72,6 +74,11 @@ pub(crate) struct Cluster {
     /// Answers stay on their way.
     pub(super) hold_answers: bool,
     pub(super) held_answers: Vec<Action>,
+    /// Files of snapshots.
+    pub(super) copies: BTreeMap<NodeId, Copies<MemorySnapshots>>,
+    /// What is to be done with them waits, until `release_copies`.
+    pub(super) hold_copies: bool,
+    pub(super) held_copies: Vec<(NodeId, CopyOp)>,
     inspector: Inspector,
     next_connection: u64,
     seed: u64,
@@ -96,11 +103,16 @@ impl Cluster {
             hold_answers: false,
             held_answers: Vec::new(),
             held_searches: Vec::new(),
+            copies: BTreeMap::new(),
+            hold_copies: false,
+            held_copies: Vec::new(),
             inspector: Inspector::default(),
             next_connection: 0,
             seed: 7,
         };
         for id in ids {
+            let copies = Copies::new(MemorySnapshots::default(), cluster.configs[&id].clone());
+            cluster.copies.insert(id, copies);
             cluster.start(id);
         }
         cluster
@@ -155,6 +167,11 @@ impl Cluster {
     pub(crate) fn isolate(&mut self, id: NodeId) {
         self.isolated.insert(id);
         self.break_links(id);
+    }
+
+    /// The connection on which this node fetches a snapshot.
+    pub(super) fn break_snapshot_link(&mut self, from: NodeId, to: NodeId) {
+        self.break_link(from, PeerLink { node: to, lane: Lane::Snapshot }, "connection reset");
     }
 
     fn break_links(&mut self, id: NodeId) {
@@ -280,6 +297,14 @@ impl Cluster {
         moved
     }
 
+    /// Do what is held with the files of snapshots.
+    pub(super) fn release_copies(&mut self) {
+        self.hold_copies = false;
+        for (id, op) in std::mem::take(&mut self.held_copies) {
+            self.carry_out(id, Action::Copy(op));
+        }
+    }
+
     /// Look into all batches that are held.
     pub(super) fn release_searches(&mut self) {
         for (id, search) in std::mem::take(&mut self.held_searches) {
@@ -303,6 +328,13 @@ impl Cluster {
                 if !self.hold_searches {
                     self.release_searches();
                 }
+            }
+            Action::Copy(op) => {
+                if self.hold_copies {
+                    return self.held_copies.push((id, op));
+                }
+                let done = self.copies.get_mut(&id).expect("a directory").carry_out(op);
+                self.inbox.push_back((id, Input::Copied(done)));
             }
             Action::Note { level, text } => {
                 let node = self.nodes.get_mut(&id).expect("a node");

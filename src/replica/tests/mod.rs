@@ -4,6 +4,7 @@ mod advertised;
 mod cluster;
 mod configs;
 mod disk;
+mod fetch_snapshot;
 mod fitness;
 mod folds;
 mod gate;

@@ -205,6 +205,17 @@ fn encode_counters(out: &mut Out, c: &Counters) -> fmt::Result {
         ("kraft_fetch_requests", "Fetch requests of consumers.", c.fetch_requests),
         ("kraft_fetched_bytes", "Bytes sent to consumers.", c.fetched_bytes),
         ("kraft_replica_fetches", "Fetch requests of voters and observers.", c.replica_fetches),
+        (
+            "kraft_snapshot_requests",
+            "Pieces of snapshots that voters and observers have asked for.",
+            c.snapshot_requests,
+        ),
+        ("kraft_snapshot_served_bytes", "Bytes of snapshots given to them.", c.snapshot_bytes_served),
+        (
+            "kraft_snapshots_fetched",
+            "Snapshots of a leader's that this node has fetched.",
+            c.snapshots_fetched,
+        ),
         ("kraft_elections", "Elections that this node began.", c.elections),
         ("kraft_leader_changes", "How often this node became the leader.", c.leader_changes),
         ("kraft_flushes", "Durable writes of the log.", c.flushes),

@@ -16,6 +16,7 @@ use crate::io::log_device::LogDevice;
 use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
+use crate::io::snapshot_directory::NodeSnapshots;
 use crate::io::{clock, kernel};
 use crate::log::RecoveredLog;
 use crate::replica::folds::Folds;
@@ -24,6 +25,7 @@ use crate::replica::room::places::Places;
 use crate::replica::session::SessionLimits;
 use crate::replica::{EXIT_KERNEL, Replica};
 use crate::server::control::Control;
+use crate::server::copying::{self, Copying};
 use crate::server::doors::Doors;
 use crate::server::inputs::Inputs;
 use crate::server::inspectors::Inspectors;
@@ -60,10 +62,14 @@ pub(super) fn run_cores(
     let doorbell = Doorbell::new().map_err(failed)?;
     let mut threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
     // Here from the first to the last, also in a panic: the caller lets go of the directory's lock next.
-    let _workers = threads.take_workers(if node.is_guest { WaitAtEnd::Yes } else { WaitAtEnd::No });
+    let wait = if node.is_guest { WaitAtEnd::Yes } else { WaitAtEnd::No };
+    let _workers = threads.take_workers(wait);
     let wishes = life.hand_to(doorbell.clone());
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
     let (inspectors, queue) = Inspectors::new();
+    let snapshots = NodeSnapshots::new(&node.files.directory);
+    let (copying, _copier) =
+        copying::start(snapshots, &node.config, own_sender.clone(), wait).map_err(failed)?;
     let limits = SessionLimits::of(&node.config);
     let rooms = core_rooms(&node.config, node.placement.cores.len());
     let (mut edges, mut network_cores) = (Vec::new(), StopAtEnd::default());
@@ -102,6 +108,7 @@ pub(super) fn run_cores(
         doors,
         rooms,
         inspectors,
+        copying,
         wishes,
         ready,
         guest: life.ready(),
@@ -206,6 +213,7 @@ struct Parts {
     limits: SessionLimits,
     control: Control,
     inspectors: Inspectors,
+    copying: Copying,
     doors: Doors,
     rooms: Vec<CoreRoom>,
     wishes: Wishes,
@@ -246,6 +254,7 @@ async fn replica_core(node: Node, parts: Parts) -> Result<(Ended, bool), Failure
         network,
         links: PeerLinks::new(inputs.clone(), ring.clone(), pool, connect_timeout, frame_bytes_max),
         inspectors: parts.inspectors,
+        copying: parts.copying,
         ring,
         inputs,
         edges: parts.edges,
