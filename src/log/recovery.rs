@@ -578,12 +578,20 @@ impl<'a> Scan<'a> {
     /// All is good up to the mark; then the log must be the one that the mark was written for.
     fn check_mark(&mut self, files: &[(SegmentId, u64)]) -> Result<(), RecoveryError> {
         let Some(mark) = self.mark() else {
-            if !files.is_empty() && self.expected > self.beginning.start.offset {
+            let start = self.beginning.start.offset;
+            if !files.is_empty() && self.expected > start {
                 self.notes.push(
                     "Found no commit mark beside the log (another program wrote it, or the file was removed): \
                      this once, rot at its end cannot be told from a torn tail."
                         .to_string(),
                 );
+            }
+            // It would have said so where the start lay inside of the segment.
+            if !files.is_empty() && start > Offset(0) {
+                self.notes.push(format!(
+                    "The log is taken to start at {start}, where its oldest segment begins, for no commit mark says otherwise: \
+                     records that were deleted in that segment are read again."
+                ));
             }
             return Ok(());
         };

@@ -97,6 +97,29 @@ fn a_rotten_slot_never_brings_an_earlier_start_back() {
     }
 }
 
+/// Where the start lay in that segment nobody knows then: whoever runs the node is told.
+#[test]
+fn without_a_mark_the_log_starts_with_its_oldest_segment_and_says_so() {
+    for (to, is_said) in [(13, true), (0, false)] {
+        let (mut node, batches) = ten_batches(&config(), 5);
+        if to > 0 {
+            node.start_at(to);
+        }
+        node.settle();
+        let mut disk = node.crash();
+        for slot in [0, BLOCK_BYTES] {
+            disk.mark_mut()[slot + 20] ^= 1;
+        }
+        let mut node = Node::ready(disk, config());
+        let first = to / 4 * 4;
+        assert_eq!(node.log.log_start(), Offset(first));
+        assert_eq!(bytes(&node.read_all().unwrap()), bytes(&batches[first as usize / 2..]));
+        let line = node.notes.iter().find(|note| note.contains("records that were deleted"));
+        assert_eq!(line.is_some(), is_said, "{:?}", node.notes);
+        assert!(line.is_none_or(|line| line.starts_with("The log is taken to start at 12,")), "{line:?}");
+    }
+}
+
 #[test]
 fn a_log_that_never_moved_has_marks_that_older_programs_read() {
     let (mut node, _) = ten_batches(&config(), 5);
