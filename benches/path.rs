@@ -7,7 +7,7 @@ mod empty_disk;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use empty_disk::{EmptyDisk, completed};
-use kraft::config::{Config, Limits, Voter, Wait};
+use kraft::config::{Config, Limits, Retention, Voter, Wait};
 use kraft::log::{Log, LogEvent, recover};
 use kraft::protocol::messages::StrBytes;
 use kraft::protocol::produce::{ProducePartition, ProduceTopic};
@@ -58,6 +58,7 @@ fn config() -> Config {
         election_backoff_max_ms: 1_000,
         request_timeout_ms: 2_000,
         retry_backoff_ms: 20,
+        retention: Retention::default(),
         limits: Limits::default(),
     }
 }
@@ -233,6 +234,7 @@ fn leading_raft() -> Raft {
         fetch_wait_ms_max: 500,
         first_leader: FirstLeader::All,
         log_doubt: LogDoubt::Wait,
+        keeps_own_start: false,
         seed: 1,
     };
     let (quorum_state, epochs) = (QuorumState::EMPTY, Vec::new());

@@ -7,6 +7,7 @@
 //! - `settings.rs`: where a value came from, and which one counts.
 //! - `reader.rs`: one key to one checked value; collects errors, notes and the list for `--print-config`.
 //! - `node.rs`: the keys of the node, its quorum and its listener; `limits.rs`: the bounds.
+//! - `retention.rs`: how much of the log stays.
 //! - `endpoint.rs`: hosts, ports, listeners and voters as text.
 //! - `known.rs`: keys that other Kafka servers use, and the nearest key to a misspelt one. `protection.rs`: those that
 //!   promise what is not here.
@@ -18,6 +19,7 @@ mod limits;
 mod node;
 mod protection;
 mod reader;
+mod retention;
 mod settings;
 mod surroundings;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub(crate) use limits::ENVELOPE_BYTES;
+pub use retention::Retention;
 pub use settings::Settings;
 pub(crate) use settings::{Origin, SettingsError};
 pub(crate) use surroundings::{check_surroundings, error_at};
@@ -108,6 +111,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// `controller.quorum.retry.backoff.ms`.
     pub retry_backoff_ms: u64,
+    /// How much of the log stays, where nothing is set for the topic.
+    pub retention: Retention,
     /// The bounds of everything that can grow.
     pub limits: Limits,
 }
@@ -148,6 +153,8 @@ pub struct Limits {
     /// A client that holds memory for longer without moving is closed if others wait for it.
     pub(crate) room_stall_ms_max: u64,
     pub(crate) segment_bytes_max: u64,
+    /// Records of one segment lie at most so far apart in time, as clients stamped them; `i64::MAX`: no bound.
+    pub(crate) segment_ms_max: i64,
     /// A segment is reserved or zeroed this far ahead of the writer, at most.
     pub(crate) zero_ahead_bytes: u64,
     /// Records in one answer to a consumer.
@@ -293,11 +300,12 @@ pub fn load(settings: &Settings) -> Result<Loaded, Refused> {
     let mut reader = reader::Reader::new(settings);
     let node = node::read_node(&mut reader);
     let limits = limits::read_limits(&mut reader);
+    let retention = retention::read_retention(&mut reader);
     node::check_interop_limits(&mut reader, node.as_ref(), &limits);
     let finished = reader.finish();
     match node {
         Some(node) if finished.errors.is_empty() => Ok(Loaded {
-            config: node.into_config(limits),
+            config: node.into_config(retention, limits),
             effective: finished.effective,
             notes: finished.notes,
         }),
@@ -334,6 +342,7 @@ impl Config {
             election_backoff_max_ms: 1000,
             request_timeout_ms: 2000,
             retry_backoff_ms: 20,
+            retention: Retention::default(),
             limits: Limits::default(),
         }
     }

@@ -82,6 +82,7 @@ fn encode_again(frame: &Frame, request: &Request) -> Bytes {
         Request::DescribeConfigs(body) => encode_request(frame, body),
         Request::AlterConfigs(body) => encode_request(frame, body),
         Request::IncrementalAlterConfigs(body) => encode_request(frame, body),
+        Request::DeleteRecords(body) => encode_request(frame, body),
         Request::DescribeLogDirs(body) => encode_request(frame, body),
         Request::DescribeCluster(body) => encode_request(frame, body),
         Request::DescribeQuorum(body) => encode_request(frame, body),

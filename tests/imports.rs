@@ -176,6 +176,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fetch", &["connection_id", "desk", "input", "room"]),
     ("list_offsets", &["connection_id", "desk", "input", "inspection", "room", "times"]),
     ("alter_configs", &["desk", "folds", "forward", "input", "notice", "requests"]),
+    ("delete_records", &["connection_id", "desk", "input"]),
+    ("retention", &["desk", "folds", "notice"]),
     ("quorum", &["desk", "input", "notice", "peers"]),
     ("describe", &["connection_id", "desk", "forward", "input", "requests"]),
     ("heavy", &["admit", "connection_id", "desk", "input", "room"]),

@@ -338,6 +338,7 @@ impl LogSource for Files {
 fn log_config() -> LogConfig {
     LogConfig {
         segment_bytes_max: 1 << 20,
+        segment_ms_max: i64::MAX,
         zero_ahead_bytes: 1 << 16,
         write_buffer_bytes: 1 << 16,
         write_buffers: 4,

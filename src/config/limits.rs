@@ -76,6 +76,7 @@ impl Default for Limits {
             device_reads_max: 4,
             room_stall_ms_max: 5_000,
             segment_bytes_max: GIB as u64,
+            segment_ms_max: i64::MAX,
             zero_ahead_bytes: 16 * MIB as u64,
             fetch_response_bytes_max: 55 * MIB,
             replica_fetch_bytes_max: 4 * MIB,
@@ -198,6 +199,7 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     let setting = r.find(key).or(r.find("log.segment.bytes"));
     let segment = SEGMENT_BYTES_MIN..=JAVA_INT_MAX as u64;
     l.segment_bytes_max = r.number_of(key, setting, l.segment_bytes_max, segment);
+    l.segment_ms_max = super::retention::read_roll(r);
     let ahead = BLOCK_BYTES as u64..=GIB as u64;
     l.zero_ahead_bytes = r.number("kraft.zero.ahead.bytes", l.zero_ahead_bytes, ahead);
     l.tail_cache_bytes_max = r.number("kraft.tail.cache.bytes", l.tail_cache_bytes_max, 0..=64 * GIB);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::endpoint::{self, ANY_HOST, Listener, PortZero, VOTERS_EXAMPLE};
 use super::reader::Reader;
 use super::settings::Setting;
-use super::{Config, Limits, Voter, Wait};
+use super::{Config, Limits, Retention, Voter, Wait};
 use crate::types::*;
 
 /// Kafka's `QuorumConfig` of 4.3.
@@ -70,7 +70,7 @@ struct Timeouts {
 }
 
 impl Node {
-    pub(super) fn into_config(self, limits: Limits) -> Config {
+    pub(super) fn into_config(self, retention: Retention, limits: Limits) -> Config {
         Config {
             node_id: self.quorum.node_id,
             directory_id: self.identity.directory_id,
@@ -95,6 +95,7 @@ impl Node {
             election_backoff_max_ms: self.timeouts.election_backoff_max_ms,
             request_timeout_ms: self.timeouts.request_timeout_ms,
             retry_backoff_ms: self.timeouts.retry_backoff_ms,
+            retention,
             limits,
         }
     }

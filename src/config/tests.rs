@@ -353,13 +353,15 @@ fn unknown_key_is_a_warning_with_the_nearest() {
 
 #[test]
 fn keys_of_other_kafka_servers_make_one_line() {
-    let notes = notes(&seed_with("num.io.threads=8\nlog.retention.hours=168\nquorum.append.linger.ms=25"));
+    let notes = notes(&seed_with(
+        "num.io.threads=8\nlog.retention.check.interval.ms=300000\nquorum.append.linger.ms=25",
+    ));
     assert_eq!(
         notes[1..],
         [
             "Ignored quorum.append.linger.ms=25 (node.properties:8): appends do not linger, the flush under way is the timer."
                 .to_string(),
-            "Accepted keys of Kafka that mean nothing here: log.retention.hours, num.io.threads.".to_string(),
+            "Accepted keys of Kafka that mean nothing here: log.retention.check.interval.ms, num.io.threads.".to_string(),
         ]
     );
 }
@@ -513,4 +515,29 @@ fn shipped_files_load_without_a_warning_and_both_dialects_agree() {
         let today = shipped(&format!("kraft-quorum-{n}.properties"));
         assert_eq!(format!("{seed:?}"), format!("{today:?}"));
     }
+}
+
+#[test]
+fn of_several_keys_of_retention_the_first_counts_and_all_are_checked() {
+    let retained = |text: &str| {
+        let retention = load_ok(&seed_with(text)).config.retention;
+        (retention.bytes, retention.ms)
+    };
+    assert_eq!(retained(""), (None, None), "nothing goes unless a key says so");
+    assert_eq!(retained("log.retention.hours=2"), (None, Some(7_200_000)));
+    assert_eq!(retained("log.retention.hours=2\nlog.retention.minutes=3"), (None, Some(180_000)));
+    assert_eq!(retained("log.retention.hours=2\nlog.retention.ms=-1\nlog.retention.minutes=3"), (None, None));
+    assert_eq!(retained("log.retention.bytes=7\nmetadata.max.retention.bytes=5"), (Some(5), None));
+    assert_eq!(retained("log.retention.ms=7\nmetadata.max.retention.ms=5"), (None, Some(5)));
+    for bad in
+        ["log.retention.bytes=0", "log.retention.ms=-2", "metadata.max.retention.ms=0", "log.roll.ms=-1"]
+    {
+        let refused = load(&seed_with(&format!("log.retention.hours=5\n{bad}")));
+        assert!(refused.is_err(), "{bad}");
+    }
+    let rolls = |text: &str| load_ok(&seed_with(text)).config.limits.segment_ms_max;
+    assert_eq!(
+        (rolls(""), rolls("log.roll.hours=1"), rolls("log.roll.hours=1\nlog.roll.ms=9")),
+        (i64::MAX, 3_600_000, 9)
+    );
 }

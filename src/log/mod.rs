@@ -18,6 +18,7 @@
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
 
+mod aging;
 mod beginning;
 mod blocks;
 pub(crate) mod buffer;
@@ -50,6 +51,7 @@ mod turn;
 mod writer;
 mod written;
 
+pub(crate) use aging::Aged;
 pub(crate) use blocks::Want;
 pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
@@ -84,6 +86,8 @@ const LEAVING_NS: u64 = 2 * NS_PER_MS;
 pub struct LogConfig {
     /// A batch that would make a segment larger than this begins the next one.
     pub segment_bytes_max: u64,
+    /// A batch whose records are so much later than the first ones of its segment begins the next one; `i64::MAX`: none does.
+    pub segment_ms_max: i64,
     /// A segment grows by steps of this size at most, reserved or zeroed ahead of the writer.
     pub zero_ahead_bytes: u64,
     /// A multiple of 4 KiB.
@@ -296,6 +300,8 @@ pub struct Log {
     task: Option<task::Task>,
     truncations: VecDeque<truncation::Truncation>,
     quorum_state: Option<(QuorumState, usize)>,
+    /// The open segment is to be closed.
+    closes: bool,
     /// The opening repairs write it first.
     holds_quorum_state: bool,
     /// Of the operation under way, to be asked for again where it finds no room.
@@ -357,6 +363,7 @@ impl Log {
             task: None,
             truncations: VecDeque::new(),
             quorum_state: None,
+            closes: false,
             holds_quorum_state: repair.quorum_state.is_some(),
             quorum_state_submitted: None,
             checkpoint_stale: repair.checkpoint_stale,

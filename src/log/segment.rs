@@ -46,6 +46,10 @@ pub(super) struct Segment {
     pub(super) ends: Option<(BatchPrint, BatchPrint)>,
     /// A summary of it may be on the disk, whatever it says.
     pub(super) has_summary: bool,
+    /// Of its first records, where it was not closed when it was found.
+    first_timestamp: Option<i64>,
+    /// Monotonic ns of the last append in this life.
+    pub(super) appended_ns: Option<u64>,
 }
 
 /// The time of a run of control batches: who looks for a time looks for what a consumer can see.
@@ -83,6 +87,8 @@ impl Segment {
             index_interval_bytes,
             ends: None,
             has_summary: false,
+            first_timestamp: None,
+            appended_ns: None,
         }
     }
 
@@ -101,6 +107,7 @@ impl Segment {
     /// Add a batch that lies at the segment's end.
     pub(super) fn push(&mut self, header: &BatchHeader) {
         self.push_to_index(header);
+        self.first_timestamp = self.first_timestamp.or(header.data_timestamp());
         let print = BatchPrint::of(header, self.length);
         self.ends = Some((self.ends.map_or(print, |(first, _)| first), print));
         self.length += header.size_bytes as u64;
@@ -195,12 +202,21 @@ impl Segment {
         let run = cut_run.first().map(|first| self.relative(first.base_offset));
         let run = self.index.pop_if(|e| Some(e.offset) == run);
         self.ends = self.ends.filter(|_| position > 0);
+        self.first_timestamp = self.first_timestamp.filter(|_| position > 0);
         self.length = run.map_or(position, |e| u64::from(e.position));
         self.find_peaks();
         if run.is_some() {
             cut_run.iter().for_each(|h| self.push(h));
         }
         assert_eq!(self.length, position, "a truncated segment ends with a whole batch");
+    }
+
+    /// By how much records of this time are later than its first ones.
+    pub(super) fn span_ms(&self, timestamp: Option<i64>) -> i64 {
+        match (timestamp, self.first_timestamp) {
+            (Some(timestamp), Some(first)) => timestamp.saturating_sub(first),
+            _ => 0,
+        }
     }
 
     /// Nothing is added any more.

@@ -65,6 +65,9 @@ impl Log {
         if self.must_roll() && !(self.shutdown == Shutdown::Wanted && self.room.is_wanting()) {
             return self.start_roll();
         }
+        if self.shutdown == Shutdown::No && self.must_close() {
+            return self.start_roll();
+        }
         // What found no room was acknowledged to nobody.
         let all_written = self.writer.submitted_end == self.log_end || self.room.is_wanting();
         let done = self.shutdown == Shutdown::Wanted && all_written;
@@ -84,12 +87,12 @@ impl Log {
     }
 
     fn start_roll(&mut self) -> bool {
-        let Some(first) = self.tail.iter_from(self.writer.submitted_end).next() else { return false };
         if !self.is_quiet() {
             return false;
         }
-        let to = SegmentId(first.base_offset());
-        let zeroed = self.first_zeros(first.size_bytes() as u64);
+        let first = self.tail.iter_from(self.writer.submitted_end).next();
+        let to = SegmentId(self.writer.submitted_end);
+        let zeroed = self.first_zeros(first.map_or(0, |first| first.size_bytes() as u64));
         let cut = OpKind::CutSegment { segment: self.writer.segment, length: self.writer.position };
         let create = OpKind::CreateSegment { segment: to, zeroed };
         self.task = Some(Task::new(TaskKind::Roll { to, zeroed }, [Step::Op(cut), Step::Op(create)]));
@@ -134,6 +137,7 @@ impl Log {
     }
 
     fn begin_segment(&mut self, id: SegmentId, zeroed: u64) {
+        self.closes = false;
         assert!(self.prepared.batches == 0, "what is copied for one segment does not begin another");
         if let Some(closed) = self.segments.last_mut() {
             closed.close();

@@ -192,6 +192,7 @@ impl Log {
             self.writer.submitted_end = batch.next_offset();
             let segment = self.segments.0.last_mut().expect("a ready log has a segment");
             segment.push(batch.header());
+            segment.appended_ns = Some(self.now_ns);
         }
         let partial_before = if batches > 0 { 0 } else { self.writer.partial };
         self.writer.partial = partial_before + part_bytes;
@@ -212,7 +213,13 @@ impl Log {
         // Kafka's index files hold offsets relative to the segment's base as i32.
         let relative = batch.last_offset().0 - self.writer.segment.0.0;
         let grown = position + batch.size_bytes() as u64;
-        position == 0 || (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
+        // Kafka: `LogSegment.shouldRoll`, which goes by the records' times too.
+        let is_late = self.config.segment_ms_max < i64::MAX
+            && self.segments.last().is_some_and(|open| {
+                open.span_ms(batch.header().data_timestamp()) > self.config.segment_ms_max
+            });
+        position == 0
+            || !is_late && (grown <= self.config.segment_bytes_max && relative <= i64::from(i32::MAX))
     }
 
     /// Copy whole batches into the next group, as long as they fit.

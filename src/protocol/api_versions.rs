@@ -22,6 +22,7 @@ pub(crate) mod key {
     pub(crate) const LIST_GROUPS: i16 = 16;
     pub(crate) const API_VERSIONS: i16 = 18;
     pub(crate) const CREATE_TOPICS: i16 = 19;
+    pub(crate) const DELETE_RECORDS: i16 = 21;
     pub(crate) const INIT_PRODUCER_ID: i16 = 22;
     pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub(crate) const DESCRIBE_CONFIGS: i16 = 32;

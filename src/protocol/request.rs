@@ -24,6 +24,7 @@ pub enum Request {
     /// To a group's coordinator.
     Group(GroupRequest),
     CreateTopics(m::CreateTopicsRequest),
+    DeleteRecords(m::DeleteRecordsRequest),
     InitProducerId(m::InitProducerIdRequest),
     OffsetForLeaderEpoch(m::OffsetForLeaderEpochRequest),
     ApiVersions(m::ApiVersionsRequest),
@@ -86,6 +87,7 @@ fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, FrameErro
         key::FIND_COORDINATOR => decode(body, version).map(Request::FindCoordinator),
         key::API_VERSIONS => decode(body, version).map(Request::ApiVersions),
         key::CREATE_TOPICS => decode(body, version).map(Request::CreateTopics),
+        key::DELETE_RECORDS => decode(body, version).map(Request::DeleteRecords),
         key::INIT_PRODUCER_ID => decode(body, version).map(Request::InitProducerId),
         key::OFFSET_FOR_LEADER_EPOCH => decode(body, version).map(Request::OffsetForLeaderEpoch),
         key::DESCRIBE_CONFIGS => decode(body, version).map(Request::DescribeConfigs),

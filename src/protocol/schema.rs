@@ -154,6 +154,7 @@ pub(crate) fn request(api_key: i16) -> Option<&'static Message> {
         key::CONSUMER_GROUP_DESCRIBE => &groups::CONSUMER_GROUP_DESCRIBE_REQUEST,
         key::API_VERSIONS => &API_VERSIONS_REQUEST,
         key::CREATE_TOPICS => &CREATE_TOPICS_REQUEST,
+        key::DELETE_RECORDS => &DELETE_RECORDS_REQUEST,
         key::INIT_PRODUCER_ID => &INIT_PRODUCER_ID_REQUEST,
         key::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH_REQUEST,
         key::DESCRIBE_CONFIGS => &DESCRIBE_CONFIGS_REQUEST,
@@ -312,6 +313,16 @@ static ALTERED_RESOURCE: Struct =
     ]);
 static ALTERED_CONFIG: Struct =
     Struct::of::<m::incremental_alter_configs_request::AlterableConfig>(&[STRING, I8, NULLABLE_STRING]);
+
+static DELETE_RECORDS_REQUEST: Message = Message {
+    name: "DeleteRecords request",
+    flexible_from: 2,
+    body: Struct::of::<m::DeleteRecordsRequest>(&[array(&DELETED_TOPIC), I32]),
+};
+static DELETED_TOPIC: Struct =
+    Struct::of::<m::delete_records_request::DeleteRecordsTopic>(&[STRING, array(&DELETED_PARTITION)]);
+static DELETED_PARTITION: Struct =
+    Struct::of::<m::delete_records_request::DeleteRecordsPartition>(&[I32, I64]);
 
 static DESCRIBE_LOG_DIRS_REQUEST: Message = Message {
     name: "DescribeLogDirs request",

@@ -136,6 +136,8 @@ impl Raft {
             high_watermark: None,
             unfit: None,
             one_batch: false,
+            log_start: None,
+            wall_ms: None,
         });
         effects.at_once.push(Effect::Send { to: voter, request });
     }

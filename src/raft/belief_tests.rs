@@ -156,7 +156,7 @@ fn voters_that_say_that_we_lead_are_heard_all_the_same() {
     let (error, leader) = (ErrorCode::NONE, Some(NodeId(1)));
     let answer = |solo: &mut Solo| {
         let (epoch, granted, memory) = (solo.raft.epoch(), true, VoterMemory::Whole);
-        let response = VoteResponse { error, leader, epoch, granted, memory };
+        let response = VoteResponse { error, leader, epoch, granted, memory, start: None };
         solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
         assert!(!solo.has_dropped(2), "it would not be heard of any more");
     };
@@ -447,7 +447,7 @@ fn pre_votes_that_meet_a_second_leader_are_not_asked_for_every_20_ms() {
             if matches!(request, Request::Vote(_)) {
                 pre_votes += 1;
                 let memory = VoterMemory::Whole;
-                let response = VoteResponse { error, leader, epoch, granted: false, memory };
+                let response = VoteResponse { error, leader, epoch, granted: false, memory, start: None };
                 solo.step(Event::Response { from: NodeId(to), response: Response::Vote(response) });
             }
         }

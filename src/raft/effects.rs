@@ -94,6 +94,10 @@ pub enum Effect {
     Truncate { to: LogEndOffset },
     /// The high watermark of this node is now here; it never falls.
     HighWatermark(HighWatermark),
+    /// Let this node's log start here, durably, then step `Event::StartMoved`: committed, flushed and folded into a snapshot of its own.
+    AdvanceStart(OffsetAndEpoch),
+    /// The start that is named to replicas has risen: answer those that wait.
+    StartNamed,
     /// Role, epoch or leader changed: look at the accessors. Parked requests of the old state must be settled.
     RoleChanged,
     /// A peer said something impossible: drop its connections.

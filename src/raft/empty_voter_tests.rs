@@ -22,7 +22,8 @@ fn begin(solo: &mut Solo, leader: i32, epoch: i32) {
 
 fn answer(solo: &mut Solo, from: i32, error: ErrorCode) {
     let memory = VoterMemory::Whole;
-    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory };
+    let response =
+        VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory, start: None };
     solo.step(Event::Response { from: NodeId(from), response: Response::Vote(response) });
 }
 

@@ -26,6 +26,8 @@ pub enum Event {
     StartMoved(OffsetAndEpoch),
     /// A snapshot of this node that ends here is durable: all before it is folded into it. Whoever took it; ids ascend.
     SnapshotTaken(OffsetAndEpoch),
+    /// Retention or DeleteRecords want the log to start here; of two the higher counts. A leader's, but where each node keeps its own.
+    WantStart(Offset),
     /// Leader: a client batch of this many offsets wants a place. Answered in `Effects::assigned`
     /// (`None` there: not the leader, or its epoch has not begun).
     Append { offsets: i64 },
@@ -158,6 +160,10 @@ pub struct FetchRequest {
     pub unfit: Option<Unfit>,
     /// It has no room for what follows, and says only that it lives: records have to come with the answer, but no more than one batch.
     pub one_batch: bool,
+    /// Where its log starts, durably; `None`: it does not say (-1), as Kafka's replicas and older ones of ours.
+    pub log_start: Option<Offset>,
+    /// Its wall time, now and then (a field of our own).
+    pub wall_ms: Option<i64>,
 }
 
 /// What another node answers to our [`Request`].
@@ -196,6 +202,8 @@ pub struct VoteResponse {
     pub granted: bool,
     /// What that is worth.
     pub memory: VoterMemory,
+    /// Where its log starts, durably (a field of our own; `None`: it does not say).
+    pub start: Option<Offset>,
 }
 
 /// Body of BeginQuorumEpoch's and EndQuorumEpoch's answers, and all that counts in one to AskEpoch.
@@ -225,6 +233,8 @@ pub struct FetchResponse {
     pub(crate) begin: Option<OffsetAndEpoch>,
     /// Voters that the leader does not count as in sync: a bit for each place among the voters (a field of our own).
     pub(crate) lagging: u32,
+    /// The start that the leader wants; `None`: it names none.
+    pub(crate) log_start: Option<Offset>,
     pub(crate) batches: Vec<BatchSpan>,
 }
 

@@ -14,6 +14,8 @@ fn fetch(solo: &mut Solo, from: i32, below: i64, unfit: Option<Unfit>) {
         high_watermark: None,
         unfit,
         one_batch: false,
+        log_start: None,
+        wall_ms: None,
     };
     solo.step(Event::Request { request_id: RequestId(9), request: Request::Fetch(request) });
 }

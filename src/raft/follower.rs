@@ -141,6 +141,7 @@ impl Raft {
         effects.note_about(NoteKind::Following, leader, format!("following {leader} in epoch {epoch}"));
         let deadline = self.config.fetch_deadline(now, &mut self.random);
         self.role = Role::Follower(Follower::new(leader, deadline, now));
+        self.start.on_new_leader();
     }
 
     pub(super) fn drop_peer(&mut self, node: NodeId, why: String, effects: &mut Effects) {
@@ -178,13 +179,16 @@ impl Raft {
             Role::Follower(follower) => Some(follower.leader),
             _ => self.any_other_voter(),
         };
-        let request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now), self.waits_for_room());
+        let mut request = self.fetch_request(self.flushed.0, self.fetch_wait_ms(now), self.waits_for_room());
         let lost_at = self.role.fetcher().cloned().and_then(|fetcher| self.lost_at(&fetcher));
         let (Some(to), Some(fetcher)) = (to, self.role.fetcher()) else { return };
         if has_passed(lost_at, now) {
             fetcher.outstanding = 0;
         }
         fetcher.on_sent(to, now);
+        if let Request::Fetch(fetch) = &mut request {
+            fetch.wall_ms = self.clock_to_say(now);
+        }
         effects.at_once.push(Effect::Send { to, request });
     }
 
@@ -266,6 +270,8 @@ impl Raft {
             high_watermark: if is_settled { Some(DO_NOT_WAKE) } else { self.high_watermark },
             unfit: self.unfit(),
             one_batch,
+            log_start: self.held_start(),
+            wall_ms: None,
         })
     }
 
@@ -287,10 +293,12 @@ impl Raft {
     }
 
     /// What has waited for a flush, or for the quorum state, is about to be carried out: that may have taken long.
-    pub(crate) fn on_released(&self, now: Now, effect: &mut Effect) {
+    pub(crate) fn on_released(&mut self, now: Now, effect: &mut Effect) {
         if let Effect::Send { request: Request::Fetch(fetch), .. } = effect {
             let left_ms = i32::try_from(self.fetch_wait_ms(now)).unwrap_or(i32::MAX);
             fetch.max_wait_ms = fetch.max_wait_ms.min(left_ms);
+            fetch.log_start = self.held_start();
+            fetch.wall_ms = fetch.wall_ms.or_else(|| self.clock_to_say(now));
         }
     }
 

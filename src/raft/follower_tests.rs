@@ -74,6 +74,7 @@ fn answers_that_contradict_drop_the_peer() {
         epoch: Epoch(5),
         granted: false,
         memory: VoterMemory::Whole,
+        start: None,
     };
     solo.step(Event::Response { from: NodeId(3), response: Response::Vote(response) });
     assert!(solo.has_dropped(3), "9 is no voter");

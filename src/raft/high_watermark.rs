@@ -9,7 +9,7 @@ use crate::types::*;
 
 /// The offset that a majority of these has reached: the (n/2)-th of them in descending order
 /// (Kafka: LeaderState.maybeUpdateHighWatermark). Sorts `reached`.
-fn reached_by_majority(reached: &mut [Offset]) -> Option<Offset> {
+pub(super) fn reached_by_majority(reached: &mut [Offset]) -> Option<Offset> {
     reached.sort_unstable_by(|a, b| b.cmp(a));
     reached.get(reached.len() / 2).copied()
 }
@@ -42,6 +42,7 @@ impl Raft {
             effects
                 .notes
                 .push(format!("epoch {} is committed up to {offset} for the first time", self.state.epoch));
+            self.on_first_commit(effects);
         }
         if flushed >= offset {
             self.state.caught_up = true;

@@ -19,6 +19,7 @@ impl Raft {
     pub(super) fn become_leader(&mut self, now: Now, granting: Vec<NodeId>, effects: &mut Effects) {
         let epoch = self.state.epoch;
         let epoch_start = self.log_end().0;
+        let decided = self.find_start(effects);
         self.state.leader = Some(self.config.local.id);
         // Elected, our log holds all that is committed; once on the disk, we have caught up for good. Never with an empty
         // log: by that a start knows one that was lost.
@@ -48,6 +49,7 @@ impl Raft {
             check_quorum_deadline: (!is_only_voter).then(|| self.config.check_quorum_deadline(now)),
             begin_at: now.monotonic_ns,
             reached: Vec::new(),
+            decided,
         });
         self.on_elected_unfit(now);
         self.presence.on_heard(now);
@@ -139,6 +141,9 @@ impl Raft {
             leader.progress.iter_mut().for_each(|progress| progress.has_fetched = false);
             leader.check_quorum_deadline = leader.check_quorum_deadline.map(|_| check_quorum_deadline);
             self.presence.on_heard(now);
+        }
+        if let Some(place) = voter {
+            self.on_held(now, place, request);
         }
     }
 

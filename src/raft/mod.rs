@@ -71,7 +71,7 @@ use invariants::Standing;
 use presence::Presence;
 use random::Random;
 use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
-use start::Snapshots;
+use start::Start;
 use vote::Rival;
 pub(crate) use vote::{Campaigns, Cause};
 use voters::Voters;
@@ -99,6 +99,8 @@ pub struct RaftConfig {
     pub first_leader: FirstLeader,
     /// What a node may do whose log may have lost acknowledged records.
     pub log_doubt: LogDoubt,
+    /// Kafka's own voters may be among the others, who say nothing of starts: this node's is its own affair.
+    pub keeps_own_start: bool,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -162,7 +164,7 @@ pub struct Raft {
     /// What it knew to be committed before its last start. Not shown to anybody as a high watermark (Kafka has none before it
     /// hears from a leader); nothing is cut below it.
     committed_before: Offset,
-    snapshots: Snapshots,
+    start: Start,
     shutdown: Shutdown,
     fitness: Fitness,
     presence: Presence,
@@ -213,7 +215,7 @@ impl Raft {
             truncating: None,
             high_watermark: None,
             committed_before: recovered.committed.offset.min(recovered.log_end.0),
-            snapshots: Snapshots::found(recovered.snapshot),
+            start: Start::found(recovered.snapshot, recovered.log_start.offset),
             shutdown: Shutdown::No,
             fitness: Fitness::default(),
             presence: Presence::new(now),
@@ -282,6 +284,7 @@ impl Raft {
         let before = self.standing();
         self.on_event(now, event, effects);
         self.maybe_end_shutdown(now, effects);
+        self.maybe_advance_start(now, effects);
         self.maybe_fetch(now, effects);
         self.finish(&before, effects);
         self.check_step(&before, effects);
@@ -293,8 +296,9 @@ impl Raft {
             Event::QuorumStateDurable => self.on_quorum_state_durable(),
             Event::Flushed(flushed) => self.on_flushed(now, flushed, effects),
             Event::Truncated(end) => self.on_truncated(now, end, effects),
-            Event::StartMoved(at) => self.on_start_moved(at),
+            Event::StartMoved(at) => self.on_start_moved(now, at),
             Event::SnapshotTaken(id) => self.on_snapshot_taken(id),
+            Event::WantStart(offset) => self.on_want_start(offset, effects),
             Event::Append { offsets } => effects.assigned = self.on_append(offsets),
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),
@@ -445,12 +449,6 @@ impl Raft {
         }
     }
 
-    fn on_start_moved(&mut self, at: OffsetAndEpoch) {
-        let floor = self.committed_floor();
-        assert!(at.offset <= floor, "the log starts at {} and is committed up to {floor}", at.offset);
-        self.epochs.start_at(at);
-    }
-
     /// Put what this step did into its class: behind the quorum state if that has changed.
     fn finish(&mut self, before: &Standing, effects: &mut Effects) {
         let is_changed = !before.is_same_role(&self.standing());
@@ -490,7 +488,7 @@ impl Raft {
                     Some(leader.begin_at).filter(|_| leader.progress.len() > 1),
                     leader.check_quorum_deadline,
                 ),
-                self.hand_over_due(),
+                earliest(self.hand_over_due(), self.start_due()),
             ),
             Role::Follower(follower) => {
                 earliest(Some(follower.fetch_deadline).filter(|_| campaigns), self.fetch_due())

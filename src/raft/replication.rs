@@ -32,7 +32,7 @@ impl Raft {
         request: &FetchRequest,
         effects: &mut Effects,
     ) -> FetchVerdict {
-        if let Err(error) = self.judge_fetch(request) {
+        if let Err(error) = self.judge_fetch(request).and_then(|()| self.judge_held(request)) {
             return FetchVerdict::Refused(error);
         }
         if let Err(end) = self.epochs.check_position(request.fetch_offset, request.last_fetched_epoch) {
@@ -222,6 +222,7 @@ impl Raft {
         is_displaced: bool,
         effects: &mut Effects,
     ) -> Result<(), String> {
+        self.on_start_named(response)?;
         match self.fit_batches(&response.batches)? {
             Fit::Conflict { at, epoch } => {
                 let theirs = format!("there it has a record of epoch {epoch}");

@@ -48,6 +48,8 @@ pub(super) struct Election {
 pub(crate) struct Ballot {
     pub(super) voter: ReplicaKey,
     pub(super) answer: Answer,
+    /// Where its log starts, as it said with that.
+    pub(super) start: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,26 @@ pub(super) struct Leader {
     pub(super) begin_at: u64,
     /// Kept for its allocation: the median is computed at every Fetch and flush.
     pub(super) reached: Vec<Offset>,
+    pub(super) decided: Decided,
+}
+
+/// The start of the quorum, as its leader has it (`start`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decided {
+    pub(super) wanted: Offset,
+    /// Wanted from the beginning of this epoch on: others may have been told it. Nothing is told before a majority holds that.
+    pub(super) found: Offset,
+    /// What clients are told. `None`: what they were told before is not known yet.
+    pub(super) told: Option<Offset>,
+    /// So many others hold what is wanted that with this node they are a majority.
+    pub(super) held_since_ns: Option<u64>,
+}
+
+/// A voter's wall time, as it said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    pub(super) said_ms: i64,
+    pub(super) heard_ns: u64,
 }
 
 /// What a leader knows of a replica (Kafka: LeaderState.ReplicaState).
@@ -93,6 +115,9 @@ pub(super) struct Progress {
     pub(super) directories: [Option<Uuid>; 2],
     /// Why it should not lead, as it said with its last Fetch.
     pub(super) unfit: Option<Unfit>,
+    /// Where its log starts, as it said with that; `None`: it did not.
+    pub(super) held_start: Option<Offset>,
+    pub(super) clock: Option<Clock>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +138,8 @@ pub(super) struct Follower {
     pub(super) is_silent: bool,
     /// Our log agrees with the leader's at least up to here.
     pub(super) shared_end: Offset,
+    /// The latest start that the leader has named.
+    pub(super) named_start: Offset,
     /// Fetches that wait for the flush of what was appended, by ascending offset.
     pub(super) gates: Vec<Gate>,
     pub(super) fetcher: Fetcher,
@@ -158,6 +185,20 @@ pub(super) struct Resigned {
     pub(super) unacknowledged: Vec<(ReplicaKey, Option<u64>)>,
 }
 
+impl Decided {
+    /// All who elected this leader start there.
+    pub(super) fn agreed(at: Offset) -> Decided {
+        Decided { wanted: at, found: at, told: Some(at), held_since_ns: None }
+    }
+}
+
+impl Clock {
+    pub(super) fn wall_ms(self, now: Now) -> i64 {
+        let since_ms = now.monotonic_ns.saturating_sub(self.heard_ns) / NS_PER_MS;
+        self.said_ms.saturating_add(i64::try_from(since_ms).unwrap_or(i64::MAX))
+    }
+}
+
 impl Follower {
     /// `deadline` is of the last good answer, or of having become a follower.
     pub(super) fn new(leader: NodeId, deadline: FetchDeadline, now: Now) -> Follower {
@@ -171,6 +212,7 @@ impl Follower {
             told_end: None,
             is_silent: false,
             shared_end: Offset(0),
+            named_start: Offset(0),
             gates: Vec::new(),
             fetcher: Fetcher::due_at(now.monotonic_ns),
         }
@@ -245,7 +287,7 @@ impl Election {
             .iter()
             .map(|key| {
                 let answer = if key.id == local.id { own } else { Answer::AskAt(0) };
-                Ballot { voter: *key, answer }
+                Ballot { voter: *key, answer, start: None }
             })
             .collect();
         Election { deadline, yields_until: 0, yields_since: None, ballots }
@@ -271,8 +313,13 @@ impl Election {
     }
 
     pub(super) fn granting(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.starts_of_granting().map(|(voter, _)| voter)
+    }
+
+    /// Who has granted, and where its log starts.
+    pub(super) fn starts_of_granting(&self) -> impl Iterator<Item = (NodeId, Option<Offset>)> + '_ {
         let grants = |ballot: &&Ballot| matches!(ballot.answer, Answer::Granted | Answer::GrantedWithReserve);
-        self.ballots.iter().filter(grants).map(|ballot| ballot.voter.id)
+        self.ballots.iter().filter(grants).map(|ballot| (ballot.voter.id, ballot.start))
     }
 
     pub(super) fn has_reserve(&self) -> bool {
@@ -313,6 +360,8 @@ impl Progress {
             has_fetched: false,
             directories: [None; 2],
             unfit: None,
+            held_start: None,
+            clock: None,
         }
     }
 

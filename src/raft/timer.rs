@@ -176,6 +176,7 @@ mod tests {
             fetch_wait_ms_max: 500,
             first_leader: FirstLeader::All,
             log_doubt: LogDoubt::Wait,
+            keeps_own_start: false,
             seed: 1,
         };
         let mut random = Random::new(1);

@@ -250,11 +250,11 @@ impl Raft {
         response: VoteResponse,
         effects: &mut Effects,
     ) {
-        let VoteResponse { error, leader, epoch, granted, memory } = response;
+        let VoteResponse { error, leader, epoch, granted, memory, start } = response;
         if !self.is_current_response(now, from, error, epoch, leader, effects) {
             match self.second_leader(epoch, leader) {
                 // As long as it is in this epoch it will not say anything else.
-                Some(_) => self.record_ballot(now, from, Answer::Rejected, effects),
+                Some(_) => self.record_ballot(now, from, Answer::Rejected, start, effects),
                 None => self.ask_again(now, from),
             }
             return;
@@ -276,10 +276,17 @@ impl Raft {
                 return;
             }
         };
-        self.record_ballot(now, from, answer, effects);
+        self.record_ballot(now, from, answer, start, effects);
     }
 
-    fn record_ballot(&mut self, now: Now, from: NodeId, answer: Answer, effects: &mut Effects) {
+    fn record_ballot(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        answer: Answer,
+        start: Option<Offset>,
+        effects: &mut Effects,
+    ) {
         if self.shutdown != Shutdown::No {
             return;
         }
@@ -287,7 +294,7 @@ impl Raft {
         let Some(ballot) = election.ballot_of(from) else { return };
         // A voter's first word counts: granting and rejecting exclude each other (Kafka: EpochElection).
         if matches!(ballot.answer, Answer::Asked | Answer::AskAt(_)) {
-            ballot.answer = answer;
+            (ballot.answer, ballot.start) = (answer, start);
             self.on_ballot_changed(now, effects);
         }
     }
@@ -338,7 +345,8 @@ impl Raft {
         } else if error.is_none() && last >= self.epochs.last() && self.must_ask_before_voting(&request) {
             memory = VoterMemory::Asking;
         }
-        VoteResponse { error, leader: self.leader(), epoch: self.state.epoch, granted, memory }
+        let start = self.held_start();
+        VoteResponse { error, leader: self.leader(), epoch: self.state.epoch, granted, memory, start }
     }
 
     /// Our pre-vote is granted. Two that stand together split the votes, and wait for an election timeout: of two that ask

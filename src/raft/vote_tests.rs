@@ -167,7 +167,7 @@ fn a_peer_that_knows_no_pre_vote_cannot_deny_it() {
     let mut solo = Solo::voter(1, 3, &[]);
     solo.tick_until(RoleName::Prospective);
     let (error, memory) = (ErrorCode::UNSUPPORTED_VERSION, VoterMemory::Unsaid);
-    let response = VoteResponse { error, leader: None, epoch: Epoch(0), granted: false, memory };
+    let response = VoteResponse { error, leader: None, epoch: Epoch(0), granted: false, memory, start: None };
     solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
     assert_eq!(solo.raft.role(), RoleName::Candidate);
 }
@@ -371,7 +371,8 @@ fn epochs_that_are_used_up_stop_no_process() {
 
 fn vote_answer(solo: &mut Solo, error: ErrorCode) {
     let memory = VoterMemory::Whole;
-    let response = VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory };
+    let response =
+        VoteResponse { error, leader: None, epoch: solo.raft.epoch(), granted: false, memory, start: None };
     solo.step(Event::Response { from: NodeId(2), response: Response::Vote(response) });
 }
 

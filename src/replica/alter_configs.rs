@@ -119,7 +119,8 @@ impl AlterConfigs {
 
     fn check_append(&self, engine: &Engine, desk: &Desk, set: &Set) -> Result<(), (ErrorCode, String)> {
         check_room(set).map_err(|why| (ErrorCode::INVALID_CONFIG, why))?;
-        if let Some(node) = desk.peers.too_old_for_configs() {
+        let too_old = desk.peers.too_old_for_configs().or(engine.raft().too_old_for_starts());
+        if let Some(node) = too_old {
             let why = format!(
                 "node {node} runs an older version, which would store it and not go by it: start it with this one. Nothing was set"
             );

@@ -24,6 +24,7 @@ pub(super) struct Describe {
     random: Random,
     fetch_timeout_ms: u64,
     log_dir: String,
+    retention: crate::config::Retention,
 }
 
 impl Describe {
@@ -34,6 +35,7 @@ impl Describe {
             random: Random::new(seed ^ 0x9e37_79b9_7f4a_7c15),
             fetch_timeout_ms: config.fetch_timeout_ms,
             log_dir: config.log_dir.display().to_string(),
+            retention: config.retention,
         }
     }
 
@@ -152,6 +154,7 @@ impl Describe {
             disk_free_bytes: engine.disk_free_bytes(),
             limits: &desk.limits,
             segment_bytes_max: desk.limits.segment_bytes_max,
+            retention: self.retention,
             set: &engine.folds().configs().committed(raft.high_watermark()),
             is_alterable: desk.context.data_mode == DataMode::Native,
         };

@@ -166,6 +166,7 @@ impl Fetch {
         let is_news = |id: &u64| {
             self.fetches.get_parked(*id).is_some_and(|job| {
                 engine.has_role_changed()
+                    || engine.is_start_named()
                     || engine.log().log_end().0 > job.from
                     || is_due(engine, desk.now, job)
             })
@@ -230,7 +231,7 @@ impl Fetch {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         // The start has passed it while the device read: what there was is served no more, and if it is bad, no matter.
-        if job.from < engine.log().log_start() {
+        if job.from < engine.log().log_start() || check_start(engine, &job).is_err() {
             return self.try_fetch(engine, desk, job);
         }
         match result {
@@ -283,6 +284,10 @@ impl Fetch {
 
     /// Gives it back where it has to wait for what others have not taken.
     fn fetch_what_fits(&mut self, engine: &mut Engine, desk: &mut Desk, job: FetchJob) -> Option<FetchJob> {
+        if let Err(error) = check_start(engine, &job) {
+            fail_fetch(engine, desk, job, error);
+            return None;
+        }
         let bound = bound_of(engine, &job);
         let id = desk.fresh_id();
         match engine.read_memory(job.from, bound, job.max_bytes) {
@@ -394,6 +399,10 @@ impl Fetch {
         if !engine.leads_in(job.epoch) {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
+        // It may have waited for them while others were told a later start.
+        if let Err(error) = check_start(engine, &job) {
+            return fail_fetch(engine, desk, job, error);
+        }
         let bytes = batches.size_bytes();
         desk.counters.fetched_bytes += bytes as u64;
         let given = self.share_of(&job).filter(|_| bytes > 0).map(|share| share.give(bytes, from_device));
@@ -404,7 +413,7 @@ impl Fetch {
                 let partition = partition_at(&mut topics, place);
                 (partition.high_watermark, partition.last_stable_offset) = (high_watermark, high_watermark);
                 // It may have waited long, and others have been told a later start since.
-                partition.log_start_offset = engine.log().log_start().0;
+                partition.log_start_offset = engine.told_start_or_none();
                 partition.records = batches;
                 answer_consumer(engine, desk, &job.ticket, topics, given);
             }
@@ -449,6 +458,14 @@ fn device_reader(job: &FetchJob) -> DeviceReader {
     }
 }
 
+/// A replica reads whatever this node has.
+fn check_start(engine: &Engine, job: &FetchJob) -> Result<(), ErrorCode> {
+    match job.reader {
+        Reader::Consumer { .. } => engine.check_start(job.from),
+        Reader::Replica { .. } => Ok(()),
+    }
+}
+
 /// How far it may read. Between the high watermark and the log end a consumer waits: it read there under an older leader.
 fn bound_of(engine: &Engine, job: &FetchJob) -> Offset {
     match job.reader {
@@ -457,12 +474,14 @@ fn bound_of(engine: &Engine, job: &FetchJob) -> Offset {
     }
 }
 
-/// An empty answer is due: the wait is over, or the replica does not know our high watermark yet, or the consumer wants
-/// nothing but to know whether there is anything.
+/// An empty answer is due: the wait is over, or the replica does not know our high watermark yet, or the start that is named, or
+/// the consumer wants nothing but to know whether there is anything.
 fn is_due(engine: &Engine, now: Now, job: &FetchJob) -> bool {
     let news = match job.reader {
         Reader::Consumer { .. } => job.min_bytes == 0,
-        Reader::Replica { high_watermark, .. } => engine.raft().high_watermark() > high_watermark,
+        Reader::Replica { high_watermark, .. } => {
+            engine.raft().high_watermark() > high_watermark || engine.is_start_named()
+        }
     };
     news || job.deadline_ns <= now.monotonic_ns
 }

@@ -147,7 +147,7 @@ impl ListOffsets {
             place,
             timestamp,
             sought,
-            next: engine.log().log_start(),
+            next: engine.raft().known_start(),
             inside: None,
             patience: Patience::Short,
             look: None,
@@ -176,7 +176,7 @@ impl ListOffsets {
             return fail(desk, scan, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         // The log may start later than when it began to look.
-        scan.next = scan.next.max(engine.log().log_start());
+        scan.next = scan.next.max(engine.raft().known_start());
         loop {
             let bound = engine.committed_or_zero();
             // Runs that have no such time are passed over. The one that has it may begin before, and end with others.
@@ -207,7 +207,7 @@ impl ListOffsets {
             Sought::First => finish(engine, desk, scan, None),
             Sought::Latest(found) => finish(engine, desk, scan, found),
             Sought::LatestKnown => {
-                let (start, bound) = (engine.log().log_start(), engine.committed_or_zero());
+                let (start, bound) = (engine.raft().known_start(), engine.committed_or_zero());
                 // None of those between is later, so of them one run is read, and the two at the ends.
                 scan.timestamp = engine.log().max_timestamp_within(start, bound).unwrap_or(0);
                 (scan.sought, scan.next) = (Sought::Latest(None), start);
@@ -226,7 +226,7 @@ impl ListOffsets {
     ) {
         let Some(scan) = self.searches.remove(token) else { return };
         // The start has passed it while the device read.
-        if scan.next < engine.log().log_start() {
+        if scan.next < engine.raft().known_start() {
             return self.scan(engine, desk, scan);
         }
         let batches = match result {
@@ -268,7 +268,7 @@ impl ListOffsets {
                 return None;
             }
             // The log may start inside of the batch.
-            let start = engine.log().log_start();
+            let start = engine.raft().known_start();
             let is_found = |(offset, t): &(Offset, i64)| *offset >= start && *t >= scan.timestamp;
             let mut late = record_timestamps(&batch).filter(is_found);
             let found = match scan.which() {
@@ -296,7 +296,7 @@ impl ListOffsets {
             scan.next = batch.base_offset();
             return self.searches.stand_in_line(token, scan, patience);
         };
-        let from = engine.log().log_start();
+        let from = engine.raft().known_start();
         scan.inside = Some((batch.base_offset().max(from), batch.header().max_timestamp));
         scan.next = batch.next_offset();
         let search = Search {
@@ -391,7 +391,7 @@ fn question(
     let at = |offset: Offset| Ok(Question::Answered { timestamp: -1, offset: offset.0 });
     match timestamp {
         LATEST => at(high_watermark.0),
-        EARLIEST | EARLIEST_LOCAL => at(engine.log().log_start()),
+        EARLIEST | EARLIEST_LOCAL => at(engine.told_start().ok_or(not_available)?),
         // Nothing is kept elsewhere, and nothing waits to be.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => at(Offset(-1)),
         MAX_TIMESTAMP => match engine.latest_committed() {

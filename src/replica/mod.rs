@@ -20,6 +20,7 @@ mod connection_id;
 pub(crate) mod copies;
 pub(crate) mod cost;
 mod counters;
+mod delete_records;
 mod describe;
 mod desk;
 mod engine;
@@ -39,6 +40,7 @@ mod reading;
 pub mod receive;
 pub mod receive_pool;
 pub(crate) mod requests;
+mod retention;
 pub(crate) mod room;
 pub mod session;
 mod session_limits;
@@ -60,6 +62,7 @@ use alter_configs::AlterConfigs;
 pub use connection_id::ConnectionId;
 use copies::CopyDone;
 pub(crate) use counters::Counters;
+use delete_records::DeleteRecords;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
 pub use engine::{Folded, NotFolded, log_config};
@@ -77,6 +80,7 @@ use peers::{PeerTimes, Peers};
 use produce::Produce;
 use quorum::Quorum;
 use reading::Reading;
+use retention::Retention;
 use room::answers::Share;
 use room::cache::CacheBudget;
 use room::reads::Reads;
@@ -103,10 +107,14 @@ pub struct Replica {
     quorum: Quorum,
     describe: Describe,
     alter_configs: AlterConfigs,
+    delete_records: DeleteRecords,
     forwarding: Forwarding<protocol::messages::DescribeQuorumRequest>,
     heavy: Heavy,
     serving: Serving,
     fetching: Fetching,
+    retention: Retention,
+    /// What need not stay goes by itself.
+    retains: bool,
     cache: CacheBudget,
 }
 
@@ -132,10 +140,14 @@ impl Replica {
             quorum: Quorum::default(),
             describe: Describe::new(config, seed),
             alter_configs: AlterConfigs::new(config.request_timeout_ms, config.data_mode),
+            delete_records: DeleteRecords::new(config.data_mode),
             forwarding: Forwarding::new(config.request_timeout_ms),
             heavy: Heavy::new(limits.heavy_bytes_max),
             serving: Serving::default(),
             fetching: Fetching::new(config),
+            retention: Retention::new(config, now),
+            // Not before a server takes snapshots, and gives them to who lacks what is gone.
+            retains: false,
             cache: CacheBudget::new(limits.read_cache_bytes_max),
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
@@ -309,6 +321,9 @@ impl Replica {
             Admitted::Other(R::AlterConfigs(m)) => {
                 self.alter_configs.on_request(engine, desk, ticket, is_forwarded, m.into());
             }
+            Admitted::Other(R::DeleteRecords(m)) => {
+                self.delete_records.on_request(engine, desk, ticket, &m);
+            }
             Admitted::Heavy(request) => self.heavy.put_off(desk, PutOff { ticket, is_forwarded, request }),
             Admitted::Other(other) => {
                 let response = self.describe.answer(engine, desk, &ticket, &other);
@@ -333,6 +348,7 @@ impl Replica {
     fn forget(&mut self, connection: ConnectionId) {
         self.fetch.forget(connection);
         self.produce.forget(connection);
+        self.delete_records.forget(connection);
         self.heavy.forget(connection);
         self.serving.forget(connection);
         self.reading.forget(&mut self.desk, &mut self.fetch, &mut self.serving, connection);
@@ -435,10 +451,14 @@ impl Replica {
     /// Those whose time has come, of all that wait.
     fn answer_parked(&mut self) {
         let (engine, desk) = (&mut self.engine, &mut self.desk);
+        if self.retains {
+            self.retention.end_turn(engine, desk);
+        }
         self.produce.end_turn(engine, desk);
         self.alter_configs.end_turn(engine, desk);
+        self.delete_records.end_turn(engine, desk);
         self.fetch.wake(engine, desk);
-        engine.forget_role_change();
+        engine.forget_news();
         self.fetch.answer_waiting(engine, desk);
         self.list_offsets.start_looks(engine, desk);
         self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets, &mut self.serving);
@@ -494,10 +514,12 @@ impl Replica {
             self.forwarding.deadline(),
             self.produce.deadline(),
             self.alter_configs.deadline(),
+            self.delete_records.deadline(),
             self.fetch.deadline(&self.engine),
             self.heavy.deadline(),
             self.reading.deadline(),
             self.fetching.deadline(),
+            self.retains.then(|| self.retention.deadline()),
         ];
         let of_parts = of_parts.into_iter().flatten().filter(|_| self.engine.is_open());
         of_parts.chain(self.engine.deadline()).min()
@@ -546,9 +568,25 @@ impl Replica {
         self.hear_engine();
     }
 
-    /// Let the log of this node start at `to`. False: see `GatedEngine::advance_start`.
-    pub(crate) fn advance_start(&mut self, to: Offset) -> bool {
-        self.engine.advance_start(to)
+    /// The log is to start at `to`, as retention would want it. False: see `GatedEngine::want_start`.
+    pub(crate) fn want_start(&mut self, to: Offset) -> bool {
+        let is_wanted = self.engine.want_start(self.desk.now, to);
+        self.hear_engine();
+        is_wanted
+    }
+
+    /// Where retention would have the log start by now.
+    pub(crate) fn retained_start(&mut self, now: Now) -> Option<Offset> {
+        if !self.engine.is_open() {
+            return None;
+        }
+        self.desk.now = now;
+        self.retention.look(&mut self.engine, &mut self.desk)
+    }
+
+    /// A start is wanted of this node that none of its snapshots covers.
+    pub(crate) fn uncovered_start(&self) -> Option<Offset> {
+        self.engine.raft().uncovered_start()
     }
 
     /// See `GatedEngine::folded`.
@@ -601,7 +639,7 @@ impl Replica {
     fn held(&self) -> Held {
         Held {
             produces: self.produce.parked(),
-            alterations: self.alter_configs.parked(),
+            alterations: self.alter_configs.parked() + self.delete_records.parked(),
             fetches: self.fetch.waiting() + self.serving.waiting(),
             parked_fetches: self.fetch.parked(),
             heavy: self.heavy.len(),

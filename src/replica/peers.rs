@@ -575,6 +575,7 @@ fn unsaid_pre_vote(versions: &PeerVersions, request: &raft::Request) -> Option<r
         epoch: vote.epoch,
         granted: false,
         memory: raft::VoterMemory::Unsaid,
+        start: None,
     }))
 }
 

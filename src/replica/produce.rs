@@ -347,7 +347,7 @@ fn answer(engine: &Engine, desk: &mut Desk, parked: ParkedProduce) {
             index: answer.index,
             error: answer.error,
             base_offset: answer.base_offset,
-            log_start_offset: if answer.error.is_none() { engine.log().log_start().0 } else { -1 },
+            log_start_offset: if answer.error.is_none() { engine.told_start_or_none() } else { -1 },
             record_errors: answer.record_errors,
             error_message: answer.message,
             // KIP-951: the client goes on at the leader without asking for Metadata.

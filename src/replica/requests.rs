@@ -55,6 +55,8 @@ pub(crate) struct View<'a> {
     pub(super) disk_free_bytes: u64,
     pub(super) limits: &'a crate::config::Limits,
     pub(super) segment_bytes_max: u64,
+    /// What the node's file says.
+    pub(super) retention: crate::config::Retention,
     /// For the topic, by an administrator: what is committed of it.
     pub(super) set: &'a BTreeMap<String, String>,
     /// Whether anything can be.

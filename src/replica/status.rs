@@ -21,7 +21,10 @@ pub struct Status {
     pub(crate) epoch: i32,
     pub(crate) leader_id: Option<i32>,
     pub(crate) high_watermark: Option<i64>,
+    /// Of a leader the one that clients are told, where it knows that; else where this node's log starts.
     pub(crate) log_start_offset: i64,
+    /// Where it is to start once a majority, and this node, can; never below that.
+    pub(crate) log_start_wanted: i64,
     pub(crate) log_end_offset: i64,
     pub(crate) flushed_offset: i64,
     pub(crate) log_size_bytes: u64,
@@ -88,6 +91,8 @@ pub(crate) struct Standing {
     pub(crate) leader: Option<NodeId>,
     pub(crate) high_watermark: Option<HighWatermark>,
     pub(crate) log_start: Offset,
+    /// As a leader tells it to its clients.
+    pub(crate) told_start: Option<Offset>,
     pub(crate) log_end: LogEndOffset,
     pub(crate) flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
@@ -147,6 +152,7 @@ pub(super) fn standing(engine: &Engine, desk: &Desk, held: &Held) -> Standing {
         leader: engine.raft().leader(),
         high_watermark: engine.raft().high_watermark(),
         log_start: engine.log().log_start(),
+        told_start: engine.told_start(),
         log_end: engine.raft().log_end(),
         flushed: engine.log().flushed(),
         is_gated: engine.is_gated(),
@@ -187,7 +193,8 @@ pub(super) fn status(
         epoch: raft.epoch().0,
         leader_id: raft.living_leader(now).map(|l| l.0),
         high_watermark: high_watermark.map(|hw| hw.0.0),
-        log_start_offset: engine.log().log_start().0,
+        log_start_offset: engine.told_start().unwrap_or(engine.log().log_start()).0,
+        log_start_wanted: raft.wanted_start().0,
         log_end_offset: log_end.0,
         flushed_offset: engine.log().flushed().0.0,
         log_size_bytes: engine.log().size_bytes(),

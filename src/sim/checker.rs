@@ -55,9 +55,15 @@ pub(super) struct Checker {
     said: BTreeMap<Host, Said>,
     /// The highest start that each node has told a client.
     starts_told: BTreeMap<Host, Offset>,
+    /// The lowest and the highest that the leader of each epoch would have told.
+    starts_of: BTreeMap<Epoch, (Offset, Offset)>,
+    /// The highest that anybody has asked a leader for.
+    start_decided: Offset,
     votes: BTreeMap<(Epoch, Host), i32>,
     pub(super) history: History,
     pub(super) alterations: Alterations,
+    /// What is shown where nothing is set.
+    pub(super) unaltered: String,
     violation: Option<Violation>,
 }
 
@@ -71,9 +77,12 @@ impl Checker {
             headers: Vec::new(),
             said: BTreeMap::new(),
             starts_told: BTreeMap::new(),
+            starts_of: BTreeMap::new(),
+            start_decided: Offset(0),
             votes: BTreeMap::new(),
             history: History::default(),
             alterations: Alterations::default(),
+            unaltered: "-1".to_string(),
             violation: None,
         }
     }
@@ -112,6 +121,11 @@ impl Checker {
         let at = self.committed.partition_point(|(b, _)| b.next < id.offset);
         let (last, _) = self.committed.get(at)?;
         ((last.next, last.epoch) == (id.offset, id.epoch)).then(|| &self.headers[..=at])
+    }
+
+    /// Of the committed batches that end at `end` or before.
+    pub(super) fn committed_headers(&self, end: Offset) -> &[Option<BatchHeader>] {
+        &self.headers[..self.committed.partition_point(|(batch, _)| batch.next <= end)]
     }
 
     fn committed_at(&self, base: Offset) -> Option<&(BatchId, Epoch)> {
@@ -161,6 +175,7 @@ impl Checker {
         }
         if now.role == RoleName::Leader {
             self.on_leader(host, now, platters);
+            self.check_told(host, now);
         }
         if let Some(high_watermark) = now.high_watermark
             && high_watermark.0 > self.committed_end()
@@ -193,6 +208,11 @@ impl Checker {
         if now.log_start > self.committed_end() {
             let detail = format!("node {host} starts at {}", now.log_start);
             self.violate("no log starts above what is committed", detail);
+        }
+        if now.log_start > self.start_decided {
+            let detail =
+                format!("node {host} starts at {}, decided was {}", now.log_start, self.start_decided);
+            self.violate("no log starts above what was decided", detail);
         }
         // While its quorum state is being written nobody has heard of the epoch.
         let epoch = if now.is_gated { said.epoch } else { now.epoch };
@@ -228,6 +248,27 @@ impl Checker {
             let detail =
                 format!("node {host} leads epoch {} with {:?} instead of {all:?}", now.epoch, mine.id);
             self.violate("a leader has everything that was committed", detail);
+        }
+    }
+
+    /// A leader is asked to let the log start here.
+    pub(super) fn on_start_decided(&mut self, start: Offset) {
+        self.start_decided = self.start_decided.max(start);
+    }
+
+    /// What a leader tells its clients is at least what those of earlier epochs have told, also where one of them tells it later.
+    fn check_told(&mut self, host: Host, now: &Standing) {
+        let Some(told) = now.told_start else { return };
+        let own = self.starts_of.entry(now.epoch).or_insert((told, told));
+        own.1 = own.1.max(told);
+        let before = self.starts_of.range(..now.epoch).map(|(_, (_, highest))| *highest).max();
+        let after = self.starts_of.range(now.epoch..).skip(1).map(|(_, (lowest, _))| *lowest).min();
+        if before.is_some_and(|before| before > told) || after.is_some_and(|after| after < told) {
+            let detail = format!(
+                "node {host} tells the start {told} in epoch {}; earlier leaders told {before:?}, later ones {after:?}",
+                now.epoch
+            );
+            self.violate("the start that clients are told never falls", detail);
         }
     }
 
@@ -373,7 +414,7 @@ impl Checker {
 
     /// Somebody was told that it is set to this.
     pub(super) fn on_described(&mut self, client: Host, value: &str) {
-        if value != "-1" && !self.alterations.has_been(value) {
+        if value != self.unaltered && !self.alterations.has_been(value) {
             let detail = format!("client {client} was shown {ALTERED_KEY}={value}");
             self.violate("only what is committed is shown as set", detail);
         }

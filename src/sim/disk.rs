@@ -7,6 +7,7 @@
 use super::dice::Dice;
 use super::durable::DurableLog;
 use super::lies::{Lie, falsify_read};
+use super::marks::raise_start;
 use super::names::Names;
 use super::platter::{DiskFile, Kept, Rotten, Undone};
 use crate::log::*;
@@ -355,6 +356,11 @@ impl SimDisk {
                 let size = self.file(*file).map_or(0, |f| f.cached.len());
                 let length = (*length).min(size.saturating_sub(at));
                 self.write(*file, at.min(size), &buffer.as_slice()[..length], true)?;
+            }
+            (Lie::StartAboveCommit, OpKind::Write { file, position, buffer, length, .. }) => {
+                let mut bytes = buffer.as_slice()[..*length].to_vec();
+                raise_start(&mut bytes);
+                self.write(*file, *position as usize, &bytes, true)?;
             }
             (Lie::DirectoryEntryLost, OpKind::CreateSegment { segment, .. }) => {
                 self.execute(kind)?;

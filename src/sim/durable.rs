@@ -47,7 +47,13 @@ pub(super) struct DurableLog {
 
 impl DurableLog {
     pub(super) fn end(&self) -> Offset {
-        self.batches.last().map_or(Offset(0), |b| b.id.next)
+        self.batches.last().map_or(self.first.0, |b| b.id.next)
+    }
+
+    /// Bytes of the batches that begin here or behind it.
+    pub(super) fn bytes_from(&self, base: Offset) -> u64 {
+        let at = self.batches.partition_point(|b| b.id.base < base);
+        self.batches[at..].iter().map(|b| b.size_bytes as u64).sum()
     }
 
     /// Base offset of the first batch that is there.

@@ -78,6 +78,8 @@ lies! {
     SnapshotLacksProducer "snapshot-lacks-producer" "a snapshot is without one of its producers",
     SilentFirst "silent-first" "of a voter's connections the one goes that has been silent the longest",
     StartUnmarked "start-unmarked" "the mark of a log whose start moves is reported and not written",
+    StartAboveCommit "start-above-commit" "the mark of a log whose start moves says a later one",
+    StartBeforeSnapshot "start-before-snapshot" "a node takes what it folded for kept, and it is not",
     StartForgotten "start-forgotten" "a node finds the mark from before its start moved when it starts",
 }
 
@@ -149,7 +151,9 @@ impl Liar {
         let lie = self.kind?;
         let fits = match op {
             OpKind::Write { durable, buffer, file, .. } => match lie {
-                Lie::StartUnmarked => *file == FileId::CommitMark && moved(buffer.as_slice()),
+                Lie::StartUnmarked | Lie::StartAboveCommit => {
+                    *file == FileId::CommitMark && moved(buffer.as_slice())
+                }
                 Lie::FlushNotDone | Lie::CompletionEarly => *durable,
                 Lie::WriteLost | Lie::WriteTorn | Lie::WriteMisplaced => true,
                 _ => false,

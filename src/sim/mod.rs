@@ -49,6 +49,7 @@ mod transit;
 mod waits;
 mod workload;
 
+use crate::config::Config;
 use crate::record::Inspector;
 use crate::types::*;
 use checker::Checker;
@@ -167,7 +168,7 @@ pub struct Totals {
     pub scans: u64,
     /// Processes that have ended by themselves, with an exit code.
     pub stops: u64,
-    /// Times that a node was told to let its log start later.
+    /// Times that a leader was told to let the log start later.
     pub starts_moved: u64,
     /// Snapshots that were taken, of any node.
     pub snapshots: u64,
@@ -364,7 +365,7 @@ impl Simulation {
             totals: Totals::default(),
             dice,
         };
-        simulation.add_nodes(seed, voters, observers);
+        simulation.add_nodes(options, voters, observers);
         simulation.add_clients(seed, options.clients_max);
         for (fault, _) in simulation.plan.clone() {
             simulation.plan_fault(fault);
@@ -375,10 +376,14 @@ impl Simulation {
         simulation
     }
 
-    fn add_nodes(&mut self, seed: u64, voters: i32, observers: i32) {
+    fn add_nodes(&mut self, options: &Options, voters: i32, observers: i32) {
+        let seed = options.seed;
+        let retention = self.mover.as_ref().map(|_| Simulation::draw_retention(options)).unwrap_or_default();
+        self.checker.unaltered = retention.bytes.map_or("-1".to_string(), |bytes| bytes.to_string());
         let (mut bounds, mut room) = (Dice::new(seed, 5), Dice::new(seed, 6));
         let shape = node::shape(&mut room);
         for config in node::configs(&mut self.dice, &mut bounds, &mut room, voters, observers) {
+            let config = Config { retention, ..config };
             let host = config.node_id.0;
             let disk = SimDisk::new(Dice::new(seed, 1_000 + host as u64));
             let drift = self.dice.below(200) as i64 - 100;
@@ -585,6 +590,9 @@ impl Simulation {
                     node.host
                 ));
             }
+        }
+        if let Some(what) = self.starts_apart(leader) {
+            return Some(what);
         }
         let read_to = self.clients.get(&(FIRST_CLIENT + 900)).map(|client| match &client.role {
             workload::Role::Consumer(consumer) => consumer.offset,

@@ -7,7 +7,7 @@ use super::disk::SimDisk;
 use super::durable::{BatchId, DurableLog};
 use super::network::{End, Host, Parcel, WireId};
 use super::told::Told;
-use crate::config::{Config, Limits, Voter, Wait};
+use crate::config::{Config, Limits, Retention, Voter, Wait};
 use crate::log::Completion;
 use crate::replica::copies::memory::MemorySnapshots;
 use crate::replica::copies::{Copies, CopyDone};
@@ -308,6 +308,7 @@ pub(crate) fn configs(
         election_backoff_max_ms: election_timeout_ms,
         request_timeout_ms: 2 * election_timeout_ms,
         retry_backoff_ms: 20,
+        retention: Retention::default(),
         limits: limits.clone(),
     };
     (1..=voters + observers).map(config).collect()

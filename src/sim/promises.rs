@@ -299,6 +299,7 @@ mod tests {
                 leader: None,
                 high_watermark: None,
                 log_start: Offset(0),
+                told_start: None,
                 log_end: LogEndOffset(Offset(0)),
                 flushed: FlushedOffset(Offset(0)),
                 is_gated: false,

@@ -1,25 +1,31 @@
-//! The start of the logs moves, in one of eight seeds: each node's for itself, to any offset that all of them hold for certain.
+//! The start of the logs moves, in one of eight seeds: the leader is told to, to any offset that all nodes hold for certain.
 //!
 //! Here is who asks for it; what was folded from what goes, kept as a node would keep it before that; and what must hold on the
-//! platter: the files reach down to each start that a slot of the mark names. In such a seed no disk is emptied and none rots: a
-//! node that lacks what is gone on the others could get it from nobody.
+//! platter: the files reach down to each start that a slot of the mark names, and no start is above what was kept, or decided. In
+//! such a seed no disk is emptied and none rots: a node that lacks what is gone on the others could get it from nobody.
 
+use super::checker::Checker;
 use super::dice::Dice;
 use super::disk::SimDisk;
 use super::faults::Fault;
+use super::lies::Lie;
 use super::marks::{MARK_FIRST_AT, MARK_START_AT, moved, number_at};
 use super::network::Host;
 use super::node::{Node, Process};
 use super::platter::DiskFile;
 use super::{Event, Options, Simulation};
+use crate::config::Retention;
 use crate::log::{BLOCK_BYTES, SegmentId};
+use crate::record::BatchHeader;
 use crate::replica::folds::Recovery;
 use crate::types::*;
 
 const MOVES_ONE_IN: u64 = 8;
 /// Of the dice that draw it: none of tests/simulator-seeds.txt became another run by it.
 const MOVES_STREAM: u64 = 738;
-/// Between two moves, of whichever node.
+/// Of the dice that draw how much stays.
+const RETENTION_STREAM: u64 = 739;
+/// Between two times that somebody wants one.
 const MOVE_MS: u64 = 150;
 
 /// Does the start of the logs move in this run?
@@ -42,33 +48,81 @@ impl Simulation {
     }
 
     pub(super) fn on_move_start(&mut self) {
-        if self.is_calm {
+        if self.is_at_rest {
             return;
         }
         self.plan_move();
+        if !self.is_calm {
+            self.want_start();
+        }
+        let hosts: Vec<Host> = self.nodes.keys().copied().collect();
+        hosts.into_iter().for_each(|host| self.maybe_keep_folded(host));
+    }
+
+    /// Somebody tells the leader to delete.
+    fn want_start(&mut self) {
         let committed = |node: &Node| node.disk.marked_committed().unwrap_or_default();
         let held = self.nodes.values().map(|node| committed(node)).min().unwrap_or_default();
-        let hosts: Vec<Host> = self.nodes.keys().copied().collect();
-        let Some(host) = self.mover.as_mut().and_then(|mover| mover.pick(&hosts)) else { return };
+        let Some(mut node) = self.leader().and_then(|leader| self.nodes.remove(&leader)) else { return };
+        let now = node.clock.now(self.now_ns);
+        if let (Process::Up(replica), Some(mover)) = (&mut node.process, &mut self.mover) {
+            let standing = replica.standing();
+            let start = standing.log_start;
+            let by_retention = replica.retained_start(now).filter(|_| mover.permille(500));
+            let left = held.0.saturating_sub(start.0).max(0) as u64;
+            let further = if mover.permille(300) { left } else { mover.below(left + 1) };
+            let to = match by_retention {
+                Some(to) => to.min(held),
+                None => Offset(start.0 + further as i64),
+            };
+            if let Some(to) = by_retention {
+                let latest_ms = self.nodes.values().map(|node| node.clock.now(self.now_ns).wall_ms).max();
+                let latest_ms = latest_ms.unwrap_or(now.wall_ms).max(now.wall_ms);
+                let left_bytes = standing.memory.unflushed_bytes + node.disk.log.bytes_from(to);
+                self.checker.on_retention(node.host, to, &node.config.retention, left_bytes, latest_ms);
+            }
+            if replica.want_start(to) {
+                self.totals.starts_moved += 1;
+                self.checker.on_start_decided(to);
+            }
+            self.wake(&mut node, 1_000);
+        }
+        self.nodes.insert(node.host, node);
+    }
+
+    /// Of all nodes alike, where the starts move.
+    pub(super) fn draw_retention(options: &Options) -> Retention {
+        let mut dice = Dice::new(options.seed, RETENTION_STREAM);
+        let bytes = dice.pick(&[None, None, Some(20_000), Some(100_000)]).flatten();
+        let ms = dice.pick(&[None, None, Some(1_000), Some(4_000)]).flatten();
+        Retention { bytes, ms, ..Retention::default() }
+    }
+
+    /// As a node that takes snapshots: now and then, and where a start is wanted that none covers.
+    fn maybe_keep_folded(&mut self, host: Host) {
         let Some(mut node) = self.nodes.remove(&host) else { return };
-        if self.move_start(&mut node, held) {
-            self.totals.starts_moved += 1;
+        if let (Process::Up(replica), Some(mover)) = (&mut node.process, &mut self.mover)
+            && mover.permille(if replica.uncovered_start().is_some() { 500 } else { 100 })
+            && let Some((id, sections)) = replica.folded()
+        {
+            if !self.liar.tells(Lie::StartBeforeSnapshot) {
+                node.disk.kept.folded = Some((id.offset, sections));
+            }
+            replica.snapshot_taken(id);
             self.wake(&mut node, 1_000);
         }
         self.nodes.insert(host, node);
     }
 
-    /// False: it is down, or there is nothing to move over.
-    fn move_start(&mut self, node: &mut Node, held: Offset) -> bool {
-        let (Process::Up(replica), Some(mover)) = (&mut node.process, &mut self.mover) else { return false };
-        let start = replica.standing().log_start;
-        let Some((id, sections)) = replica.folded() else { return false };
-        let left = held.min(id.offset).0.saturating_sub(start.0).max(0) as u64;
-        let further = if mover.permille(300) { left } else { mover.below(left + 1) };
-        // As a snapshot, what is folded is durable before.
-        node.disk.kept.folded = Some((id.offset, sections));
-        replica.snapshot_taken(id);
-        replica.advance_start(Offset(start.0 + further as i64))
+    /// At rest all have the same start, and clients are told of it.
+    pub(super) fn starts_apart(&self, leader: Host) -> Option<String> {
+        let start = |node: &Node| node.standing.map(|standing| standing.log_start);
+        let leading = self.nodes.get(&leader)?;
+        let told = leading.standing.and_then(|standing| standing.told_start);
+        let is_other = |node: &Node| start(node) != start(leading);
+        let other = self.nodes.values().find(|node| is_other(node)).map(|node| node.host);
+        let other = other.or_else(|| (told != start(leading)).then_some(leader));
+        other.map(|host| format!("node {host} starts where the others do, and clients are told so"))
     }
 
     /// After an operation of its disk, and after a crash.
@@ -82,10 +136,50 @@ impl Simulation {
                 format!("node {host} has files from {oldest} on, and a mark that starts at {lowest}");
             self.checker.violate("the files reach down to where the mark starts", detail);
         }
+        // R1.
+        let folded = node.disk.kept.folded.as_ref().map_or(Offset(0), |(end, _)| *end);
+        if let Some(highest) = starts.iter().max().filter(|highest| **highest > folded) {
+            let detail =
+                format!("node {host} starts at {highest}, and has kept what is folded up to {folded}");
+            self.checker.violate("no log starts above what was folded and kept of it", detail);
+        }
         let committed = self.checker.committed_end();
         if let Some(highest) = starts.iter().max().filter(|highest| **highest > committed) {
             let detail = format!("node {host} starts at {highest}, {committed} is committed");
             self.checker.violate("no log starts above what is committed", detail);
+        }
+    }
+}
+
+impl Checker {
+    /// A leader would let go of all before `start`: all of it must be older than the limit by the latest of all clocks, or there must
+    /// be enough behind it; or both, one behind the other.
+    fn on_retention(
+        &mut self,
+        host: Host,
+        start: Offset,
+        limits: &Retention,
+        left_bytes: u64,
+        latest_ms: i64,
+    ) {
+        let is_old = |header: &BatchHeader| match (header.data_timestamp(), limits.ms) {
+            (Some(timestamp), Some(ms)) => latest_ms.saturating_sub(timestamp) > ms as i64,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        let mut left_bytes = left_bytes;
+        for header in self.committed_headers(start).iter().rev().flatten() {
+            if limits.bytes.is_some_and(|bytes| left_bytes >= bytes) {
+                return;
+            }
+            if !is_old(header) {
+                let detail = format!(
+                    "node {host} would let go of all before {start} by {limits:?}, and the batch at {} must stay",
+                    header.base_offset
+                );
+                return self.violate("retention lets nothing go that must stay", detail);
+            }
+            left_bytes += header.size_bytes as u64;
         }
     }
 }

@@ -108,7 +108,7 @@ fn seeds_that_once_failed_hold() {
 fn occasion(lie: Lie, seed: u64) -> Options {
     match lie {
         // Nowhere else does it move.
-        Lie::StartUnmarked | Lie::StartForgotten => {
+        Lie::StartUnmarked | Lie::StartForgotten | Lie::StartAboveCommit | Lie::StartBeforeSnapshot => {
             let mut seeds = (0..).map(short).filter(moves_start);
             seeds.nth(seed as usize).expect("there are such seeds")
         }

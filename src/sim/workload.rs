@@ -75,6 +75,8 @@ enum Asked {
     },
     Fetch,
     ListOffsets,
+    /// Where the log starts.
+    Earliest,
     /// To this number; `None`: back to the default.
     Alter(Option<u64>),
     DescribeConfigs,
@@ -406,6 +408,9 @@ impl Client {
                 let time = wall_ms(self.dice.below(around.now_ns));
                 self.ask(around, kafka::LIST_OFFSETS, Asked::ListOffsets, &kafka::list_offsets(time))
             }
+            _ if self.next_correlation_id % 2 == 0 => {
+                self.ask(around, kafka::LIST_OFFSETS, Asked::Earliest, &kafka::list_offsets(-2))
+            }
             _ => self.ask(around, kafka::LIST_OFFSETS, Asked::ListOffsets, &kafka::list_offsets(-1)),
         }
         u64::MAX
@@ -460,10 +465,13 @@ impl Client {
                 let body: km::FetchResponse = answer(kafka::FETCH, frame, id)?;
                 self.on_fetched(around, waiting.start_told, body.responses.first()?.partitions.first()?);
             }
-            Asked::ListOffsets => {
+            Asked::ListOffsets | Asked::Earliest => {
                 let body: km::ListOffsetsResponse = answer(kafka::LIST_OFFSETS, frame, id)?;
                 let line = body.topics.first()?.partitions.first()?;
-                if line.error_code == 0 {
+                if line.error_code == 0 && matches!(waiting.asked, Asked::Earliest) {
+                    let node = (self.called, waiting.start_told);
+                    around.checker.on_start_told(self.host, node, Offset(line.offset), &[]);
+                } else if line.error_code == 0 {
                     around.checker.on_consumed(self.host, line.offset, &[]);
                 } else {
                     self.try_elsewhere();
@@ -561,7 +569,10 @@ impl Client {
             return around.checker.violate("no rot is ever served", detail);
         }
         around.checker.on_consumed(self.host, partition.high_watermark, &batches);
-        around.checker.on_start_told(self.host, node, Offset(start), &batches);
+        // -1: it does not know yet what others have told.
+        if start >= 0 {
+            around.checker.on_start_told(self.host, node, Offset(start), &batches);
+        }
         let pause_ns = self.dice.around(20 * NS_PER_MS);
         let Role::Consumer(c) = &mut self.role else { return };
         if let Some(first) = batches.first()

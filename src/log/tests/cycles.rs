@@ -91,6 +91,7 @@ fn config(disk: &mut SimDisk) -> LogConfig {
     let random = &mut disk.random;
     LogConfig {
         segment_bytes_max: 10_000 + random.below(30_000),
+        segment_ms_max: i64::MAX,
         zero_ahead_bytes: 4096 << random.below(4),
         write_buffer_bytes: 4096 << random.below(2),
         write_buffers: 1 + random.below(4) as usize,

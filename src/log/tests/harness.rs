@@ -10,6 +10,7 @@ pub(super) const SEGMENT_0: SegmentId = SegmentId(Offset(0));
 pub(crate) fn small_config() -> LogConfig {
     LogConfig {
         segment_bytes_max: 20_000,
+        segment_ms_max: i64::MAX,
         zero_ahead_bytes: 8192,
         write_buffer_bytes: 4096,
         write_buffers: 3,

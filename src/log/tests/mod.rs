@@ -1,6 +1,7 @@
 //! The log against a simulated disk: random cycles with crashes, every torn and every rotten byte of a small log,
 //! scripts, and single behaviours.
 
+mod aging;
 mod behaviours;
 mod blocks;
 mod cycles;

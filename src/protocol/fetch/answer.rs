@@ -35,6 +35,8 @@ pub(crate) struct AnsweredPartition {
     pub(crate) index: i32,
     pub(crate) error: i16,
     pub(crate) high_watermark: i64,
+    /// -1 where it is not told.
+    pub(crate) log_start: i64,
     /// (offset, epoch), both -1 where it is not told.
     pub(crate) diverging: (i64, i32),
     /// (id, epoch), both -1 where it is not told.
@@ -91,9 +93,7 @@ fn decode_partition(
     let (index, error) = (fields.cursor.i32()?, fields.cursor.i16()?);
     let high_watermark = fields.cursor.i64()?;
     fields.cursor.i64()?; // The last stable offset is a consumer's.
-    if version >= LOG_START_FROM {
-        fields.cursor.i64()?;
-    }
+    let log_start = if version >= LOG_START_FROM { fields.cursor.i64()? } else { -1 };
     for _ in 0..fields.count()? {
         fields.cursor.take(ABORTED_TRANSACTION_BYTES)?;
         fields.skip_tags()?;
@@ -125,6 +125,7 @@ fn decode_partition(
         index,
         error,
         high_watermark,
+        log_start,
         diverging,
         current_leader,
         snapshot,

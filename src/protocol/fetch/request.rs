@@ -29,13 +29,14 @@ const DIRECTORY_ID_TAG: u32 = 0;
 const HIGH_WATERMARK_TAG: u32 = 1;
 /// Our own: why a replica should not lead, one byte. Kafka passes over tags that it does not know, and counts its own from 0.
 const UNFIT_TAG: u32 = 0x6b00;
+/// And its wall time, an i64 of ms.
+const CLOCK_TAG: u32 = 0x6b01;
 const UNFIT: [(u8, Unfit); 3] = [(1, Unfit::DiskFull), (2, Unfit::LogDamaged), (3, Unfit::ClockBehind)];
 
 /// A fetcher that says so is not woken by the high watermark; what an older version means.
 const NO_HIGH_WATERMARK: i64 = i64::MAX;
 
-/// Of a Fetch what is gone by here. Isolation level, rack, forgotten topics, the fetcher's log start and the epoch of its
-/// process are passed over.
+/// Of a Fetch what is gone by here. Isolation level, rack, forgotten topics and the epoch of the fetcher's process are passed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
     /// Told from version 12 on, by replicas.
@@ -56,6 +57,8 @@ pub struct FetchRequest {
     pub topics: SmallVec<[RequestedTopic; 1]>,
     /// A replica of ours that should not lead.
     pub unfit: Option<Unfit>,
+    /// Of a replica of ours, now and then.
+    pub wall_ms: Option<i64>,
 }
 
 /// One topic of a Fetch.
@@ -80,6 +83,8 @@ pub struct RequestedPartition {
     pub fetch_offset: i64,
     /// -1 for a consumer, and before version 12.
     pub last_fetched_epoch: i32,
+    /// Where the log of a replica starts. -1: it does not say, or before version 5.
+    pub log_start: i64,
     /// Of this partition's records.
     pub max_bytes: i32,
     /// Zero for a consumer, and before version 17.
@@ -101,6 +106,7 @@ impl Default for FetchRequest {
             session_epoch: -1,
             topics: SmallVec::new(),
             unfit: None,
+            wall_ms: None,
         }
     }
 }
@@ -113,6 +119,7 @@ impl Default for RequestedPartition {
             current_leader_epoch: -1,
             fetch_offset: 0,
             last_fetched_epoch: -1,
+            log_start: -1,
             max_bytes: 0,
             directory_id: Uuid::ZERO,
             high_watermark: NO_HIGH_WATERMARK,
@@ -171,6 +178,7 @@ fn decode_request_tag(
             let told = content.cursor.i8().unwrap_or(0) as u8;
             request.unfit = UNFIT.iter().find(|(byte, _)| *byte == told).map(|(_, unfit)| *unfit);
         }
+        CLOCK_TAG => request.wall_ms = content.cursor.i64().ok(),
         _ => {}
     }
     Ok(())
@@ -202,7 +210,7 @@ fn decode_partition(fields: &mut Fields<'_>, version: i16) -> Result<RequestedPa
         partition.last_fetched_epoch = fields.cursor.i32()?;
     }
     if version >= LOG_START_FROM {
-        fields.cursor.i64()?;
+        partition.log_start = fields.cursor.i64()?;
     }
     partition.max_bytes = fields.cursor.i32()?;
     fields.tagged(|tag, content| decode_partition_tag(&mut partition, tag, content, version))?;
@@ -274,8 +282,9 @@ pub(crate) fn encode_fetch_request(out: &mut impl BufMut, request: &FetchRequest
 fn encode_request_tags(out: &mut impl BufMut, request: &FetchRequest, version: i16) {
     let replica_id = Some(request.replica_id).filter(|id| version >= REPLICA_STATE_FROM && *id != -1);
     let unfit = UNFIT.iter().find(|(_, unfit)| Some(*unfit) == request.unfit).map(|(byte, _)| *byte);
-    let tags = [request.cluster_id.is_some(), replica_id.is_some(), unfit.is_some()];
-    out.put_unsigned_varint(tags.into_iter().filter(|is_there| *is_there).count());
+    let is_there = [request.cluster_id.is_some(), replica_id.is_some(), unfit.is_some()];
+    let tags = is_there.into_iter().chain([request.wall_ms.is_some()]);
+    out.put_unsigned_varint(tags.filter(|is_there| *is_there).count());
     if let Some(cluster_id) = &request.cluster_id {
         out.put_tag(CLUSTER_ID_TAG as usize, varint_bytes(cluster_id.len() + 1) + cluster_id.len());
         out.put_text(true, cluster_id);
@@ -289,6 +298,10 @@ fn encode_request_tags(out: &mut impl BufMut, request: &FetchRequest, version: i
     if let Some(unfit) = unfit {
         out.put_tag(UNFIT_TAG as usize, size_of::<u8>());
         out.put_u8(unfit);
+    }
+    if let Some(wall_ms) = request.wall_ms {
+        out.put_tag(CLOCK_TAG as usize, size_of::<i64>());
+        out.put_i64(wall_ms);
     }
 }
 
@@ -316,7 +329,7 @@ fn encode_partition(out: &mut impl BufMut, partition: &RequestedPartition, versi
         out.put_i32(partition.last_fetched_epoch);
     }
     if version >= LOG_START_FROM {
-        out.put_i64(-1); // Of interest among brokers only.
+        out.put_i64(partition.log_start);
     }
     out.put_i32(partition.max_bytes);
     if version >= FLEXIBLE_FROM {

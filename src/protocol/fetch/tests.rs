@@ -83,13 +83,13 @@ fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
 
 prop_compose! {
     fn partition()(
-        index: i32, current_leader_epoch: i32, fetch_offset: i64, last_fetched_epoch: i32, max_bytes: i32,
+        index: i32, current_leader_epoch: i32, fetch_offset: i64, last_fetched_epoch: i32, max_bytes: i32, log_start: i64,
         directory_id in prop_oneof![Just(0), any::<u128>()],
         high_watermark in prop_oneof![Just(i64::MAX), Just(-1), any::<i64>()],
     ) -> RequestedPartition {
         let directory_id = Uuid(directory_id);
         RequestedPartition {
-            index, current_leader_epoch, fetch_offset, last_fetched_epoch, max_bytes, directory_id, high_watermark,
+            index, current_leader_epoch, fetch_offset, last_fetched_epoch, max_bytes, directory_id, high_watermark, log_start,
         }
     }
 }
@@ -109,7 +109,7 @@ prop_compose! {
     ) -> FetchRequest {
         let cluster_id = cluster_id.map(|id| ShortText::from(&*id));
         let topics = topics.into_iter().collect();
-        FetchRequest { cluster_id, replica_id, max_wait_ms, min_bytes, max_bytes, session_id, session_epoch, topics, unfit: None }
+        FetchRequest { cluster_id, replica_id, max_wait_ms, min_bytes, max_bytes, session_id, session_epoch, topics, unfit: None, wall_ms: None }
     }
 }
 
@@ -128,6 +128,9 @@ fn told_in(version: i16, mut request: FetchRequest) -> FetchRequest {
             topic.name = ShortText::default();
         }
         for partition in &mut topic.partitions {
+            if version < 5 {
+                partition.log_start = -1;
+            }
             if version < 9 {
                 partition.current_leader_epoch = -1;
             }
@@ -154,6 +157,7 @@ fn their_request(version: i16, ours: &FetchRequest) -> m::FetchRequest {
             .with_current_leader_epoch(p.current_leader_epoch)
             .with_fetch_offset(p.fetch_offset)
             .with_last_fetched_epoch(p.last_fetched_epoch)
+            .with_log_start_offset(p.log_start)
             .with_partition_max_bytes(p.max_bytes)
             .with_replica_directory_id(wire_uuid(p.directory_id))
             .with_high_watermark(p.high_watermark)
@@ -186,7 +190,6 @@ fn add_what_is_passed_over(version: i16, request: &mut m::FetchRequest) {
         let forgotten = ForgottenTopic::default().with_topic(s("gone").into()).with_partitions(vec![1, 2]);
         request.forgotten_topics_data = vec![forgotten.with_topic_id(wire_uuid(Uuid(6)))];
     }
-    request.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.log_start_offset = 3);
     if version >= 12 {
         request.unknown_tagged_fields = tag();
         request.topics.iter_mut().for_each(|t| t.unknown_tagged_fields = tag());
@@ -332,6 +335,7 @@ fn expected(version: i16, theirs: &m::FetchResponse) -> FetchAnswer {
         index: p.partition_index,
         error: p.error_code,
         high_watermark: p.high_watermark,
+        log_start: if version < 5 { -1 } else { p.log_start_offset },
         diverging: (p.diverging_epoch.end_offset, p.diverging_epoch.epoch),
         current_leader: (p.current_leader.leader_id.0, p.current_leader.leader_epoch),
         snapshot: (p.snapshot_id.end_offset, p.snapshot_id.epoch),

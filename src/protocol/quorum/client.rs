@@ -17,7 +17,10 @@ use super::super::{EncodedFrame, FrameError, ShortText, wire_uuid};
 use super::greeting::told_advertised;
 use super::server::high_watermark;
 use super::software::{CLIENT_SOFTWARE_NAME, software_version};
-use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
+use super::{
+    ONE_BATCH_BYTES, PARTITION, QuorumContext, log_start, memory, node_id, only, text, told_log_start,
+    wire_node_id,
+};
 use crate::raft::{self, RequestKind};
 use crate::types::*;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -283,6 +286,7 @@ fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest) -> FetchRequest {
         current_leader_epoch: r.epoch.0,
         fetch_offset: r.fetch_offset.0,
         last_fetched_epoch: r.last_fetched_epoch.0,
+        log_start: log_start(r.log_start),
         max_bytes: 0,
         directory_id: r.replica.directory_id,
         high_watermark: r.high_watermark.map_or(-1, |hw| hw.0.0),
@@ -297,6 +301,7 @@ fn wire_fetch(c: &QuorumContext, r: &raft::FetchRequest) -> FetchRequest {
         max_bytes: if r.one_batch { ONE_BATCH_BYTES } else { FETCH_BYTES_MAX },
         topics: smallvec![topic],
         unfit: r.unfit,
+        wall_ms: r.wall_ms,
         ..FetchRequest::default()
     }
 }
@@ -374,7 +379,8 @@ fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteRespo
     if m.error_code != 0 {
         let (error, epoch) = (ErrorCode(m.error_code), Epoch(0));
         let memory = raft::VoterMemory::Unsaid;
-        return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false, memory });
+        let start = None;
+        return Ok(raft::VoteResponse { error, leader: None, epoch, granted: false, memory, start });
     }
     let topic = only(&m.topics).filter(|topic| *topic.topic_name.0 == *c.topic);
     let partition =
@@ -386,6 +392,7 @@ fn vote_answer(c: &QuorumContext, m: &m::VoteResponse) -> Result<raft::VoteRespo
         epoch: epoch(p.leader_epoch)?,
         granted: p.vote_granted,
         memory: memory::of_answer(&p.unknown_tagged_fields),
+        start: memory::start_of_answer(&p.unknown_tagged_fields),
     })
 }
 
@@ -429,6 +436,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
         snapshot: None,
         begin: None,
         lagging: 0,
+        log_start: None,
         batches: Vec::new(),
     };
     if answer.error != 0 {
@@ -447,6 +455,7 @@ fn fetch_answer(c: &QuorumContext, answer: FetchAnswer) -> Result<(raft::FetchRe
     response.snapshot = offset_and_epoch(p.snapshot)?;
     response.begin = offset_and_epoch(p.begin)?;
     response.lagging = p.lagging;
+    response.log_start = told_log_start(p.log_start);
     Ok((response, p.records.unwrap_or_default()))
 }
 

@@ -91,6 +91,15 @@ fn wire_node_id<T: From<i32>>(id: Option<NodeId>) -> T {
     T::from(id.map_or(-1, |id| id.0))
 }
 
+/// -1: nothing is said of it.
+fn told_log_start(offset: i64) -> Option<Offset> {
+    (offset >= 0).then_some(Offset(offset))
+}
+
+fn log_start(told: Option<Offset>) -> i64 {
+    told.map_or(-1, |start| start.0)
+}
+
 /// The only element, where the schema has an array and the quorum has one partition.
 fn only<T>(elements: &[T]) -> Option<&T> {
     if let [element] = elements { Some(element) } else { None }

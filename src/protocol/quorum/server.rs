@@ -5,7 +5,10 @@
 use super::super::fetch::TOPIC_ID_FROM;
 use super::super::messages as m;
 use super::super::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, NamedSnapshot, Response};
-use super::{ONE_BATCH_BYTES, PARTITION, QuorumContext, memory, node_id, only, text, wire_node_id};
+use super::{
+    ONE_BATCH_BYTES, PARTITION, QuorumContext, log_start, memory, node_id, only, text, told_log_start,
+    wire_node_id,
+};
 use crate::raft;
 use crate::record::BatchList;
 use crate::types::*;
@@ -162,6 +165,8 @@ pub fn fetch_request(
         high_watermark: high_watermark(partition.high_watermark),
         unfit: m.unfit,
         one_batch: m.max_bytes <= ONE_BATCH_BYTES,
+        log_start: told_log_start(partition.log_start),
+        wall_ms: m.wall_ms,
     })
 }
 
@@ -183,7 +188,7 @@ pub fn vote_response(c: &QuorumContext, r: &raft::VoteResponse) -> Response {
         .with_leader_id(wire_node_id(r.leader))
         .with_leader_epoch(r.epoch.0)
         .with_vote_granted(r.granted)
-        .with_unknown_tagged_fields(memory::answer_tags(r.memory));
+        .with_unknown_tagged_fields(memory::answer_tags(r.memory, r.start));
     let topic = TopicData::default().with_topic_name(c.wire_topic()).with_partitions(vec![partition]);
     let node = |(id, endpoint): (NodeId, &Arc<Endpoint>)| {
         let node = NodeEndpoint::default().with_node_id(id.0.into());
@@ -232,18 +237,13 @@ pub fn end_quorum_epoch_response(c: &QuorumContext, r: &raft::LeaderResponse) ->
 /// Answer to a replica's Fetch. It names the leader and epoch whatever else it says, and the leader's endpoint when
 /// the leader is known; the last stable offset is never told to replicas. `r.batches` is not looked at: `records` are
 /// what is served.
-pub fn fetch_response(
-    c: &QuorumContext,
-    r: &raft::FetchResponse,
-    log_start: Offset,
-    records: BatchList,
-) -> FetchResponse {
+pub fn fetch_response(c: &QuorumContext, r: &raft::FetchResponse, records: BatchList) -> FetchResponse {
     let partition = FetchPartition {
         index: PARTITION,
         error: r.error,
         high_watermark: r.high_watermark.map_or(-1, |hw| hw.0.0),
         last_stable_offset: -1,
-        log_start_offset: log_start.0,
+        log_start_offset: log_start(r.log_start),
         diverging: r.diverging,
         current_leader: Some((r.leader, r.epoch)),
         snapshot: r.snapshot.map(|id| Box::new(NamedSnapshot { id, begin: r.begin })),

@@ -1,7 +1,6 @@
 //! Test only: several `Raft` nodes with disks that lose what is not flushed and a network whose every message waits
 //! to be delivered. Carries effects out as a caller must; decides nothing by itself. Driven by `scripts` (by hand)
 //! and by `random_walk` (by a seed).
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
@@ -187,6 +186,7 @@ impl Cluster {
             fetch_wait_ms_max: 500 / self.hurry,
             first_leader: FirstLeader::All,
             log_doubt: LogDoubt::Wait,
+            keeps_own_start: false,
             seed: self.seed ^ (life << 16),
         }
     }
@@ -207,8 +207,7 @@ impl Cluster {
 
     pub(super) fn start(&mut self, id: NodeId) {
         let (key, life) = (self.nodes[&id].key, self.nodes[&id].life + 1);
-        let config = self.config(key, life);
-        let now = self.now;
+        let (config, now) = (self.config(key, life), self.now);
         let node = self.node(id);
         assert!(node.raft.is_none(), "{id} is up");
         let recovered = RecoveredState {
@@ -459,7 +458,7 @@ impl Cluster {
                     self.refuse(id, parked.request_id, ErrorCode::NOT_LEADER_OR_FOLLOWER);
                 }
             }
-            Effect::DropPeer { .. } => {}
+            Effect::DropPeer { .. } | Effect::AdvanceStart(_) | Effect::StartNamed => {}
             Effect::ShutdownComplete => self.node(id).is_shut_down = true,
         }
     }
@@ -468,8 +467,7 @@ impl Cluster {
         if self.nodes[&id].writing_state.is_some() {
             return None;
         }
-        let now = self.now;
-        let mut effects = Effects::default();
+        let (now, mut effects) = (self.now, Effects::default());
         self.node(id).raft.as_mut().expect("the node is up").step(
             now,
             Event::Append { offsets },
@@ -576,6 +574,7 @@ impl Cluster {
             snapshot: None,
             begin: None,
             lagging: 0,
+            log_start: None,
             batches: Vec::new(),
         }
     }
@@ -653,6 +652,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::AppendFetched { first, count } => format!("append fetched first={first} count={count}"),
         Effect::Truncate { to } => format!("truncate to={to}"),
         Effect::HighWatermark(high_watermark) => format!("high watermark {high_watermark}"),
+        Effect::AdvanceStart(_) | Effect::StartNamed => format!("{effect:?}"),
         Effect::RoleChanged => "role changed".to_string(),
         Effect::DropPeer { node, why } => format!("drop n{node}: {why}"),
         Effect::Stop { why } => format!("stop: {why}"),

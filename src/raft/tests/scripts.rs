@@ -310,6 +310,8 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
             high_watermark: None,
             unfit: None,
             one_batch: false,
+            log_start: Some(Offset(0)),
+            wall_ms: None,
         })),
         "told" => {
             let error = ErrorCode::FENCED_LEADER_EPOCH;
@@ -326,6 +328,7 @@ fn invent(kind: &str, to: NodeId, raft: &Raft, number: Number) -> Result<Message
                 snapshot: None,
                 begin: None,
                 lagging: 0,
+                log_start: None,
                 batches: Vec::new(),
             };
             Payload::Response(Response::Fetch(response), Vec::new())

@@ -59,6 +59,7 @@ impl Solo {
             fetch_wait_ms_max: 500,
             first_leader: FirstLeader::All,
             log_doubt: LogDoubt::Wait,
+            keeps_own_start: false,
             seed: 1,
         };
         let log_end = LogEndOffset(Offset(end));
@@ -197,7 +198,8 @@ impl Solo {
         memory: VoterMemory,
     ) -> &[Effect] {
         let error = ErrorCode::NONE;
-        let response = VoteResponse { error, leader: None, epoch: Epoch(epoch), granted, memory };
+        let response =
+            VoteResponse { error, leader: None, epoch: Epoch(epoch), granted, memory, start: None };
         self.step(Event::Response { from: NodeId(from), response: Response::Vote(response) })
     }
 
@@ -211,6 +213,8 @@ impl Solo {
             high_watermark: None,
             unfit: None,
             one_batch: false,
+            log_start: Some(Offset(0)),
+            wall_ms: None,
         };
         self.request(Request::Fetch(request));
         let verdict = self.effects.iter().find_map(|effect| match effect {
@@ -245,6 +249,7 @@ impl Solo {
             snapshot: None,
             begin: None,
             lagging: 0,
+            log_start: None,
             batches: Vec::new(),
         }
     }

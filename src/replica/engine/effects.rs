@@ -114,6 +114,8 @@ impl<W> GatedEngine<W> {
                 self.check_cut(to, self.log.log_end());
             }
             Effect::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark),
+            Effect::AdvanceStart(at) => self.log.advance_start(at),
+            Effect::StartNamed => self.start_named = true,
             Effect::RoleChanged => {
                 // Promises of the old epoch must not be made in the new one.
                 self.after_flush.clear();

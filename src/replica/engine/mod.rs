@@ -76,6 +76,8 @@ pub(super) struct GatedEngine<W> {
     lagging: u32,
     /// Since the last turn.
     role_changed: bool,
+    /// What is named to replicas has risen since the last turn.
+    start_named: bool,
     fitness: Fitness,
     repeats: Repeats,
     stall_reported: bool,
@@ -161,6 +163,11 @@ impl<W> GatedEngine<W> {
         self.role_changed
     }
 
+    /// The start that is named to replicas is another than in the last turn.
+    pub(super) fn is_start_named(&self) -> bool {
+        self.start_named
+    }
+
     pub(super) fn leads_in(&self, epoch: Epoch) -> bool {
         self.raft.is_leader() && self.raft.epoch() == epoch
     }
@@ -208,6 +215,11 @@ impl<W> GatedEngine<W> {
     /// (address, length) of the log's write buffers, to register with the ring.
     pub(super) fn buffer_regions(&self) -> Vec<(*const u8, usize)> {
         self.log.buffer_regions()
+    }
+
+    /// See `Log::close_segment`.
+    pub(super) fn close_segment(&mut self) {
+        self.log.close_segment();
     }
 
     /// See `Log::rest`.

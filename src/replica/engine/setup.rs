@@ -54,6 +54,7 @@ impl<W> GatedEngine<W> {
             committed_end: Offset(0),
             lagging: 0,
             role_changed: false,
+            start_named: false,
             fitness: Fitness::default(),
             repeats: Repeats::default(),
             stall_reported: false,
@@ -80,6 +81,7 @@ pub(crate) fn raft_config(config: &Config, voters: &Voters, local: ReplicaKey, s
         fetch_wait_ms_max: FETCH_WAIT_MS_MAX.min(config.fetch_timeout_ms / 2),
         first_leader: config.first_leader,
         log_doubt: config.log_doubt,
+        keeps_own_start: config.data_mode == DataMode::Interop,
         seed,
     }
 }
@@ -102,6 +104,7 @@ fn state(recovered: &RecoveredLog) -> RecoveredState {
 pub fn log_config(limits: &Limits) -> LogConfig {
     LogConfig {
         segment_bytes_max: limits.segment_bytes_max,
+        segment_ms_max: limits.segment_ms_max,
         zero_ahead_bytes: limits.zero_ahead_bytes,
         write_buffer_bytes: limits.write_buffer_bytes,
         write_buffers: limits.write_buffers,

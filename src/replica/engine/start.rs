@@ -14,17 +14,33 @@ impl<W> GatedEngine<W> {
         self.step_or_defer(now, Event::SnapshotTaken(id));
     }
 
-    /// Let the log start at `to`. It does so once that is durable. False: the log starts there already, is not known to be
-    /// committed up to there, or no snapshot of this node reaches so far.
-    pub(crate) fn advance_start(&mut self, to: Offset) -> bool {
-        let committed = self.raft.high_watermark().map_or(Offset(0), |high_watermark| high_watermark.0);
-        let is_covered = self.raft.newest_snapshot().is_some_and(|newest| to <= newest.offset);
-        if to <= self.log.log_start() || to > committed || !is_covered || !self.is_open() {
+    /// The log of the quorum is to start at `to`: see `Event::WantStart`. False: not so, or not yet.
+    pub(crate) fn want_start(&mut self, now: Now, to: Offset) -> bool {
+        if !self.is_open() {
             return false;
         }
-        let epoch = self.raft.epoch_before(to);
-        self.log.advance_start(OffsetAndEpoch { epoch, offset: to });
-        true
+        let before = self.raft.wanted_start();
+        self.step(now, Event::WantStart(to));
+        self.raft.wanted_start() > before
+    }
+
+    /// Where clients find the log to start; `None`: it is not known what they were told before.
+    pub(crate) fn told_start(&self) -> Option<Offset> {
+        self.raft.told_start()
+    }
+
+    /// As Kafka's fields say it.
+    pub(crate) fn told_start_or_none(&self) -> i64 {
+        self.raft.told_start().map_or(-1, |start| start.0)
+    }
+
+    /// May a consumer read from here? `Err`: it is below the start, or that is not known.
+    pub(crate) fn check_start(&self, from: Offset) -> Result<(), ErrorCode> {
+        match self.raft.told_start() {
+            _ if from >= self.raft.known_start() => Ok(()),
+            Some(_) => Err(ErrorCode::OFFSET_OUT_OF_RANGE),
+            None => Err(ErrorCode::OFFSET_NOT_AVAILABLE),
+        }
     }
 
     /// What is folded from all that is committed and flushed here, and up to where. `None`: it is not known just now.

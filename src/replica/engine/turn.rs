@@ -45,9 +45,9 @@ impl<W> GatedEngine<W> {
         }
     }
 
-    /// All have heard of the change of role.
-    pub(crate) fn forget_role_change(&mut self) {
-        self.role_changed = false;
+    /// All have heard of the change of role, and of a start that is named.
+    pub(crate) fn forget_news(&mut self) {
+        (self.role_changed, self.start_named) = (false, false);
     }
 
     fn maybe_report_stalled_flush(&mut self, now: Now) {

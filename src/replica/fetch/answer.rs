@@ -82,7 +82,7 @@ pub(super) fn empty_partition(
         error,
         high_watermark: -1,
         last_stable_offset: -1,
-        log_start_offset: engine.log().log_start().0,
+        log_start_offset: engine.told_start_or_none(),
         diverging: None,
         // KIP-951: tell where to go, if anywhere.
         current_leader: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER && leader.is_some())
@@ -132,17 +132,12 @@ pub(super) fn answer_replica(
         lagging: engine.lagging(),
         ..answer_of(engine, ErrorCode::NONE)
     };
-    let response = fetch_response(&desk.context, &told, engine.log().log_start(), records);
+    let response = fetch_response(&desk.context, &told, records);
     desk.answer_given(ticket, Some(Response::Fetch(response)), given);
 }
 
 pub(super) fn refuse_replica(engine: &Engine, desk: &mut Desk, ticket: &Ticket, error: ErrorCode) {
-    let response = fetch_response(
-        &desk.context,
-        &answer_of(engine, error),
-        engine.log().log_start(),
-        BatchList::default(),
-    );
+    let response = fetch_response(&desk.context, &answer_of(engine, error), BatchList::default());
     desk.answer(ticket, Response::Fetch(response));
 }
 
@@ -157,6 +152,7 @@ fn answer_of(engine: &Engine, error: ErrorCode) -> raft::FetchResponse {
         snapshot: None,
         begin: None,
         lagging: 0,
+        log_start: engine.raft().named_start(),
         batches: Vec::new(),
     }
 }

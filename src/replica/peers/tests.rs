@@ -68,6 +68,8 @@ fn fetch(offset: i64) -> raft::Request {
         high_watermark: None,
         unfit: None,
         one_batch: false,
+        log_start: None,
+        wall_ms: None,
     })
 }
 
@@ -108,7 +110,14 @@ fn stamped(value: &[u8]) -> StampedBatch {
 
 fn granted(epoch: i32) -> VoteResponse {
     let memory = VoterMemory::Whole;
-    VoteResponse { error: ErrorCode::NONE, leader: None, epoch: Epoch(epoch), granted: true, memory }
+    VoteResponse {
+        error: ErrorCode::NONE,
+        leader: None,
+        epoch: Epoch(epoch),
+        granted: true,
+        memory,
+        start: None,
+    }
 }
 
 fn vote_answer(epoch: i32) -> Response {

@@ -122,8 +122,8 @@ fn entry(name: &'static str, value: impl ToString, config_type: ConfigType, sour
 }
 
 /// A key that may be set for the topic; where it is not, this value of the node counts.
-fn settable(v: &View, name: &'static str, of_node: &'static str, value: i64) -> Entry {
-    let overridden = Overridden { name: of_node, value: value.to_string(), source: Source::Default };
+fn settable(v: &View, name: &'static str, of_node: Overridden) -> Entry {
+    let overridden = of_node;
     let set = v.set.get(name);
     let source = if set.is_some() { Source::DynamicTopic } else { overridden.source };
     let value = set.unwrap_or(&overridden.value).clone();
@@ -133,6 +133,25 @@ fn settable(v: &View, name: &'static str, of_node: &'static str, value: i64) -> 
         documentation: Some(NOTHING_IS_DELETED),
         ..entry(name, value, ConfigType::Long, source)
     }
+}
+
+/// What the node's file says of how much stays, whichever key says it.
+fn of_file(name: &'static str, limit: Option<u64>, is_set: bool) -> Overridden {
+    let value = limit.map_or("-1".to_string(), |limit| limit.to_string());
+    let source = if is_set { Source::StaticBroker } else { Source::Default };
+    Overridden { name, value, source }
+}
+
+fn retained_bytes(v: &View) -> Overridden {
+    of_file("log.retention.bytes", v.retention.bytes, v.retention.is_bytes_set)
+}
+
+fn retained_ms(v: &View) -> Overridden {
+    of_file("log.retention.ms", v.retention.ms, v.retention.is_ms_set)
+}
+
+fn of_broker(name: &'static str, of_file: Overridden) -> Entry {
+    entry(name, of_file.value, ConfigType::Long, of_file.source)
 }
 
 /// Voters that must have a record before it is acknowledged.
@@ -150,8 +169,8 @@ fn topic_entries(v: &View) -> Vec<Entry> {
         configured("message.timestamp.before.max.ms", v.limits.timestamp_before_max_ms, Long),
         fixed("message.timestamp.type", "CreateTime", String),
         fixed("min.insync.replicas", majority(v), Int),
-        settable(v, "retention.bytes", "log.retention.bytes", -1),
-        settable(v, "retention.ms", "log.retention.ms", -1),
+        settable(v, "retention.bytes", retained_bytes(v)),
+        settable(v, "retention.ms", retained_ms(v)),
         configured("segment.bytes", v.segment_bytes_max, Int),
         fixed("unclean.leader.election.enable", false, Boolean),
     ]
@@ -167,8 +186,8 @@ fn broker_entries(v: &View) -> Vec<Entry> {
         configured("log.message.timestamp.after.max.ms", v.limits.timestamp_after_max_ms, Long),
         configured("log.message.timestamp.before.max.ms", v.limits.timestamp_before_max_ms, Long),
         fixed("log.message.timestamp.type", "CreateTime", String),
-        fixed("log.retention.bytes", -1, Long),
-        fixed("log.retention.ms", -1, Long),
+        of_broker("log.retention.bytes", retained_bytes(v)),
+        of_broker("log.retention.ms", retained_ms(v)),
         configured("log.segment.bytes", v.segment_bytes_max, Int),
         configured("max.connections", v.limits.connections_max, Int),
         configured("message.max.bytes", v.limits.message_bytes_max, Int),

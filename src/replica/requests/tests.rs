@@ -30,6 +30,7 @@ fn limits() -> Limits {
         device_reads_max: 4,
         room_stall_ms_max: 5_000,
         segment_bytes_max: 1 << 30,
+        segment_ms_max: i64::MAX,
         zero_ahead_bytes: 16 << 20,
         fetch_response_bytes_max: 55 << 20,
         replica_fetch_bytes_max: 4 << 20,
@@ -99,6 +100,7 @@ fn with_view(test: impl FnOnce(View)) {
         disk_free_bytes: u64::MAX,
         limits: &limits,
         segment_bytes_max: 1 << 30,
+        retention: crate::config::Retention::default(),
         set: &BTreeMap::new(),
         is_alterable: true,
     });

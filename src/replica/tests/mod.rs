@@ -3,6 +3,7 @@
 mod advertised;
 mod cluster;
 mod configs;
+mod delete_records;
 mod disk;
 mod fetch_snapshot;
 mod fitness;

@@ -18,9 +18,59 @@ fn start_at(cluster: &mut Cluster, id: NodeId, to: i64) -> bool {
     let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
     let (snapshot, _) = replica.folded().expect("all is settled");
     replica.snapshot_taken(snapshot);
-    let is_moving = replica.advance_start(Offset(to));
+    let is_moving = replica.want_start(Offset(to));
     cluster.run_ms(20);
     is_moving
+}
+
+fn snapshot(cluster: &mut Cluster, id: NodeId) {
+    let replica = &mut cluster.nodes.get_mut(&id).expect("a node").replica;
+    let (snapshot, _) = replica.folded().expect("all is settled");
+    replica.snapshot_taken(snapshot);
+}
+
+/// All nodes start there, and clients of the leader are told so.
+fn all_start_at(cluster: &Cluster, start: i64) -> bool {
+    let starts = |node: &super::cluster::Node| node.replica.standing().log_start == Offset(start);
+    cluster.nodes.values().all(starts)
+        && cluster.leader().is_some_and(|leader| cluster.status(leader).log_start_offset == start)
+}
+
+#[test]
+fn a_start_is_told_when_a_majority_holds_it_and_another_leader_goes_on_with_it() {
+    let mut cluster = cluster_with(3, |_| {});
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    for _ in 0..9 {
+        assert_eq!(produce(&mut cluster, client, -1, batch(&[b"x"])).0, 0);
+    }
+    cluster.run_ms(600);
+    let ids: Vec<NodeId> = cluster.nodes.keys().copied().collect();
+    let others: Vec<NodeId> = ids.iter().copied().filter(|id| *id != leader).collect();
+    snapshot(&mut cluster, leader);
+    assert!(cluster.nodes.get_mut(&leader).expect("a node").replica.want_start(Offset(6)));
+    cluster.run_ms(600);
+    assert_eq!(list_offsets(&mut cluster, client, -2).1, 0, "nobody else has a snapshot");
+    assert_eq!(
+        cluster.nodes[&others[0]].replica.uncovered_start(),
+        Some(Offset(6)),
+        "and it knows that it is to"
+    );
+    snapshot(&mut cluster, others[0]);
+    cluster.run_until("told", 2_000, |cluster| cluster.status(leader).log_start_offset == 6);
+    assert_eq!(list_offsets(&mut cluster, client, -2).1, 6);
+    assert_eq!(fetch(&mut cluster, client, 5).0, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+    cluster.kill(leader);
+    let next = elect(&mut cluster);
+    assert_ne!(next, leader);
+    let client = cluster.connect(next);
+    // Whoever leads, he was elected by one that has it.
+    assert_eq!(cluster.nodes[&next].replica.engine.raft().wanted_start(), Offset(6));
+    let (error, start, ..) = list_offsets(&mut cluster, client, -2);
+    assert!(error == ErrorCode::OFFSET_NOT_AVAILABLE.0 || start == 6, "{error}, {start}");
+    snapshot(&mut cluster, others[1]);
+    cluster.start(leader);
+    cluster.run_until("all start there", 5_000, |cluster| all_start_at(cluster, 6));
 }
 
 #[test]
@@ -28,11 +78,15 @@ fn nothing_goes_that_no_snapshot_covers() {
     let (mut cluster, client) = on_disk(10);
     let replica = &mut cluster.nodes.get_mut(&client.0).expect("a node").replica;
     let (end, _) = replica.folded().expect("all is settled");
-    assert!(!replica.advance_start(Offset(5)), "there is none");
+    assert!(replica.want_start(Offset(5)), "there is none yet");
+    replica.snapshot_taken(OffsetAndEpoch { offset: Offset(4), ..end });
+    cluster.run_ms(20);
+    assert_eq!(cluster.status(client.0).log_start_offset, 0, "it ends before");
+    let replica = &mut cluster.nodes.get_mut(&client.0).expect("a node").replica;
     replica.snapshot_taken(OffsetAndEpoch { offset: Offset(5), ..end });
     replica.snapshot_taken(OffsetAndEpoch { offset: Offset(4), ..end });
-    assert!(!replica.advance_start(Offset(6)), "it ends before");
-    assert!(replica.advance_start(Offset(5)), "an older one takes nothing back");
+    cluster.run_ms(20);
+    assert_eq!(cluster.status(client.0).log_start_offset, 5, "an older one takes nothing back");
 }
 
 #[test]

@@ -160,6 +160,11 @@ fn encode_log(out: &mut Out, s: &Status) -> fmt::Result {
             i64::from(s.unfit == Some("clock-behind")),
         ),
         ("kraft_log_start_offset", "First offset of the log.", s.log_start_offset),
+        (
+            "kraft_log_start_wanted_offset",
+            "Where the log is to start: above the start while that is not taken over.",
+            s.log_start_wanted,
+        ),
         ("kraft_flushed_offset", "Records below it are durable on this node.", s.flushed_offset),
         ("kraft_log_size_bytes", "Bytes of batches in the log.", s.log_size_bytes as i64),
         ("kraft_unflushed_bytes", "Bytes appended and not flushed.", s.unflushed_bytes as i64),
