@@ -212,6 +212,12 @@ pub struct Limits {
     pub(crate) snapshot_piece_bytes_max: usize,
     /// A snapshot is kept for a voter that fetches it for so long, and the time that its size takes.
     pub(crate) snapshot_hold_ms: u64,
+    /// A snapshot is taken when so many bytes of records are committed that the last one does not hold.
+    pub snapshot_bytes_between: u64,
+    /// Or so long after the last one, where anything is; 0: never for that.
+    pub snapshot_interval_ms: u64,
+    /// Between the begins of two, whatever makes one due.
+    pub snapshot_pause_ms: u64,
     /// New ones that one connection may bring.
     pub(crate) connection_producer_ids_max: usize,
     /// Who has been silent for so long makes room for a new one, where there is none.

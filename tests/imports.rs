@@ -171,7 +171,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("forward", &["input"]),
     ("desk", &["connection_id", "counters", "engine", "input", "notice", "peers", "room", "stages"]),
     ("leadership", &["desk"]),
-    ("status", &["counters", "desk", "room"]),
+    ("snapshots", &["connection_id", "copies", "desk", "engine", "folds", "input", "notice", "room"]),
+    ("status", &["counters", "desk", "room", "snapshots"]),
     ("produce", &["admit", "connection_id", "desk", "folds", "input", "notice", "requests", "slowest"]),
     ("fetch", &["connection_id", "desk", "input", "room"]),
     ("list_offsets", &["connection_id", "desk", "input", "inspection", "room", "times"]),
@@ -181,7 +182,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("quorum", &["desk", "input", "notice", "peers"]),
     ("describe", &["connection_id", "desk", "forward", "input", "requests"]),
     ("heavy", &["admit", "connection_id", "desk", "input", "room"]),
-    ("snapshots", &["connection_id", "copies", "desk", "folds", "input", "notice", "room"]),
     ("reading", &["connection_id", "desk", "fetch", "input", "list_offsets", "room", "snapshots"]),
 ];
 

@@ -11,7 +11,7 @@ use clap::Parser;
 use kraft::server::output::{answer_line, note, note_line};
 use kraft::sim::{
     Failure, Fault, Lie, Options, Outcome, Profile, Silence, Totals, host_name, moves_start, rots_any, run,
-    shrink, silence,
+    shrink, silence, takes_snapshots,
 };
 
 const EXIT_FAILED: i32 = 1;
@@ -67,6 +67,9 @@ struct Flags {
     /// Of many seeds run those only in which the start of the logs moves.
     #[arg(long)]
     start_moves: bool,
+    /// Of many seeds run those only in which snapshots are taken all the time.
+    #[arg(long)]
+    snapshots: bool,
     /// Name all faults and lies.
     #[arg(long)]
     list: bool,
@@ -241,7 +244,8 @@ fn faults_lines(t: &Totals) -> String {
         "faults: {}\npower cuts took back {names} names, {sizes} sizes, {sectors} sectors; {} frames with a flipped bit; \
          {} hostile clients, {} connections sent away, {} rounds waited at most; {} starts refused for rot, {} in doubt of a \
          rotten end, {} of a torn one; rot struck a majority {} times, {} quorums wait; starts have believed {} summaries, \
-         and read {} segments; logs were told {} times to start later; {} snapshots, {} given up",
+         and read {} segments; logs were told {} times to start later; {} snapshots, {} given up, {} starts \
+         from one, {} set aside",
         kinds.join(", "),
         t.flips,
         t.hostiles,
@@ -256,7 +260,9 @@ fn faults_lines(t: &Totals) -> String {
         t.scans,
         t.starts_moved,
         t.snapshots,
-        t.snapshots_given_up
+        t.snapshots_given_up,
+        t.snapshots_read,
+        t.snapshots_set_aside
     )
 }
 
@@ -273,6 +279,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.scans += one.scans;
     sum.snapshots += one.snapshots;
     sum.snapshots_given_up += one.snapshots_given_up;
+    sum.snapshots_read += one.snapshots_read;
+    sum.snapshots_set_aside += one.snapshots_set_aside;
     sum.events += one.events;
     sum.simulated_ns += one.simulated_ns;
     sum.faults += one.faults;
@@ -312,7 +320,8 @@ fn run_many(flags: &Flags) -> i32 {
                     }
                     let options = flags.options(flags.seed.wrapping_add(index));
                     let is_other = (flags.rot_any && !rots_any(&options))
-                        || (flags.start_moves && !moves_start(&options));
+                        || (flags.start_moves && !moves_start(&options))
+                        || (flags.snapshots && !takes_snapshots(&options));
                     if is_other {
                         continue;
                     }

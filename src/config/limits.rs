@@ -106,6 +106,9 @@ impl Default for Limits {
             snapshot_bytes_max: GIB as u64,
             snapshot_piece_bytes_max: MIB,
             snapshot_hold_ms: 30_000,
+            snapshot_bytes_between: 20 * MIB as u64,
+            snapshot_interval_ms: HOUR_MS,
+            snapshot_pause_ms: 10_000,
             connection_producer_ids_max: 100,
             producer_id_idle_ms_min: 900_000,
             request_wait_ms_max: 300_000,
@@ -232,7 +235,14 @@ fn read_log_limits(r: &mut Reader, l: &mut Limits) {
     l.disk_free_bytes_warn = r.number("kraft.disk.free.warn.bytes", warn, 0..=2 << 50);
 }
 
+/// The first two are Kafka's (`MetadataLogConfig`), with its defaults and bounds.
 fn read_snapshot_limits(r: &mut Reader, l: &mut Limits) {
+    let key = "metadata.log.max.record.bytes.between.snapshots";
+    l.snapshot_bytes_between = r.number(key, l.snapshot_bytes_between, 1..=i64::MAX as u64);
+    let key = "metadata.log.max.snapshot.interval.ms";
+    l.snapshot_interval_ms = r.number(key, l.snapshot_interval_ms, 0..=i64::MAX as u64);
+    let key = "kraft.snapshot.pause.ms";
+    l.snapshot_pause_ms = r.number(key, l.snapshot_pause_ms, 1..=HOUR_MS);
     let key = "kraft.snapshot.bytes.max";
     l.snapshot_bytes_max = r.number(key, l.snapshot_bytes_max, MIB as u64..=64 * GIB as u64);
     // Kafka's, of who fetches: here of who serves too.

@@ -16,17 +16,18 @@ use super::durable::{FILE_MODE, create_directories, create_new, sync_directory};
 use super::file_thread::{
     COMMIT_MARK_FILE, parse_segment_file_name, replace_file, segment_file_name, small_file_name,
 };
-use crate::log::{DiskError, LogSource, SUMMARY_BYTES_MAX, SegmentId, SmallFile};
+use super::snapshot_thread;
+use crate::log::{
+    DiskError, LogSource, SUMMARY_BYTES_MAX, SegmentId, SmallFile, SnapshotSource, snapshot_file_name,
+};
 use crate::properties;
-use crate::types::{DataMode, NodeId, Uuid};
+use crate::types::{DataMode, NodeId, OffsetAndEpoch, Uuid};
 
 const META_FILE: &str = "meta.properties";
 /// Ours, in that file; Kafka reads over keys that it does not know.
 const DATA_MODE_KEY: &str = "kraft.data.mode";
 const PARTITION_FILE: &str = "partition.metadata";
 pub(super) const LOCK_FILE: &str = ".lock";
-/// Kafka: `Snapshots.SUFFIX`.
-const SNAPSHOT_SUFFIX: &str = ".checkpoint";
 /// Files of this kind are some hundred bytes; a larger one is not ours.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// A killed predecessor can have had writes under way in the last two segments: the one before a roll, and after it.
@@ -86,7 +87,6 @@ impl Directory {
         let partition = path.join(format!("{}-0", owner.topic_name));
         create_directories(&partition).map_err(|e| not_usable(&partition, "cannot be created", &e))?;
         check_partition(&partition, owner)?;
-        check_no_snapshot(&partition)?;
         sync_directory(path).map_err(|e| not_usable(path, "cannot be flushed", &e))?;
         let path = path.to_path_buf();
         Ok(Directory { path, partition, directory_id, is_data_mode_known, _lock: lock })
@@ -385,26 +385,6 @@ fn is_nothing(c: char) -> bool {
     c == '\0' || c.is_whitespace()
 }
 
-/// Kafka's snapshots, and the one that names the voters of a directory formatted with kraft.version 1.
-fn check_no_snapshot(partition: &Path) -> Result<(), Refusal> {
-    let names = fs::read_dir(partition).and_then(|entries| {
-        entries
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    let names = names.map_err(|e| not_usable(partition, "cannot be listed", &e))?;
-    match names.iter().find(|name| name.ends_with(SNAPSHOT_SUFFIX)) {
-        None => Ok(()),
-        Some(name) => Err(format!(
-            "{}: {name} is a snapshot or names the voters of kraft.version 1 (kafka-storage.sh format --standalone and \
-             --initial-controllers write it), and neither is supported yet. Format with --no-initial-controllers and \
-             set controller.quorum.voters.",
-            partition.display()
-        )
-        .into()),
-    }
-}
-
 /// `None` where there is no such file.
 fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
     read_up_to(path, SMALL_FILE_BYTES_MAX)
@@ -548,6 +528,29 @@ impl LogSource for DirectorySource {
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
         read_small(&self.partition.join(COMMIT_MARK_FILE))
             .map_err(|e| disk_error(format!("read {COMMIT_MARK_FILE}"), &e))
+    }
+}
+
+impl SnapshotSource for DirectorySource {
+    fn snapshots(&mut self) -> Result<Vec<(OffsetAndEpoch, u64)>, DiskError> {
+        let what = || format!("list the snapshots in {}", self.partition.display());
+        snapshot_thread::list(&self.partition).map_err(|e| disk_error(what(), &e))
+    }
+
+    fn read_snapshot(
+        &mut self,
+        id: OffsetAndEpoch,
+        position: u64,
+        length: usize,
+    ) -> Result<Bytes, DiskError> {
+        let name = snapshot_file_name(id);
+        let piece = snapshot_thread::read_piece(&self.partition.join(&name), position, length);
+        piece.map_err(|e| disk_error(format!("read {length} bytes at {position} of {name}"), &e))
+    }
+
+    fn set_aside(&mut self, id: OffsetAndEpoch) -> Result<(), DiskError> {
+        let what = || format!("set {} aside", snapshot_file_name(id));
+        snapshot_thread::set_aside(&self.partition, id).map_err(|e| disk_error(what(), &e))
     }
 }
 

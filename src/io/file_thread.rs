@@ -439,7 +439,7 @@ fn flushed(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Set the size to `to` and reserve its blocks in one piece, so that a full disk shows here and not in a write.
-fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     if from >= to {
         return Ok(());
     }

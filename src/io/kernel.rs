@@ -15,9 +15,9 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 /// net.core.wmem_max is a few hundred KiB by default, and nobody gives a socket so much that nobody reads.
 const MORE_THAN_A_SOCKET_HOLDS: usize = 16 << 20;
-/// The main thread, signals (2), log lines, stdout, latencies, file threads (2), those for memory and for snapshots, those that look into compressed
+/// The main thread, signals (2), log lines, stdout, latencies, file threads (2), those for memory, for snapshots and for copies of them, those that look into compressed
 /// batches (2), the one that decodes large requests, the acceptor and glommio's own. One of the kernel's for flushes comes to them.
-const THREADS_NEEDED: usize = 15;
+const THREADS_NEEDED: usize = 16;
 /// What a node has without clients: log cache, write buffers, pools, state (docs/limits.md).
 const MEMORY_NEEDED_BYTES: usize = 48 << 20;
 /// Files, directories and listeners beside the connections.

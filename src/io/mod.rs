@@ -25,4 +25,5 @@ pub(crate) mod rate_limit;
 pub(crate) mod ring;
 pub(crate) mod scheduling;
 pub(crate) mod snapshot_directory;
+pub(crate) mod snapshot_thread;
 pub(crate) mod sync;

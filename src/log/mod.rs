@@ -57,11 +57,15 @@ pub(crate) use buffer::{BLOCK_BYTES, BufferPool, HUGE_PAGE_BYTES, WriteBuffer};
 pub(crate) use commit_mark::COMMIT_MARK_FILE_BYTES;
 #[cfg(test)]
 use commit_mark::COMMIT_MARK_INTERVAL_BYTES;
-pub use op::{Completion, DiskError, DiskOp, Done, MemoryWork, OpKind, SegmentId, SmallFile};
+pub use op::{
+    Completion, DiskError, DiskOp, Done, MemoryWork, OpKind, SegmentId, SmallFile, SnapshotCompletion,
+    SnapshotContents, SnapshotDone, SnapshotOp, SnapshotSource, SnapshotWork, parse_snapshot_file_name,
+    snapshot_file_name,
+};
 pub(crate) use op::{FileId, OpId, REFILL, SUMMARY_BYTES_MAX, WRITES_LATELY_NS, read_span};
 pub(crate) use reader::BlockCounts;
 pub use recovery::{OnRecovered, Recovered, recover};
-pub use snapshot::{Snapshot, SnapshotEncoder, parse_snapshot_file_name, snapshot_file_name};
+pub use snapshot::{Snapshot, SnapshotEncoder};
 pub use snapshot_directory::SnapshotDirectory;
 pub use snapshot_read::{ReadSnapshot, SnapshotDecoder};
 pub(crate) use summaries::SummaryDue;

@@ -7,6 +7,8 @@ use super::buffer::{BLOCK_BYTES, WriteBuffer};
 use crate::memory::{Filled, Piece};
 use crate::record::{CheckedRun, RunBuilder, StampedBatch};
 use crate::types::*;
+use bytes::Bytes;
+use std::fmt;
 
 /// Names one submitted operation; never used twice in the life of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +35,26 @@ pub enum SmallFile {
     LeaderEpochCheckpoint,
     /// The summary beside a segment, see `log::summary`.
     Summary(SegmentId),
+}
+
+/// Kafka: `Snapshots.SUFFIX`.
+const SNAPSHOT_SUFFIX: &str = ".checkpoint";
+const OFFSET_DIGITS: usize = 20;
+const EPOCH_DIGITS: usize = 10;
+
+/// `00000000000000000092-0000000001.checkpoint`, as Kafka names it.
+pub fn snapshot_file_name(id: OffsetAndEpoch) -> String {
+    format!("{:020}-{:010}{SNAPSHOT_SUFFIX}", id.offset.0, id.epoch.0)
+}
+
+/// The snapshot that a file name stands for; `None` for any other file, one that is not finished among them.
+pub fn parse_snapshot_file_name(name: &str) -> Option<OffsetAndEpoch> {
+    let (offset, epoch) = name.strip_suffix(SNAPSHOT_SUFFIX)?.split_once('-')?;
+    let is_number = |text: &str, digits| text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(offset, OFFSET_DIGITS) || !is_number(epoch, EPOCH_DIGITS) {
+        return None;
+    }
+    Some(OffsetAndEpoch { epoch: Epoch(epoch.parse().ok()?), offset: Offset(offset.parse().ok()?) })
 }
 
 /// So long after its last write a log is taken to write on: whoever reads from the device gives way.
@@ -185,4 +207,67 @@ impl DiskError {
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.errno, ENOSPC | EDQUOT)
     }
+}
+
+/// Something to be done with the files of snapshots, off the cores. They are of the log's owner, and the log knows nothing of them.
+#[derive(Debug)]
+pub struct SnapshotOp {
+    /// Comes back in the [`SnapshotCompletion`]; the owner chooses it.
+    pub token: u64,
+    /// What is to be done.
+    pub kind: SnapshotWork,
+}
+
+/// A snapshot never changes: it is written under another name, flushed, renamed, and then its name is flushed.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each operation's fields are named in the words above it")]
+pub enum SnapshotWork {
+    /// Make a snapshot of these bytes, durable with its name. More than `bytes_max` are refused. It comes with its size.
+    Write { id: OffsetAndEpoch, contents: SnapshotContents, bytes_max: u64 },
+    /// Up to `length` bytes from `position`; fewer only at its end.
+    Read { id: OffsetAndEpoch, position: u64, length: usize },
+    /// Remove one, durably. There may be none.
+    Remove { id: OffsetAndEpoch },
+    /// What a process has left that died over it, and all that is set aside but the newest.
+    Tidy,
+}
+
+/// The bytes of a snapshot, piece by piece, made where they are written.
+pub struct SnapshotContents(pub Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl fmt::Debug for SnapshotContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotContents")
+    }
+}
+
+/// How it has ended: exactly one for each.
+#[derive(Debug)]
+pub struct SnapshotCompletion {
+    /// Of the operation.
+    pub token: u64,
+    /// A [`DiskError`] where it was not done, or not to its end.
+    pub result: Result<SnapshotDone, DiskError>,
+}
+
+/// What a successful one has brought.
+#[derive(Debug)]
+pub enum SnapshotDone {
+    /// Any but those that bring something.
+    Complete,
+    /// So many bytes were written.
+    Written(u64),
+    /// What was read.
+    Read(Bytes),
+}
+
+/// Where a start reads snapshots from: the directory, as the server or the simulator has it. Synchronous, used only then.
+pub trait SnapshotSource {
+    /// Those that are there under a snapshot's name, with the sizes of their files.
+    fn snapshots(&mut self) -> Result<Vec<(OffsetAndEpoch, u64)>, DiskError>;
+    /// Up to `length` bytes from `position`; fewer only at its end.
+    fn read_snapshot(&mut self, id: OffsetAndEpoch, position: u64, length: usize)
+    -> Result<Bytes, DiskError>;
+    /// It is a snapshot no more, durably, and kept for people to look at.
+    fn set_aside(&mut self, id: OffsetAndEpoch) -> Result<(), DiskError>;
 }

@@ -148,9 +148,21 @@ pub fn recover(
 }
 
 impl RecoveredLog {
-    /// It began earlier once: what lay before the start is on no disk of this node.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.repair.first.is_some() && self.start.offset > Offset(0)
+    /// A commit mark says where it begins.
+    pub(crate) fn has_mark(&self) -> bool {
+        matches!(self.repair.slots, Slots::Valid(..))
+    }
+
+    /// Of the record before `end`. `None`: that is not in this log, or it has gone and no mark says it.
+    pub(crate) fn epoch_before(&self, end: Offset) -> Option<Epoch> {
+        let is_start = end == self.start.offset;
+        if end < self.start.offset || end > self.log_end.0 {
+            return None;
+        }
+        match is_start && self.start.offset > Offset(0) {
+            true => self.repair.first.map(|_| self.start.epoch),
+            false => Some(epoch_before(&self.epochs, end)),
+        }
     }
 
     /// Go on with what is good of a log in doubt. Only for a node that other voters can give what it lost: it is durable that

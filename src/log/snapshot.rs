@@ -31,11 +31,6 @@ pub(super) const VERSION: u16 = 1;
 pub(super) const HEAD_BYTES: usize = 4 + 2 + 2 + 2 + 4 + 4 + 4;
 /// A section is cut into pieces of this size.
 pub(super) const PIECE_BYTES: usize = 512 << 10;
-/// Kafka: `Snapshots.SUFFIX`.
-const SUFFIX: &str = ".checkpoint";
-const OFFSET_DIGITS: usize = 20;
-const EPOCH_DIGITS: usize = 10;
-
 /// What a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -49,21 +44,6 @@ pub struct Snapshot {
     pub voters: Option<Vec<Voter>>,
     /// In the order of their tags.
     pub sections: Vec<Section>,
-}
-
-/// `00000000000000000092-0000000001.checkpoint`, as Kafka names it.
-pub fn snapshot_file_name(id: OffsetAndEpoch) -> String {
-    format!("{:020}-{:010}{SUFFIX}", id.offset.0, id.epoch.0)
-}
-
-/// The snapshot that a file name stands for; `None` for any other file, one that is not finished among them.
-pub fn parse_snapshot_file_name(name: &str) -> Option<OffsetAndEpoch> {
-    let (offset, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-    let is_number = |text: &str, digits| text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(offset, OFFSET_DIGITS) || !is_number(epoch, EPOCH_DIGITS) {
-        return None;
-    }
-    Some(OffsetAndEpoch { epoch: Epoch(epoch.parse().ok()?), offset: Offset(offset.parse().ok()?) })
 }
 
 /// Of this section, from this byte on.

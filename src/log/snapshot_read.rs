@@ -4,7 +4,8 @@
 //! wrong is said with its place. It keeps one batch and the sections, and no more than it may.
 
 use super::Corrupt;
-use super::snapshot::{HEAD_BYTES, MAGIC, Snapshot, VERSION, snapshot_file_name};
+use super::op::snapshot_file_name;
+use super::snapshot::{HEAD_BYTES, MAGIC, Snapshot, VERSION};
 use super::summary::Section;
 use crate::record::{
     BATCH_HEADER_BYTES, BatchHeader, ControlRecord, INTEROP_BATCH_BYTES_MAX, StampedBatch, check_fetched,

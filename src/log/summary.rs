@@ -91,7 +91,7 @@ impl Summary {
     }
 
     /// Bytes of the segment.
-    pub(super) fn segment_bytes(&self) -> u64 {
+    pub(crate) fn segment_bytes(&self) -> u64 {
         self.length
     }
 

@@ -8,7 +8,7 @@ use super::copies::{CopyDone, CopyOp};
 use super::inspection::{Found, Search};
 use super::notice::Level;
 use super::room::answers::Given;
-use crate::log::{Completion, DiskOp};
+use crate::log::{Completion, DiskOp, SnapshotCompletion, SnapshotOp};
 use crate::protocol::Response;
 use crate::protocol::frame::Chunks;
 use crate::types::*;
@@ -68,6 +68,8 @@ pub enum Input {
     Disk(Completion),
     /// The answer to `Action::Copy`.
     Copied(CopyDone),
+    /// An operation on snapshots has ended.
+    Snapshot(SnapshotCompletion),
     /// The answer to `Action::Search`.
     Searched { token: u64, found: Found },
     /// A deadline has passed, or nothing happened for a while.
@@ -109,6 +111,8 @@ pub enum Action {
     Disk(DiskOp),
     /// Read or write the file of a snapshot, not on this core; `Input::Copied` says how that ended.
     Copy(CopyOp),
+    /// Something with the files of snapshots, not on this core; `Input::Snapshot` follows.
+    Snapshot(SnapshotOp),
     /// Look into a compressed batch, not on this core; `Input::Searched` brings the answer.
     Search(Search),
     /// For the server's log.

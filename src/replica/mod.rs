@@ -45,7 +45,7 @@ pub(crate) mod room;
 pub mod session;
 mod session_limits;
 pub(crate) mod slowest;
-mod snapshots;
+pub(crate) mod snapshots;
 pub(crate) mod stages;
 mod status;
 mod times;
@@ -87,6 +87,7 @@ use room::reads::Reads;
 pub use snapshots::fetching::Fetched;
 use snapshots::fetching::Fetching;
 use snapshots::serving::Serving;
+use snapshots::{FoundSnapshots, SnapshotCounts, Snapshots};
 use stages::Stages;
 use status::Held;
 #[cfg(test)]
@@ -115,6 +116,7 @@ pub struct Replica {
     retention: Retention,
     /// What need not stay goes by itself.
     retains: bool,
+    snapshots: Snapshots,
     cache: CacheBudget,
 }
 
@@ -148,9 +150,18 @@ impl Replica {
             retention: Retention::new(config, now),
             // Not before a server takes snapshots, and gives them to who lacks what is gone.
             retains: false,
+            snapshots: Snapshots::new(config, now),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
+    }
+
+    /// Those that a start has found: told once, before the first turn.
+    pub(crate) fn know_snapshots(&mut self, found: FoundSnapshots) {
+        if let Some(newest) = found.files.newest() {
+            self.engine.on_snapshot_taken(self.desk.now, newest.id);
+        }
+        self.snapshots.know(found);
     }
 
     /// What the clients of each core may be given: told once, at the start.
@@ -192,6 +203,7 @@ impl Replica {
             self.engine.judge(now);
             self.hear_engine();
             self.answer_parked();
+            self.snapshots.end_turn(&mut self.engine, &mut self.desk);
         }
         self.pump_peers();
     }
@@ -259,6 +271,7 @@ impl Replica {
             Input::Searched { token, found } => {
                 self.list_offsets.on_searched(&mut self.engine, &mut self.desk, token, found);
             }
+            Input::Snapshot(done) => self.snapshots.on_done(&mut self.engine, &mut self.desk, done),
             Input::DiskFree { bytes } => self.engine.on_disk_free(bytes),
             Input::HostMemory(memory) => self.fit_read_cache(memory),
             Input::Shutdown => self.engine.step(now, Event::Shutdown),
@@ -520,6 +533,7 @@ impl Replica {
             self.reading.deadline(),
             self.fetching.deadline(),
             self.retains.then(|| self.retention.deadline()),
+            self.snapshots.deadline(&self.engine, self.desk.now),
         ];
         let of_parts = of_parts.into_iter().flatten().filter(|_| self.engine.is_open());
         of_parts.chain(self.engine.deadline()).min()
@@ -630,6 +644,11 @@ impl Replica {
         Some((folds.settled_end()?, folds.configs().committed(None)))
     }
 
+    /// For whoever counts them after each turn.
+    pub(crate) fn snapshot_counts(&self) -> SnapshotCounts {
+        self.snapshots.counts()
+    }
+
     /// All that `/status` and the metrics show.
     pub fn status(&self, now: Now) -> Status {
         let election_latency_ms = self.quorum.election_latency_ms(now);
@@ -644,6 +663,7 @@ impl Replica {
             parked_fetches: self.fetch.parked(),
             heavy: self.heavy.len(),
             heavy_bytes: self.heavy.bytes(),
+            snapshots: self.snapshots.status(),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::counters::Counters;
 use super::desk::{Desk, Engine};
 use super::room::taken::Bounded;
+use super::snapshots::{SnapshotCounts, SnapshotsStatus};
 use crate::log::BlockCounts;
 use crate::raft::{Campaigns, ReplicaProgress, RoleName, Unfit};
 use crate::types::*;
@@ -49,6 +50,12 @@ pub struct Status {
     pub(crate) disk_free_bytes: Option<u64>,
     /// Less than `kraft.disk.free.warn.bytes`.
     pub(crate) disk_low: bool,
+    /// Of the newest snapshot of this node: its end, and what the file has.
+    pub(crate) snapshot_offset: Option<i64>,
+    pub(crate) snapshot_epoch: Option<i32>,
+    pub(crate) snapshot_bytes: Option<u64>,
+    /// Why none is taken, or was not the last time.
+    pub(crate) snapshot_problem: Option<String>,
     pub(crate) counters: Counters,
     /// For the metrics alone.
     #[serde(skip)]
@@ -66,6 +73,10 @@ pub(crate) struct Watched {
     pub(crate) election_latency_ms: Option<(f64, f64)>,
     pub(crate) disk_free_bytes_warn: u64,
     pub(crate) disk_free_bytes_min: u64,
+    /// Snapshots that are kept, how long ago the last one was begun (or this node started, where it has taken none), and totals.
+    pub(crate) snapshots_kept: usize,
+    pub(crate) snapshot_age_ms: u64,
+    pub(crate) snapshot_counts: SnapshotCounts,
     /// Read from the device for clients and not taken yet.
     pub(crate) device_reads: Bounded,
     /// What was read, and is kept for other readers.
@@ -142,6 +153,7 @@ pub(super) struct Held {
     pub(super) parked_fetches: usize,
     pub(super) heavy: usize,
     pub(super) heavy_bytes: Bounded,
+    pub(super) snapshots: SnapshotsStatus,
 }
 
 /// Where the node stands.
@@ -184,6 +196,7 @@ pub(super) fn status(
         progress.into_iter().map(|p| voter_status(p, log_end, now)).collect::<Vec<_>>()
     };
     let not_ready = why_not_ready(engine, now);
+    let snapshots = &held.snapshots;
     Status {
         node_id: desk.context.local.id.0,
         directory_id: desk.context.local.directory_id.to_string(),
@@ -211,6 +224,10 @@ pub(super) fn status(
         parked_requests: held.produces + held.alterations + held.fetches,
         disk_free_bytes: Some(engine.disk_free_bytes()).filter(|bytes| *bytes < u64::MAX),
         disk_low: engine.is_disk_low(),
+        snapshot_offset: snapshots.newest.map(|newest| newest.id.offset.0),
+        snapshot_epoch: snapshots.newest.map(|newest| newest.id.epoch.0),
+        snapshot_bytes: snapshots.newest.map(|newest| newest.bytes),
+        snapshot_problem: snapshots.problem.clone(),
         counters: counters(engine, desk),
         watched: Watched {
             voted: raft.quorum_state().voted,
@@ -219,6 +236,9 @@ pub(super) fn status(
             election_latency_ms,
             disk_free_bytes_warn: desk.limits.disk_free_bytes_warn,
             disk_free_bytes_min: desk.limits.disk_free_bytes_min,
+            snapshots_kept: snapshots.kept,
+            snapshot_age_ms: now.monotonic_ns.saturating_sub(snapshots.taken_ns) / NS_PER_MS,
+            snapshot_counts: snapshots.counts,
             device_reads: Bounded { taken: desk.reads.held_bytes(), max: desk.reads.bytes_max() },
             blocks: engine.log().block_counts(),
             device_reads_waiting: desk.reads.waiting(),

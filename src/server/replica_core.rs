@@ -23,6 +23,7 @@ use crate::io::clock;
 use crate::io::log_device::{DeviceEvent, LogDevice};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
+use crate::io::snapshot_thread::SnapshotThread;
 use crate::protocol::Response;
 use crate::replica::room::answers::Given;
 use crate::replica::{Action, ConnectionId, EXIT_DISK, Input, Level, Replica};
@@ -53,6 +54,7 @@ pub struct Ended {
 pub(super) struct ReplicaCore {
     pub(super) replica: Replica,
     pub(super) device: LogDevice,
+    pub(super) snapshot_thread: SnapshotThread,
     pub(super) ring: Rc<CoreRing>,
     pub(super) inputs: Rc<Inputs>,
     pub(super) network: Rc<NetworkCore>,
@@ -254,6 +256,10 @@ impl ReplicaCore {
             self.replica.handle(now, input);
             taken += 1;
         }
+        while let Some(done) = self.snapshot_thread.poll() {
+            self.replica.handle(now, Input::Snapshot(done));
+            taken += 1;
+        }
         taken
     }
 
@@ -342,6 +348,7 @@ impl ReplicaCore {
                 Action::PeerSend { link, chunks } => self.links.send(link, chunks),
                 Action::PeerClose { link } => self.links.close(link),
                 Action::Disk(op) => self.device.push(op),
+                Action::Snapshot(op) => self.snapshot_thread.submit(op),
                 Action::Search(search) => self.inspectors.search(search),
                 Action::Copy(op) => self.copying.submit(op),
                 Action::Note { level, text } => self.note(now, level, &text),

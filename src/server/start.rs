@@ -14,6 +14,7 @@ use crate::io::host_memory::host_memory;
 use crate::io::listener::Listener;
 use crate::io::{kernel, memory};
 use crate::log::{BLOCK_BYTES, RecoveredLog};
+use crate::replica::snapshots::Started;
 use crate::replica::{EXIT_KERNEL, EXIT_OK};
 use cores::{Node, run_cores};
 pub(super) use failure::exit_code_of;
@@ -95,7 +96,7 @@ fn prepare(
 ) -> Result<Node, Failure> {
     let probe = durable::probe(&directory.partition).map_err(disk_failure)?;
     let files = LogFiles { directory: directory.partition.clone(), mode: probe.mode.clone() };
-    let (recovered, folds) = recover(directory, &config)?;
+    let Started { recovered, folds, snapshots, .. } = recover(directory, &config)?;
     directory.record_data_mode(owner).map_err(refused)?;
     files.create_commit_mark().map_err(disk_failure)?;
     print_banner(&config, directory, &placement, &probe, &recovered);
@@ -103,7 +104,7 @@ fn prepare(
         tracing::warn!("{doubt}");
     }
     let directory_id = directory.directory_id;
-    Ok(Node { config, placement, mask, directory_id, recovered, folds, files, is_guest })
+    Ok(Node { config, placement, mask, directory_id, recovered, folds, snapshots, files, is_guest })
 }
 
 /// A limit below the size of a segment ends the node when a segment gets there, but not at its start, by the room that it

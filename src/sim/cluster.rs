@@ -4,19 +4,20 @@
 
 use super::checker::Violation;
 use super::core::Core;
-use super::lies::{Liar, Lie};
+use super::lies::Lie;
 use super::network::{End, Host, Parcel, REFUSED, WireId};
 use super::node::{AllPlatters, Arrival, Calling, Node, Process};
 use super::transit::flip_record_bit;
-use super::{Event, Simulation};
-use crate::log::{Completion, DiskOp, LogConfig, Recovered, SmallFile, recover};
+use super::{Event, Simulation, snapshots};
+use crate::log::{Completion, DiskOp, LogConfig, SmallFile};
 use crate::protocol::{Request, Response};
 use crate::raft::RoleName;
 use crate::replica::admit::Admitted;
-use crate::replica::folds::{Folds, Recovery};
+use crate::replica::folds::Folds;
 use crate::replica::receive::{ReceiveBuffer, Sender};
 use crate::replica::room::answers::Given;
 use crate::replica::session::Arrived;
+use crate::replica::snapshots::Started;
 use crate::replica::*;
 use crate::types::*;
 use bytes::Bytes;
@@ -25,22 +26,8 @@ use std::collections::BTreeMap;
 /// More turns than this in one millisecond of a node is a busy loop.
 const TURNS_PER_MS_MAX: u64 = 3_000;
 
-/// As every start does it; the lie is to forget the producers of a summary.
-fn take_part(recovery: &mut Recovery, part: Recovered, liar: &mut Liar) -> Result<(), String> {
-    if !liar.is(Lie::SummaryIgnored) || matches!(part, Recovered::Batch(_)) {
-        return recovery.take(part);
-    }
-    let before = recovery.clone();
-    recovery.take(part)?;
-    let has_producers = recovery.folds().producers() != before.folds().producers();
-    if has_producers && liar.tells(Lie::SummaryIgnored) {
-        *recovery = before;
-    }
-    Ok(())
-}
-
 fn is_of_disk(arrival: &Arrival) -> bool {
-    matches!(arrival, Arrival::Disk(_) | Arrival::DiskFree(_))
+    matches!(arrival, Arrival::Disk(_) | Arrival::DiskFree(_) | Arrival::Snapshot(_))
 }
 
 impl Simulation {
@@ -55,8 +42,7 @@ impl Simulation {
         self.nodes.insert(host, node);
     }
 
-    fn start_process(&mut self, node: &mut Node) {
-        node.process = Process::Down { is_starting: false };
+    fn lie_before_start(&mut self, node: &mut Node) {
         if self.liar.tells(Lie::VoteRestored) {
             node.disk.restore_older(SmallFile::QuorumState);
         }
@@ -66,6 +52,12 @@ impl Simulation {
         if node.incarnation > 0 && self.liar.is(Lie::StartForgotten) && node.disk.forget_start() {
             self.liar.told += 1;
         }
+    }
+
+    fn start_process(&mut self, node: &mut Node) {
+        node.process = Process::Down { is_starting: false };
+        self.lie_before_start(node);
+        self.rot_snapshot(node);
         let flushes_names = !self.liar.tells(Lie::NamesBelieved);
         node.disk.open(flushes_names);
         let has_rotten_votes = node.disk.are_votes_rotten();
@@ -73,18 +65,15 @@ impl Simulation {
             node.disk.unseal_votes();
         }
         let forgets = self.liar.tells(Lie::ProducersForgotten);
-        let limits = &node.config.limits;
-        let mut recovery = node.recovery();
-        let liar = &mut self.liar;
-        let mut on_recovered = |part: Recovered| take_part(&mut recovery, part, liar);
         // An operator who has seen rot lets everything be looked at; some always do.
         let check = match self.is_calm || node.host % 4 == 0 {
             true => LogCheck::Whole,
             false => LogCheck::Tail,
         };
-        let config = LogConfig { check, ..log_config(limits) };
-        let mut recovered = match recover(&mut node.disk, &config, &mut on_recovered) {
-            Ok(recovered) => recovered,
+        let config = LogConfig { check, ..log_config(&node.config.limits) };
+        let started = snapshots::start(node, &config, &mut self.liar);
+        let Started { mut recovered, mut folds, snapshots, from, notes } = match started {
+            Ok(started) => started,
             Err(error) => return self.on_start_refused(node, error),
         };
         if let Some(doubt) = recovered.doubt.clone() {
@@ -93,7 +82,11 @@ impl Simulation {
             }
             recovered.go_on_in_doubt();
         }
-        for note in &recovered.notes {
+        if !self.reaches_snapshot(node, &mut recovered, &folds) {
+            return;
+        }
+        self.totals.snapshots_set_aside += notes.len() as u64;
+        for note in notes.iter().chain(&recovered.notes) {
             self.trace.line(self.now_ns, node.host, note);
         }
         if has_rotten_votes {
@@ -113,13 +106,17 @@ impl Simulation {
         self.totals.summaries += recovered.effort.summaries as u64;
         self.totals.scans += (recovered.effort.segments - recovered.effort.summaries) as u64;
         let (seed, now) = (self.dice.next_u64(), node.clock.now(self.now_ns));
-        let text = format!("started, its log ends at {}", recovered.log_end);
+        self.totals.snapshots_read += u64::from(from.is_some());
+        let text = format!("started, its log ends at {}{}", recovered.log_end, snapshots::named(from));
         let config = self.liar.config_of(&node.config);
-        let mut folds = if forgets { Folds::new(&node.config) } else { recovery.into_folds() };
+        if forgets {
+            folds = Folds::new(&node.config);
+        }
         if self.liar.tells(Lie::ConfigsForgotten) {
             folds.forget_configs();
         }
-        let replica = Replica::new(&config, node.directory_id(), recovered, folds, seed, now);
+        let mut replica = Replica::new(&config, node.directory_id(), recovered, folds, seed, now);
+        replica.know_snapshots(snapshots);
         self.trace.line(self.now_ns, node.host, &text);
         self.run_process(node, replica);
         node.inbox.push_back(Arrival::DiskFree(if node.disk.trouble.is_full { 0 } else { 1 << 40 }));
@@ -242,6 +239,9 @@ impl Simulation {
     }
 
     pub(super) fn on_disk(&mut self, host: Host, ticket: u64) {
+        if self.on_snapshot_done(host, ticket) {
+            return;
+        }
         let Some(node) = self.nodes.get_mut(&host) else { return };
         let Some((completion, has_failed)) = node.disk.complete(ticket) else { return };
         self.totals.faults += has_failed as u64;
@@ -281,13 +281,13 @@ impl Simulation {
             if let Some((end, set)) = self.nodes.get_mut(&host).and_then(|node| node.configs.take()) {
                 self.checker.on_configs(host, end, &set);
             }
-            self.check_folded(host);
         }
     }
 
     fn run_turn(&mut self, node: &mut Node, mut replica: Box<Replica>) {
         self.totals.turns += 1;
         let now = node.clock.now(self.now_ns);
+        let given_up = replica.snapshot_counts().given_up;
         self.check_busy(node, now);
         let inputs = node.config.limits.turn_inputs_max as u64;
         let inputs = if self.dice.permille(300) { self.dice.between(1, inputs) } else { inputs };
@@ -328,6 +328,7 @@ impl Simulation {
         }
         node.standing = Some(replica.standing());
         node.configs = replica.settled_configs();
+        self.count_snapshots(&replica, given_up);
         let next = replica.deadline().map(|deadline| node.clock.when(deadline));
         let least_ns = self.put_off_ns(&replica);
         let has_more = !node.inbox.is_empty() || node.core.has_more(replica.takes_clients());
@@ -384,6 +385,7 @@ impl Simulation {
             Arrival::Disk(completion) => replica.handle(now, Input::Disk(completion)),
             Arrival::DiskFree(bytes) => replica.handle(now, Input::DiskFree { bytes }),
             Arrival::Copied(done) => replica.handle(now, Input::Copied(done)),
+            Arrival::Snapshot(done) => replica.handle(now, Input::Snapshot(done)),
             Arrival::Searched { token, found } => replica.handle(now, Input::Searched { token, found }),
             Arrival::Shutdown => replica.handle(now, Input::Shutdown),
             Arrival::Net { wire, end: End::Caller, parcel } => {
@@ -482,6 +484,7 @@ impl Simulation {
         let now = node.clock.now(self.now_ns);
         match action {
             Action::Disk(op) => self.submit(node, op),
+            Action::Snapshot(op) => self.submit_snapshot(node, op),
             Action::Search(search) => {
                 let found = search.look(&mut self.inspector);
                 node.inbox.push_back(Arrival::Searched { token: search.token, found });

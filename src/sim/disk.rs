@@ -10,7 +10,9 @@ use super::lies::{Lie, falsify_read};
 use super::marks::raise_start;
 use super::names::Names;
 use super::platter::{DiskFile, Kept, Rotten, Undone};
+use super::snapshot_disk::Shelf;
 use crate::log::*;
+use crate::types::OffsetAndEpoch;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +54,7 @@ pub(crate) struct SimDisk {
     pub(super) names: Names,
     pub(super) rotten: Rotten,
     pub(super) kept: Kept,
+    pub(super) shelf: Shelf,
     /// What a lie keeps back: the contents that a small file had before.
     pub(super) older: BTreeMap<SmallFile, Vec<u8>>,
     /// A lie: these were renamed before their bytes were durable.
@@ -79,6 +82,7 @@ impl SimDisk {
             names: Names::default(),
             rotten: Rotten::default(),
             kept: Kept::default(),
+            shelf: Shelf::default(),
             older: BTreeMap::new(),
             hollow: BTreeSet::new(),
             in_flight: BTreeMap::new(),
@@ -94,6 +98,7 @@ impl SimDisk {
     pub(crate) fn open(&mut self, flushes_names: bool) {
         if flushes_names {
             self.names.flush();
+            self.shelf.flush_names();
         }
     }
 
@@ -109,6 +114,23 @@ impl SimDisk {
         let takes_ns = 1_000 + self.dice.around(mean).min(TAKES_NS_MAX);
         self.in_flight.insert(self.next_ticket, Flight { op, lie });
         (self.next_ticket, takes_ns)
+    }
+
+    /// The same for the files of snapshots.
+    pub(super) fn submit_snapshot(&mut self, op: SnapshotOp) -> (Ticket, u64) {
+        self.next_ticket += 1;
+        self.shelf.submit(self.next_ticket, op);
+        let mean = self.latency_ns * 20 * self.trouble.slowness.max(1);
+        (self.next_ticket, 1_000 + self.dice.around(mean).min(TAKES_NS_MAX))
+    }
+
+    /// And what is durable since then. `None`: it is none of these.
+    pub(super) fn complete_snapshot(
+        &mut self,
+        ticket: Ticket,
+    ) -> Option<(SnapshotCompletion, Option<OffsetAndEpoch>)> {
+        let DiskTrouble { is_full, file_error_permille, .. } = self.trouble;
+        self.shelf.complete(ticket, &mut self.dice, is_full, file_error_permille)
     }
 
     /// What the device may rely on.
@@ -407,6 +429,7 @@ impl SimDisk {
                 buffers.push(buffer);
             }
         }
+        self.shelf.kill(&mut self.dice);
         self.rescan();
         buffers
     }
@@ -497,8 +520,8 @@ impl SimDisk {
         let sector = self.sector;
         let keep = self.dice.below(1001);
         self.late.clear();
-        let SimDisk { names, dice, segments, small, undone, .. } = self;
-        undone.names += names.cut_power(dice, segments, small);
+        let SimDisk { names, dice, segments, small, shelf, undone, .. } = self;
+        undone.names += names.cut_power(dice, segments, small) + shelf.cut_power(dice);
         for file in segments.values_mut().chain(self.mark.as_mut()) {
             file.cut_power(dice, sector, keep, undone);
         }
@@ -514,7 +537,7 @@ impl SimDisk {
     /// Everything is gone: an operator has put in a new disk.
     pub(crate) fn wipe(&mut self) {
         (self.segments, self.small, self.older) = Default::default();
-        (self.names, self.rotten, self.kept) = Default::default();
+        (self.names, self.rotten, self.kept, self.shelf) = Default::default();
         self.hollow.clear();
         self.late.clear();
         self.mark = None;
@@ -561,5 +584,24 @@ impl LogSource for SimDisk {
 
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
         Ok(self.mark.as_ref().map(|mark| mark.cached.clone()))
+    }
+}
+
+impl SnapshotSource for SimDisk {
+    fn snapshots(&mut self) -> Result<Vec<(OffsetAndEpoch, u64)>, DiskError> {
+        self.shelf.snapshots()
+    }
+
+    fn read_snapshot(
+        &mut self,
+        id: OffsetAndEpoch,
+        position: u64,
+        length: usize,
+    ) -> Result<Bytes, DiskError> {
+        self.shelf.read_snapshot(id, position, length)
+    }
+
+    fn set_aside(&mut self, id: OffsetAndEpoch) -> Result<(), DiskError> {
+        self.shelf.set_aside(id)
     }
 }

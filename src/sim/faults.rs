@@ -92,7 +92,7 @@ faults! {
     Flips "flips" Network 8_000 "bits of records flip on their way, for a while",
     Deaf "deaf" Network 8_000 "a node hears nobody, or is heard by nobody",
     ClockJump "clock-jump" Clock 8_000 "a monotonic clock leaps forward, up to a minute",
-    RotSummary "rot-summary" Disk 5_000 "a bit of a segment's summary flips, or an older one is there again",
+    RotSummary "rot-summary" Disk 5_000 "a bit of a snapshot or of a segment's summary flips, or an older summary is there again",
     WipeMost "wipe-most" Disk 40_000 "all voters but one with the longest log come back with empty disks",
     Flood "flood" Client 3_000 "a client sends small requests as fast as its sockets take them",
     Unread "unread" Client 3_000 "a client asks for much and takes none of its answers",
@@ -285,7 +285,7 @@ impl Simulation {
             _ if fault.is_rot() && self.rots_any => return self.rot_any(fault, host, hosts),
             _ if fault.is_rot() => return self.can_lose(host) && self.rot(fault, host),
             Fault::RotSummary => {
-                return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_summary());
+                return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_beside_log());
             }
             Fault::RotEpochs => return self.nodes.get_mut(&host).is_some_and(|node| node.disk.rot_epochs()),
             Fault::Wipe => return self.empty_disk(host),

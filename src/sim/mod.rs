@@ -39,6 +39,7 @@ mod rot;
 mod scene;
 mod shrink;
 mod silence;
+mod snapshot_disk;
 mod snapshots;
 mod starts;
 #[cfg(test)]
@@ -75,6 +76,7 @@ pub use lies::Lie;
 pub(crate) use network::Host;
 pub use shrink::shrink;
 pub use silence::{Silence, silence};
+pub use snapshots::takes_snapshots;
 pub use starts::moves_start;
 pub use trace::name as host_name;
 
@@ -170,10 +172,14 @@ pub struct Totals {
     pub stops: u64,
     /// Times that a leader was told to let the log start later.
     pub starts_moved: u64,
-    /// Snapshots that were taken, of any node.
+    /// Snapshots that have become durable, of any node.
     pub snapshots: u64,
     /// And those that were given up.
     pub snapshots_given_up: u64,
+    /// Starts that went on from one.
+    pub snapshots_read: u64,
+    /// Those that were not whole, and set aside.
+    pub snapshots_set_aside: u64,
     /// Directories that were emptied.
     pub wipes: u64,
     /// Of replicas, each with `end_turn`.
@@ -233,7 +239,6 @@ enum Event {
     Relief(Relief),
     Cut(Host, Host),
     MoveStart,
-    TakeSnapshot,
     CalmDown,
     LastRecords,
     LookForRest,
@@ -266,7 +271,7 @@ struct Simulation {
     chance: Dice,
     /// Of the starts of the logs. `None`: they do not move.
     mover: Option<Dice>,
-    /// Who asks for snapshots. `None`: nobody.
+    /// Of snapshots that are taken all the time. `None`: as the configuration has it, which in a run is never.
     taker: Option<Dice>,
     plan: Vec<(Fault, u64)>,
     is_calm: bool,
@@ -371,7 +376,6 @@ impl Simulation {
             simulation.plan_fault(fault);
         }
         simulation.plan_move();
-        simulation.plan_snapshot();
         simulation.at(simulation.calm_at_ns, Event::CalmDown);
         simulation
     }
@@ -382,8 +386,12 @@ impl Simulation {
         self.checker.unaltered = retention.bytes.map_or("-1".to_string(), |bytes| bytes.to_string());
         let (mut bounds, mut room) = (Dice::new(seed, 5), Dice::new(seed, 6));
         let shape = node::shape(&mut room);
-        for config in node::configs(&mut self.dice, &mut bounds, &mut room, voters, observers) {
-            let config = Config { retention, ..config };
+        let configs = node::configs(&mut self.dice, &mut bounds, &mut room, voters, observers);
+        for config in configs {
+            let mut config = Config { retention, ..config };
+            if let Some(taker) = &mut self.taker {
+                snapshots::tighten(&mut config.limits, taker);
+            }
             let host = config.node_id.0;
             let disk = SimDisk::new(Dice::new(seed, 1_000 + host as u64));
             let drift = self.dice.below(200) as i64 - 100;
@@ -479,7 +487,6 @@ impl Simulation {
             Event::Cut(from, to) if !self.is_calm => self.network.block(from, to),
             Event::Cut(..) => {}
             Event::MoveStart => self.on_move_start(),
-            Event::TakeSnapshot => self.on_take_snapshot(),
             Event::CalmDown => self.on_calm_down(),
             Event::LastRecords => self.on_last_records(),
             Event::LookForRest => self.look_for_rest(),

@@ -8,7 +8,7 @@ use super::durable::{BatchId, DurableLog};
 use super::network::{End, Host, Parcel, WireId};
 use super::told::Told;
 use crate::config::{Config, Limits, Retention, Voter, Wait};
-use crate::log::Completion;
+use crate::log::{Completion, SnapshotCompletion};
 use crate::replica::copies::memory::MemorySnapshots;
 use crate::replica::copies::{Copies, CopyDone};
 use crate::replica::folds::Set;
@@ -28,6 +28,7 @@ pub(super) enum Arrival {
     Net { wire: WireId, end: End, parcel: Parcel },
     Disk(Completion),
     DiskFree(u64),
+    Snapshot(SnapshotCompletion),
     Searched { token: u64, found: Found },
     Copied(CopyDone),
     Shutdown,

@@ -2,7 +2,9 @@
 
 use super::Simulation;
 use super::node::Node;
-use crate::log::{Doubt, RecoveryError};
+use crate::log::{Doubt, RecoveredLog, RecoveryError};
+use crate::replica::folds::Folds;
+use crate::replica::snapshots::StartError;
 use crate::types::*;
 
 impl Simulation {
@@ -42,9 +44,49 @@ impl Simulation {
         true
     }
 
-    pub(super) fn on_start_refused(&mut self, node: &mut Node, error: RecoveryError) {
-        let text = format!("does not start: {error}");
+    /// What its snapshot holds was flushed here: only rot takes it from the log. False: it does not start.
+    pub(super) fn reaches_snapshot(
+        &mut self,
+        node: &mut Node,
+        recovered: &mut RecoveredLog,
+        folds: &Folds,
+    ) -> bool {
+        if !folds.is_ahead_of(recovered.log_end) || recovered.quorum_state.in_doubt {
+            return true;
+        }
+        let text = format!("its log ends at {}, before its snapshot", recovered.log_end);
         self.trace.line(self.now_ns, node.host, &text);
+        let is_rotten = node.disk.is_log_rotten() || node.disk.is_mark_rotten();
+        if !is_rotten {
+            let detail = format!("node {}: {text}, and nothing is rotten", node.host);
+            self.checker.violate("a snapshot ends in what is flushed", detail);
+        }
+        node.is_behind = node.is_behind.max(Some(self.checker.committed_end()));
+        node.is_in_doubt = true;
+        let has_peers = node.config.voters.iter().any(|voter| voter.id != node.config.node_id);
+        if has_peers {
+            recovered.go_on_in_doubt();
+        } else {
+            self.totals.refused_starts += 1;
+            node.is_refused = true;
+            let delay_ns = self.dice.around(300 * NS_PER_MS);
+            self.start_later(node, delay_ns);
+        }
+        has_peers
+    }
+
+    pub(super) fn on_start_refused(&mut self, node: &mut Node, error: StartError) {
+        let text = format!("does not start: {error:?}");
+        self.trace.line(self.now_ns, node.host, &text);
+        let error = match error {
+            StartError::Log(error) => error,
+            StartError::Disk(error) => RecoveryError::Disk(error),
+            // Nobody puts another's there, and the log is all there.
+            StartError::NotOurs { .. } | StartError::Contradicts { .. } | StartError::NotCovered { .. } => {
+                self.checker.violate("no snapshot refuses a start", format!("node {} {text}", node.host));
+                return;
+            }
+        };
         let is_rotten =
             node.disk.is_log_rotten() || node.disk.is_mark_rotten() || node.disk.are_votes_rotten();
         self.totals.refused_starts += matches!(error, RecoveryError::Corrupt(_)) as u64;

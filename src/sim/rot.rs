@@ -201,8 +201,15 @@ impl SimDisk {
         self.names.before(SmallFile::QuorumState).unwrap_or_else(|| self.small(SmallFile::QuorumState))
     }
 
+    /// Of what the log can be read without. Where snapshots are taken it is one of them half of the time.
+    pub(super) fn rot_beside_log(&mut self) -> bool {
+        let SimDisk { shelf, dice, .. } = self;
+        let is_snapshot = !shelf.is_empty() && dice.permille(500);
+        if is_snapshot { shelf.rot(dice) } else { self.rot_summary() }
+    }
+
     /// A bit of a summary flips, or it is again what it was before it was last written or removed. False: there is none.
-    pub(super) fn rot_summary(&mut self) -> bool {
+    fn rot_summary(&mut self) -> bool {
         let is_summary = |file: &&SmallFile| matches!(file, SmallFile::Summary(_));
         if self.dice.permille(500) {
             let older: Vec<SmallFile> = self.older.keys().filter(is_summary).copied().collect();

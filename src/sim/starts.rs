@@ -17,7 +17,6 @@ use super::{Event, Options, Simulation};
 use crate::config::Retention;
 use crate::log::{BLOCK_BYTES, SegmentId};
 use crate::record::BatchHeader;
-use crate::replica::folds::Recovery;
 use crate::types::*;
 
 const MOVES_ONE_IN: u64 = 8;
@@ -180,18 +179,6 @@ impl Checker {
                 return self.violate("retention lets nothing go that must stay", detail);
             }
             left_bytes += header.size_bytes as u64;
-        }
-    }
-}
-
-impl Node {
-    /// The folds of its log begin with what was kept of what went.
-    pub(super) fn recovery(&self) -> Recovery {
-        match &self.disk.kept.folded {
-            None => Recovery::new(&self.config),
-            Some((end, sections)) => {
-                Recovery::from_settled(&self.config, *end, sections).expect("what was folded reads back")
-            }
         }
     }
 }

@@ -6,6 +6,8 @@ use super::*;
 const LIE_SEEDS: u64 = 500;
 /// Seeds with rot on any voters.
 const ANY_ROT_SEEDS: usize = 30;
+/// Seeds in which snapshots are taken all the time.
+const SNAPSHOT_SEEDS: usize = 20;
 /// Seeds in which the start of the logs moves.
 const MOVES_SEEDS: usize = 20;
 
@@ -112,6 +114,10 @@ fn occasion(lie: Lie, seed: u64) -> Options {
             let mut seeds = (0..).map(short).filter(moves_start);
             seeds.nth(seed as usize).expect("there are such seeds")
         }
+        Lie::SnapshotLacksProducer => {
+            let mut seeds = (0..).map(short).filter(takes_snapshots);
+            seeds.nth(seed as usize).expect("there are such seeds")
+        }
         Lie::NamesBelieved
         | Lie::RotBelieved
         | Lie::SummaryIgnored
@@ -147,6 +153,23 @@ fn every_lie_is_caught() {
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// Where snapshots are taken all the time they are, under every fault: starts go on from them, and rotten ones are set aside.
+#[test]
+fn snapshots_are_taken_and_started_from() {
+    let options = (0..).map(|seed| Options { profile: Profile::Safety, ..short(seed) });
+    let options = options.filter(takes_snapshots).take(SNAPSHOT_SEEDS);
+    let (mut taken, mut read, mut set_aside) = (0, 0, 0);
+    for options in options {
+        let Outcome { totals, failure, .. } = run(&options);
+        assert!(failure.is_none(), "seed {}: {failure:#?}", options.seed);
+        taken += totals.snapshots;
+        read += totals.snapshots_read;
+        set_aside += totals.snapshots_set_aside;
+    }
+    println!("{taken} snapshots, {read} starts from one, {set_aside} set aside");
+    assert!(taken > 10 * SNAPSHOT_SEEDS as u64 && read > SNAPSHOT_SEEDS as u64 / 4 && set_aside > 0);
 }
 
 /// Where the start of the logs moves, it does so on all of them, under every fault but those that take a disk.

@@ -341,7 +341,7 @@ def test_every_file_of_a_busy_quorum_is_as_the_page_says(clusters):
         assert node.stop() == 0
         assert len(node.segments()) >= 3
         formats.check_directory(node.data_dir, node.partition_dir)
-        known = {"partition.metadata", "quorum-state", "quorum-state.tmp", "commit-mark", "leader-epoch-checkpoint"}
+        known = {"partition.metadata", "quorum-state", "quorum-state.tmp", "commit-mark", "leader-epoch-checkpoint", "snapshot-room"}
         others = {path.name for path in node.partition_dir.iterdir()} - known
         assert all(name[:20].isdigit() and name[20:] in (".log", ".summary") for name in others), others
 

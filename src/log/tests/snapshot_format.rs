@@ -3,7 +3,7 @@
 use super::super::SnapshotDecoder;
 use super::super::snapshot_read::ReadSnapshot;
 use super::*;
-use crate::log::Corrupt;
+use crate::log::{Corrupt, parse_snapshot_file_name, snapshot_file_name};
 use crate::record::{VoterEndpoint, leader_change_batch};
 
 const BYTES_MAX: u64 = 64 << 20;

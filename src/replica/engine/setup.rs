@@ -95,7 +95,7 @@ fn state(recovered: &RecoveredLog) -> RecoveredState {
         committed: recovered.committed,
         // The oldest segment may hold more.
         epochs: EpochStart::within(&recovered.epochs, start.offset, end.0).collect(),
-        // None is looked for at a start yet.
+        // It is told when the gate opens, as one that was taken: `Replica::know_snapshots`.
         snapshot: None,
     }
 }

@@ -119,7 +119,8 @@ impl Fold for Configs {
         }
     }
 
-    fn take(&mut self, part: Option<Said>) {
+    fn take(&mut self, part: Option<Said>, from: Offset) {
+        let part = part.filter(|said| said.at >= from);
         if part.is_some() {
             self.settled = part;
         }

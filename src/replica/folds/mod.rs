@@ -24,7 +24,7 @@ pub(crate) use hold::FoldsCopy;
 use hold::HoldLimits;
 pub(crate) use producers::{Producers, Verdict};
 pub(crate) use recovery::Recovery;
-pub use snapshot::origin_section;
+pub use snapshot::{Unusable, origin_section};
 use std::ops::Range;
 pub(crate) use voters::Voters;
 
@@ -50,8 +50,8 @@ pub(crate) trait Fold {
     fn encode(&self, offsets: &Range<Offset>) -> Option<Vec<u8>>;
     /// Of a summary of these offsets. Everything in it is distrusted. `Err`: the batches must be read instead.
     fn decode(section: Option<&[u8]>, offsets: &Range<Offset>) -> Result<Self::Part, &'static str>;
-    /// Take over what was decoded; all before is settled, and so is this.
-    fn take(&mut self, part: Self::Part);
+    /// Take over what was decoded; all before is settled, and so is this. What of it lies before `from` is known already.
+    fn take(&mut self, part: Self::Part, from: Offset);
 
     /// Of nothing yet.
     fn begin_copy(&self) -> Self::Copied;
@@ -91,6 +91,8 @@ pub struct Folds {
     configs: Configs,
     /// All before is folded.
     end: Offset,
+    /// All before was taken over from a snapshot: batches of it are not folded again, and where the log ends earlier it gets there.
+    begun: Offset,
     /// All before is committed.
     committed: Offset,
     /// All before is settled. Lower, while a copy is made and until what has waited for it is settled.
@@ -111,6 +113,7 @@ impl Folds {
             voters: Voters::new(&config.voters),
             configs: Configs::default(),
             end: Offset(0),
+            begun: Offset(0),
             committed: Offset(0),
             settled: Offset(0),
             assumed: Offset(0),
@@ -138,6 +141,9 @@ impl Folds {
 
     /// A batch of the log, in its order, whoever wrote it.
     pub(crate) fn fold(&mut self, batch: &StampedBatch) {
+        if batch.base_offset() < self.begun {
+            return;
+        }
         self.producers.fold(batch);
         self.voters.fold(batch);
         self.configs.fold(batch);
@@ -172,8 +178,9 @@ impl Folds {
         self.configs.settle(HighWatermark(below));
     }
 
-    /// The log ends at `to` again.
+    /// The log ends at `to` again. What a snapshot holds is committed: it stays, and the log gets there again.
     pub(crate) fn cut(&mut self, to: Offset) {
+        let to = to.max(self.begun);
         self.producers.cut(to);
         self.voters.cut(to);
         self.configs.cut(to);
@@ -214,15 +221,20 @@ impl Folds {
         let configs = decoded::<Configs>(sections, offsets)?;
         (self.end, self.committed, self.settled) = (offsets.end, offsets.end, offsets.end);
         self.settle_each(offsets.end);
-        self.producers.take(producers);
-        self.voters.take(voters);
-        self.configs.take(configs);
+        self.producers.take(producers, self.begun);
+        self.voters.take(voters, self.begun);
+        self.configs.take(configs, self.begun);
         Ok(())
     }
 
     /// Up to where what is told of them is known to be committed. `None`: more than that was taken for it at the start.
     pub(crate) fn settled_end(&self) -> Option<Offset> {
         (self.assumed <= self.settled).then_some(self.settled)
+    }
+
+    /// What is folded is not that of a log any more, in this life: see `has_lost`.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.has_lost
     }
 
     /// A lie of the simulator: a start does not know what was set.
@@ -238,9 +250,13 @@ impl Folds {
     }
 }
 
-/// Of those in the list.
-fn is_tag_of_a_fold(tag: u16) -> bool {
-    [Producers::TAG, Voters::TAG, Configs::TAG].contains(&tag)
+/// Of the fold in the list that has this tag: the version of its section, and its name.
+fn version_of(tag: u16) -> Option<(u16, &'static str)> {
+    fn known<F: Fold>() -> (u16, (u16, &'static str)) {
+        (F::TAG, (F::VERSION, F::NAME))
+    }
+    let all = [known::<Producers>(), known::<Voters>(), known::<Configs>()];
+    all.into_iter().find(|(of, _)| *of == tag).map(|(_, known)| known)
 }
 
 fn section_of<F: Fold>(fold: &F, offsets: &Range<Offset>) -> Option<Section> {

@@ -157,8 +157,8 @@ impl Fold for Producers {
         }
     }
 
-    fn take(&mut self, part: Vec<Appended>) {
-        for appended in &part {
+    fn take(&mut self, part: Vec<Appended>, from: Offset) {
+        for appended in part.iter().filter(|appended| appended.batch.base_offset >= from) {
             self.settled.fold(appended);
             self.current.fold(appended);
         }

@@ -2,7 +2,7 @@
 
 use super::Folds;
 use crate::config::Config;
-use crate::log::{Recovered, Section};
+use crate::log::Recovered;
 use crate::types::*;
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ pub(crate) struct Recovery {
     window_bytes: u64,
     /// Where each batch of the window ends, and its size.
     window: VecDeque<(Offset, u64)>,
-    /// All before is folded already: it was taken from what was folded when the log held it.
-    begun_at: Offset,
+    fresh_bytes: u64,
+    is_split: bool,
 }
 
 impl Recovery {
@@ -27,43 +27,49 @@ impl Recovery {
             window_bytes_max: config.limits.uncommitted_bytes_max.saturating_mul(2),
             window_bytes: 0,
             window: VecDeque::new(),
-            begun_at: Offset(0),
+            fresh_bytes: 0,
+            is_split: false,
         }
     }
 
-    /// Of a log of which all before `end` was folded before (`Folds::settled`): what is left of that is not folded again. `Err`: why these
-    /// sections are none of it.
-    pub(crate) fn from_settled(
-        config: &Config,
-        end: Offset,
-        sections: &[Section],
-    ) -> Result<Recovery, String> {
-        let mut recovery = Recovery::new(config);
-        recovery.folds.take_sections(sections, &(Offset(0)..end))?;
-        recovery.begun_at = end;
-        Ok(recovery)
+    /// Of a log of which all before the end of a snapshot is folded in these (`Folds::of_snapshot`): what is left of that is not
+    /// folded again.
+    pub(crate) fn from_settled(config: &Config, folds: Folds) -> Recovery {
+        Recovery { folds, ..Recovery::new(config) }
     }
 
     /// The next part of the log. `Err`: why nothing was taken of a summary.
     pub(crate) fn take(&mut self, part: Recovered) -> Result<(), String> {
+        let begun = self.folds.begun;
         match part {
-            Recovered::Batch(batch) if batch.next_offset() <= self.begun_at => {}
-            Recovered::Segment(summary) if summary.offsets().end <= self.begun_at => {}
-            // A section has each producer's last batches in the segment, whatever lies before them.
-            Recovered::Segment(summary) if summary.offsets().start < self.begun_at => {
-                return Err(format!("all before offset {} is folded already", self.begun_at));
+            Recovered::Batch(batch) if batch.base_offset() < begun => {
+                self.is_split |= batch.next_offset() > begun;
             }
+            // That a batch begins there only the batches tell; else the files would be those of another log.
+            Recovered::Segment(summary) if summary.offsets().end <= begun => {}
             Recovered::Batch(batch) => {
                 self.folds.fold(batch);
+                self.fresh_bytes += batch.size_bytes() as u64;
                 self.push(batch.next_offset(), batch.size_bytes() as u64);
             }
             Recovered::Segment(summary) => {
                 self.folds.take_sections(summary.sections(), &summary.offsets())?;
+                self.fresh_bytes += summary.segment_bytes();
                 self.window.clear();
                 self.window_bytes = 0;
             }
         }
         Ok(())
+    }
+
+    /// Bytes of batches that are not in the snapshot that it began with, about: of segments with summaries all are counted.
+    pub(crate) fn fresh_bytes(&self) -> u64 {
+        self.fresh_bytes
+    }
+
+    /// The snapshot that it began with ends inside of a batch: it is of another log.
+    pub(crate) fn is_split(&self) -> bool {
+        self.is_split
     }
 
     fn push(&mut self, end: Offset, bytes: u64) {

@@ -27,7 +27,7 @@ fn a_snapshot_gives_all_that_was_folded_or_nothing() {
     let why = |change: &dyn Fn(&mut ReadSnapshot)| {
         let mut read = good.clone();
         change(&mut read);
-        Folds::of_snapshot(&config, &read).expect_err("it cannot be used")
+        Folds::of_snapshot(&config, &read).expect_err("it cannot be used").to_string()
     };
     assert!(why(&|read| read.snapshot.kraft_version = 1).contains("kraft.version 1"));
     assert_eq!(why(&|read| read.foreign_records = 2), "it holds 2 records of another program");
@@ -54,14 +54,16 @@ fn a_snapshot_of_another_cluster_or_mode_is_refused() {
     let ours = config();
     let mut other = config();
     other.cluster_id = "BBBBBBBBBBBBBBBBBBBBBB".to_string();
-    let told = Folds::of_snapshot(&ours, &snapshot(&other, 3)).expect_err("it is another cluster's");
+    let told =
+        Folds::of_snapshot(&ours, &snapshot(&other, 3)).expect_err("it is another cluster's").to_string();
     assert!(
         told.starts_with("it is of a log of cluster BBBBBBBBBBBBBBBBBBBBBB with kraft.data.mode native"),
         "{told}"
     );
     let mut interop = config();
     interop.data_mode = DataMode::Interop;
-    let told = Folds::of_snapshot(&ours, &snapshot(&interop, 3)).expect_err("it is of another mode");
+    let told =
+        Folds::of_snapshot(&ours, &snapshot(&interop, 3)).expect_err("it is of another mode").to_string();
     assert!(
         told.contains("with kraft.data.mode interop, and this is cluster") && told.ends_with("with native"),
         "{told}"
@@ -215,7 +217,8 @@ proptest! {
                 Event::Settle { upto } => life.settle(upto, piece),
             }
             for folds in &life.from_snapshots {
-                prop_assert_eq!(folds, &life.whole);
+                // Nothing else tells them apart.
+                prop_assert_eq!(&Folds { begun: Offset(0), ..folds.clone() }, &life.whole);
             }
         }
     }

@@ -52,7 +52,7 @@ impl Fold for Voters {
         section.map_or(Ok(Unchanged), |_| Err("this program knows none"))
     }
 
-    fn take(&mut self, _part: Unchanged) {}
+    fn take(&mut self, _part: Unchanged, _from: Offset) {}
 
     fn begin_copy(&self) {}
 

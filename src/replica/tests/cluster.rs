@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) stopped: Option<i32>,
     /// What its start read.
     pub(crate) effort: Effort,
+    /// The snapshot that it has begun with.
+    pub(crate) from: Option<OffsetAndEpoch>,
     pub(crate) notes: Vec<String>,
     /// Those of them that are more than news.
     pub(crate) warnings: Vec<String>,
@@ -82,6 +84,14 @@ pub(crate) struct Cluster {
     inspector: Inspector,
     next_connection: u64,
     seed: u64,
+}
+
+fn uncovered(disk: &mut Disk, config: &Config) -> snapshots::Started {
+    let mut recovery = Recovery::new(config);
+    let limits = log_config(&config.limits);
+    let recovered = recover(disk, &limits, &mut |part| recovery.take(part)).expect("recovers");
+    let (folds, snapshots) = (recovery.into_folds(), FoundSnapshots::default());
+    snapshots::Started { recovered, folds, snapshots, from: None, notes: Vec::new() }
 }
 
 impl Cluster {
@@ -129,27 +139,27 @@ impl Cluster {
 
     fn start_with(&mut self, id: NodeId, change: fn(&mut RecoveredLog)) {
         let config = &self.configs[&id];
-        let mut recovery = Recovery::new(config);
         let disk = self.disks.get_mut(&id).expect("a disk for each node");
         let limits = log_config(&config.limits);
-        let mut recovered = recover(disk, &limits, &mut |part| recovery.take(part)).expect("recovers");
+        let started = snapshots::recover(disk, config, &limits, &mut |recovery, part| recovery.take(part));
+        let snapshots::Started { mut recovered, folds, snapshots, from, notes } = match started {
+            // Who lets the start move by hand keeps nothing of what goes.
+            Err(snapshots::StartError::NotCovered { .. }) => uncovered(disk, config),
+            started => started.expect("recovers"),
+        };
         change(&mut recovered);
         self.seed += 1;
         let effort = recovered.effort;
-        let replica = Replica::new(
-            config,
-            Uuid(id.0 as u128 + 100),
-            recovered,
-            recovery.into_folds(),
-            self.seed,
-            self.now,
-        );
+        let directory_id = Uuid(id.0 as u128 + 100);
+        let mut replica = Replica::new(config, directory_id, recovered, folds, self.seed, self.now);
+        replica.know_snapshots(snapshots);
         let node = Node {
             replica,
             connections: BTreeMap::new(),
             stopped: None,
             effort,
-            notes: Vec::new(),
+            from: from.map(|from| from.id),
+            notes,
             warnings: Vec::new(),
         };
         self.nodes.insert(id, node);
@@ -322,6 +332,10 @@ impl Cluster {
                     true => self.held.push((id, completion)),
                     false => self.inbox.push_back((id, Input::Disk(completion))),
                 }
+            }
+            Action::Snapshot(op) => {
+                let done = self.disks.get_mut(&id).expect("a disk").carry_out_snapshot(op);
+                self.inbox.push_back((id, Input::Snapshot(done)));
             }
             Action::Search(search) => {
                 self.held_searches.push((id, search));

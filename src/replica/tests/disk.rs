@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::log::{Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile};
+use crate::log::{
+    Completion, DiskError, DiskOp, Done, FileId, LogSource, OpKind, SegmentId, SmallFile, SnapshotCompletion,
+    SnapshotDone, SnapshotOp, SnapshotSource, SnapshotWork,
+};
+use crate::types::OffsetAndEpoch;
 
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     segments: BTreeMap<SegmentId, Vec<u8>>,
     small: BTreeMap<SmallFile, Vec<u8>>,
     mark: Option<Vec<u8>>,
+    pub(super) snapshots: BTreeMap<OffsetAndEpoch, Vec<u8>>,
+    pub(super) set_aside: Vec<OffsetAndEpoch>,
     /// Writes fail with EIO from now on.
     pub(super) fail_writes: bool,
     /// Reads of operations fail with EIO from now on.
@@ -42,6 +48,28 @@ impl Disk {
 
     pub(crate) fn segments_kept(&self) -> usize {
         self.segments.len()
+    }
+
+    pub(crate) fn carry_out_snapshot(&mut self, op: SnapshotOp) -> SnapshotCompletion {
+        let SnapshotOp { token, kind } = op;
+        let result = match kind {
+            SnapshotWork::Write { .. } if self.is_full => Err(DiskError { errno: 28, ..failed("write") }),
+            SnapshotWork::Write { id, contents, .. } => {
+                let file: Vec<u8> = contents.0.flatten().collect();
+                let bytes = file.len() as u64;
+                self.snapshots.insert(id, file);
+                Ok(SnapshotDone::Written(bytes))
+            }
+            SnapshotWork::Read { id, position, length } => {
+                self.read_snapshot(id, position, length).map(SnapshotDone::Read)
+            }
+            SnapshotWork::Remove { id } => {
+                self.snapshots.remove(&id);
+                Ok(SnapshotDone::Complete)
+            }
+            SnapshotWork::Tidy => Ok(SnapshotDone::Complete),
+        };
+        SnapshotCompletion { token, result }
     }
 
     pub(crate) fn carry_out(&mut self, op: DiskOp) -> Completion {
@@ -116,5 +144,26 @@ impl LogSource for Disk {
     }
     fn commit_mark(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
         Ok(self.mark.clone())
+    }
+}
+
+impl SnapshotSource for Disk {
+    fn snapshots(&mut self) -> Result<Vec<(OffsetAndEpoch, u64)>, DiskError> {
+        Ok(self.snapshots.iter().map(|(id, file)| (*id, file.len() as u64)).collect())
+    }
+    fn read_snapshot(
+        &mut self,
+        id: OffsetAndEpoch,
+        position: u64,
+        length: usize,
+    ) -> Result<Bytes, DiskError> {
+        let file = &self.snapshots[&id];
+        let start = (position as usize).min(file.len());
+        Ok(Bytes::copy_from_slice(&file[start..(start + length).min(file.len())]))
+    }
+    fn set_aside(&mut self, id: OffsetAndEpoch) -> Result<(), DiskError> {
+        self.snapshots.remove(&id);
+        self.set_aside.push(id);
+        Ok(())
     }
 }

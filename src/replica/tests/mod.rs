@@ -15,6 +15,7 @@ mod numbers;
 mod offsets;
 mod reading;
 mod refusals;
+mod snapshots;
 mod starts;
 mod waiting;
 

@@ -1,11 +1,12 @@
 //! The Prometheus text of `/metrics`, made anew for each scrape from the snapshots that the replica has published.
 //!
 //! `raft.rs` has Kafka's own Raft metrics under the names that dashboards for KRaft know, `process.rs` what Prometheus' libraries
-//! say of a process; `kraft_*` are ours, `room.rs` has those of what clients may have.
+//! say of a process; `kraft_*` are ours, `room.rs` has those of what clients may have, `snapshots.rs` those of snapshots.
 
 mod process;
 mod raft;
 mod room;
+mod snapshots;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -90,6 +91,7 @@ impl Collector for Snapshot {
             encode_voters(&mut out, status)?;
             encode_counters(&mut out, &status.counters)?;
             encode_watched(&mut out, status)?;
+            snapshots::encode(&mut out, status)?;
         }
         encode_stages(&mut out, &self.since_start)
     }

@@ -17,12 +17,14 @@ use crate::io::rate_limit::{RateLimit, and_more};
 use crate::io::ring::CoreRing;
 use crate::io::scheduling::Courtesy;
 use crate::io::snapshot_directory::NodeSnapshots;
+use crate::io::snapshot_thread::SnapshotThread;
 use crate::io::{clock, kernel};
 use crate::log::RecoveredLog;
 use crate::replica::folds::Folds;
 use crate::replica::room::limits::{CoreRoom, core_rooms, place_limits, places_within};
 use crate::replica::room::places::Places;
 use crate::replica::session::SessionLimits;
+use crate::replica::snapshots::FoundSnapshots;
 use crate::replica::{EXIT_KERNEL, Replica};
 use crate::server::control::Control;
 use crate::server::copying::{self, Copying};
@@ -46,9 +48,17 @@ pub(super) struct Node {
     pub(super) directory_id: Uuid,
     pub(super) recovered: RecoveredLog,
     pub(super) folds: Folds,
+    pub(super) snapshots: FoundSnapshots,
     pub(super) files: LogFiles,
     /// The process goes on without it.
     pub(super) is_guest: bool,
+}
+
+impl Node {
+    /// Another life in this process may have the directory next.
+    fn wait_at_end(&self) -> WaitAtEnd {
+        if self.is_guest { WaitAtEnd::Yes } else { WaitAtEnd::No }
+    }
 }
 
 /// The replica core runs on this thread; the others get theirs. Threads that must not be pinned are started first.
@@ -62,8 +72,11 @@ pub(super) fn run_cores(
     let doorbell = Doorbell::new().map_err(failed)?;
     let mut threads = FileThreads::start(node.files.clone(), doorbell.clone()).map_err(failed)?;
     // Here from the first to the last, also in a panic: the caller lets go of the directory's lock next.
-    let wait = if node.is_guest { WaitAtEnd::Yes } else { WaitAtEnd::No };
+    let wait = node.wait_at_end();
     let _workers = threads.take_workers(wait);
+    let directory = &node.files.directory;
+    let started = SnapshotThread::start(directory, doorbell.clone(), wait).map_err(failed)?;
+    let (snapshot_thread, _snapshot_worker) = started;
     let wishes = life.hand_to(doorbell.clone());
     let (own_sender, accepted) = CoreSender::new(doorbell.clone());
     let (inspectors, queue) = Inspectors::new();
@@ -74,15 +87,9 @@ pub(super) fn run_cores(
     let rooms = core_rooms(&node.config, node.placement.cores.len());
     let (mut edges, mut network_cores) = (Vec::new(), StopAtEnd::default());
     for (core, room) in rooms.iter().enumerate().skip(1) {
-        let edge = start_network_core(
-            core,
-            &node,
-            room.clone(),
-            limits.clone(),
-            control.clone(),
-            inspectors.clone(),
-            doorbell.clone(),
-        )?;
+        let (room, limits, control) = (room.clone(), limits.clone(), control.clone());
+        let edge =
+            start_network_core(core, &node, room, limits, control, inspectors.clone(), doorbell.clone())?;
         network_cores.0.push(edge.lane().clone());
         edges.push(edge);
     }
@@ -100,6 +107,7 @@ pub(super) fn run_cores(
     kernel::check_workers().map_err(|line| Failure { exit_code: EXIT_KERNEL, line })?;
     let parts = Parts {
         threads,
+        snapshot_thread,
         doorbell,
         accepted,
         edges,
@@ -207,6 +215,7 @@ fn start_acceptor(listener: Listener, cores: Vec<CoreSender>, doors: Doors) -> s
 /// What the replica core takes over beside the node.
 struct Parts {
     threads: FileThreads,
+    snapshot_thread: SnapshotThread,
     doorbell: Doorbell,
     accepted: Receiver<ToNetwork>,
     edges: Vec<Edge>,
@@ -224,9 +233,10 @@ struct Parts {
 
 /// How it ended, and whether nothing is left on the executor that the kernel may use.
 async fn replica_core(node: Node, parts: Parts) -> Result<(Ended, bool), Failure> {
-    let Node { config, placement, mask, directory_id, recovered, folds, .. } = node;
+    let Node { config, placement, mask, directory_id, recovered, folds, snapshots, .. } = node;
     let seed = random_u64().map_err(|e| kernel_failure("No random seed", e))?;
     let mut replica = Replica::new(&config, directory_id, recovered, folds, seed, clock::now());
+    replica.know_snapshots(snapshots);
     replica.share_answers(parts.rooms.iter().map(|room| room.answers.clone()).collect());
     let status_bell = parts.doorbell.clone();
     parts.control.wake_with(move || status_bell.ring());
@@ -251,6 +261,7 @@ async fn replica_core(node: Node, parts: Parts) -> Result<(Ended, bool), Failure
     let mut core = ReplicaCore {
         replica,
         device,
+        snapshot_thread: parts.snapshot_thread,
         network,
         links: PeerLinks::new(inputs.clone(), ring.clone(), pool, connect_timeout, frame_bytes_max),
         inspectors: parts.inspectors,

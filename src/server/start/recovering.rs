@@ -8,85 +8,121 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, config_error, disk_failure};
 use crate::config::Config;
 use crate::io::directory::{Directory, DirectorySource};
-use crate::log::{self, Doubt, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError};
+use crate::log::{Doubt, Effort, LogConfig, Recovered, RecoveredLog, RecoveryError, snapshot_file_name};
 use crate::record::{BatchHeader, StampedBatch, check_interop};
-use crate::replica::folds::{Folds, Recovery};
+use crate::replica::folds::Folds;
+use crate::replica::snapshots::{self, SnapshotFile, StartError, Started};
 use crate::replica::{EXIT_CORRUPT, log_config};
-use crate::types::{DataMode, LogCheck};
+use crate::types::{DataMode, LogCheck, OffsetAndEpoch};
 
 /// Recovery that takes longer says how far it is, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) fn recover(directory: &Directory, config: &Config) -> Result<(RecoveredLog, Folds), Failure> {
+pub(super) fn recover(directory: &Directory, config: &Config) -> Result<Started, Failure> {
     let (partition, limits) = (&directory.partition, &config.limits);
-    let mut recovery = Recovery::new(config);
     let mut progress = Progress::start();
     let mut proof = Proof::new(config.data_mode, directory.is_data_mode_known);
     let mut source = DirectorySource::open(partition).map_err(disk_failure)?;
     // A summary does not say whether Kafka's voters could read what is in the segment.
     let check = if proof.must_be_interop { LogCheck::Whole } else { config.log_check };
     let log_config = LogConfig { check, ..log_config(limits) };
-    let recovered = log::recover(&mut source, &log_config, &mut |part| {
+    let started = snapshots::recover(&mut source, config, &log_config, &mut |recovery, part| {
         if let Recovered::Batch(batch) = part {
             proof.on_batch(batch, recovery.folds());
             progress.on_batch(batch.header());
         }
         recovery.take(part)
     });
-    let mut recovered = recovered.map_err(|error| match error {
-        RecoveryError::Corrupt(corrupt) => Failure {
-            exit_code: EXIT_CORRUPT,
-            line: format!(
-                "{corrupt}. It lies below what was committed, so cutting it could lose acknowledged records: this \
-                 node does not start. The partition is {}.",
-                partition.display()
-            ),
-        },
-        newer @ RecoveryError::Newer { .. } => Failure {
-            exit_code: EXIT_CORRUPT,
-            line: format!(
-                "{newer}: this program cannot know what it says of the log, so this node does not start. Start the program \
-                 that wrote it. The partition is {}.",
-                partition.display()
-            ),
-        },
-        RecoveryError::Disk(error) => disk_failure(error),
-    })?;
+    let mut started = started.map_err(|error| not_started(error, partition))?;
+    let recovered = &mut started.recovered;
     if recovered.has_lost_log && config.voters.len() == 1 && config.voters[0].id == config.node_id {
-        return Err(Failure {
-            exit_code: EXIT_CORRUPT,
-            line: format!(
-                "{}: there is no log, and quorum-state says that it has held committed records. This node is the only \
-                 voter, so nobody can fill it again. Put the log back (a volume that is not mounted?); to begin a new one \
-                 without those records, remove quorum-state.",
-                partition.display()
-            ),
-        });
+        return Err(corrupt(format!(
+            "{}: there is no log, and quorum-state says that it has held committed records. This node is the only \
+             voter, so nobody can fill it again. Put the log back (a volume that is not mounted?); to begin a new one \
+             without those records, remove quorum-state.",
+            partition.display()
+        )));
     }
-    check_folded(&recovered, partition)?;
-    recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
-    settle_doubt(&mut recovered, config, partition)?;
-    progress.finish(&recovered.effort);
+    started.notes.iter().chain(&recovered.notes).for_each(|note| tracing::warn!("{note}"));
+    settle_doubt(recovered, config, partition)?;
+    settle_lag(recovered, &started.folds, started.from, config, partition)?;
+    progress.finish(&recovered.effort, started.from);
     proof.finish(partition)?;
-    Ok((recovered, recovery.into_folds()))
+    Ok(started)
 }
 
-/// Of what went from the front of the log a snapshot holds what was folded: who leads without it takes a retry for something new, and
-/// forgets what is set for the topic. This program reads none, and moves no start.
-fn check_folded(recovered: &RecoveredLog, partition: &Path) -> Result<(), Failure> {
-    if !recovered.has_moved() {
+fn corrupt(line: String) -> Failure {
+    Failure { exit_code: EXIT_CORRUPT, line }
+}
+
+fn not_started(error: StartError, partition: &Path) -> Failure {
+    let partition = partition.display();
+    match error {
+        StartError::Log(RecoveryError::Corrupt(found)) => corrupt(format!(
+            "{found}. It lies below what was committed, so cutting it could lose acknowledged records: this \
+             node does not start. The partition is {partition}."
+        )),
+        StartError::Log(newer @ RecoveryError::Newer { .. }) => corrupt(format!(
+            "{newer}: this program cannot know what it says of the log, so this node does not start. Start the program \
+             that wrote it. The partition is {partition}."
+        )),
+        StartError::Log(RecoveryError::Disk(error)) | StartError::Disk(error) => disk_failure(error),
+        StartError::NotOurs { id, why } => config_error(format!(
+            "{partition}: {} is not a snapshot for this node: {why}. This node does not start, and nothing was changed. Take the \
+             file away if it was put there by mistake; a directory that kafka-storage.sh has formatted must be formatted with \
+             --no-initial-controllers, and the voters named by controller.quorum.voters.",
+            snapshot_file_name(id)
+        )),
+        StartError::Contradicts { id, why } => corrupt(format!(
+            "{partition}: {}: {why}. There is no commit-mark that can be read to say which of the two belongs here: this node \
+             does not start, and nothing was changed. {}.",
+            snapshot_file_name(id),
+            "Restore the files of one node together, commit-mark among them"
+        )),
+        StartError::NotCovered { start, newest } => {
+            let what = match newest {
+                None => "no snapshot holds".to_string(),
+                Some(id) => format!("the newest snapshot ends at {} and does not hold", id.offset),
+            };
+            corrupt(format!(
+                "{partition}: the log starts at {start}, and {what} what was folded before it (producers' last batches, what is \
+                 set for the topic): who led without it would take a retry for something new. This node does not start, and \
+                 nothing was changed. Restore the .checkpoint that belongs to this log."
+            ))
+        }
+    }
+}
+
+/// What a snapshot holds was committed, and flushed here: a log that ends before that has lost it, whatever its own files say.
+fn settle_lag(
+    recovered: &mut RecoveredLog,
+    folds: &Folds,
+    from: Option<SnapshotFile>,
+    config: &Config,
+    partition: &Path,
+) -> Result<(), Failure> {
+    let Some(SnapshotFile { id: OffsetAndEpoch { offset, .. }, .. }) = from else { return Ok(()) };
+    if !folds.is_ahead_of(recovered.log_end) {
         return Ok(());
     }
-    Err(Failure {
-        exit_code: EXIT_CORRUPT,
-        line: format!(
-            "{}: the log starts at {}, and no snapshot holds what was folded before it (producers' last batches, what is set \
-             for the topic). A newer program moved the start, and this one reads no snapshots: it does not start, and nothing \
-             was changed. Start the program that wrote it, or restore the .checkpoint for that one.",
-            partition.display(),
-            recovered.start.offset
-        ),
-    })
+    let what = format!(
+        "{}: the log ends at {}, and the newest snapshot holds what was committed up to {offset}: records between them are missing",
+        partition.display(),
+        recovered.log_end
+    );
+    if config.voters.iter().all(|voter| voter.id == config.node_id) {
+        return Err(corrupt(format!(
+            "{what}. This is the only voter: it does not start, and nothing was changed. Restore the segments that are missing."
+        )));
+    }
+    if !recovered.quorum_state.in_doubt {
+        tracing::warn!(
+            "{what}. They are fetched from the leader; until this node has caught up with it, it votes for nobody and does not \
+             stand."
+        );
+        recovered.go_on_in_doubt();
+    }
+    Ok(())
 }
 
 /// Who lacks records that it may have acknowledged needs another voter that can give them back.
@@ -169,10 +205,11 @@ impl Progress {
         Progress { start: Instant::now(), last_line: Instant::now(), bytes: 0 }
     }
 
-    fn finish(&self, effort: &Effort) {
+    fn finish(&self, effort: &Effort, from: Option<SnapshotFile>) {
         let Effort { bytes_read, log_bytes, segments, summaries } = effort;
+        let from = from.map_or(String::new(), |from| format!(", from {}", snapshot_file_name(from.id)));
         tracing::info!(
-            "Recovery read {bytes_read} bytes of a log of {log_bytes} in {} ms: {summaries} of {segments} segments have \
+            "Recovery read {bytes_read} bytes of a log of {log_bytes} in {} ms{from}: {summaries} of {segments} segments have \
              summaries.",
             self.start.elapsed().as_millis()
         );

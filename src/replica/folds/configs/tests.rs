@@ -80,7 +80,7 @@ fn the_fold_of_a_prefix_and_the_rest_are_the_fold_of_the_log_with_cuts_between()
         for cut in 0..=log.len() {
             let prefix = settled(&log[..cut]);
             let mut again = Configs::default();
-            again.take(decoded(&prefix, &(Offset(0)..Offset(cut as i64))));
+            again.take(decoded(&prefix, &(Offset(0)..Offset(cut as i64))), Offset(0));
             assert_eq!(again, prefix);
             // Something else came behind it, and was cut off again.
             let others = any_log(&mut random, log.len() as i64);
@@ -108,7 +108,7 @@ fn sections_of_segments_give_the_fold_of_the_log_whenever_each_was_written() {
         for (from, to) in [(0, 4), (4, 5), (5, 12)] {
             let written_at = to + random.below(12 - to as u64 + 1) as usize;
             let offsets = Offset(from)..Offset(to as i64);
-            again.take(decoded(&settled(&log[..written_at]), &offsets));
+            again.take(decoded(&settled(&log[..written_at]), &offsets), Offset(0));
         }
         assert_eq!(again, settled(&log));
     }

@@ -223,7 +223,7 @@ proptest! {
             let all = Offset(0)..Offset(i64::MAX);
             let bytes = producers.encode(&all);
             let mut again = Producers::new(producer_ids_max);
-            again.take(Producers::decode(bytes.as_deref(), &all).expect("what was encoded"));
+            again.take(Producers::decode(bytes.as_deref(), &all).expect("what was encoded"), Offset(0));
             prop_assert_eq!(&again.settled, &producers.settled);
             prop_assert_eq!(&again.current, &producers.settled);
         }
@@ -316,7 +316,7 @@ impl Segmented {
                 Some(section) => {
                     let part = Producers::decode(Some(section), &offsets).expect("what was encoded");
                     producers.settle(HighWatermark(offsets.end));
-                    producers.take(part);
+                    producers.take(part, Offset(0));
                 }
                 None => self.log[batches].iter().for_each(|h| producers.on_append(h)),
             }
@@ -404,7 +404,7 @@ proptest! {
     fn no_bytes_of_a_section_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(batches) = Producers::decode(Some(&bytes), &(Offset(0)..Offset(i64::MAX))) {
             prop_assert!(batches.len() * BATCH_BYTES <= bytes.len());
-            Producers::new(3).take(batches);
+            Producers::new(3).take(batches, Offset(0));
         }
     }
 }
