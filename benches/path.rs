@@ -241,6 +241,7 @@ fn leading_raft() -> Raft {
     let recovered = RecoveredState {
         quorum_state,
         log_start: OffsetAndEpoch::default(),
+        log_begin: OffsetAndEpoch::default(),
         log_end: LogEndOffset(Offset(0)),
         committed: OffsetAndEpoch::default(),
         epochs,

@@ -269,6 +269,18 @@ impl Blocks {
         self.unreadable.take_if(|bad| bad.start < start);
     }
 
+    /// Another log takes the place of this one.
+    pub(super) fn forget_all(&mut self) {
+        self.cuts += 1;
+        self.blocks.clear();
+        self.unreadable = None;
+    }
+
+    /// A read is under way, of whatever.
+    pub(super) fn has_loads(&self) -> bool {
+        !self.loads.is_empty()
+    }
+
     /// A read of this segment is under way.
     pub(super) fn reads_from(&self, segment: SegmentId) -> bool {
         self.loads.values().any(|load| load.segment == segment)

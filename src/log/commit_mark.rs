@@ -46,6 +46,21 @@ pub(super) struct Beginning {
     /// The oldest segment that belongs to the log: what lies before it is left over, or of another log. `None`: the start never
     /// moved, and the oldest that there is begins it.
     pub(super) first: Option<SegmentId>,
+    /// Of the record before that segment, which may be older than the one before the start; 0 where the start never moved.
+    pub(super) first_epoch: Epoch,
+}
+
+impl Beginning {
+    /// Of a log whose start never moved.
+    pub(super) fn unmoved(start: Offset) -> Beginning {
+        let start = OffsetAndEpoch { epoch: Epoch(0), offset: start };
+        Beginning { start, first: None, first_epoch: Epoch(0) }
+    }
+
+    /// With a segment of its own: nothing of what was before it is there.
+    pub(super) fn anew(start: OffsetAndEpoch) -> Beginning {
+        Beginning { start, first: Some(SegmentId(start.offset)), first_epoch: start.epoch }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +107,7 @@ impl CommitMark {
         if let Some(first) = self.beginning.first {
             put(&self.beginning.start.epoch.0.to_be_bytes());
             put(&first.0.0.to_be_bytes());
+            put(&self.beginning.first_epoch.0.to_be_bytes());
         }
         let (body, crc) = bytes[..length].split_at_mut(length - CRC_BYTES);
         crc.copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
@@ -116,10 +132,7 @@ impl CommitMark {
                 segment: SegmentId(take_offset(&mut rest)?),
                 position: u64::from_be_bytes(take(&mut rest)?),
             },
-            beginning: Beginning {
-                start: OffsetAndEpoch { epoch: Epoch(0), offset: take_offset(&mut rest)? },
-                first: None,
-            },
+            beginning: Beginning::unmoved(take_offset(&mut rest)?),
             epochs_crc: u32::from_be_bytes(take(&mut rest)?),
             committed: OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) },
         };
@@ -130,16 +143,17 @@ impl CommitMark {
         if version >= VERSION {
             mark.beginning.start.epoch = take_epoch(&mut rest)?;
             mark.beginning.first = Some(SegmentId(take_offset(&mut rest)?));
+            mark.beginning.first_epoch = take_epoch(&mut rest)?;
         }
         Some(mark).filter(CommitMark::is_sound)
     }
 
     /// Where the start has moved: it is committed, and lies in the first segment or behind it.
     fn is_sound(&self) -> bool {
-        let Beginning { start, first } = self.beginning;
+        let Beginning { start, first, first_epoch } = self.beginning;
         first.is_none_or(|first| {
             let ascending = [Offset(0), first.0, start.offset, self.committed.offset, self.end];
-            ascending.is_sorted() && start.epoch >= Epoch(0)
+            ascending.is_sorted() && [Epoch(0), first_epoch, start.epoch].is_sorted()
         })
     }
 }
@@ -311,15 +325,14 @@ mod tests {
     fn mark(sequence: u64, end: i64) -> CommitMark {
         let place = Place { segment: SegmentId(Offset(7)), position: 812 };
         let committed = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(end / 2) };
-        let start = OffsetAndEpoch { epoch: Epoch(0), offset: Offset(0) };
-        let (end, beginning) = (Offset(end), Beginning { start, first: None });
+        let (end, beginning) = (Offset(end), Beginning::unmoved(Offset(0)));
         CommitMark { sequence, end, epoch: Epoch(3), place, beginning, epochs_crc: 0xfeed, committed }
     }
 
     fn moved(sequence: u64, end: i64) -> CommitMark {
         let start = OffsetAndEpoch { epoch: Epoch(2), offset: Offset(end / 2) };
         CommitMark {
-            beginning: Beginning { start, first: Some(SegmentId(Offset(7))) },
+            beginning: Beginning { start, first: Some(SegmentId(Offset(7))), first_epoch: Epoch(1) },
             ..mark(sequence, end)
         }
     }
@@ -359,10 +372,11 @@ mod tests {
         let sound = moved(9, 42);
         let at = |first, start, epoch| {
             let start = OffsetAndEpoch { epoch: Epoch(epoch), offset: Offset(start) };
-            CommitMark { beginning: Beginning { start, first: Some(SegmentId(Offset(first))) }, ..sound }
+            let first = Some(SegmentId(Offset(first)));
+            CommitMark { beginning: Beginning { start, first, first_epoch: Epoch(1) }, ..sound }
         };
         assert!(CommitMark::decode(&at(7, 21, 2).encode()).is_some(), "committed up to 21");
-        for impossible in [at(7, 22, 2), at(22, 21, 2), at(-1, 21, 2), at(7, 21, -1)] {
+        for impossible in [at(7, 22, 2), at(22, 21, 2), at(-1, 21, 2), at(7, 21, 0)] {
             assert_eq!(CommitMark::decode(&impossible.encode()), None, "{impossible:?}");
         }
     }

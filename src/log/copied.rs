@@ -32,7 +32,7 @@ pub fn proven(mark_file: Option<&[u8]>) -> Proven {
         return Proven::OfVersion(version);
     }
     match read_slots(mark_file) {
-        Slots::Valid(CommitMark { beginning: Beginning { start, first: Some(_) }, .. }, _) => {
+        Slots::Valid(CommitMark { beginning: Beginning { start, first: Some(_), .. }, .. }, _) => {
             Proven::Moved(start.offset)
         }
         Slots::Valid(mark, _) => Proven::Committed(mark.committed),
@@ -65,14 +65,13 @@ impl WholeLog<'_> {
     /// The bytes of its commit mark's file: all of it is durable, and nothing of it may ever be cut.
     pub fn commit_mark(&self) -> Vec<u8> {
         let place = Place { segment: SegmentId(self.last_segment), position: self.last_length };
-        let start = OffsetAndEpoch { epoch: Epoch(0), offset: self.log_start };
         let mark = CommitMark {
             sequence: 1,
             end: self.end.offset,
             epoch: self.end.epoch,
             place,
             // Only a log whose start never moved is copied.
-            beginning: Beginning { start, first: None },
+            beginning: Beginning::unmoved(self.log_start),
             epochs_crc: epochs_crc(self.epochs, self.log_start, self.end.offset),
             committed: self.end,
         };
@@ -121,7 +120,7 @@ mod tests {
             end: Offset(90),
             epoch: Epoch(3),
             place: Place { segment: SegmentId(Offset(70)), position: 512 },
-            beginning: Beginning { start: at(75), first: Some(SegmentId(Offset(70))) },
+            beginning: Beginning { start: at(75), first: Some(SegmentId(Offset(70))), first_epoch: Epoch(0) },
             epochs_crc: 0,
             committed: at(80),
         };

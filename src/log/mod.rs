@@ -13,7 +13,7 @@
 //! - One group is in flight, the next one is copied meanwhile. A group starts on a copy of the last partial block, and
 //!   rewrites it.
 //! - A truncation, a roll, the opening repairs and the shutdown are *tasks*: steps made durable one after the other while no
-//!   group is in flight. The start of the log moves beside all of it (`start`).
+//!   group is in flight; so is another log in place of this one (`install`). The start of the log moves beside all of it (`start`).
 //! - The commit mark ([`commit_mark`]), and the sectors of a write ([`torn`]), are how [`recover`] tells a torn tail from rot.
 //! - What finds no room is tried again (`room`). Any other failed operation ends it all: [`LogEvent::Failed`], and nothing
 //!   is acknowledged any more.
@@ -27,6 +27,7 @@ pub mod copied;
 mod epoch_checkpoint;
 mod flights;
 mod index;
+mod install;
 pub(crate) mod op;
 mod quorum_state;
 mod reader;
@@ -220,8 +221,16 @@ pub enum LogEvent {
     Truncated(LogEndOffset),
     /// One for each `write_quorum_state`; where a newer one overtook it, once that one is durable.
     QuorumStateDurable,
-    /// Readers find the log to start here from now on: durable, whatever rots or fails. What lies before it goes.
-    StartMoved(OffsetAndEpoch),
+    /// Readers find the log to start here from now on: durable, whatever rots or fails. What lies before it goes; replicas find it
+    /// to begin at `begin`, see [`Log::begin`].
+    StartMoved {
+        /// And the epoch of the record before it.
+        start: OffsetAndEpoch,
+        /// Not above it.
+        begin: OffsetAndEpoch,
+    },
+    /// The log begins here and is empty, durably: what it held is no more. One for each `install`.
+    Installed(OffsetAndEpoch),
     /// Answer to a `read` that went to the disk. Whole batches only, CRC verified: rot is an error, never data.
     ReadDone {
         /// As the caller of `read` chose it.
@@ -278,7 +287,11 @@ pub struct Log {
     segments: Segments,
     /// As it was told, or found.
     beginning: Beginning,
+    /// As long as the start does not move.
+    begin: OffsetAndEpoch,
     moving: start::Moving,
+    /// Where the log is to begin that takes the place of this one.
+    installing: Option<OffsetAndEpoch>,
     tail: tail::TailCache,
     /// What reads from memory are handed out in.
     lists: BatchLists,
@@ -337,6 +350,7 @@ pub struct Log {
 impl Log {
     /// Queues the repairs that recovery found necessary and the opening flush; `LogEvent::Ready` follows them.
     pub fn new(config: LogConfig, recovered: RecoveredLog) -> Log {
+        let begin = recovered.begin();
         let RecoveredLog { start, log_end, committed, epochs, doubt, mut repair, .. } = recovered;
         assert!(doubt.is_none(), "who goes on with a log in doubt says so: {doubt:?}");
         let segments = std::mem::take(&mut repair.segments);
@@ -345,10 +359,13 @@ impl Log {
             segment: last.map_or(SegmentId(start.offset), |s| s.id),
             position: last.map_or(0, |s| s.length),
         };
+        let parting = start::take_parting(&mut repair, log_end);
         let mut log = Log {
             segments,
-            beginning: Beginning { start, first: repair.first },
-            moving: start::Moving::new(Beginning { start, first: repair.first }, &repair.leftovers),
+            beginning: repair.beginning,
+            begin,
+            moving: start::Moving::new(repair.beginning, &repair.leftovers),
+            installing: None,
             tail: tail::TailCache::new(config.tail_cache_bytes_max),
             lists: BatchLists::default(),
             epochs,
@@ -389,7 +406,7 @@ impl Log {
             idle_since_ns: None,
             config,
         };
-        log.task = Some(log.opening_task(&repair));
+        log.task = Some(log.opening_task(&repair, parting));
         log
     }
 
@@ -416,6 +433,7 @@ impl Log {
     /// device at `end_turn`.
     pub fn append(&mut self, batch: StampedBatch) {
         assert!(self.shutdown == task::Shutdown::No, "nothing is appended to a log that shuts down");
+        assert!(self.installing.is_none(), "nothing is appended while the log is replaced");
         assert_eq!(batch.base_offset(), self.log_end, "a batch is appended at the log end");
         // Of a log that begins where it ends no epochs are left that could say so.
         let gone = self.moving.marked().start.epoch;

@@ -81,9 +81,10 @@ impl Log {
     }
 
     /// Read whole batches from the one that contains `from`, below `bound` (a batch that reaches over it is left out), at most
-    /// `max_bytes` but at least one batch. Ends at a segment's end.
+    /// `max_bytes` but at least one batch. Ends at a segment's end. From `begin` on, as replicas do; who is none does not ask for what
+    /// lies before the start.
     pub(crate) fn read_memory(&mut self, from: Offset, bound: Offset, max_bytes: usize) -> ReadOutcome {
-        if from < self.log_start() || from > self.log_end {
+        if from < self.begin.offset || from > self.log_end || self.is_installing() {
             return ReadOutcome::OutOfRange;
         }
         let bound = bound.min(self.log_end);
@@ -111,6 +112,9 @@ impl Log {
     /// Where `read_memory` has just said `OnDevice`. `fills_piece`: who asks reads on behind what he wants.
     pub(crate) fn read_device(&mut self, token: u64, mut want: Want, fills_piece: bool) {
         self.note_reader();
+        if self.is_installing() {
+            return self.events.push_back(LogEvent::ReadDone { token, result: Err(ReadError::Gone) });
+        }
         // Beyond it the device may still hold what a truncation is about to cut.
         want.bound = want.bound.min(self.log_end).min(self.flushed);
         let bytes = if fills_piece { self.config.read_piece_bytes } else { want.max_bytes };
@@ -126,7 +130,7 @@ impl Log {
         let Some((next, there_bytes)) = self.blocks.first_missing(from) else { return false };
         let is_device = (self.log_start()..self.flushed).contains(&next)
             && self.tail.start().is_none_or(|start| next < start);
-        if !is_device || there_bytes >= bytes || !self.has_room_ahead() {
+        if !is_device || self.is_installing() || there_bytes >= bytes || !self.has_room_ahead() {
             return false;
         }
         self.load(next, self.config.read_piece_bytes, None)
@@ -344,6 +348,10 @@ impl Log {
                     if let Some((_, next)) = result.as_ref().ok().and_then(BatchList::ends) {
                         self.blocks.on_given(waiter.want.from, next);
                     }
+                    self.events.push_back(LogEvent::ReadDone { token: waiter.token, result });
+                }
+                Served::ReadOn(..) | Served::Anew if self.is_installing() => {
+                    let result = Err(ReadError::Gone);
                     self.events.push_back(LogEvent::ReadDone { token: waiter.token, result });
                 }
                 Served::ReadOn(place, base, length) => {

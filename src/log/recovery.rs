@@ -18,7 +18,7 @@
 //! - Without a readable mark (Kafka itself never has one) a file may also end within a torn batch. Where both slots hold
 //!   something unreadable nothing is cut: a crash tears one of them at most.
 
-use super::beginning::{find_beginning, note_of, start_of};
+use super::beginning::{begin_of, find_beginning, note_of, start_of};
 use super::buffer::{BLOCK_BYTES, block_floor};
 use super::commit_mark::{
     Beginning, CommitMark, Slots, epochs_crc, is_other_slot_rotten, newer_version, read_slots,
@@ -59,8 +59,7 @@ pub type OnRecovered<'a> = dyn FnMut(Recovered) -> Result<(), String> + 'a;
 /// What `Log::new` must do before the node may speak, and what it goes on with.
 pub(super) struct Repair {
     pub(super) segments: Segments,
-    /// See [`Beginning`].
-    pub(super) first: Option<SegmentId>,
+    pub(super) beginning: Beginning,
     /// What is no more of the log, oldest first.
     pub(super) leftovers: Vec<SegmentId>,
     /// Newest first.
@@ -118,7 +117,7 @@ pub fn recover(
     let checkpoint = source.small_file(SmallFile::LeaderEpochCheckpoint)?;
     let (committed, first_flush) = vouched(&slots, start.offset);
     let repair = Repair {
-        first: beginning.first,
+        beginning: Beginning { start, ..beginning },
         leftovers,
         last_file_bytes: last_file_bytes(&segments, &files),
         tail_block: read_tail_block(source, segments.last())?,
@@ -160,9 +159,14 @@ impl RecoveredLog {
             return None;
         }
         match is_start && self.start.offset > Offset(0) {
-            true => self.repair.first.map(|_| self.start.epoch),
+            true => self.repair.beginning.first.map(|_| self.start.epoch),
             false => Some(epoch_before(&self.epochs, end)),
         }
+    }
+
+    /// How far down others can be given it, and the epoch of the record before that: see `Log::begin`.
+    pub(crate) fn begin(&self) -> OffsetAndEpoch {
+        begin_of(self.repair.beginning, &self.repair.segments, &self.epochs)
     }
 
     /// Go on with what is good of a log in doubt. Only for a node that other voters can give what it lost: it is durable that
@@ -273,8 +277,7 @@ impl<'a> Scan<'a> {
 
     /// Epoch of the batch before the next one, also where that is gone.
     fn last_epoch(&self) -> Option<Epoch> {
-        let Beginning { start, first } = self.beginning;
-        let gone = (first == Some(SegmentId(start.offset))).then_some(start.epoch);
+        let gone = self.beginning.first.map(|_| self.beginning.first_epoch);
         self.epochs.last().map(|last| last.epoch).or(gone)
     }
 
@@ -607,7 +610,7 @@ impl<'a> Scan<'a> {
             }
             return Ok(());
         };
-        let Beginning { start, first } = mark.beginning;
+        let Beginning { start, first, .. } = mark.beginning;
         // Where the batch before the start is there, it says so itself.
         let is_seen = first.is_some_and(|first| first.0 < start.offset);
         if self.mark_met && (!is_seen || epoch_before(&self.epochs, start.offset) == start.epoch) {

@@ -128,6 +128,7 @@ impl Log {
         match &mut task.kind {
             // A restart without zeros ahead: there may be enough for what comes, and a vote needs none.
             TaskKind::Open { zeroed, .. } => *zeroed = self.writer.zeroed,
+            TaskKind::Install { .. } if self.shutdown == Shutdown::Wanted => self.leave_install(),
             // Who stops needs no next segment.
             TaskKind::Roll { .. } if self.shutdown == Shutdown::Wanted => self.task = None,
             _ => task.steps.push_front(Step::Op(kind)),

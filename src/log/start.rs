@@ -9,16 +9,26 @@
 //! No task: tasks hold the writer up, and a large file takes milliseconds to delete.
 
 use super::Log;
+use super::beginning::begin_of;
 use super::commit_mark::Beginning;
 use super::epoch_checkpoint::epoch_before;
 use super::flights::Purpose;
 use super::op::{OpKind, SegmentId};
+use super::recovery::Repair;
 use super::task::Shutdown;
 use crate::types::*;
 use std::collections::VecDeque;
 
 /// Slots of the commit mark: with one alone a rotten sector would bring the start before back, and its segments are gone.
 const SLOTS: u8 = 2;
+
+/// The newest of the segments that are no more of the log, where this begins and ends with a segment of its own: an install was
+/// under way (`install`), and that one goes before anything else is done.
+pub(super) fn take_parting(repair: &mut Repair, log_end: LogEndOffset) -> Option<SegmentId> {
+    let Beginning { start, first, .. } = repair.beginning;
+    let is_anew = start.offset == log_end.0 && first == Some(SegmentId(log_end.0));
+    if is_anew { repair.leftovers.pop() } else { None }
+}
 
 pub(super) struct Moving {
     /// The highest that was asked for and is not begun.
@@ -43,12 +53,29 @@ impl Moving {
     pub(super) fn on_deleted(&mut self) {
         self.going.pop_front();
     }
+
+    /// Another log takes the place of this one: what was wanted of it is not wanted any more.
+    pub(super) fn replace(&mut self, beginning: Beginning) {
+        (self.wanted, self.slots_left) = (None, 0);
+        self.marked = beginning;
+    }
+
+    /// These are to go too, oldest first, behind those that wait.
+    pub(super) fn leave(&mut self, segments: Vec<SegmentId>) {
+        self.going.extend(segments);
+    }
 }
 
 impl Log {
     /// Where readers find the log to start, and the epoch of the record before that.
     pub(crate) fn start(&self) -> OffsetAndEpoch {
         self.beginning.start
+    }
+
+    /// Where a replica finds the log to begin that has nothing of what lies before it, and the epoch of the record before that. Not
+    /// above the start: it lies between two batches, and the batch in which the start lies is given whole.
+    pub(crate) fn begin(&self) -> OffsetAndEpoch {
+        self.begin
     }
 
     /// Let the log start at `to`, which is committed; anywhere, inside of a batch too. `LogEvent::StartMoved` follows once that
@@ -72,7 +99,10 @@ impl Log {
         if self.moving.slots_left == 0 && self.moving.wanted.is_none() {
             return;
         }
-        let busy = !self.may_move() || self.task.is_some() || !self.truncations.is_empty();
+        let busy = !self.may_move()
+            || self.task.is_some()
+            || !self.truncations.is_empty()
+            || self.installing.is_some();
         // A mark that waits for its turn says the start of before.
         if busy || self.flights.any(|p| p == Purpose::Mark) || self.has_mark_waiting() {
             return;
@@ -89,7 +119,12 @@ impl Log {
             return false;
         };
         let first = self.segments.holding(start.offset).expect("a ready log has a segment").id;
-        self.moving.marked = Beginning { start, first: Some(first) };
+        let oldest = self.segments.0.first().map(|segment| segment.id);
+        let first_epoch = match Some(first) == oldest {
+            true => self.moving.marked.first_epoch,
+            false => epoch_before(&self.epochs, first.0),
+        };
+        self.moving.marked = Beginning { start, first: Some(first), first_epoch };
         self.moving.slots_left = SLOTS;
         true
     }
@@ -106,7 +141,7 @@ impl Log {
 
     fn finish_move(&mut self) {
         self.beginning = self.moving.marked;
-        let Beginning { start, first } = self.beginning;
+        let Beginning { start, first, .. } = self.beginning;
         let first = first.expect("a start that moved names its first segment");
         let gone = self.segments.0.partition_point(|segment| segment.id < first);
         self.moving.going.extend(self.segments.0.drain(..gone).map(|segment| segment.id));
@@ -114,9 +149,11 @@ impl Log {
         let before = self.epochs.len();
         self.epochs = EpochStart::within(&self.epochs, first.0, self.log_end).collect();
         self.checkpoint_stale |= self.epochs.len() < before || gone > 0;
-        self.blocks.start_at(start.offset);
-        self.tail.forget_below(start.offset);
-        self.events.push_back(super::LogEvent::StartMoved(start));
+        let begin = begin_of(self.beginning, &self.segments, &self.epochs);
+        self.begin = begin;
+        self.blocks.start_at(begin.offset);
+        self.tail.forget_below(begin.offset);
+        self.events.push_back(super::LogEvent::StartMoved { start, begin });
     }
 
     fn may_move(&self) -> bool {

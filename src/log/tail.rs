@@ -57,6 +57,11 @@ impl TailCache {
         }
     }
 
+    /// All is flushed, or was cut.
+    pub(super) fn forget_all(&mut self) {
+        *self = TailCache::new(self.bytes_max);
+    }
+
     fn forget_oldest(&mut self) {
         let bytes = self.batches.pop_front().map_or(0, |b| b.size_bytes());
         self.bytes -= bytes;

@@ -32,6 +32,11 @@ pub(super) enum TaskKind {
         to: Offset,
         cut: Option<Cut>,
     },
+    /// Another log begins there in place of this one, in a segment that is zeroed up to `zeroed`.
+    Install {
+        begin: OffsetAndEpoch,
+        zeroed: u64,
+    },
     /// The summary of the last segment, until it is handed in: when all steps are done the owner is asked for it.
     ShutDown {
         summary: Option<SummaryDue>,

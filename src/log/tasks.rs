@@ -14,26 +14,29 @@ use std::collections::VecDeque;
 
 impl Log {
     /// What recovery found necessary; then a flush, because what was read back may sit only in the device's cache.
-    pub(super) fn opening_task(&self, repair: &Repair) -> Task {
+    pub(super) fn opening_task(&self, repair: &Repair, parting: Option<SegmentId>) -> Task {
         // That the log is in doubt, or lost, is durable before anything of it is cut.
         let forget = repair.quorum_state.map(|state| {
             let contents = quorum_state::encode(&state);
             Step::Op(OpKind::ReplaceFile { file: SmallFile::QuorumState, contents })
         });
+        let mark = self.mark_at(self.log_end, self.flushed_place, &self.epochs);
+        // An install was under way: between the two logs a gap comes before anything of the new one, and both slots before that.
+        let parting = parting.map(|segment| [Step::Mark(mark), Step::Op(OpKind::DeleteSegment { segment })]);
+        let before = forget.into_iter().chain(parting.into_iter().flatten());
         let Some(last) = self.segments.last() else {
             let (segment, zeroed) = (self.writer.segment, self.first_zeros(0));
             let create = OpKind::CreateSegment { segment, zeroed };
             // From its first batch on a log of ours has a mark.
-            let mark = Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs));
-            let steps = forget.into_iter().chain([Step::Op(create), mark]);
+            let steps = before.chain([Step::Op(create), Step::Mark(mark)]);
             return Task::new(TaskKind::Open { create: true, zeroed }, steps);
         };
         let delete = repair.delete.iter().map(|s| OpKind::DeleteSegment { segment: *s });
         let zero = repair.zero_to.map(|to| OpKind::ZeroSegment { segment: last.id, from: last.length, to });
         let flush = repair.flush.iter().map(|s| OpKind::FlushSegment { segment: *s });
         let repairs = delete.chain(zero).chain(flush).map(Step::Op);
-        let mut steps: VecDeque<_> = forget.into_iter().chain(repairs).collect();
-        steps.push_back(Step::Mark(self.mark_at(self.log_end, self.flushed_place, &self.epochs)));
+        let mut steps: VecDeque<_> = before.chain(repairs).collect();
+        steps.push_back(Step::Mark(mark));
         let extension = self.extension();
         steps.extend(
             extension.map(|(from, to)| {
@@ -45,7 +48,7 @@ impl Log {
     }
 
     /// Zeros that a new segment starts with, where its first batch has this size.
-    fn first_zeros(&self, batch_bytes: u64) -> u64 {
+    pub(super) fn first_zeros(&self, batch_bytes: u64) -> u64 {
         let wanted = self.config.zero_ahead_bytes.min(self.config.segment_bytes_max);
         block_ceil(wanted.max(batch_bytes).max(BLOCK_BYTES as u64))
     }
@@ -61,6 +64,9 @@ impl Log {
     pub(super) fn start_task(&mut self) -> bool {
         if !self.truncations.is_empty() {
             return self.start_truncation();
+        }
+        if self.installing.is_some() {
+            return self.start_install();
         }
         if self.must_roll() && !(self.shutdown == Shutdown::Wanted && self.room.is_wanting()) {
             return self.start_roll();
@@ -119,6 +125,7 @@ impl Log {
             TaskKind::Roll { to, zeroed } => self.begin_segment(to, zeroed),
             TaskKind::Truncate { to, cut: None } => self.locate_cut(to, task.read),
             TaskKind::Truncate { to, cut: Some(cut) } => self.finish_truncation(to, cut),
+            TaskKind::Install { begin, zeroed } => self.finish_install(begin, zeroed),
             TaskKind::ShutDown { .. } => self.events.push_back(LogEvent::ShutDown),
         }
     }

@@ -23,13 +23,25 @@ pub(super) struct Truncation {
     epochs: Vec<EpochStart>,
     /// Bytes behind `to` have been handed to the device.
     on_device: bool,
+    /// It is the first step of an install, and not told by itself.
+    is_told: bool,
 }
 
 impl Log {
     /// Cut to `to` (>= log start): waits for writes under way, zeros, makes it durable, then `LogEvent::Truncated`.
     /// Appends made meanwhile are queued behind it. The log end falls at once. A `to` inside of a batch cuts that whole batch.
     pub(crate) fn truncate(&mut self, to: Offset) {
+        self.begin_truncation(to, true);
+    }
+
+    /// The same, of which nobody is told.
+    pub(super) fn truncate_for_install(&mut self, to: Offset) {
+        self.begin_truncation(to, false);
+    }
+
+    fn begin_truncation(&mut self, to: Offset, is_told: bool) {
         assert!(self.shutdown == Shutdown::No, "a log that shuts down is not truncated");
+        assert!(self.installing.is_none(), "a log that is replaced is not truncated");
         self.forget_prepared();
         let to = self.cut_memory(to.clamp(self.log_start(), self.log_end));
         let begun = self.writer.partial > 0 && to == self.writer.submitted_end;
@@ -38,7 +50,7 @@ impl Log {
             (self.writer.submitted_end, self.writer.partial) = (to, 0);
             self.writer.must_vouch = false;
         }
-        self.truncations.push_back(Truncation { to, epochs: self.epochs.clone(), on_device });
+        self.truncations.push_back(Truncation { to, epochs: self.epochs.clone(), on_device, is_told });
     }
 
     /// Forget what lies behind `to`. Gives the end that is left: lower where `to` lies inside of a batch in memory.
@@ -69,8 +81,7 @@ impl Log {
     pub(super) fn start_truncation(&mut self) -> bool {
         let Some(&Truncation { to, on_device, .. }) = self.truncations.front() else { return false };
         if !on_device {
-            self.truncations.pop_front();
-            self.events.push_back(LogEvent::Truncated(LogEndOffset(to)));
+            self.end_truncation(to);
             return true;
         }
         // A summary under way would be there again after its segment is gone.
@@ -185,8 +196,14 @@ impl Log {
         (self.writer.segment, self.writer.position) = (segment, position);
         self.writer.tail_block = cut.tail_block;
         self.flushed_place = cut.place;
-        self.truncations.pop_front();
-        self.events.push_back(LogEvent::Truncated(LogEndOffset(cut.end)));
+        self.end_truncation(cut.end);
+    }
+
+    fn end_truncation(&mut self, end: Offset) {
+        let truncation = self.truncations.pop_front();
+        if truncation.is_some_and(|truncation| truncation.is_told) {
+            self.events.push_back(LogEvent::Truncated(LogEndOffset(end)));
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Log {
         }
     }
 
-    fn maybe_replace_epoch_checkpoint(&mut self) {
+    pub(super) fn maybe_replace_epoch_checkpoint(&mut self) {
         if self.checkpoint_stale
             && self.shutdown != Shutdown::Begun
             && !self.small_room.must_wait(self.now_ns)
@@ -85,7 +85,7 @@ impl Log {
     }
 
     fn write_on(&mut self) {
-        if self.truncations.is_empty() && self.shutdown != Shutdown::Begun {
+        if self.truncations.is_empty() && self.installing.is_none() && self.shutdown != Shutdown::Begun {
             if !self.room.must_wait(self.now_ns) {
                 self.maybe_extend();
             }

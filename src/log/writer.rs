@@ -341,10 +341,8 @@ impl Log {
     pub(super) fn maybe_mark(&mut self) {
         let idle = self.groups.is_empty() && self.writer.submitted_end == self.log_end;
         self.idle_since_ns = idle.then(|| self.idle_since_ns.unwrap_or(self.now_ns));
-        if !self.ready || self.task.is_some() || !self.truncations.is_empty() {
-            return;
-        }
-        if self.flights.any(|p| p == Purpose::Mark) {
+        let is_cut = !self.truncations.is_empty() || self.installing.is_some();
+        if !self.ready || self.task.is_some() || is_cut || self.flights.any(|p| p == Purpose::Mark) {
             return;
         }
         let interval_ns = self.config.commit_mark_idle_ms * NS_PER_MS;
@@ -393,6 +391,7 @@ impl Log {
     pub(super) fn wants_idle_mark(&self) -> bool {
         let busy = self.task.is_some()
             || !self.truncations.is_empty()
+            || self.installing.is_some()
             || self.shutdown != Shutdown::No
             || self.failed;
         let under_way = self.flights.any(|p| p == Purpose::Mark);

@@ -92,6 +92,12 @@ pub enum Effect {
     AppendFetched { first: usize, count: usize },
     /// Cut the log to this end, durably, then step `Event::Truncated`. Appends asked for afterwards come after it.
     Truncate { to: LogEndOffset },
+    /// The leader's log begins at `begin`, and this one ends below or parts from it: get a snapshot from that node that ends at or behind
+    /// `begin` (`id` is its newest; one that is here already will do), durably, then step `Event::SnapshotFetched`. It takes the
+    /// place of one that was asked for before; forgotten when the role changes (`Effect::RoleChanged`).
+    InstallSnapshot { from: NodeId, id: OffsetAndEpoch, begin: OffsetAndEpoch },
+    /// Let the log begin anew at `begin`, empty, with what this snapshot holds folded, durably; then step `Event::SnapshotInstalled`.
+    PlaceSnapshot { id: OffsetAndEpoch, begin: OffsetAndEpoch },
     /// The high watermark of this node is now here; it never falls.
     HighWatermark(HighWatermark),
     /// Let this node's log start here, durably, then step `Event::StartMoved`: committed, flushed and folded into a snapshot of its own.
@@ -115,6 +121,9 @@ pub enum FetchVerdict {
     Refused(ErrorCode),
     /// The replica's log parts from ours: it must cut to this end.
     Diverging(OffsetAndEpoch),
+    /// The replica's log ends below where ours begins, or parts from it there: it must get a snapshot, `id` is our newest, and
+    /// begin anew at `begin`.
+    Snapshot { id: OffsetAndEpoch, begin: OffsetAndEpoch },
     /// Valid: serve records from here up to the log end (not only to the high watermark).
     Read { from: Offset },
 }

@@ -5,23 +5,23 @@
 
 use crate::types::*;
 
-/// Offsets and epochs of a log that begins at `start`, that is behind a record of this epoch: what is gone still counts when two logs
-/// are compared.
+/// Offsets and epochs of a log that begins at `begin`, that is behind a record of this epoch: what is gone still counts when two logs
+/// are compared. Consumers may find it to start further up.
 #[derive(Clone, Debug)]
 pub(super) struct Epochs {
     starts: Vec<EpochStart>,
-    start: OffsetAndEpoch,
+    begin: OffsetAndEpoch,
     end: Offset,
 }
 
 impl Epochs {
     /// `starts`: first offset of each epoch, ascending in both.
-    pub(super) fn new(start: OffsetAndEpoch, end: LogEndOffset, starts: Vec<EpochStart>) -> Epochs {
-        assert!(start.offset <= end.0, "the log starts at {} behind its end {end}", start.offset);
+    pub(super) fn new(begin: OffsetAndEpoch, end: LogEndOffset, starts: Vec<EpochStart>) -> Epochs {
+        assert!(begin.offset <= end.0, "the log begins at {} behind its end {end}", begin.offset);
         assert!(
-            starts.first().is_none_or(|first| first.epoch >= start.epoch),
+            starts.first().is_none_or(|first| first.epoch >= begin.epoch),
             "the log begins behind epoch {} with {starts:?}",
-            start.epoch
+            begin.epoch
         );
         assert!(
             starts.windows(2).all(|w| w[0].epoch < w[1].epoch && w[0].start_offset < w[1].start_offset),
@@ -32,19 +32,19 @@ impl Epochs {
             "an epoch without a record: {starts:?}"
         );
         assert!(
-            starts.is_empty() == (start.offset == end.0),
+            starts.is_empty() == (begin.offset == end.0),
             "a log of {}..{end} has the epochs {starts:?}",
-            start.offset
+            begin.offset
         );
-        Epochs { starts, start, end: end.0 }
+        Epochs { starts, begin, end: end.0 }
     }
 
     pub(super) fn starts(&self) -> &[EpochStart] {
         &self.starts
     }
 
-    pub(super) fn log_start(&self) -> Offset {
-        self.start.offset
+    pub(super) fn begin(&self) -> OffsetAndEpoch {
+        self.begin
     }
 
     pub(super) fn log_end(&self) -> LogEndOffset {
@@ -53,7 +53,7 @@ impl Epochs {
 
     /// Epoch of the last record, also of one that is gone; 0 for a log that never had any.
     pub(super) fn last_epoch(&self) -> Epoch {
-        self.starts.last().map_or(self.start.epoch, |s| s.epoch)
+        self.starts.last().map_or(self.begin.epoch, |s| s.epoch)
     }
 
     /// What a Vote says of a log, and what decides which of two logs is more up to date.
@@ -72,23 +72,23 @@ impl Epochs {
     }
 
     pub(super) fn truncate(&mut self, to: Offset) {
-        let start = self.start.offset;
-        assert!(start <= to && to <= self.end, "cut to {to}, the log is {start}..{}", self.end);
+        let begin = self.begin.offset;
+        assert!(begin <= to && to <= self.end, "cut to {to}, the log is {begin}..{}", self.end);
         self.starts.retain(|s| s.start_offset < to);
         self.end = to;
     }
 
     /// What lies before `at` is gone.
-    pub(super) fn start_at(&mut self, at: OffsetAndEpoch) {
-        let (start, end) = (self.start.offset, self.end);
+    pub(super) fn begin_at(&mut self, at: OffsetAndEpoch) {
+        let (begin, end) = (self.begin.offset, self.end);
         assert!(
-            start <= at.offset && at.offset <= end,
-            "to start at {}, the log is {start}..{end}",
+            begin <= at.offset && at.offset <= end,
+            "to begin at {}, the log is {begin}..{end}",
             at.offset
         );
         assert_eq!(self.epoch_before(at.offset), at.epoch, "the epoch before {}", at.offset);
         self.starts = EpochStart::within(&self.starts, at.offset, end).collect();
-        self.start = at;
+        self.begin = at;
     }
 
     /// End of the largest epoch that is not above `epoch`, with that epoch. `None`: all that is known of this log is newer.
@@ -104,14 +104,14 @@ impl Epochs {
 
     /// Epoch of the last record that is gone.
     fn gone(&self) -> Option<Epoch> {
-        (self.start.offset > Offset(0)).then_some(self.start.epoch)
+        (self.begin.offset > Offset(0)).then_some(self.begin.epoch)
     }
 
     /// Where a consumer is told that an epoch ends (Kafka: LeaderEpochFileCache.endOffsetFor). `None`: it is newer than every
     /// epoch of this log, so a consumer that has read it stands in another one. One that is older than the first ends
-    /// where that begins; of a log that is empty, and was not always, that is its start.
+    /// where that begins; of a log that is empty, and was not always, that is its begin.
     pub(super) fn told_end_of_epoch(&self, epoch: Epoch) -> Option<OffsetAndEpoch> {
-        let gone = self.gone().map(|epoch| EpochStart { epoch, start_offset: self.start.offset });
+        let gone = self.gone().map(|epoch| EpochStart { epoch, start_offset: self.begin.offset });
         let first = self.starts.first().copied().or(gone)?;
         if epoch < Epoch(0) || epoch > self.last_epoch() {
             return None;
@@ -124,7 +124,7 @@ impl Epochs {
 
     /// Epoch of the record at this offset.
     pub(super) fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
-        if offset < self.start.offset || offset >= self.end {
+        if offset < self.begin.offset || offset >= self.end {
             return None;
         }
         let behind = self.starts.partition_point(|s| s.start_offset <= offset);
@@ -133,8 +133,8 @@ impl Epochs {
 
     /// Epoch of the record before this offset, 0 at the beginning of all logs: the `last fetched epoch` of a Fetch.
     pub(super) fn epoch_before(&self, offset: Offset) -> Epoch {
-        match offset == self.start.offset {
-            true => self.start.epoch,
+        match offset == self.begin.offset {
+            true => self.begin.epoch,
             false => self.epoch_at(Offset(offset.0 - 1)).unwrap_or(Epoch(0)),
         }
     }
@@ -142,12 +142,12 @@ impl Epochs {
     /// Whether a log that holds a record of `epoch` before `offset` agrees with ours up to there; if not, where it
     /// must cut (Kafka: ReplicatedLog.validateOffsetAndEpoch).
     pub(super) fn check_position(&self, offset: Offset, epoch: Epoch) -> Result<(), OffsetAndEpoch> {
-        if self.start.offset == Offset(0) && offset == Offset(0) {
+        if self.begin.offset == Offset(0) && offset == Offset(0) {
             return Ok(());
         }
         // An epoch older than all of ours: nothing of that log is ours. Kafka answers with the asked epoch.
         let Some(end) = self.end_of_epoch(epoch) else {
-            return Err(OffsetAndEpoch { epoch, ..self.start });
+            return Err(OffsetAndEpoch { epoch, ..self.begin });
         };
         if end.epoch != epoch || end.offset < offset { Err(end) } else { Ok(()) }
     }
@@ -158,11 +158,11 @@ impl Epochs {
         match self.end_of_epoch(leader_end.epoch) {
             // The same leader wrote both, so its batches end at the same offsets in both.
             Some(own) if own.epoch == leader_end.epoch => {
-                own.offset.min(leader_end.offset).max(self.start.offset)
+                own.offset.min(leader_end.offset).max(self.begin.offset)
             }
             // Not `min` here: that could lie within one of our batches. The next answer cuts further.
             Some(own) => own.offset,
-            None => self.start.offset,
+            None => self.begin.offset,
         }
     }
 }
@@ -255,9 +255,9 @@ mod tests {
         for start in 0..=20 {
             let (whole, mut cut) = (log(), log());
             let at = OffsetAndEpoch { epoch: whole.epoch_before(Offset(start)), offset: Offset(start) };
-            cut.start_at(at);
+            cut.begin_at(at);
             assert_eq!(
-                (cut.log_start(), cut.log_end(), cut.last()),
+                (cut.begin().offset, cut.log_end(), cut.last()),
                 (Offset(start), whole.log_end(), whole.last())
             );
             for offset in start..=20 {
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "the epoch before 11")]
     fn a_log_does_not_start_behind_an_epoch_that_it_has_not() {
-        log().start_at(at(1, 11));
+        log().begin_at(at(1, 11));
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub enum Event {
     SnapshotTaken(OffsetAndEpoch),
     /// Retention or DeleteRecords want the log to start here; of two the higher counts. A leader's, but where each node keeps its own.
     WantStart(Offset),
+    /// The same, and what lies from `begin` on is still there for replicas: the start may lie inside of a batch, `begin` does not.
+    StartMovedWithin { start: OffsetAndEpoch, begin: OffsetAndEpoch },
+    /// What `Effect::InstallSnapshot` asked for last is there, durably: a snapshot that ends here.
+    SnapshotFetched(OffsetAndEpoch),
+    /// What `Effect::PlaceSnapshot` asked for is done, durably: the log begins at `begin` and is empty, and all before the end of this
+    /// snapshot is folded.
+    SnapshotInstalled { id: OffsetAndEpoch, begin: OffsetAndEpoch },
     /// Leader: a client batch of this many offsets wants a place. Answered in `Effects::assigned`
     /// (`None` there: not the leader, or its epoch has not begun).
     Append { offsets: i64 },

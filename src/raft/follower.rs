@@ -195,6 +195,8 @@ impl Raft {
     /// When `maybe_fetch` has something to do.
     pub(super) fn fetch_due(&self) -> Option<u64> {
         match &self.role {
+            // What it would say is durable is being replaced.
+            _ if self.is_placing() => None,
             Role::Unattached(unattached) => {
                 self.voters.others().next()?;
                 earliest(unattached.fetcher.due, self.lost_at(&unattached.fetcher))
@@ -209,6 +211,11 @@ impl Raft {
             }
             _ => None,
         }
+    }
+
+    /// The time after which a Fetch that says only that this node lives goes out.
+    pub(super) fn next_heartbeat_ns(&self, now: Now) -> u64 {
+        now.monotonic_ns + self.config.heartbeat_ns()
     }
 
     /// Where the disk is full it takes long. One that was not answered well is followed by the next as soon as ever.

@@ -47,7 +47,7 @@ impl Raft {
     }
 
     fn check_log(&self) {
-        let (start, flushed, end) = (self.log_start(), self.flushed.0, self.log_end().0);
+        let (start, flushed, end) = (self.log_begin(), self.flushed.0, self.log_end().0);
         assert!(start <= flushed && flushed <= end, "log {start}..{end} is flushed up to {flushed}");
         assert!(
             self.high_watermark.is_none_or(|known| known.0 <= end),

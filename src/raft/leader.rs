@@ -118,8 +118,6 @@ impl Raft {
     pub(super) fn on_replica_fetched(&mut self, now: Now, request: &FetchRequest, effects: &mut Effects) {
         let FetchRequest { replica, fetch_offset, unfit, .. } = *request;
         let leader_end = self.log_end().0;
-        let needed = self.voters.majority_besides_leader();
-        let check_quorum_deadline = self.config.check_quorum_deadline(now);
         let voter = self.voters.index_of(replica);
         let Role::Leader(leader) = &mut self.role else { return };
         match voter.and_then(|index| leader.progress.get_mut(index)) {
@@ -137,13 +135,21 @@ impl Raft {
             }
             None => leader.on_observer_fetched(now, replica, fetch_offset, leader_end),
         }
+        self.count_quorum(now);
+        if let Some(place) = voter {
+            self.on_held(now, place, request);
+        }
+    }
+
+    /// A replica has fetched: is there a majority that has, since it was counted last?
+    pub(super) fn count_quorum(&mut self, now: Now) {
+        let needed = self.voters.majority_besides_leader();
+        let check_quorum_deadline = self.config.check_quorum_deadline(now);
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.progress.iter().filter(|progress| progress.has_fetched).count() >= needed {
             leader.progress.iter_mut().for_each(|progress| progress.has_fetched = false);
             leader.check_quorum_deadline = leader.check_quorum_deadline.map(|_| check_quorum_deadline);
             self.presence.on_heard(now);
-        }
-        if let Some(place) = voter {
-            self.on_held(now, place, request);
         }
     }
 

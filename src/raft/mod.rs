@@ -6,7 +6,7 @@
 //! the `*State` classes); where it departs from it on purpose, the place says so.
 //!
 //! - `vote`: elections, from both sides. `leader`: begin, check quorum, resign. `follower`: following and fetching.
-//!   `replication`: a Fetch from the leader's side, its answer from the follower's.
+//!   `replication`: a Fetch from the leader's side, its answer from the follower's. `snapshot`: where records are gone.
 //! - `start`: where the log may begin. `belief`: what a request alone may move, and what has to be confirmed by an answer.
 //! - `fitness`: who leaves leading to others. `presence`: is there a quorum.
 //!   `epochs`: the log as a list of epochs. `high_watermark`: what is committed. `voters`, `role`, `timer`, `random`.
@@ -18,7 +18,8 @@
 //!   `Event::RequestFailed`.
 //! - `Event::Flushed` comes for every part of the log that becomes durable; a write that a truncation overtook may
 //!   still be reported before `Event::Truncated`, and never after it.
-//! - `Event::StartMoved` comes with the epoch that this log has before that offset, and offsets that ascend.
+//! - `Event::StartMoved` comes with the epochs that this log has before those offsets, and offsets that ascend.
+//! - Behind `Effect::PlaceSnapshot` nothing is flushed or cut of the log before `Event::SnapshotInstalled`.
 //! - `Event::Tick` comes when `deadline` has passed, which after a step may be at once.
 
 pub(crate) mod effects;
@@ -37,6 +38,7 @@ mod presence;
 pub(crate) mod random;
 mod replication;
 mod role;
+mod snapshot;
 mod start;
 mod timer;
 mod vote;
@@ -51,6 +53,9 @@ mod random_walk;
 #[cfg(test)]
 #[path = "tests/scripts.rs"]
 mod scripts;
+#[cfg(test)]
+#[path = "tests/show.rs"]
+mod show;
 #[cfg(test)]
 #[path = "tests/solo.rs"]
 mod solo;
@@ -71,6 +76,7 @@ use invariants::Standing;
 use presence::Presence;
 use random::Random;
 use role::{Fetcher, Follower, Progress, Resigned, Role, Unattached};
+use snapshot::Installing;
 use start::Start;
 use vote::Rival;
 pub(crate) use vote::{Campaigns, Cause};
@@ -110,13 +116,15 @@ pub struct RaftConfig {
 pub struct RecoveredState {
     /// As the file had it: vote, epoch, leader.
     pub quorum_state: QuorumState,
-    /// Where the log begins, and the epoch of the record before that: what is gone still counts in votes.
+    /// Where readers find the log to start, and the epoch of the record before that.
     pub log_start: OffsetAndEpoch,
+    /// How far down replicas find it, and the epoch before that: what is gone still counts in votes.
+    pub log_begin: OffsetAndEpoch,
     /// All below is there and was read back.
     pub log_end: LogEndOffset,
     /// All below was known to be committed before this start: nobody may make us cut there. 0: nothing was.
     pub committed: OffsetAndEpoch,
-    /// First offset of each epoch in the log, ascending.
+    /// First offset of each epoch in the log, from there on, ascending.
     pub epochs: Vec<EpochStart>,
     /// Where the newest snapshot ends that is whole and fits the log, if there is one; ahead of the log too.
     pub snapshot: Option<OffsetAndEpoch>,
@@ -156,6 +164,12 @@ pub struct Raft {
     is_awaiting_durable: bool,
     role: Role,
     epochs: Epochs,
+    /// As it was told, or found: not before the begin of `epochs`.
+    log_start: OffsetAndEpoch,
+    /// The log of a follower that is to begin anew.
+    installing: Option<Installing>,
+    /// `on_fetch_refused` tells a snapshot that is named, and goes without it.
+    takes_snapshots: bool,
     flushed: FlushedOffset,
     /// The truncation asked for and not yet confirmed.
     truncating: Option<LogEndOffset>,
@@ -203,7 +217,7 @@ enum Shutdown {
 impl Raft {
     /// A node that has just started: unattached, or about to follow the leader that the quorum state names.
     pub fn new(config: RaftConfig, recovered: RecoveredState, now: Now) -> Raft {
-        let epochs = Epochs::new(recovered.log_start, recovered.log_end, recovered.epochs);
+        let epochs = Epochs::new(recovered.log_begin, recovered.log_end, recovered.epochs);
         let mut raft = Raft {
             voters: Voters::new(config.local, config.voters.clone()),
             random: Random::new(config.seed ^ (config.local.id.0 as u64).rotate_left(32)),
@@ -211,6 +225,9 @@ impl Raft {
             durable: recovered.quorum_state,
             is_awaiting_durable: false,
             role: Role::Unattached(Unattached { election_deadline: None, fetcher: Fetcher::default() }),
+            log_start: recovered.log_start,
+            installing: None,
+            takes_snapshots: false,
             flushed: FlushedOffset(recovered.log_end.0),
             truncating: None,
             high_watermark: None,
@@ -296,9 +313,12 @@ impl Raft {
             Event::QuorumStateDurable => self.on_quorum_state_durable(),
             Event::Flushed(flushed) => self.on_flushed(now, flushed, effects),
             Event::Truncated(end) => self.on_truncated(now, end, effects),
-            Event::StartMoved(at) => self.on_start_moved(now, at),
+            Event::StartMoved(at) => self.on_start_moved(now, at, at),
+            Event::StartMovedWithin { start, begin } => self.on_start_moved(now, start, begin),
             Event::SnapshotTaken(id) => self.on_snapshot_taken(id),
             Event::WantStart(offset) => self.on_want_start(offset, effects),
+            Event::SnapshotFetched(id) => self.on_snapshot_fetched(id, effects),
+            Event::SnapshotInstalled { id, begin } => self.on_snapshot_installed(now, id, begin, effects),
             Event::Append { offsets } => effects.assigned = self.on_append(offsets),
             Event::Request { request_id, request } => self.on_request(now, request_id, request, effects),
             Event::Response { from, response } => self.on_response(now, from, response, effects),
@@ -447,6 +467,7 @@ impl Raft {
         if let Role::Follower(follower) = &mut self.role {
             follower.fetcher.due = Some(now.monotonic_ns);
         }
+        self.maybe_place(effects);
     }
 
     /// Put what this step did into its class: behind the quorum state if that has changed.
@@ -454,6 +475,7 @@ impl Raft {
         let is_changed = !before.is_same_role(&self.standing());
         if is_changed {
             effects.at_once.insert(0, Effect::RoleChanged);
+            self.forget_install();
         }
         if self.state != self.durable {
             self.is_awaiting_durable = true;
@@ -536,8 +558,14 @@ impl Raft {
         self.epochs.log_end()
     }
 
+    /// First offset that is not gone for consumers.
     pub(crate) fn log_start(&self) -> Offset {
-        self.epochs.log_start()
+        self.log_start.offset
+    }
+
+    /// First offset that replicas are given.
+    fn log_begin(&self) -> Offset {
+        self.epochs.begin().offset
     }
 
     #[cfg(test)]

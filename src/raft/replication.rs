@@ -35,6 +35,9 @@ impl Raft {
         if let Err(error) = self.judge_fetch(request).and_then(|()| self.judge_held(request)) {
             return FetchVerdict::Refused(error);
         }
+        if let Some(verdict) = self.judge_begin(now, request, effects) {
+            return verdict;
+        }
         if let Err(end) = self.epochs.check_position(request.fetch_offset, request.last_fetched_epoch) {
             let said = format!(
                 "{} has epoch {} before offset {}, I do not: it must cut to {} of epoch {}",
@@ -76,9 +79,6 @@ impl Raft {
             // Somebody runs under our id. Kafka throws here, and answers with this.
             return Err(ErrorCode::UNKNOWN_SERVER_ERROR);
         }
-        if request.fetch_offset < self.log_start() {
-            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
-        }
         Ok(())
     }
 
@@ -102,13 +102,16 @@ impl Raft {
         }
         let Role::Follower(follower) = &self.role else { return };
         // While a truncation is under way no Fetch is: this answers one from before it.
-        if follower.leader != from || self.truncating.is_some() {
+        if follower.leader != from || self.truncating.is_some() || self.is_placing() {
             return;
         }
-        if !error.is_none() || response.snapshot.is_some() {
+        let snapshot = response.snapshot.filter(|_| self.takes_snapshots);
+        if !error.is_none() || (response.snapshot.is_some() && snapshot.is_none()) {
             return self.on_fetch_refused(now, from, response, effects);
         }
-        let verdict = if let Some(leader_end) = response.diverging {
+        let verdict = if let Some(id) = snapshot {
+            self.on_snapshot_named(now, from, id, response.begin.unwrap_or(id), effects)
+        } else if let Some(leader_end) = response.diverging {
             self.on_diverging(from, leader_end, effects)
         } else {
             let waited_ns = now.monotonic_ns.saturating_sub(sent_ns);
@@ -251,10 +254,10 @@ impl Raft {
                 return Err(format!("it sent offset {} after {end}", batch.base));
             }
             // A late answer: it is held, and committed, and went since.
-            if batch.last < self.log_start() {
+            if batch.last < self.log_begin() {
                 continue;
             }
-            if batch.base >= self.log_start() && self.epochs.epoch_at(batch.base) != Some(batch.epoch) {
+            if batch.base >= self.log_begin() && self.epochs.epoch_at(batch.base) != Some(batch.epoch) {
                 return Ok(Fit::Conflict { at: batch.base, epoch: batch.epoch });
             }
             if batch.last >= end || self.epochs.epoch_at(batch.last) != Some(batch.epoch) {

@@ -375,6 +375,13 @@ impl Progress {
         newest.filter(|_| older == Some(directory)).map(|other| [directory, other])
     }
 
+    /// A Fetch from where nothing can be served: it lives, and holds no more than that of what is here.
+    pub(super) fn on_fetch_below(&mut self, now: Now, fetch_offset: Offset) {
+        self.log_end = self.log_end.min(fetch_offset);
+        self.last_fetch_ns = Some(now.monotonic_ns);
+        self.has_fetched = true;
+    }
+
     /// A valid Fetch (Kafka: ReplicaState.updateFollowerState).
     pub(super) fn on_fetch(&mut self, now: Now, fetch_offset: Offset, leader_end: Offset) {
         if fetch_offset >= leader_end {

@@ -40,6 +40,11 @@ impl Start {
         Start { newest, advancing: log_start, own: Offset(0), clock_said_ns: None }
     }
 
+    /// Another log is in place of the one that was there.
+    pub(super) fn on_installed(&mut self, begin: Offset) {
+        self.advancing = self.advancing.max(begin);
+    }
+
     /// Another leader has not heard it.
     pub(super) fn on_new_leader(&mut self) {
         self.clock_said_ns = None;
@@ -62,10 +67,16 @@ impl Raft {
         self.start.newest
     }
 
-    pub(super) fn on_start_moved(&mut self, now: Now, at: OffsetAndEpoch) {
+    pub(super) fn on_start_moved(&mut self, now: Now, at: OffsetAndEpoch, begin: OffsetAndEpoch) {
         let floor = self.committed_floor();
         assert!(at.offset <= floor, "the log starts at {} and is committed up to {floor}", at.offset);
-        self.epochs.start_at(at);
+        // One from before an install.
+        if at.offset < self.log_start().max(self.epochs.begin().offset) {
+            return;
+        }
+        assert!(begin.offset <= at.offset, "the log begins at {} behind its start", begin.offset);
+        self.log_start = at;
+        self.epochs.begin_at(begin);
         self.start.advancing = self.start.advancing.max(at.offset);
         self.maybe_tell_start();
         let is_truncating = self.truncating.is_some();

@@ -74,8 +74,9 @@ impl Raft {
         if !self.may_still_campaign() {
             return;
         }
-        if let Some(doubt) = self.why_not_standing() {
-            let said = format!("{why}, but {doubt}");
+        let why_not = self.why_not_standing().map(str::to_string);
+        if let Some(why_not) = why_not.or_else(|| self.why_behind_snapshot()) {
+            let said = format!("{why}, but {why_not}");
             effects.note_about(NoteKind::Campaign, self.config.local.id, said);
             return self.keep_looking_for_leader(now);
         }

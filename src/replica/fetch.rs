@@ -21,8 +21,8 @@ use crate::raft::{self, FetchVerdict, RequestId};
 use crate::record::BatchList;
 use crate::types::*;
 use answer::{
-    Wanted, answer_consumer, answer_replica, consumer_skeleton, fail_fetch, partition_at, refuse_replica,
-    session_error,
+    Wanted, answer_consumer, answer_replica, consumer_skeleton, fail_fetch, name_snapshot, partition_at,
+    refuse_replica, session_error,
 };
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -129,6 +129,7 @@ impl Fetch {
             FetchVerdict::Diverging(end) => {
                 return answer_replica(engine, desk, &ticket, Some(end), BatchList::default(), None);
             }
+            FetchVerdict::Snapshot { id, begin } => return name_snapshot(engine, desk, &ticket, id, begin),
             FetchVerdict::Read { from } => from,
         };
         // A newer Fetch of the same replica takes the place of its older parked one.
@@ -209,7 +210,7 @@ impl Fetch {
     pub(super) fn wants_read(&self, engine: &Engine, token: u64) -> Option<Wish> {
         let job = self.fetches.get_reading(token)?;
         // While it waited the log may have been cut, and another may lead.
-        let is_valid = engine.leads_in(job.epoch);
+        let is_valid = engine.leads_in(job.epoch) && check_start(engine, job).is_ok();
         Some(Wish {
             from: job.from,
             bound: bound_of(engine, job),
@@ -231,7 +232,7 @@ impl Fetch {
             return fail_fetch(engine, desk, job, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         // The start has passed it while the device read: what there was is served no more, and if it is bad, no matter.
-        if job.from < engine.log().log_start() || check_start(engine, &job).is_err() {
+        if check_start(engine, &job).is_err() {
             return self.try_fetch(engine, desk, job);
         }
         match result {
@@ -458,11 +459,18 @@ fn device_reader(job: &FetchJob) -> DeviceReader {
     }
 }
 
-/// A replica reads whatever this node has.
+/// A replica is given the batch in which the start lies, too.
 fn check_start(engine: &Engine, job: &FetchJob) -> Result<(), ErrorCode> {
-    match job.reader {
-        Reader::Consumer { .. } => engine.check_start(job.from),
-        Reader::Replica { .. } => Ok(()),
+    let floor = match job.reader {
+        Reader::Consumer { .. } => {
+            engine.check_start(job.from)?;
+            engine.log().log_start()
+        }
+        Reader::Replica { .. } => engine.log().begin().offset,
+    };
+    match job.from < floor {
+        true => Err(ErrorCode::OFFSET_OUT_OF_RANGE),
+        false => Ok(()),
     }
 }
 

@@ -118,6 +118,18 @@ pub struct Replica {
     retains: bool,
     snapshots: Snapshots,
     cache: CacheBudget,
+    wanted_snapshot: Option<WantedSnapshot>,
+}
+
+/// A snapshot that this node needs: one that ends at or behind `begin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedSnapshot {
+    /// The leader.
+    pub from: NodeId,
+    /// Its newest.
+    pub id: OffsetAndEpoch,
+    /// Where its log begins.
+    pub begin: OffsetAndEpoch,
 }
 
 impl Replica {
@@ -152,6 +164,7 @@ impl Replica {
             retains: false,
             snapshots: Snapshots::new(config, now),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
+            wanted_snapshot: None,
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
     }
@@ -424,6 +437,9 @@ impl Replica {
             Told::Verdict { request_id, verdict } => {
                 self.fetch.on_verdict(engine, desk, request_id, verdict);
             }
+            Told::InstallSnapshot { from, id, begin } => {
+                self.wanted_snapshot = Some(WantedSnapshot { from, id, begin });
+            }
             Told::RoleChanged => {
                 self.quorum.on_role_changed(engine, now);
                 self.fetching.on_role_changed(desk, engine.raft().leader(), engine.raft().epoch());
@@ -606,6 +622,25 @@ impl Replica {
     /// See `GatedEngine::folded`.
     pub(crate) fn folded(&self) -> Option<(OffsetAndEpoch, Vec<Section>)> {
         self.engine.folded()
+    }
+
+    /// Whoever runs this node asks `poll_wanted_snapshot`, and hands in what it has got. Without it a node stays behind whose log ends
+    /// below the leader's.
+    pub fn take_snapshots(&mut self) {
+        self.engine.take_snapshots();
+    }
+
+    /// The snapshot that this node needs since it was asked last; of several the last. Not where another leads meanwhile.
+    pub fn poll_wanted_snapshot(&mut self) -> Option<WantedSnapshot> {
+        self.wanted_snapshot.take().filter(|wanted| self.engine.raft().leader() == Some(wanted.from))
+    }
+
+    /// A snapshot that ends here is durable on this node, and holds this.
+    pub fn snapshot_fetched(&mut self, now: Now, id: OffsetAndEpoch, folds: Folds) {
+        self.desk.now = now;
+        self.engine.snapshot_fetched(now, id, folds);
+        self.follow_engine();
+        self.pump_peers();
     }
 
     /// Begin to copy what is folded from all that is committed, a little in each turn; `poll_folded` gives it some turns later. Where it

@@ -69,7 +69,8 @@ impl Reading {
             let token = granted.token;
             let wish = match list_offsets.wants_read(token) {
                 Some(from) => {
-                    Some(Wish { from, bound: engine.committed_or_zero(), reader: None, is_valid: true })
+                    let (bound, is_valid) = (engine.committed_or_zero(), from >= engine.log().log_start());
+                    Some(Wish { from, bound, reader: None, is_valid })
                 }
                 None => fetch.wants_read(engine, token),
             };

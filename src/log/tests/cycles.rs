@@ -60,7 +60,7 @@ impl Model {
                 assert!(known, "seed {seed}: flushed {end} is no end of a batch of the log");
                 self.flushed = end;
             }
-            LogEvent::StartMoved(start) => {
+            LogEvent::StartMoved { start, .. } => {
                 assert!(start.offset > self.start && start.offset <= self.start_wanted, "seed {seed}");
                 self.start = start.offset;
             }

@@ -7,6 +7,7 @@ mod blocks;
 mod cycles;
 mod disk;
 pub(super) mod harness;
+mod install;
 mod missing_files;
 mod positions;
 mod scripts;

@@ -1,8 +1,10 @@
 //! Test only: several `Raft` nodes with disks that lose what is not flushed and a network whose every message waits
 //! to be delivered. Carries effects out as a caller must; decides nothing by itself. Driven by `scripts` (by hand)
 //! and by `random_walk` (by a seed).
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::show::{show_effect, show_state};
 use super::*;
 
 /// A batch with the one number that stands for its bytes.
@@ -213,6 +215,7 @@ impl Cluster {
         let recovered = RecoveredState {
             quorum_state: node.disk_state,
             log_start: OffsetAndEpoch::default(),
+            log_begin: OffsetAndEpoch::default(),
             log_end: LogEndOffset(node.log_end()),
             committed: OffsetAndEpoch { epoch: Epoch(0), offset: node.mark.min(node.log_end()) },
             epochs: epochs_of(&node.log),
@@ -447,6 +450,9 @@ impl Cluster {
                 assert_eq!(node.log_end(), to.0, "cut within a batch");
                 node.after_flush.clear();
             }
+            Effect::InstallSnapshot { .. } | Effect::PlaceSnapshot { .. } => {
+                panic!("every log of this cluster begins at 0")
+            }
             Effect::HighWatermark(high_watermark) => {
                 let led = self.node(id).raft().is_leader();
                 self.risen.push((id, high_watermark, led));
@@ -541,6 +547,7 @@ impl Cluster {
                 response.diverging = Some(end);
                 self.answer(request_id, Response::Fetch(response), Vec::new());
             }
+            FetchVerdict::Snapshot { .. } => panic!("every log of this cluster begins at 0"),
             FetchVerdict::Read { from } => {
                 let Some((asker, ..)) = self.asked.get(&request_id).copied() else { return };
                 let replica = self.nodes[&asker].key;
@@ -624,77 +631,5 @@ fn kind_of_response(response: &Response) -> RequestKind {
         Response::EndQuorumEpoch(_) => RequestKind::EndQuorumEpoch,
         Response::Fetch(_) => RequestKind::Fetch,
         Response::AskEpoch(_) => RequestKind::AskEpoch,
-    }
-}
-
-// --- one line each, for scripts
-
-pub(super) fn show_state(state: &QuorumState) -> String {
-    let leader = state.leader.map_or("-".to_string(), |id| id.to_string());
-    let voted = state.voted.map_or("-".to_string(), |key| key.id.to_string());
-    let reserve = if state.caught_up { "" } else { " not caught up" };
-    format!("epoch={} leader={leader} voted={voted}{reserve}", state.epoch)
-}
-
-fn show_effect(effect: &Effect) -> String {
-    match effect {
-        Effect::Send { to, request } => format!("n{to} {}", show_request(request)),
-        Effect::Reply { response, .. } => format!("reply {}", show_response(response)),
-        Effect::Fetched { verdict, .. } => match verdict {
-            FetchVerdict::Refused(error) => format!("fetch refused {}", error.name()),
-            FetchVerdict::Diverging(end) => format!("fetch diverging epoch={} end={}", end.epoch, end.offset),
-            FetchVerdict::Read { from } => format!("fetch read from={from}"),
-        },
-        Effect::AppendLeaderChange { base_offset, epoch, granting, .. } => {
-            let granting: Vec<String> = granting.iter().map(|id| id.to_string()).collect();
-            format!("append leader change at={base_offset} epoch={epoch} granting={}", granting.join(","))
-        }
-        Effect::AppendFetched { first, count } => format!("append fetched first={first} count={count}"),
-        Effect::Truncate { to } => format!("truncate to={to}"),
-        Effect::HighWatermark(high_watermark) => format!("high watermark {high_watermark}"),
-        Effect::AdvanceStart(_) | Effect::StartNamed => format!("{effect:?}"),
-        Effect::RoleChanged => "role changed".to_string(),
-        Effect::DropPeer { node, why } => format!("drop n{node}: {why}"),
-        Effect::Stop { why } => format!("stop: {why}"),
-        Effect::ShutdownComplete => "shutdown complete".to_string(),
-    }
-}
-
-fn show_request(request: &Request) -> String {
-    match request {
-        Request::Vote(vote) => {
-            let kind = if vote.pre_vote { "PreVote" } else { "Vote" };
-            format!("{kind} epoch={} last={}@{}", vote.epoch, vote.last.offset, vote.last.epoch)
-        }
-        Request::BeginQuorumEpoch(begin) => format!("BeginQuorumEpoch epoch={}", begin.epoch),
-        Request::EndQuorumEpoch(end) => {
-            let preferred: Vec<String> =
-                end.preferred_candidates.iter().map(|key| key.id.to_string()).collect();
-            format!("EndQuorumEpoch epoch={} preferred={}", end.epoch, preferred.join(","))
-        }
-        Request::AskEpoch(_) => "AskEpoch".to_string(),
-        Request::Fetch(fetch) => {
-            format!("Fetch epoch={} from={}@{}", fetch.epoch, fetch.fetch_offset, fetch.last_fetched_epoch)
-        }
-    }
-}
-
-fn show_response(response: &Response) -> String {
-    let leader = |leader: Option<NodeId>| leader.map_or("-".to_string(), |id| id.to_string());
-    match response {
-        Response::Vote(vote) => {
-            let verdict = if vote.granted { "granted" } else { "rejected" };
-            format!("{verdict} {} epoch={} leader={}", vote.error.name(), vote.epoch, leader(vote.leader))
-        }
-        Response::BeginQuorumEpoch(r) | Response::EndQuorumEpoch(r) | Response::AskEpoch(r) => {
-            format!("{} epoch={} leader={}", r.error.name(), r.epoch, leader(r.leader))
-        }
-        Response::Fetch(fetch) => format!(
-            "{} epoch={} leader={} batches={}",
-            fetch.error.name(),
-            fetch.epoch,
-            leader(fetch.leader),
-            fetch.batches.len()
-        ),
     }
 }

@@ -20,7 +20,8 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write as _;
 
-use super::cluster::{Cluster, Message, Node, Payload, show_state};
+use super::cluster::{Cluster, Message, Node, Payload};
+use super::show::show_state;
 use super::solo::{at, key};
 use super::*;
 

@@ -64,8 +64,15 @@ impl Solo {
         };
         let log_end = LogEndOffset(Offset(end));
         let committed = at(0, 0);
-        let (epochs, snapshot) = (starts, None);
-        let recovered = RecoveredState { quorum_state, log_start, log_end, committed, epochs, snapshot };
+        let recovered = RecoveredState {
+            quorum_state,
+            log_start,
+            log_begin: log_start,
+            log_end,
+            committed,
+            epochs: starts,
+            snapshot: None,
+        };
         Solo {
             raft: Raft::new(config, recovered, ms(0)),
             now: ms(0),

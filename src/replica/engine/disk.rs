@@ -47,7 +47,8 @@ impl<W> GatedEngine<W> {
                 self.step_or_defer(now, Event::Flushed(flushed));
             }
             LogEvent::Truncated(end) => self.on_truncated(now, end),
-            LogEvent::StartMoved(start) => self.on_start_moved(now, start),
+            LogEvent::StartMoved { start, begin } => self.on_start_moved(now, start, begin),
+            LogEvent::Installed(begin) => self.on_installed(now, begin),
             LogEvent::QuorumStateDurable => self.on_quorum_state_durable(now),
             LogEvent::Readable(from, end) => self.told.push_back(Told::Readable(from, end)),
             LogEvent::ReadDone { token, result } => self.told.push_back(Told::ReadDone { token, result }),

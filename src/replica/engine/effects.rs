@@ -113,6 +113,10 @@ impl<W> GatedEngine<W> {
                 self.truncating_to.push_back(to);
                 self.check_cut(to, self.log.log_end());
             }
+            Effect::InstallSnapshot { from, id, begin } => {
+                self.told.push_back(Told::InstallSnapshot { from, id, begin });
+            }
+            Effect::PlaceSnapshot { id: _, begin } => self.place_snapshot(begin),
             Effect::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark),
             Effect::AdvanceStart(at) => self.log.advance_start(at),
             Effect::StartNamed => self.start_named = true,

@@ -66,7 +66,7 @@ impl<W> GatedEngine<W> {
         self.copying.done.take()
     }
 
-    /// Once in each turn.
+    /// Once in each turn. (What is folded may have been replaced: then the copy is gone.)
     pub(super) fn go_on_copying(&mut self) {
         let copy = self.folds.end_turn(std::mem::take(&mut self.copying.came));
         if self.folds.is_held() {

@@ -15,6 +15,7 @@ mod fetched;
 mod fitness;
 mod folded;
 mod gate;
+mod install;
 mod latest;
 #[cfg(test)]
 mod opened;
@@ -38,6 +39,7 @@ use fitness::Fitness;
 use folded::Copying;
 pub use folded::{Folded, NotFolded};
 use gate::{Gate, Waiting};
+use install::Install;
 use latest::Latest;
 use repeats::Repeats;
 pub use setup::log_config;
@@ -52,6 +54,7 @@ pub(super) struct GatedEngine<W> {
     log: Log,
     folds: Folds,
     copying: Copying,
+    install: Install,
     limits: Arc<Limits>,
     local: NodeId,
     data_mode: DataMode,
@@ -150,7 +153,7 @@ impl<W> GatedEngine<W> {
 
     /// The log was cut in memory, and is not yet on the disk.
     pub(super) fn is_truncating(&self) -> bool {
-        !self.truncating_to.is_empty()
+        !self.truncating_to.is_empty() || self.log.is_installing()
     }
 
     /// Voters that are not in sync: a bit for each place among them.

@@ -7,6 +7,7 @@ use super::GatedEngine;
 use super::fitness::Fitness;
 use super::folded::Copying;
 use super::gate::Gate;
+use super::install::Install;
 use super::latest::Latest;
 use super::repeats::Repeats;
 use super::uncommitted::Uncommitted;
@@ -39,6 +40,7 @@ impl<W> GatedEngine<W> {
             log,
             folds,
             copying: Copying::default(),
+            install: Install::default(),
             limits,
             local: local.id,
             data_mode: config.data_mode,
@@ -87,14 +89,15 @@ pub(crate) fn raft_config(config: &Config, voters: &Voters, local: ReplicaKey, s
 }
 
 fn state(recovered: &RecoveredLog) -> RecoveredState {
-    let (start, end) = (recovered.start, recovered.log_end);
+    let (begin, end) = (recovered.begin(), recovered.log_end);
     RecoveredState {
         quorum_state: recovered.quorum_state,
-        log_start: start,
+        log_start: recovered.start,
+        log_begin: begin,
         log_end: end,
         committed: recovered.committed,
         // The oldest segment may hold more.
-        epochs: EpochStart::within(&recovered.epochs, start.offset, end.0).collect(),
+        epochs: EpochStart::within(&recovered.epochs, begin.offset, end.0).collect(),
         // It is told when the gate opens, as one that was taken: `Replica::know_snapshots`.
         snapshot: None,
     }

@@ -49,10 +49,14 @@ impl<W> GatedEngine<W> {
         Some((OffsetAndEpoch { epoch: self.raft.epoch_before(end), offset: end }, sections))
     }
 
-    pub(super) fn on_start_moved(&mut self, now: Now, start: OffsetAndEpoch) {
+    pub(super) fn on_start_moved(&mut self, now: Now, start: OffsetAndEpoch, begin: OffsetAndEpoch) {
         self.note(Level::Info, format!("the log starts at {} now: what lies before it goes", start.offset));
         self.latest.on_start_moved(self.log.max_timestamp().map(|(timestamp, _)| timestamp));
         self.on_start_at(start.offset);
-        self.step_or_defer(now, Event::StartMoved(start));
+        let event = match begin == start {
+            true => Event::StartMoved(start),
+            false => Event::StartMovedWithin { start, begin },
+        };
+        self.step_or_defer(now, event);
     }
 }

@@ -34,6 +34,12 @@ pub(crate) enum Told {
         request_id: RequestId,
         verdict: FetchVerdict,
     },
+    /// A snapshot of this node is needed that ends at or behind `begin`: see `Effect::InstallSnapshot`.
+    InstallSnapshot {
+        from: NodeId,
+        id: OffsetAndEpoch,
+        begin: OffsetAndEpoch,
+    },
     RoleChanged,
     Flushed(FlushedOffset),
     /// So much more is committed.

@@ -136,6 +136,25 @@ pub(super) fn answer_replica(
     desk.answer_given(ticket, Some(Response::Fetch(response)), given);
 }
 
+/// It is to get this snapshot, and to let its log begin anew there.
+pub(super) fn name_snapshot(
+    engine: &Engine,
+    desk: &mut Desk,
+    ticket: &Ticket,
+    id: OffsetAndEpoch,
+    begin: OffsetAndEpoch,
+) {
+    let told = raft::FetchResponse {
+        high_watermark: engine.raft().high_watermark(),
+        snapshot: Some(id),
+        begin: Some(begin),
+        lagging: engine.lagging(),
+        ..answer_of(engine, ErrorCode::NONE)
+    };
+    let response = fetch_response(&desk.context, &told, BatchList::default());
+    desk.answer(ticket, Response::Fetch(response));
+}
+
 pub(super) fn refuse_replica(engine: &Engine, desk: &mut Desk, ticket: &Ticket, error: ErrorCode) {
     let response = fetch_response(&desk.context, &answer_of(engine, error), BatchList::default());
     desk.answer(ticket, Response::Fetch(response));

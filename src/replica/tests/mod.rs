@@ -9,6 +9,7 @@ mod fetch_snapshot;
 mod fitness;
 mod folds;
 mod gate;
+mod installs;
 mod leaderless;
 mod limits;
 mod numbers;
