@@ -16,6 +16,8 @@ from test_starts import EXIT_CONFIG, fill, mounted  # noqa: F401, a fixture
 
 BYTES, INTERVAL, PAUSE = "metadata.log.max.record.bytes.between.snapshots", "metadata.log.max.snapshot.interval.ms", "kraft.snapshot.pause.ms"
 OFTEN = {BYTES: 100_000, INTERVAL: 0, PAUSE: 50, "metadata.log.segment.bytes": 256 << 10, "message.max.bytes": 64 << 10}
+# Records that make one due.
+STEP = 25
 ON_TIME = {INTERVAL: 1_000, PAUSE: 50}
 
 
@@ -64,10 +66,11 @@ def started_from(node):
 
 def test_every_node_takes_one_whenever_so_many_bytes_are_committed(clusters):
     cluster = clusters(3, overrides=OFTEN)
-    produce(cluster.leader(), range(120))
-    cluster.wait_caught_up()
-    for node in cluster:
-        wait_for("some snapshots", lambda: taken(node) >= 3)
+    for step in range(3):
+        produce(cluster.leader(), range(STEP * step, STEP * (step + 1)))
+        cluster.wait_caught_up()
+        for node in cluster:
+            wait_for("one more snapshot", lambda: taken(node) > step)
     for node in cluster:
         wait_for("the old ones to go", lambda: len(snapshots(node)) <= 2)
         newest = snapshots(node)[-1]
@@ -117,8 +120,11 @@ def test_a_full_disk_has_room_for_one(clusters, mounted):  # noqa: F811
 def filled(clusters):
     """One voter that has taken several; what it answered."""
     node = clusters(1, overrides=OFTEN)[1]
-    offsets = produce(node, range(100))
-    wait_for("two snapshots", lambda: taken(node) >= 3 and len(snapshots(node)) == 2)
+    offsets = {}
+    for step in range(100 // STEP):
+        offsets |= produce(node, range(STEP * step, STEP * (step + 1)))
+        wait_for("one more snapshot", lambda: taken(node) > step)
+    wait_for("the old ones to go", lambda: len(snapshots(node)) == 2)
     return node, offsets
 
 
