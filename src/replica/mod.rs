@@ -65,7 +65,7 @@ pub(crate) use counters::Counters;
 use delete_records::DeleteRecords;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
-pub use engine::{Folded, NotFolded, log_config};
+pub use engine::{Folded, NotFolded, WantedSnapshot, log_config};
 use engine::{Next, Told};
 use fetch::Fetch;
 use folds::Folds;
@@ -119,17 +119,6 @@ pub struct Replica {
     snapshots: Snapshots,
     cache: CacheBudget,
     wanted_snapshot: Option<WantedSnapshot>,
-}
-
-/// A snapshot that this node needs: one that ends at or behind `begin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedSnapshot {
-    /// The leader.
-    pub from: NodeId,
-    /// Its newest.
-    pub id: OffsetAndEpoch,
-    /// Where its log begins.
-    pub begin: OffsetAndEpoch,
 }
 
 impl Replica {
@@ -437,9 +426,7 @@ impl Replica {
             Told::Verdict { request_id, verdict } => {
                 self.fetch.on_verdict(engine, desk, request_id, verdict);
             }
-            Told::InstallSnapshot { from, id, begin } => {
-                self.wanted_snapshot = Some(WantedSnapshot { from, id, begin });
-            }
+            Told::InstallSnapshot(wanted) => self.wanted_snapshot = Some(wanted),
             Told::RoleChanged => {
                 self.quorum.on_role_changed(engine, now);
                 self.fetching.on_role_changed(desk, engine.raft().leader(), engine.raft().epoch());

@@ -1,8 +1,8 @@
 //! Raft is stepped here, for a client's append as for any event, and here is what becomes of each of its effects.
 
-use super::GatedEngine;
 use super::gate::Gate;
 use super::told::Told;
+use super::{GatedEngine, WantedSnapshot};
 use crate::raft::{Assigned, Effect, Effects, Event, NoteKind};
 use crate::record::{StampedBatch, leader_change_batch};
 use crate::replica::notice::{EXIT_CORRUPT, Level};
@@ -114,7 +114,7 @@ impl<W> GatedEngine<W> {
                 self.check_cut(to, self.log.log_end());
             }
             Effect::InstallSnapshot { from, id, begin } => {
-                self.told.push_back(Told::InstallSnapshot { from, id, begin });
+                self.told.push_back(Told::InstallSnapshot(WantedSnapshot { from, id, begin }));
             }
             Effect::PlaceSnapshot { id: _, begin } => self.place_snapshot(begin),
             Effect::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark),

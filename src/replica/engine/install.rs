@@ -12,6 +12,17 @@ use crate::replica::folds::Folds;
 use crate::replica::notice::Level;
 use crate::types::*;
 
+/// A snapshot that this node needs: one that ends at or behind `begin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedSnapshot {
+    /// The leader.
+    pub from: NodeId,
+    /// Its newest.
+    pub id: OffsetAndEpoch,
+    /// Where its log begins.
+    pub begin: OffsetAndEpoch,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Install {
     /// Of the snapshot that came last: where it ends, and what it holds.

@@ -1,7 +1,7 @@
 //! What the engine tells the parts above it. It never calls them: it queues, in the order in which it happened, and
 //! `Replica` hands it on.
 
-use super::GatedEngine;
+use super::{GatedEngine, WantedSnapshot};
 use crate::log::ReadError;
 use crate::raft::{self, FetchVerdict, RequestId};
 use crate::record::BatchList;
@@ -34,12 +34,8 @@ pub(crate) enum Told {
         request_id: RequestId,
         verdict: FetchVerdict,
     },
-    /// A snapshot of this node is needed that ends at or behind `begin`: see `Effect::InstallSnapshot`.
-    InstallSnapshot {
-        from: NodeId,
-        id: OffsetAndEpoch,
-        begin: OffsetAndEpoch,
-    },
+    /// See `Effect::InstallSnapshot`.
+    InstallSnapshot(WantedSnapshot),
     RoleChanged,
     Flushed(FlushedOffset),
     /// So much more is committed.
