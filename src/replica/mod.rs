@@ -65,7 +65,8 @@ pub(crate) use counters::Counters;
 use delete_records::DeleteRecords;
 use describe::Describe;
 use desk::{Deferred, Desk, Engine};
-pub use engine::{Folded, NotFolded, WantedSnapshot, log_config};
+use engine::WantedSnapshot;
+pub use engine::{Folded, NotFolded, log_config};
 use engine::{Next, Told};
 use fetch::Fetch;
 use folds::Folds;
@@ -84,10 +85,9 @@ use retention::Retention;
 use room::answers::Share;
 use room::cache::CacheBudget;
 use room::reads::Reads;
-pub use snapshots::fetching::Fetched;
-use snapshots::fetching::Fetching;
+use snapshots::fetching::{Fetched, Fetching};
 use snapshots::serving::Serving;
-use snapshots::{FoundSnapshots, SnapshotCounts, Snapshots};
+use snapshots::{FoundSnapshots, SnapshotCounts, SnapshotFile, Snapshots};
 use stages::Stages;
 use status::Held;
 #[cfg(test)]
@@ -118,7 +118,9 @@ pub struct Replica {
     retains: bool,
     snapshots: Snapshots,
     cache: CacheBudget,
-    wanted_snapshot: Option<WantedSnapshot>,
+    /// The last that came, for tests to look at.
+    #[cfg(test)]
+    last_fetched: Option<Fetched>,
 }
 
 impl Replica {
@@ -134,8 +136,13 @@ impl Replica {
         let limits = Arc::new(config.limits.clone());
         let context = quorum::context(config, directory_id);
         let peers = Peers::new(context.clone(), PeerTimes::of(config));
+        let mut engine = Engine::new(config, limits.clone(), context.local, recovered, folds, seed, now);
+        // What Kafka's own nodes fold from the log is not in their snapshots for us.
+        if config.data_mode == DataMode::Native {
+            engine.take_snapshots();
+        }
         Replica {
-            engine: Engine::new(config, limits.clone(), context.local, recovered, folds, seed, now),
+            engine,
             produce: Produce::default(),
             fetch: Fetch::default(),
             list_offsets: ListOffsets::new(&limits),
@@ -153,7 +160,8 @@ impl Replica {
             retains: false,
             snapshots: Snapshots::new(config, now),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
-            wanted_snapshot: None,
+            #[cfg(test)]
+            last_fetched: None,
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
     }
@@ -205,7 +213,7 @@ impl Replica {
             self.engine.judge(now);
             self.hear_engine();
             self.answer_parked();
-            self.snapshots.end_turn(&mut self.engine, &mut self.desk);
+            self.snapshots.end_turn(&mut self.engine, &mut self.desk, &self.serving);
         }
         self.pump_peers();
     }
@@ -288,7 +296,20 @@ impl Replica {
         desk.reads.done(done.token);
         if let Some(done) = self.serving.on_done(engine, desk, done) {
             self.fetching.on_done(desk, done);
+            self.take_fetched();
         }
+    }
+
+    /// Whatever has come is this node's, as if it had taken it itself. Whether the log begins anew with it Raft says.
+    fn take_fetched(&mut self) {
+        let Some(fetched) = self.fetching.poll_fetched() else { return };
+        #[cfg(test)]
+        self.last_fetched.replace(fetched.clone());
+        let Fetched { id, bytes, folds } = fetched;
+        let now_ns = self.desk.now.monotonic_ns;
+        self.snapshots.on_fetched(&self.engine, SnapshotFile { id, bytes }, now_ns);
+        self.engine.snapshot_fetched(self.desk.now, id, *folds);
+        self.hear_engine();
     }
 
     fn fit_read_cache(&mut self, memory: HostMemory) {
@@ -426,7 +447,9 @@ impl Replica {
             Told::Verdict { request_id, verdict } => {
                 self.fetch.on_verdict(engine, desk, request_id, verdict);
             }
-            Told::InstallSnapshot(wanted) => self.wanted_snapshot = Some(wanted),
+            Told::InstallSnapshot(WantedSnapshot { from, id, begin }) => {
+                self.fetching.begin(desk, from, engine.raft().epoch(), id, begin);
+            }
             Told::RoleChanged => {
                 self.quorum.on_role_changed(engine, now);
                 self.fetching.on_role_changed(desk, engine.raft().leader(), engine.raft().epoch());
@@ -560,20 +583,6 @@ impl Replica {
         self.engine.free_buffers();
     }
 
-    /// Get this snapshot of the node that leads, whose log begins behind the end of this one: `poll_fetched` gives it some time later, durable
-    /// here. What of it is there already, and covers `begin`, is gone on with.
-    pub fn fetch_snapshot(&mut self, id: OffsetAndEpoch, begin: OffsetAndEpoch) {
-        let (raft, desk) = (self.engine.raft(), &mut self.desk);
-        if let Some(leader) = raft.leader().filter(|leader| *leader != desk.context.local.id) {
-            self.fetching.begin(desk, leader, raft.epoch(), id, begin);
-        }
-    }
-
-    /// What has come of it, once.
-    pub fn poll_fetched(&mut self) -> Option<Fetched> {
-        self.fetching.poll_fetched()
-    }
-
     /// No more Produce should be read from clients until it turns false; voters' requests still should.
     pub(crate) fn is_full(&self) -> bool {
         self.engine.is_full()
@@ -609,25 +618,6 @@ impl Replica {
     /// See `GatedEngine::folded`.
     pub(crate) fn folded(&self) -> Option<(OffsetAndEpoch, Vec<Section>)> {
         self.engine.folded()
-    }
-
-    /// Whoever runs this node asks `poll_wanted_snapshot`, and hands in what it has got. Without it a node stays behind whose log ends
-    /// below the leader's.
-    pub fn take_snapshots(&mut self) {
-        self.engine.take_snapshots();
-    }
-
-    /// The snapshot that this node needs since it was asked last; of several the last. Not where another leads meanwhile.
-    pub fn poll_wanted_snapshot(&mut self) -> Option<WantedSnapshot> {
-        self.wanted_snapshot.take().filter(|wanted| self.engine.raft().leader() == Some(wanted.from))
-    }
-
-    /// A snapshot that ends here is durable on this node, and holds this.
-    pub fn snapshot_fetched(&mut self, now: Now, id: OffsetAndEpoch, folds: Folds) {
-        self.desk.now = now;
-        self.engine.snapshot_fetched(now, id, folds);
-        self.follow_engine();
-        self.pump_peers();
     }
 
     /// Begin to copy what is folded from all that is committed, a little in each turn; `poll_folded` gives it some turns later. Where it

@@ -14,7 +14,7 @@ use crate::types::*;
 
 /// A snapshot that this node needs: one that ends at or behind `begin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedSnapshot {
+pub(crate) struct WantedSnapshot {
     /// The leader.
     pub from: NodeId,
     /// Its newest.

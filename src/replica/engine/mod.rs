@@ -40,7 +40,7 @@ use folded::Copying;
 pub use folded::{Folded, NotFolded};
 use gate::{Gate, Waiting};
 use install::Install;
-pub use install::WantedSnapshot;
+pub(crate) use install::WantedSnapshot;
 use latest::Latest;
 use repeats::Repeats;
 pub use setup::log_config;

@@ -95,18 +95,13 @@ enum State {
 }
 
 /// A snapshot that is durable, whole, and of this log.
-#[derive(Debug)]
-pub struct Fetched {
-    /// The leader that it came from.
-    pub from: NodeId,
+#[derive(Clone, Debug)]
+pub(in crate::replica) struct Fetched {
     /// Its name.
-    pub id: OffsetAndEpoch,
-    /// Where the log is to begin.
-    pub begin: OffsetAndEpoch,
+    pub(in crate::replica) id: OffsetAndEpoch,
     /// Of the file.
-    pub bytes: u64,
-    /// What it holds.
-    pub folds: Box<Folds>,
+    pub(in crate::replica) bytes: u64,
+    pub(in crate::replica) folds: Box<Folds>,
 }
 
 /// What an answer says to who waits for it.
@@ -338,11 +333,11 @@ impl Fetching {
     }
 
     fn finish(&mut self, desk: &mut Desk, folds: Box<Folds>) {
-        let Some(Job { source, id, begin, bytes, .. }) = self.job.take() else { return };
+        let Some(Job { source, id, bytes, .. }) = self.job.take() else { return };
         let (name, leader) = (snapshot_file_name(id), source.leader);
         desk.note(Level::Info, format!("fetched {name} from node {leader}: {bytes} bytes"));
         desk.counters.snapshots_fetched += 1;
-        self.fetched = Some(Fetched { from: leader, id, begin, bytes, folds });
+        self.fetched = Some(Fetched { id, bytes, folds });
     }
 
     /// It is not asked for again of this leader in this epoch for a while.

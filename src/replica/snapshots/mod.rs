@@ -17,6 +17,7 @@ use super::notice::Level;
 use crate::config::Config;
 use crate::log::{DiskError, SnapshotCompletion, SnapshotDone, SnapshotOp, SnapshotWork, snapshot_file_name};
 use crate::types::*;
+use serving::Serving;
 pub(crate) use starting::{StartError, Started, recover};
 use taking::Taking;
 
@@ -116,6 +117,8 @@ pub(super) struct Snapshots {
     has_leftovers: bool,
     has_begun: bool,
     is_removing: bool,
+    /// One may be there that nobody needs.
+    looks_for_surplus: bool,
     /// By the tokens of the operations.
     under_way: BTreeMap<u64, Purpose>,
 }
@@ -128,6 +131,7 @@ impl Snapshots {
             has_leftovers: false,
             has_begun: false,
             is_removing: false,
+            looks_for_surplus: true,
             under_way: BTreeMap::new(),
         }
     }
@@ -140,19 +144,22 @@ impl Snapshots {
     }
 
     /// Once in each turn of an open engine.
-    pub(super) fn end_turn(&mut self, engine: &mut Engine, desk: &mut Desk) {
-        if !std::mem::replace(&mut self.has_begun, true) {
-            self.begin(engine, desk);
+    pub(super) fn end_turn(&mut self, engine: &mut Engine, desk: &mut Desk, serving: &Serving) {
+        // All that recovery has repaired is durable: what nobody needs may go.
+        if !std::mem::replace(&mut self.has_begun, true) && self.has_leftovers {
+            self.submit(desk, Purpose::Tidying, SnapshotWork::Tidy);
+        }
+        if self.looks_for_surplus {
+            self.remove_surplus(engine, desk, serving);
         }
         self.take(engine, desk);
     }
 
-    /// All that recovery has repaired is durable: what nobody needs may go.
-    fn begin(&mut self, engine: &Engine, desk: &mut Desk) {
-        if self.has_leftovers {
-            self.submit(desk, Purpose::Tidying, SnapshotWork::Tidy);
-        }
-        self.remove_surplus(engine, desk);
+    /// One of the leader's is durable here: it may end ahead of this node's log.
+    pub(super) fn on_fetched(&mut self, engine: &Engine, file: SnapshotFile, now_ns: u64) {
+        self.files.add(file);
+        self.looks_for_surplus = true;
+        self.taking.on_fetched(now_ns, engine.counts().committed_bytes);
     }
 
     pub(super) fn on_done(&mut self, engine: &mut Engine, desk: &mut Desk, done: SnapshotCompletion) {
@@ -160,7 +167,7 @@ impl Snapshots {
         match self.under_way.remove(&token) {
             None => {}
             Some(Purpose::Taking) => self.on_written(engine, desk, result),
-            Some(Purpose::Removing(id)) => self.on_removed(engine, desk, id, result),
+            Some(Purpose::Removing(id)) => self.on_removed(desk, id, result),
             Some(Purpose::Tidying) => {
                 if let Err(error) = result {
                     desk.note(Level::Warn, format!("what a snapshot has left cannot be removed: {error}"));
@@ -175,26 +182,23 @@ impl Snapshots {
         desk.act(Action::Snapshot(SnapshotOp { token, kind }));
     }
 
-    /// Oldest first, one at a time.
-    fn remove_surplus(&mut self, engine: &Engine, desk: &mut Desk) {
-        let surplus = self.files.surplus(engine.log().log_start());
-        let Some(SnapshotFile { id, .. }) = surplus.filter(|_| !self.is_removing) else { return };
-        self.is_removing = true;
+    /// Oldest first, one at a time, and none that a voter is being given.
+    fn remove_surplus(&mut self, engine: &Engine, desk: &mut Desk, serving: &Serving) {
+        let surplus = self.files.surplus(engine.log().log_start()).filter(|_| !self.is_removing);
+        self.looks_for_surplus = surplus.is_some();
+        let Some(SnapshotFile { id, .. }) = surplus.filter(|file| !serving.is_held(desk.now, file.id)) else {
+            return;
+        };
+        (self.is_removing, self.looks_for_surplus) = (true, false);
         self.submit(desk, Purpose::Removing(id), SnapshotWork::Remove { id });
     }
 
-    fn on_removed(
-        &mut self,
-        engine: &Engine,
-        desk: &mut Desk,
-        id: OffsetAndEpoch,
-        result: Result<SnapshotDone, DiskError>,
-    ) {
+    fn on_removed(&mut self, desk: &mut Desk, id: OffsetAndEpoch, result: Result<SnapshotDone, DiskError>) {
         self.is_removing = false;
         match result {
             Ok(_) => {
                 self.files.forget(id);
-                self.remove_surplus(engine, desk);
+                self.looks_for_surplus = true;
             }
             // With the next one it is tried again.
             Err(error) => {

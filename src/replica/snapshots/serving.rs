@@ -188,7 +188,7 @@ impl Serving {
     }
 
     /// From the voter's first piece of it on, whatever it asks for after that: so it holds none for ever.
-    fn hold(&mut self, desk: &Desk, voter: NodeId, id: OffsetAndEpoch, size: u64) {
+    pub(in crate::replica) fn hold(&mut self, desk: &Desk, voter: NodeId, id: OffsetAndEpoch, size: u64) {
         let hold_ms = desk.limits.snapshot_hold_ms.saturating_add(size / HELD_BYTES_PER_MS);
         self.held.entry((voter, id)).or_insert_with(|| desk.now.plus_ms(hold_ms));
         let of_voter = self.held.keys().filter(|(of, _)| *of == voter);
@@ -200,7 +200,6 @@ impl Serving {
     }
 
     /// The file must stay: a voter fetches it.
-    #[cfg(test)]
     pub(in crate::replica) fn is_held(&self, now: Now, id: OffsetAndEpoch) -> bool {
         self.held.iter().any(|((_, held), until_ns)| *held == id && now.monotonic_ns < *until_ns)
     }

@@ -86,6 +86,12 @@ impl Taking {
         (self.fresh_bytes, self.is_wanted) = (fresh_bytes, is_wanted);
     }
 
+    /// Another node's is there that holds more.
+    pub(super) fn on_fetched(&mut self, now_ns: u64, committed_bytes: u64) {
+        (self.fresh_bytes, self.counted_bytes, self.is_wanted) = (0, committed_bytes, false);
+        self.taken_ns = now_ns;
+    }
+
     /// As far as bytes and time go.
     fn is_due(&self, now_ns: u64, committed_bytes: u64) -> bool {
         let bytes = self.fresh(committed_bytes);
@@ -208,7 +214,7 @@ impl Snapshots {
                 desk.note(level, line);
                 self.files.add(SnapshotFile { id: begun.id, bytes });
                 engine.on_snapshot_taken(desk.now, begun.id);
-                self.remove_surplus(engine, desk);
+                self.looks_for_surplus = true;
             }
             Ok(_) => {}
             Err(error) => {

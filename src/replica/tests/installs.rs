@@ -1,8 +1,7 @@
 //! A voter whose log ends below the leader's begins anew with a snapshot: what it knows then, and that nothing is folded twice.
 
+use super::fetch_snapshot::take_snapshot;
 use super::*;
-use crate::log::{ReadSnapshot, Snapshot};
-use crate::replica::folds::{Folds, origin_section};
 
 /// Of two producers in turn.
 fn of(i: i32) -> Bytes {
@@ -35,18 +34,7 @@ fn one_is_away() -> (Cluster, Client, NodeId) {
     let away = others(&cluster, leader)[0];
     cluster.run_until("it has all", 1_000, |cluster| cluster.status(away).flushed_offset == 21);
     cluster.isolate(away);
-    replica(&mut cluster, away).take_snapshots();
     (cluster, client, away)
-}
-
-/// What the leader has folded from all that is committed, as a snapshot of it would hold it.
-fn snapshot_of(cluster: &mut Cluster, leader: NodeId) -> (OffsetAndEpoch, Folds) {
-    let (id, mut sections) = replica(cluster, leader).folded().expect("all is settled");
-    let config = config(1, 3);
-    sections.push(origin_section(&config));
-    let snapshot = Snapshot { id, sections, ..Snapshot::default() };
-    let folds = Folds::of_snapshot(&config, &ReadSnapshot { snapshot, foreign_records: 0 });
-    (id, folds.expect("it is of this log"))
 }
 
 /// The other follower has it all, and holds the start too.
@@ -63,15 +51,6 @@ fn start_at(cluster: &mut Cluster, leader: NodeId, to: i64) {
     assert_eq!(cluster.status(leader).log_start_offset, to);
 }
 
-fn wanted(cluster: &mut Cluster, away: NodeId) -> WantedSnapshot {
-    let mut wanted = None;
-    cluster.run_until("it is named a snapshot", 10_000, |cluster| {
-        wanted = replica(cluster, away).poll_wanted_snapshot().or(wanted);
-        wanted.is_some()
-    });
-    wanted.expect("one")
-}
-
 #[test]
 fn a_voter_below_the_leaders_log_begins_where_that_begins() {
     let (mut cluster, client, away) = one_is_away();
@@ -83,23 +62,31 @@ fn a_voter_below_the_leaders_log_begins_where_that_begins() {
     produce_once(&mut cluster, client, 91);
     produce_some(&mut cluster, client, 40..44);
     // Its end lies behind the begin of the log, and more comes behind it.
-    let (id, folds) = snapshot_of(&mut cluster, leader);
+    let (id, bytes) = take_snapshot(&mut cluster, leader);
+    replica(&mut cluster, leader).snapshot_taken(id);
     produce_some(&mut cluster, client, 44..48);
+    // It gets one that ends further on.
+    assert_eq!(id.offset, Offset(93));
+    cluster.hold_copies = true;
     cluster.isolated.remove(&away);
-    let WantedSnapshot { from, begin, .. } = wanted(&mut cluster, away);
-    assert_eq!((from, begin.offset.0 <= 41, id.offset), (leader, true, Offset(93)));
     cluster.run_ms(5_000);
     assert_eq!(cluster.status(away).log_end_offset, 21, "it waits, and follows");
-    let now = cluster.now;
-    replica(&mut cluster, away).snapshot_fetched(now, id, folds);
+    assert!(!cluster.held_copies.is_empty(), "it asks for a piece, again where the disk takes too long");
+    let epoch = cluster.status(away).epoch;
+    cluster.release_copies();
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 101);
-    assert_eq!(cluster.status(away).log_start_offset, begin.offset.0);
+    assert_eq!(cluster.status(away).epoch, epoch, "it stood for nothing meanwhile");
+    let fetched = replica(&mut cluster, away).last_fetched.take().expect("it came over the network");
+    assert_eq!((fetched.id, fetched.bytes), (id, bytes.len() as u64));
+    let begin = cluster.status(leader).log_start_offset;
+    assert!(cluster.status(away).log_start_offset <= begin, "the batch of the start is given whole");
     assert_eq!(cluster.disks[&away].segments_kept(), cluster.disks[&leader].segments_kept());
     cluster.run_until("it knows what is committed", 10_000, |cluster| {
         cluster.status(away).high_watermark == Some(101)
     });
     let folded = replica(&mut cluster, away).folded().map(|(id, sections)| (id.offset, sections));
     assert_eq!(folded, replica(&mut cluster, leader).folded().map(|(id, sections)| (id.offset, sections)));
+    assert_eq!(replica(&mut cluster, away).snapshots.status().newest.map(|file| file.id), Some(id));
 }
 
 #[test]
@@ -110,13 +97,12 @@ fn what_lies_below_the_snapshots_end_is_not_folded_again() {
     produce_some(&mut cluster, client, 10..40);
     start_at(&mut cluster, leader, 41);
     produce_once(&mut cluster, client, 91);
-    let (id, folds) = snapshot_of(&mut cluster, leader);
+    let (id, _) = take_snapshot(&mut cluster, leader);
+    replica(&mut cluster, leader).snapshot_taken(id);
     cluster.isolated.remove(&away);
-    wanted(&mut cluster, away);
-    let now = cluster.now;
-    replica(&mut cluster, away).snapshot_fetched(now, id, folds.clone());
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 85);
     assert_eq!(cluster.status(away).log_end_offset, id.offset.0);
+    let folds = replica(&mut cluster, away).last_fetched.take().expect("it came over the network").folds;
     assert!(replica(&mut cluster, away).engine.folds().producers() == folds.producers());
 }
 
@@ -128,20 +114,42 @@ fn a_replica_that_ends_where_the_start_has_its_batch_goes_on_from_there() {
     start_at(&mut cluster, client.0, 22);
     cluster.isolated.remove(&away);
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 29);
-    assert_eq!(replica(&mut cluster, away).poll_wanted_snapshot(), None);
+    assert!(replica(&mut cluster, away).last_fetched.is_none());
     assert_eq!(cluster.status(away).log_start_offset, 0);
 }
 
+/// As taking and serving have it, in one node.
 #[test]
-fn who_does_not_take_snapshots_says_that_it_stays_behind() {
-    let (mut cluster, client, away) = one_is_away();
-    cluster.kill(away);
-    cluster.start(away);
-    produce_some(&mut cluster, client, 10..40);
-    start_at(&mut cluster, client.0, 41);
-    cluster.isolated.remove(&away);
-    cluster.run_ms(5_000);
-    let notes = &cluster.nodes[&away].notes;
-    assert!(notes.iter().any(|note| note.contains("which I cannot take")), "{notes:?}");
-    assert_eq!(replica(&mut cluster, away).poll_wanted_snapshot(), None);
+fn a_snapshot_that_a_voter_is_being_given_stays_until_it_has_had_its_time() {
+    let mut cluster = cluster_with(3, |config| {
+        let limits = &mut config.limits;
+        (limits.snapshot_piece_bytes_max, limits.snapshot_hold_ms) = (100, 60_000);
+        (limits.snapshot_bytes_between, limits.snapshot_pause_ms) = (1, 1);
+    });
+    let leader = elect(&mut cluster);
+    let client = cluster.connect(leader);
+    let newest =
+        |cluster: &mut Cluster| replica(cluster, leader).snapshots.status().newest.map(|file| file.id);
+    let take_next = |cluster: &mut Cluster| {
+        let before = newest(cluster);
+        assert_eq!(produce(cluster, client, -1, batch(&[b"x"])).0, 0);
+        cluster.run_until("a snapshot", 5_000, |cluster| newest(cluster) > before);
+        newest(cluster).expect("one")
+    };
+    take_next(&mut cluster);
+    let given = take_next(&mut cluster);
+    let kept = |cluster: &mut Cluster| replica(cluster, leader).snapshots.status().kept;
+    // As if a voter had its first piece just now.
+    let voter = others(&cluster, leader)[0];
+    let node = replica(&mut cluster, leader);
+    node.serving.hold(&node.desk, voter, given, 1_000);
+    for _ in 0..3 {
+        take_next(&mut cluster);
+        cluster.run_ms(100);
+    }
+    assert_eq!(kept(&mut cluster), 4, "it, and whatever is newer: they go oldest first");
+    cluster.run_ms(60_000);
+    take_next(&mut cluster);
+    cluster.run_ms(1_000);
+    assert_eq!(kept(&mut cluster), 2);
 }
