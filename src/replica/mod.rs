@@ -118,9 +118,6 @@ pub struct Replica {
     retains: bool,
     snapshots: Snapshots,
     cache: CacheBudget,
-    /// The last that came, for tests to look at.
-    #[cfg(test)]
-    last_fetched: Option<Fetched>,
 }
 
 impl Replica {
@@ -160,8 +157,6 @@ impl Replica {
             retains: false,
             snapshots: Snapshots::new(config, now),
             cache: CacheBudget::new(limits.read_cache_bytes_max),
-            #[cfg(test)]
-            last_fetched: None,
             desk: Desk::new(context, peers, Reads::new(reading::read_limits(&limits)), limits, now),
         }
     }
@@ -302,10 +297,7 @@ impl Replica {
 
     /// Whatever has come is this node's, as if it had taken it itself. Whether the log begins anew with it Raft says.
     fn take_fetched(&mut self) {
-        let Some(fetched) = self.fetching.poll_fetched() else { return };
-        #[cfg(test)]
-        self.last_fetched.replace(fetched.clone());
-        let Fetched { id, bytes, folds } = fetched;
+        let Some(Fetched { id, bytes, folds }) = self.fetching.poll_fetched() else { return };
         let now_ns = self.desk.now.monotonic_ns;
         self.snapshots.on_fetched(&self.engine, SnapshotFile { id, bytes }, now_ns);
         self.engine.snapshot_fetched(self.desk.now, id, *folds);

@@ -95,7 +95,7 @@ enum State {
 }
 
 /// A snapshot that is durable, whole, and of this log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::replica) struct Fetched {
     /// Its name.
     pub(in crate::replica) id: OffsetAndEpoch,

@@ -2,6 +2,7 @@
 
 use super::fetch_snapshot::take_snapshot;
 use super::*;
+use crate::replica::snapshots::SnapshotFile;
 
 /// Of two producers in turn.
 fn of(i: i32) -> Bytes {
@@ -76,8 +77,6 @@ fn a_voter_below_the_leaders_log_begins_where_that_begins() {
     cluster.release_copies();
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 101);
     assert_eq!(cluster.status(away).epoch, epoch, "it stood for nothing meanwhile");
-    let fetched = replica(&mut cluster, away).last_fetched.take().expect("it came over the network");
-    assert_eq!((fetched.id, fetched.bytes), (id, bytes.len() as u64));
     let begin = cluster.status(leader).log_start_offset;
     assert!(cluster.status(away).log_start_offset <= begin, "the batch of the start is given whole");
     assert_eq!(cluster.disks[&away].segments_kept(), cluster.disks[&leader].segments_kept());
@@ -86,7 +85,8 @@ fn a_voter_below_the_leaders_log_begins_where_that_begins() {
     });
     let folded = replica(&mut cluster, away).folded().map(|(id, sections)| (id.offset, sections));
     assert_eq!(folded, replica(&mut cluster, leader).folded().map(|(id, sections)| (id.offset, sections)));
-    assert_eq!(replica(&mut cluster, away).snapshots.status().newest.map(|file| file.id), Some(id));
+    let file = SnapshotFile { id, bytes: bytes.len() as u64 };
+    assert_eq!(replica(&mut cluster, away).snapshots.status().newest, Some(file), "it came over the network");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn what_lies_below_the_snapshots_end_is_not_folded_again() {
     cluster.isolated.remove(&away);
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 85);
     assert_eq!(cluster.status(away).log_end_offset, id.offset.0);
-    let folds = replica(&mut cluster, away).last_fetched.take().expect("it came over the network").folds;
-    assert!(replica(&mut cluster, away).engine.folds().producers() == folds.producers());
+    let of_leader = replica(&mut cluster, leader).engine.folds().producers().clone();
+    assert!(*replica(&mut cluster, away).engine.folds().producers() == of_leader);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_replica_that_ends_where_the_start_has_its_batch_goes_on_from_there() {
     start_at(&mut cluster, client.0, 22);
     cluster.isolated.remove(&away);
     cluster.run_until("it has all", 10_000, |cluster| cluster.status(away).flushed_offset == 29);
-    assert!(replica(&mut cluster, away).last_fetched.is_none());
+    assert_eq!(cluster.status(away).counters.snapshots_fetched, 0);
     assert_eq!(cluster.status(away).log_start_offset, 0);
 }
 
