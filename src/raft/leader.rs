@@ -137,7 +137,7 @@ impl Raft {
         }
         self.count_quorum(now);
         if let Some(place) = voter {
-            self.on_held(now, place, request);
+            self.on_held(place, request);
         }
     }
 

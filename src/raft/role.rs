@@ -92,13 +92,6 @@ pub(super) struct Decided {
     pub(super) held_since_ns: Option<u64>,
 }
 
-/// A voter's wall time, as it said it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Clock {
-    pub(super) said_ms: i64,
-    pub(super) heard_ns: u64,
-}
-
 /// What a leader knows of a replica (Kafka: LeaderState.ReplicaState).
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
@@ -117,7 +110,8 @@ pub(super) struct Progress {
     pub(super) unfit: Option<Unfit>,
     /// Where its log starts, as it said with that; `None`: it did not.
     pub(super) held_start: Option<Offset>,
-    pub(super) clock: Option<Clock>,
+    /// Its wall time, as it said last.
+    pub(super) wall_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -189,13 +183,6 @@ impl Decided {
     /// All who elected this leader start there.
     pub(super) fn agreed(at: Offset) -> Decided {
         Decided { wanted: at, found: at, told: Some(at), held_since_ns: None }
-    }
-}
-
-impl Clock {
-    pub(super) fn wall_ms(self, now: Now) -> i64 {
-        let since_ms = now.monotonic_ns.saturating_sub(self.heard_ns) / NS_PER_MS;
-        self.said_ms.saturating_add(i64::try_from(since_ms).unwrap_or(i64::MAX))
     }
 }
 
@@ -361,7 +348,7 @@ impl Progress {
             directories: [None; 2],
             unfit: None,
             held_start: None,
-            clock: None,
+            wall_ms: None,
         }
     }
 

@@ -12,7 +12,7 @@ use super::Raft;
 use super::effects::{Effect, Effects};
 use super::event::{FetchRequest, FetchResponse};
 use super::high_watermark::reached_by_majority;
-use super::role::{Clock, Decided, Progress, Role};
+use super::role::{Decided, Progress, Role};
 use crate::types::*;
 
 /// Having been taken over by a majority a start waits so long for the other voters in sync: one that is a batch behind its snapshot
@@ -177,12 +177,10 @@ impl Raft {
     }
 
     /// Of a voter, in its valid Fetch.
-    pub(super) fn on_held(&mut self, now: Now, place: usize, request: &FetchRequest) {
+    pub(super) fn on_held(&mut self, place: usize, request: &FetchRequest) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(place) else { return };
-        if let Some(said_ms) = request.wall_ms {
-            progress.clock = Some(Clock { said_ms, heard_ns: now.monotonic_ns });
-        }
+        progress.wall_ms = request.wall_ms.or(progress.wall_ms);
         if progress.held_start != request.log_start {
             progress.held_start = request.log_start;
             self.maybe_tell_start();
@@ -332,8 +330,9 @@ impl Raft {
         Some(now.wall_ms)
     }
 
-    /// The latest wall time that a majority has reached, as its voters said; alone, this node's. `own`: its own, where it goes by that.
-    pub(crate) fn agreed_wall_ms(&self, now: Now, own: Option<i64>) -> Option<i64> {
+    /// The latest wall time that a majority has reached, as its voters said, once a second; alone, this node's. `own`: its own, where it
+    /// goes by that. Nothing is added for the time since: a monotonic clock that leaps would age the log.
+    pub(crate) fn agreed_wall_ms(&self, own: Option<i64>) -> Option<i64> {
         let leader = match &self.role {
             _ if self.config.keeps_own_start => return own,
             Role::Leader(leader) => leader,
@@ -341,7 +340,7 @@ impl Raft {
         };
         let said = |p: &Progress| match p.key.id == self.config.local.id {
             true => own,
-            false => p.clock.map(|clock| clock.wall_ms(now)),
+            false => p.wall_ms,
         };
         let mut said: Vec<Option<i64>> = leader.progress.iter().map(said).collect();
         said.sort_unstable_by(|a, b| b.cmp(a));

@@ -76,7 +76,7 @@ impl Retention {
         let (is_leader, committed) = (engine.raft().is_leader(), engine.raft().high_watermark());
         let committed = committed.filter(|_| is_leader || self.keeps_own_start)?;
         let limits = self.limits(&engine.folds().configs().committed(Some(committed)));
-        let wall_ms = engine.raft().agreed_wall_ms(desk.now, own_ms);
+        let wall_ms = engine.raft().agreed_wall_ms(own_ms);
         let from = engine.raft().wanted_start();
         let times =
             Times { now_ns: desk.now.monotonic_ns, wall_ms, since_ns: self.clock.started.monotonic_ns };

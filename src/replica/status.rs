@@ -104,6 +104,8 @@ pub(crate) struct Standing {
     pub(crate) log_start: Offset,
     /// As a leader tells it to its clients.
     pub(crate) told_start: Option<Offset>,
+    /// What is folded is of the log: if not, this node takes no snapshots, nor moves its start, before it starts again.
+    pub(crate) knows_folds: bool,
     pub(crate) log_end: LogEndOffset,
     pub(crate) flushed: FlushedOffset,
     /// Something that promises rest on is being made durable: nobody has heard of this role and epoch yet.
@@ -165,6 +167,7 @@ pub(super) fn standing(engine: &Engine, desk: &Desk, held: &Held) -> Standing {
         high_watermark: engine.raft().high_watermark(),
         log_start: engine.log().log_start(),
         told_start: engine.told_start(),
+        knows_folds: !engine.folds().has_lost(),
         log_end: engine.raft().log_end(),
         flushed: engine.log().flushed(),
         is_gated: engine.is_gated(),

@@ -43,6 +43,7 @@ fn standing(role: RoleName, epoch: i32, high_watermark: i64, end: i64) -> Standi
         high_watermark: Some(HighWatermark(Offset(high_watermark))),
         log_start: Offset(0),
         told_start: None,
+        knows_folds: true,
         log_end: LogEndOffset(Offset(end)),
         flushed: FlushedOffset(Offset(end)),
         is_gated: false,

@@ -300,6 +300,7 @@ mod tests {
                 high_watermark: None,
                 log_start: Offset(0),
                 told_start: None,
+                knows_folds: true,
                 log_end: LogEndOffset(Offset(0)),
                 flushed: FlushedOffset(Offset(0)),
                 is_gated: false,

@@ -4,6 +4,7 @@
 //! platter: the files reach down to each start that a slot of the mark names, and no start is above what was kept, or decided. In
 //! such a seed no disk is emptied and none rots: a node that lacks what is gone on the others could get it from nobody.
 
+use super::alterations::ALTERED_KEY;
 use super::checker::Checker;
 use super::dice::Dice;
 use super::disk::SimDisk;
@@ -78,7 +79,8 @@ impl Simulation {
                 let latest_ms = self.nodes.values().map(|node| node.clock.now(self.now_ns).wall_ms).max();
                 let latest_ms = latest_ms.unwrap_or(now.wall_ms).max(now.wall_ms);
                 let left_bytes = standing.memory.unflushed_bytes + node.disk.log.bytes_from(to);
-                self.checker.on_retention(node.host, to, &node.config.retention, left_bytes, latest_ms);
+                let limits = self.checker.retention_at(standing.high_watermark, &node.config.retention);
+                self.checker.on_retention(node.host, to, &limits, left_bytes, latest_ms);
             }
             if replica.want_start(to) {
                 self.totals.starts_moved += 1;
@@ -113,15 +115,19 @@ impl Simulation {
         self.nodes.insert(host, node);
     }
 
-    /// At rest all have the same start, and clients are told of it.
+    /// At rest nobody's log reaches further down than the leader's, and clients are told where that starts; but for who may not move
+    /// his start before he starts again. Above it lies who had moved his for a leader that a majority did not follow in that.
     pub(super) fn starts_apart(&self, leader: Host) -> Option<String> {
         let start = |node: &Node| node.standing.map(|standing| standing.log_start);
+        let stays = |node: &Node| node.standing.is_some_and(|standing| !standing.knows_folds);
         let leading = self.nodes.get(&leader)?;
         let told = leading.standing.and_then(|standing| standing.told_start);
-        let is_other = |node: &Node| start(node) != start(leading);
-        let other = self.nodes.values().find(|node| is_other(node)).map(|node| node.host);
-        let other = other.or_else(|| (told != start(leading)).then_some(leader));
-        other.map(|host| format!("node {host} starts where the others do, and clients are told so"))
+        let is_behind = |node: &Node| start(node) < start(leading) && !stays(node);
+        let behind = self.nodes.values().find(|node| is_behind(node)).map(|node| node.host);
+        // It told what a majority of the others holds.
+        let is_told = told == start(leading) || (stays(leading) && told > start(leading));
+        let behind = behind.or_else(|| (!is_told).then_some(leader));
+        behind.map(|host| format!("node {host} starts where the leader does, and clients are told so"))
     }
 
     /// After an operation of its disk, and after a crash.
@@ -151,6 +157,13 @@ impl Simulation {
 }
 
 impl Checker {
+    /// What the file says, but for what is set for the topic below this offset.
+    fn retention_at(&self, committed: Option<HighWatermark>, of_file: &Retention) -> Retention {
+        let set = self.alterations.at(committed.map_or(Offset(0), |committed| committed.0));
+        let bytes = set.get(ALTERED_KEY).map_or(of_file.bytes, |value| value.parse().ok());
+        Retention { bytes, ..*of_file }
+    }
+
     /// A leader would let go of all before `start`: all of it must be older than the limit by the latest of all clocks, or there must
     /// be enough behind it; or both, one behind the other.
     fn on_retention(
