@@ -58,6 +58,23 @@ impl Reading {
             self.written_ns = now_ns;
         }
         desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
+        // As in most turns.
+        if desk.reads.is_idle() && !desk.ahead.is_due() && !fetch.has_lines() {
+            self.due_ns = None;
+            return;
+        }
+        self.start_waiting(engine, desk, fetch, list_offsets, serving);
+    }
+
+    fn start_waiting(
+        &mut self,
+        engine: &mut Engine,
+        desk: &mut Desk,
+        fetch: &mut Fetch,
+        list_offsets: &mut ListOffsets,
+        serving: &mut Serving,
+    ) {
+        let now_ns = desk.now.monotonic_ns;
         let mut served = 0;
         while served < SERVED_MAX
             && let Some(granted) = desk.reads.next(now_ns)

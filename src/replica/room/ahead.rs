@@ -53,6 +53,11 @@ impl Ahead {
         };
     }
 
+    /// Somebody was answered who reads in order.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// From where on, and how many bytes ahead. Each who has been answered once.
     pub(crate) fn next(&mut self) -> Option<(Offset, usize)> {
         let order = self.due.pop_first().and_then(|reader| self.orders.get(&reader))?;

@@ -188,6 +188,11 @@ impl Reads {
         !is_waiting && self.under_way + ahead < places
     }
 
+    /// Nobody waits, and nobody did at the last look.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.clients.is_empty() && self.voters.is_empty() && self.blocked_ns.is_none()
+    }
+
     /// Somebody waits, and no read that is under way will end it.
     pub(crate) fn must_look_again(&self) -> bool {
         self.under_way == 0 && !(self.clients.is_empty() && self.voters.is_empty())
