@@ -20,5 +20,3 @@ pub const META_PROPERTIES_FILE: &str = "meta.properties";
 pub const COMMIT_MARK_FILE: &str = "commit-mark";
 /// What a node keeps of elections.
 pub const QUORUM_STATE_FILE: &str = "quorum-state";
-/// Kafka's snapshots end with it.
-pub const SNAPSHOT_SUFFIX: &str = ".checkpoint";

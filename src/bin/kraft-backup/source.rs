@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kraft::backup::{
     COMMIT_MARK_FILE, Identity, META_PROPERTIES_FILE, Manifest, PARTITION_METADATA_FILE, QUORUM_STATE_FILE,
-    SNAPSHOT_SUFFIX, Walk, is_partition_of, topic_id_of,
+    Walk, is_partition_of, topic_id_of,
 };
 use kraft::io::plain_files::{SharedFile, read_small};
 use kraft::log::SegmentId;
@@ -131,13 +131,7 @@ impl Source {
     /// Base offsets of the segments, ascending. Asked for after `committed`, it has all that lies below.
     pub(crate) fn segments(&self) -> Result<Vec<Offset>, Fault> {
         let names = names_in(&self.partition)?;
-        if let Some(snapshot) = names.iter().find(|name| name.ends_with(SNAPSHOT_SUFFIX)) {
-            return Err(Fault::refused(format!(
-                "{}: {snapshot} is a snapshot, and this version copies none: a log without it would lack what is folded from \
-                 the records before it.",
-                self.partition.display()
-            )));
-        }
+        // A snapshot holds nothing that is not folded from a log that begins at 0: none is copied.
         let mut segments: Vec<_> = names.iter().filter_map(|name| SegmentId::from_file_name(name)).collect();
         segments.sort();
         match segments.first() {
