@@ -492,7 +492,9 @@ impl Replica {
         engine.forget_news();
         self.fetch.answer_waiting(engine, desk);
         self.list_offsets.start_looks(engine, desk);
-        self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets, &mut self.serving);
+        if self.reading.has_work(engine, desk, &self.fetch) {
+            self.reading.start(engine, desk, &mut self.fetch, &mut self.list_offsets, &mut self.serving);
+        }
         self.take_operations();
     }
 

@@ -44,29 +44,22 @@ impl Reading {
         self.due_ns
     }
 
-    /// Let those read from the device whose turn it is.
-    pub(super) fn start(
-        &mut self,
-        engine: &mut Engine,
-        desk: &mut Desk,
-        fetch: &mut Fetch,
-        list_offsets: &mut ListOffsets,
-        serving: &mut Serving,
-    ) {
+    /// Somebody may have his turn at the device: see `start`. In most turns nobody waits.
+    pub(super) fn has_work(&mut self, engine: &Engine, desk: &mut Desk, fetch: &Fetch) -> bool {
         let now_ns = desk.now.monotonic_ns;
         if engine.log().flush_pending_since().is_some() {
             self.written_ns = now_ns;
         }
         desk.reads.set_writing(now_ns.saturating_sub(self.written_ns) < WRITES_LATELY_NS);
-        // As in most turns.
-        if desk.reads.is_idle() && !desk.ahead.is_due() && !fetch.has_lines() {
+        let has_work = !desk.reads.is_idle() || desk.ahead.is_due() || fetch.has_lines();
+        if !has_work {
             self.due_ns = None;
-            return;
         }
-        self.start_waiting(engine, desk, fetch, list_offsets, serving);
+        has_work
     }
 
-    fn start_waiting(
+    /// Let those read from the device whose turn it is.
+    pub(super) fn start(
         &mut self,
         engine: &mut Engine,
         desk: &mut Desk,

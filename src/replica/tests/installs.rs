@@ -52,15 +52,20 @@ fn start_at(cluster: &mut Cluster, leader: NodeId, to: i64) {
     assert_eq!(cluster.status(leader).log_start_offset, to);
 }
 
-#[test]
-fn a_voter_below_the_leaders_log_begins_where_that_begins() {
+/// The start of the others' logs has passed its end. One producer is gone with what lies before the start, another wrote behind it.
+fn one_is_below_the_start() -> (Cluster, Client, NodeId) {
     let (mut cluster, client, away) = one_is_away();
-    let leader = client.0;
-    // Gone with the start, and between that and the snapshot's end.
     produce_once(&mut cluster, client, 90);
     produce_some(&mut cluster, client, 10..40);
-    start_at(&mut cluster, leader, 41);
+    start_at(&mut cluster, client.0, 41);
     produce_once(&mut cluster, client, 91);
+    (cluster, client, away)
+}
+
+#[test]
+fn a_voter_below_the_leaders_log_begins_where_that_begins() {
+    let (mut cluster, client, away) = one_is_below_the_start();
+    let leader = client.0;
     produce_some(&mut cluster, client, 40..44);
     // Its end lies behind the begin of the log, and more comes behind it.
     let (id, bytes) = take_snapshot(&mut cluster, leader);
@@ -91,12 +96,8 @@ fn a_voter_below_the_leaders_log_begins_where_that_begins() {
 
 #[test]
 fn what_lies_below_the_snapshots_end_is_not_folded_again() {
-    let (mut cluster, client, away) = one_is_away();
+    let (mut cluster, client, away) = one_is_below_the_start();
     let leader = client.0;
-    produce_once(&mut cluster, client, 90);
-    produce_some(&mut cluster, client, 10..40);
-    start_at(&mut cluster, leader, 41);
-    produce_once(&mut cluster, client, 91);
     let (id, _) = take_snapshot(&mut cluster, leader);
     replica(&mut cluster, leader).snapshot_taken(id);
     cluster.isolated.remove(&away);
